@@ -1,0 +1,1 @@
+"""kakusan: denoising diffusion probabilistic models, right to the last digit."""

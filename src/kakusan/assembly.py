@@ -1,0 +1,233 @@
+"""From settings to working parts: data, schedule, network, denoiser, recipe. One function a part; dull on purpose."""
+
+import platform
+import sys
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from kakusan.config import MachineSettings, ProcessSettings, Settings
+from kakusan.data import Batches, DataOptions, Dataset, Split, open_data, split
+from kakusan.data.dataset import Progress, silent
+from kakusan.denoiser import VARIANCES, NetworkDenoiser
+from kakusan.errors import SettingsError
+from kakusan.losses import LOSSES, Loss
+from kakusan.maths.parametrizations import PARAMETRIZATIONS
+from kakusan.maths.schedules import SCHEDULES, Linear, NoiseSchedule, ScaledLinear
+from kakusan.maths.units import Units, units_from_state
+from kakusan.networks import NETWORKS
+from kakusan.resolve import DataFacts
+from kakusan.training import DECAYS, TIMES, Recipe
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data that are open and divided."""
+
+    dataset: Dataset
+    split: Split
+
+    @property
+    def facts(self) -> DataFacts:
+        dataset = self.dataset
+        return DataFacts(dataset.shape, dataset.is_points, is_levels=dataset.images.dtype == np.uint8)
+
+
+def prepare_data(settings: Settings, progress: Progress = silent) -> Prepared:
+    """Open the data of these settings and put the held-out part aside. Raises DataError, SettingsError."""
+    dataset = open_data(settings.data.source, data_options(settings), progress)
+    held_out = settings.data.held_out
+    aside = int(held_out) if held_out >= 1 else held_out
+    return Prepared(dataset, split(len(dataset), aside, settings.training.seed, dataset.reserved))
+
+
+def data_options(settings: Settings) -> DataOptions:
+    """What the settings ask of the data, in the words of the data package."""
+    data = settings.data
+    return DataOptions(
+        size=None if data.size == "auto" else data.size,
+        labels=data.labels,
+        range=None if data.range == "auto" else data.range,
+        channels=None if data.channels == "auto" else data.channels,
+        levels=None if data.levels == "auto" else data.levels,
+        cache=Path(data.cache) if data.cache else None,
+    )
+
+
+def data_record(prepared: Prepared) -> dict[str, Any]:
+    """What a run remembers of its data: enough to sample without them, and to know them again."""
+    dataset = prepared.dataset
+    return {
+        "name": dataset.name,
+        "source": dataset.source,
+        "count": len(dataset),
+        "shape": list(dataset.shape),
+        "units": dataset.units.to_state(),
+        "class_names": list(dataset.class_names),
+        "fingerprint": dataset.fingerprint,
+        "notes": list(dataset.notes),
+        "bad_files": [{"name": bad.name, "reason": bad.reason} for bad in dataset.bad_files],
+        "held_out": prepared.split.held_out.tolist(),
+    }
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """`data_record`, read back."""
+
+    name: str
+    shape: tuple[int, int, int]
+    units: Units
+    class_names: tuple[str, ...]
+    fingerprint: str
+    held_out: int
+
+    @classmethod
+    def read(cls, record: dict[str, Any]) -> "DataRecord":
+        channels, height, width = record["shape"]
+        return cls(
+            name=record["name"],
+            shape=(channels, height, width),
+            units=units_from_state(record["units"]),
+            class_names=tuple(record["class_names"]),
+            fingerprint=record["fingerprint"],
+            held_out=len(record["held_out"]),
+        )
+
+
+def named(table: dict[str, Any], name: str, setting: str) -> Any:
+    """The choice of this name. Raises SettingsError with those there are."""
+    if name not in table:
+        raise SettingsError(f"{setting} knows no {name!r}", f"there are: {', '.join(table)}")
+    return table[name]
+
+
+def build_schedule(process: ProcessSettings) -> NoiseSchedule:
+    """The noise schedule of these settings."""
+    kind = named(SCHEDULES, process.schedule, "process.schedule")
+    ends = {name: value for name in ("beta_1", "beta_T") if (value := getattr(process, name)) != "auto"}
+    if ends and kind not in (Linear, ScaledLinear):
+        raise SettingsError(f"process.{next(iter(ends))} is for linear schedules, not for {process.schedule}")
+    schedule: NoiseSchedule = kind(T=process.T, **ends)
+    return schedule
+
+
+def build_network(settings: Settings, record: DataRecord) -> nn.Module:
+    """The network of these settings with its first weights, a function of the seed, on its device."""
+    network, machine = settings.network, settings.machine
+    kind = named(NETWORKS, network.kind, "network.kind")
+    torch.manual_seed(settings.training.seed)
+    if network.kind == "mlp":
+        built = kind(channels=record.shape[0], width=network.width)
+    else:
+        built = kind(
+            channels=record.shape[0],
+            width=network.width,
+            multipliers=network.multipliers,
+            blocks=network.blocks,
+            attention=network.attention,
+            heads=network.heads,
+            groups=network.groups,
+            dropout=network.dropout,
+            patch=network.patch,
+            classes=len(record.class_names),
+        )
+    layout = torch.channels_last if machine.layout == "channels-last" else torch.contiguous_format
+    placed: nn.Module = built.to(machine.device, memory_format=layout)
+    return placed
+
+
+def build_denoiser(settings: Settings, network: nn.Module) -> NetworkDenoiser:
+    """The network with its process, as these settings say."""
+    process = settings.process
+    named(PARAMETRIZATIONS, process.predicts, "process.predicts")
+    named(VARIANCES, process.variance, "process.variance")
+    return NetworkDenoiser(
+        network,
+        build_schedule(process),
+        predicts=process.predicts,
+        variance_kind=process.variance,
+        clip=1.0 if process.clip else None,
+        autocast=torch.bfloat16 if settings.machine.precision == "bf16" else None,
+    )
+
+
+def build_recipe(settings: Settings) -> Recipe:
+    """How to train, as these settings say; their number of steps is known."""
+    training = settings.training
+    named(TIMES, training.times, "training.times")
+    named(DECAYS, training.decay, "training.decay")
+    assert training.steps != "auto"
+    recipe = Recipe(
+        steps=training.steps,
+        batch_size=training.batch_size,
+        accumulation=training.accumulation,
+        times=training.times,
+        learning_rate=training.learning_rate,
+        warmup=training.warmup,
+        decay=training.decay,
+        weight_decay=training.weight_decay,
+        betas=training.betas,
+        clip_norm=training.clip_norm,
+        ema=training.ema,
+        seed=training.seed,
+        log_every=settings.log.every,
+    )
+    _ = recipe.micro_batch  # an uneven split is refused before anything begins
+    return recipe
+
+
+def build_loss(settings: Settings) -> Loss:
+    """The loss of these settings."""
+    loss: Loss = named(LOSSES, settings.training.loss, "training.loss")
+    return loss
+
+
+def build_batches(settings: Settings, prepared: Prepared) -> Batches:
+    """The endless sequence of training batches."""
+    return Batches(
+        prepared.dataset,
+        prepared.split.training,
+        settings.training.batch_size,
+        settings.training.seed,
+        flip=settings.data.flip,
+        label_dropout=settings.data.label_dropout if settings.data.labels else 0.0,
+    )
+
+
+def set_machine(machine: MachineSettings) -> None:
+    """Threads, as resolved. On a GPU, TF32 stays off: bf16 is the fast way, float32 means float32."""
+    if machine.threads != "auto":
+        torch.set_num_threads(machine.threads)
+
+
+def environment(machine: MachineSettings) -> dict[str, Any]:
+    """Versions and machine, as a run records them."""
+    packages = ("kakusan", "torch", "numpy", "safetensors", "pillow")
+    device = machine.device
+    return {
+        **{name: metadata.version(name) for name in packages},
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": processor_name(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def processor_name() -> str:
+    """The model of the processor, as the system tells it."""
+    if sys.platform == "linux":
+        try:
+            lines = Path("/proc/cpuinfo").read_text().splitlines()
+        except OSError:
+            lines = []
+        for line in lines:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

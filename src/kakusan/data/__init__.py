@@ -1,0 +1,21 @@
+"""Floor 2: what a run is fed. Built-in sets, folders, arrays; batches as a function of (seed, step)."""
+
+from kakusan.data.batches import Batch, Batches, Split, split
+from kakusan.data.builtin import DATASETS, BuiltIn
+from kakusan.data.dataset import BadFile, Dataset, Progress
+from kakusan.data.opening import open_data
+from kakusan.data.options import DataOptions
+
+__all__ = [
+    "DATASETS",
+    "BadFile",
+    "Batch",
+    "Batches",
+    "BuiltIn",
+    "DataOptions",
+    "Dataset",
+    "Progress",
+    "Split",
+    "open_data",
+    "split",
+]

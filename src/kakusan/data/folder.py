@@ -1,0 +1,154 @@
+"""A folder of images, decoded once into one array of bytes. Nothing in the folder is ever changed."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kakusan.data.cache import CacheFile, Decoded
+from kakusan.data.dataset import BadFile, Dataset, Progress
+from kakusan.data.labels import classes_if, classes_of_folders
+from kakusan.data.listing import ImageFile, Listing, list_files
+from kakusan.data.options import DataOptions
+from kakusan.data.pictures import FORMATS_IN_WORDS, BadPictureError, StrangerError, read_pixels
+from kakusan.data.rows import Rows, RowsInFile, RowsInMemory
+from kakusan.data.scan import BLOCK, Form, Scan, in_threads, scan
+from kakusan.errors import DataError, SettingsError
+from kakusan.maths.units import Levels
+
+BAD_SHARE = 0.01
+"""Of a folder's images: how many may be unreadable before something must be wrong with the folder."""
+NAMED = 5
+
+
+def read_folder(root: Path, options: DataOptions, progress: Progress) -> Dataset:
+    """All images below a folder. Raises DataError if there are fewer than two, or too many cannot be read."""
+    listing = list_files(root)
+    return _read(root, listing, options, progress, lambda: scan(listing, progress))
+
+
+def read_and_scan_folder(root: Path, options: DataOptions, progress: Progress) -> tuple[Dataset, Scan]:
+    """The same, with what the headers say, even where the pixels come from a cache."""
+    listing = list_files(root)
+    found = scan(listing, progress)
+    return _read(root, listing, options, progress, lambda: found), found
+
+
+def _read(
+    root: Path, listing: Listing, options: DataOptions, progress: Progress, find: Callable[[], Scan]
+) -> Dataset:
+    _check(options)
+    if options.cache is None:
+        return _dataset(root, _decode_in_memory(root, find(), options, progress), options)
+    cache = CacheFile.of(options.cache, root.resolve(), options, listing.key)
+    decoded = cache.load() or _decode_into(cache, root, find(), options, progress)
+    return _dataset(root, decoded, options)
+
+
+def _decode_in_memory(root: Path, found: Scan, options: DataOptions, progress: Progress) -> Decoded:
+    _check_enough(root, len(found.files), found.bad, found.ignored)
+    form = found.form(options)
+    rows = RowsInMemory((len(found.files), form.height, form.width, form.channels))
+    return _decode(root, found, options, rows, progress)
+
+
+def _decode_into(
+    cache: CacheFile, root: Path, found: Scan, options: DataOptions, progress: Progress
+) -> Decoded:
+    _check_enough(root, len(found.files), found.bad, found.ignored)
+    form = found.form(options)
+    try:
+        cache.forget()
+        with RowsInFile(cache.path, (len(found.files), form.height, form.width, form.channels)) as rows:
+            decoded = _decode(root, found, options, rows, progress)
+        cache.describe(decoded)
+    except OSError as error:
+        raise DataError(
+            f"the cache {cache.path} cannot be written: {error.strerror or error}",
+            "name another folder with --data.cache, or leave it out",
+        ) from error
+    return decoded
+
+
+def _check(options: DataOptions) -> None:
+    if options.channels not in (None, 1, 3):
+        raise SettingsError(f"images of a folder have 1 channel (grey) or 3 (colour), not {options.channels}")
+    if options.levels not in (None, 256):
+        raise SettingsError(f"images of a folder have 256 levels, not {options.levels}")
+    if options.range is not None:
+        raise SettingsError("a data range is for arrays of floats, not for a folder of images")
+
+
+def _decode(root: Path, found: Scan, options: DataOptions, rows: Rows, progress: Progress) -> Decoded:
+    form, bad = found.form(options), list(found.bad)
+    names: list[str] = []
+    before = len(found.files) + len(found.bad)
+    total = before + len(found.files)
+
+    def pixels(file: ImageFile) -> NDArray[np.uint8] | BadFile:
+        return _pixels_of(file, form)
+
+    block: list[NDArray[np.uint8]] = []
+    for done, (file, result) in enumerate(zip(found.files, in_threads(pixels, found.files), strict=True), 1):
+        if isinstance(result, BadFile):
+            bad.append(result)
+        else:
+            names.append(file.name)
+            block.append(result)
+        if done % BLOCK == 0 or done == len(found.files):
+            _flush(block, rows)
+            progress(before + done, total)
+    bad.sort(key=lambda file: file.name)
+    _check_enough(root, len(names), bad, found.ignored)
+    return Decoded(rows.finish(), tuple(names), tuple(bad), found.notes(options))
+
+
+def _flush(block: list[NDArray[np.uint8]], rows: Rows) -> None:
+    if block:
+        rows.append(np.stack(block))
+        block.clear()
+
+
+def _pixels_of(file: ImageFile, form: Form) -> NDArray[np.uint8] | BadFile:
+    try:
+        return read_pixels(file.path, form.height, form.width, form.channels)
+    except BadPictureError as error:
+        return BadFile(file.name, str(error))
+    except StrangerError:
+        return BadFile(file.name, "it changed while it was read")
+
+
+def _check_enough(root: Path, good: int, bad: Sequence[BadFile], ignored: int) -> None:
+    named = [f"{file.name}: {file.reason}" for file in bad[:NAMED]]
+    if len(bad) > NAMED:
+        named.append(f"and {len(bad) - NAMED} more")
+    if len(bad) > 1 and len(bad) > BAD_SHARE * (good + len(bad)):
+        raise DataError(
+            f"{len(bad)} of the {good + len(bad)} images in {root} cannot be read",
+            *named,
+            "mend them or take them away; up to 1 % are left out by themselves",
+        )
+    if good < 2:
+        there = "holds no images" if good == 0 else "holds a single image, and at least 2 are needed"
+        raise DataError(
+            f"{root} {there}",
+            *named,
+            f"{ignored} other entries were passed over; read are {FORMATS_IN_WORDS}",
+        )
+
+
+def _dataset(root: Path, decoded: Decoded, options: DataOptions) -> Dataset:
+    classes = classes_if(options.labels, lambda: classes_of_folders(decoded.names, str(root)))
+    resolved = root.resolve()
+    return Dataset(
+        name=resolved.name,
+        images=decoded.images,
+        units=Levels(256),
+        labels=None if classes is None else classes.labels,
+        class_names=() if classes is None else classes.names,
+        captions=decoded.names,
+        source=str(resolved),
+        bad_files=decoded.bad,
+        notes=decoded.notes,
+    )

@@ -1,0 +1,119 @@
+"""From what a user names to a data set."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+from kakusan.data.arrays import read_array_file
+from kakusan.data.builtin import DATASETS
+from kakusan.data.cifar import (
+    is_cifar_file,
+    is_cifar_folder,
+    is_pickled_cifar,
+    read_cifar,
+    refuse_pickled_cifar,
+)
+from kakusan.data.dataset import Dataset, Progress, silent
+from kakusan.data.folder import read_folder
+from kakusan.data.idx import is_idx, read_idx_file, training_set_in
+from kakusan.data.options import DataOptions
+from kakusan.errors import DataError, SettingsError
+
+Reader: TypeAlias = Callable[[Path, DataOptions, Progress], Dataset]
+
+DEFAULTS = DataOptions()
+PACKED = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+
+
+def open_data(source: str | Path, options: DataOptions = DEFAULTS, progress: Progress = silent) -> Dataset:
+    """The data set that a built-in name, a folder or a file stands for; a built-in name comes first.
+
+    Raises DataError for what cannot be read, SettingsError for options that do not fit the data.
+    """
+    return as_asked(load(source, options, progress), options)
+
+
+def load(source: str | Path, options: DataOptions, progress: Progress) -> Dataset:
+    """As `open_data`, but with classes wherever there are any, asked for or not."""
+    if isinstance(source, str) and source in DATASETS:
+        dataset = DATASETS[source].load()
+        if Path(source).is_dir():
+            note = f"{source} is the data set that ships with kakusan; the folder here is ./{source}"
+            dataset = replace(dataset, notes=(*dataset.notes, note))
+        return dataset
+    path = Path(source).expanduser()
+    return reader_of(path)(path, options, progress)
+
+
+def as_asked(dataset: Dataset, options: DataOptions) -> Dataset:
+    """Without classes, unless they were asked for; and the shape that was asked for, or an error."""
+    _check_shape(dataset, options)
+    if not options.labels:
+        return replace(dataset, labels=None, class_names=())
+    if dataset.labels is None:
+        raise DataError(f"{dataset.name} has no classes", "leave --data.labels out")
+    return dataset
+
+
+def _check_shape(dataset: Dataset, options: DataOptions) -> None:
+    channels, height, width = dataset.shape
+    wanted = options.height_and_width or (height, width)
+    if wanted != (height, width):
+        raise SettingsError(
+            f"{dataset.name} is {height} high and {width} wide, not {wanted[0]} high and {wanted[1]} wide",
+            "only a folder of images is scaled; leave --data.size out",
+        )
+    if options.channels not in (None, channels):
+        raise SettingsError(f"{dataset.name} has {channels} channels, not {options.channels}")
+    if dataset.name in DATASETS and (options.levels or options.range):
+        raise SettingsError(f"{dataset.name} brings its own levels or range", "leave them out")
+
+
+def reader_of(path: Path) -> Reader:
+    """Who reads this folder or file. Raises DataError if nobody does."""
+    if not path.exists():
+        raise _missing(path)
+    if is_pickled_cifar(path):
+        return refuse_pickled_cifar
+    return _reader_of_folder(path) if path.is_dir() else _reader_of_file(path)
+
+
+def _reader_of_folder(folder: Path) -> Reader:
+    images = training_set_in(folder)
+    if images is not None:
+        return lambda _, options, progress: read_idx_file(images, options, progress)
+    return read_cifar if is_cifar_folder(folder) else read_folder
+
+
+def _reader_of_file(path: Path) -> Reader:
+    if path.suffix.lower() in (".npy", ".npz"):
+        return read_array_file
+    if is_idx(path):
+        return read_idx_file
+    if is_cifar_file(path):
+        return read_cifar
+    raise DataError(f"{path} is not data that can be read", *_advice_for(path))
+
+
+def _advice_for(path: Path) -> tuple[str, ...]:
+    if path.suffix.lower() in PACKED:
+        return ("unpack it first, and name the folder",)
+    return (
+        "read are folders of images, .npy and .npz arrays, IDX files and CIFAR-10's binary files",
+        f"a single image is not enough: its folder is {path.resolve().parent}",
+    )
+
+
+def _missing(path: Path) -> DataError:
+    nearby = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
+    names = [*DATASETS] if path.name == str(path) else []
+    close = difflib.get_close_matches(path.name, names, n=1)
+    close += [str(path.with_name(name)) for name in difflib.get_close_matches(path.name, nearby, n=2)]
+    advice = [f"did you mean {' or '.join(close)}?"] if close else []
+    return DataError(
+        f"there is no {path}",
+        *advice,
+        f"built in are {', '.join(DATASETS)}; anything else is a folder or a file",
+    )

@@ -1,0 +1,127 @@
+"""What the headers of a folder's images say, and the one form that all images will take."""
+
+import statistics
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from PIL import Image
+
+from kakusan.data.dataset import BadFile, Progress
+from kakusan.data.listing import ImageFile, Listing
+from kakusan.data.options import DataOptions
+from kakusan.data.pictures import BadPictureError, Header, StrangerError, read_header
+
+SIDES = (8, 16, 32, 64)
+"""What the size is chosen from where the images do not agree on one."""
+LARGEST_SHARED = 256
+"""Up to this side, a size that all images share is taken as it is; beyond, it is hardly meant."""
+BLOCK = 32
+"""Files a task: few enough for steady progress, enough to hide the cost of a task."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Form:
+    """What every image is brought to."""
+
+    height: int
+    width: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A folder's images by their headers."""
+
+    files: tuple[ImageFile, ...]
+    headers: tuple[Header, ...]
+    """One for each file."""
+    bad: tuple[BadFile, ...]
+    ignored: int
+
+    def form(self, options: DataOptions) -> Form:
+        """As asked for; where nothing is asked, as the images are, if they share a size."""
+        height, width = options.height_and_width or self._size()
+        grey = all(header.is_grey for header in self.headers)
+        return Form(height, width, options.channels or (1 if grey else 3))
+
+    def notes(self, options: DataOptions) -> tuple[str, ...]:
+        """What was chosen without being asked, in sentences."""
+        notes = []
+        height, width = self._size()
+        if options.size is None and self._shared_size() != (height, width):
+            sizes = {(header.width, header.height) for header in self.headers}
+            which = f"{len(sizes)} sizes" if len(sizes) > 1 else "the size {}x{}".format(*sizes.pop())
+            notes.append(
+                f"the images have {which}; scaled and cropped to {width}x{height} (--data.size changes that)"
+            )
+        if self.ignored:
+            notes.append(f"{self.ignored} entries of the folder are no images and were ignored")
+        return tuple(notes)
+
+    def _size(self) -> tuple[int, int]:
+        shared = self._shared_size()
+        if shared is not None and max(shared) <= LARGEST_SHARED:
+            return shared
+        middle = statistics.median_low(min(header.width, header.height) for header in self.headers)
+        side = max((side for side in SIDES if side <= middle), default=SIDES[0])
+        return side, side
+
+    def _shared_size(self) -> tuple[int, int] | None:
+        sizes = {(header.height, header.width) for header in self.headers}
+        return sizes.pop() if len(sizes) == 1 else None
+
+
+def scan(listing: Listing, progress: Progress) -> Scan:
+    """Read the headers of all files."""
+    files, headers, bad, ignored = [], [], list(listing.bad), listing.ignored
+    total = 2 * len(listing.files)
+    for done, (file, found) in enumerate(
+        zip(listing.files, in_threads(_header_of, listing.files), strict=True), 1
+    ):
+        if found is None:
+            ignored += 1
+        elif isinstance(found, BadFile):
+            bad.append(found)
+        else:
+            files.append(file)
+            headers.append(found)
+        if done % BLOCK == 0:
+            progress(done, total)
+    return Scan(tuple(files), tuple(headers), tuple(bad), ignored)
+
+
+def _header_of(file: ImageFile) -> Header | BadFile | None:
+    try:
+        return read_header(file.path)
+    except BadPictureError as error:
+        return BadFile(file.name, str(error))
+    except StrangerError:
+        return None
+
+
+def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """The results in the items' order; Pillow decodes outside of the interpreter's lock, so threads help."""
+    blocks = [items[start : start + BLOCK] for start in range(0, len(items), BLOCK)]
+    with _pillows_warnings():
+        executor = ThreadPoolExecutor()
+        try:
+            for results in executor.map(lambda block: [work(item) for item in block], blocks):
+                yield from results
+        finally:  # an interrupt must not wait for a million files
+            executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _pillows_warnings() -> Iterator[None]:
+    """A bomb becomes an error. What Pillow can live with, such as odd EXIF, is not worth a word."""
+    with warnings.catch_warnings():  # of the whole process: so here, and not in the threads
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield

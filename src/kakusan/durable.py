@@ -1,0 +1,166 @@
+"""Writes that a kill or a power cut leaves either whole or undone.
+
+Whatever changes a run folder passes through the eight operations below: the tests record them, stop a process
+at each of them, and drop what a power cut would drop between them.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+from kakusan.errors import RunError
+
+OPERATIONS = ("make_folder", "open_file", "write", "sync", "sync_folder", "rename", "remove", "remove_folder")
+NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+def make_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def open_file(path: Path, mode: str) -> FileIO:
+    """Open to write, unbuffered: "xb" a new file, "wb" an empty one, "ab" to append, "r+b" to change."""
+    return FileIO(path, mode.replace("b", ""))
+
+
+def write(file: FileIO, data: bytes | memoryview) -> None:
+    left = memoryview(data)
+    while left:  # one call to the system writes 2 GiB at most
+        left = left[file.write(left) or 0 :]
+
+
+def sync(file: FileIO) -> None:
+    """Come back once the content of the file is on the disk itself."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        with suppress(OSError):  # fsync alone stops at the cache of the drive on macOS
+            fcntl.fcntl(file, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Come back once the names in the folder are on the disk itself."""
+    if sys.platform == "win32":  # a folder cannot be opened there; NTFS journals its names
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # file systems that know no fsync of a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def rename(old: Path, new: Path) -> None:
+    """One name for another, at once; a file in the way is replaced."""
+    old.replace(new)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def remove_folder(path: Path) -> None:
+    path.rmdir()
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a file holds: its size in bytes and the SHA-256 of its content."""
+
+    size: int
+    sha256: str
+
+
+def write_new(path: Path, pieces: Iterable[bytes | memoryview], mode: str = "xb") -> Written:
+    """A new file, on the disk when this returns; hashed on the way, so that nothing is read again."""
+    size, digest = 0, hashlib.sha256()
+    with open_file(path, mode) as file:
+        for piece in pieces:
+            write(file, piece)
+            digest.update(piece)
+            size += memoryview(piece).nbytes
+        sync(file)
+    return Written(size, digest.hexdigest())
+
+
+def temporary(path: Path) -> Path:
+    """The name under which this process writes what is to become ``path``."""
+    return path.with_name(f".writing-{path.name}-{os.getpid()}")
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """The new content or the old one, whatever happens meanwhile."""
+    unfinished = temporary(path)
+    try:
+        write_new(unfinished, [data], "wb")  # over what a dead process that had our number may have left
+        rename(unfinished, path)
+    except BaseException:
+        with suppress(OSError):
+            remove(unfinished)
+        raise
+    sync_folder(path.parent)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """One more line; not synced, since figures may come many times a second (see ``sync_file``)."""
+    with open_file(path, "ab") as file:
+        write(file, line + b"\n")
+
+
+def sync_file(path: Path) -> None:
+    """Bring to the disk what was appended to a file, and its name; a file that is not there needs nothing."""
+    if path.exists():
+        with open_file(path, "r+b") as file:
+            sync(file)
+        sync_folder(path.parent)
+
+
+def make_folders(path: Path) -> None:
+    """The folder and the folders above it, each one's name on the disk."""
+    if path.is_dir():
+        return
+    make_folders(path.parent)
+    with suppress(
+        FileExistsError
+    ):  # made by another process since; a file of that name fails later, with its name
+        make_folder(path)
+    sync_folder(path.parent)
+
+
+def remove_tree(path: Path) -> None:
+    """A folder and all in it. Not atomic: give it a name that means nothing first."""
+    for child in path.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            remove_tree(child)
+        else:
+            remove(child)
+    remove_folder(path)
+
+
+@contextmanager
+def telling(problem: str, folder: Path, needed: int | None = None) -> Iterator[None]:
+    """Turn the system's refusals into a RunError that says what was not done, and why."""
+    try:
+        yield
+    except OSError as error:
+        advice = _about_room(folder, needed) if error.errno in NO_ROOM else ()
+        raise RunError(f"{problem}: {error.strerror or error}", *advice) from error
+
+
+def _about_room(folder: Path, needed: int | None) -> tuple[str, ...]:
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    need = "" if needed is None else f"about {needed:,} bytes are needed, "
+    return (f"{need}{free:,} bytes are free in {folder}", "make room there (or raise the limit, ulimit -f)")

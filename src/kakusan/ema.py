@@ -1,0 +1,33 @@
+"""The slow copy of the weights: an exponential moving average, which samples far better than the weights themselves."""
+
+import torch
+from torch import Tensor, nn
+
+
+class EMA:
+    """Averages the parameters of a network; n counts its updates.
+
+    The decay is min(decay, (1 + n) / (10 + n)), so that short runs forget their random start too (as in
+    TensorFlow's moving averages).
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._names = [name for name, _ in network.named_parameters()]
+        self._sources: list[Tensor] = [parameter.detach() for parameter in network.parameters()]
+        self._averages: list[Tensor] = [source.clone() for source in self._sources]
+
+    @torch.no_grad()
+    def update(self, n: int) -> None:
+        """Move the averages towards the parameters. n: how many updates came before."""
+        decay = min(self.decay, (1 + n) / (10 + n))
+        torch._foreach_lerp_(self._averages, self._sources, 1 - decay)
+
+    def state(self) -> dict[str, Tensor]:
+        """The averages by parameter name: views, not copies."""
+        return dict(zip(self._names, self._averages, strict=True))
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Tensor]) -> None:
+        for name, average in self.state().items():
+            average.copy_(state[name])

@@ -1,0 +1,163 @@
+"""Noise schedules: how fast the data dissolve. The beta_t of Eq. (1) as float64 tables.
+
+Every table has T + 1 entries and t = 0 is the data: ``alpha_bar[0] == 1``, so no index is ever shifted.
+A schedule is a frozen value: its parameters are the fields, its tables follow from them.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from kakusan.errors import SettingsError
+from kakusan.shapes import Times
+
+BETA_MAX = 0.999
+"""Where betas that are derived, not given, are capped (Nichol & Dhariwal 2021)."""
+
+
+@dataclass(frozen=True)
+class NoiseSchedule(ABC):
+    """T steps of noise; a kind of schedule says how large they are."""
+
+    T: int = 1000
+
+    def __post_init__(self) -> None:
+        if isinstance(self.T, bool) or not isinstance(self.T, int) or self.T < 1:
+            raise SettingsError(f"T must be a whole number of at least 1, not {self.T}", "DDPM uses T = 1000")
+        self._check_betas()
+
+    @abstractmethod
+    def betas(self) -> Float64[Tensor, " T"]:
+        """beta_1, ..., beta_T, each in (0, 1], float64."""
+
+    @cached_property
+    def beta(self) -> Float64[Tensor, " T+1"]:
+        """beta_t, with beta[0] = 0. Eq. (1)."""
+        return torch.cat([torch.zeros(1, dtype=torch.float64), self.betas()])
+
+    @cached_property
+    def alpha(self) -> Float64[Tensor, " T+1"]:
+        """alpha_t = 1 - beta_t, with alpha[0] = 1."""
+        return 1 - self.beta
+
+    @cached_property
+    def alpha_bar(self) -> Float64[Tensor, " T+1"]:
+        """alpha_bar_t = alpha_1 ... alpha_t: the share of the variance that is still data. alpha_bar[0] = 1."""
+        return self.alpha.cumprod(0)
+
+    @cached_property
+    def log_snr(self) -> Float64[Tensor, " T+1"]:
+        """log(alpha_bar_t / (1 - alpha_bar_t)): +inf at t = 0."""
+        return torch.logit(self.alpha_bar)
+
+    def alpha_bar_at(self, t: Times) -> Float64[Tensor, " batch"]:
+        """alpha_bar at any time 0 <= t <= T. Between whole times the log-SNR is interpolated.
+
+        Where one end of the interval has an infinite log-SNR (t = 0, or a schedule that ends in pure noise),
+        alpha_bar itself is interpolated there. Tables and coefficients live on the CPU, whatever the images do:
+        they are a few numbers, and not every device has float64.
+        """
+        t = t.to("cpu", torch.float64)
+        low = t.floor().clamp_(0, self.T - 1).long()
+        fraction = t - low
+        straight = torch.lerp(self.alpha_bar[low], self.alpha_bar[low + 1], fraction)
+        curved = torch.lerp(self.log_snr[low], self.log_snr[low + 1], fraction).sigmoid()
+        whole = (fraction == 0) | (fraction == 1)
+        unbounded = self.log_snr[low].isinf() | self.log_snr[low + 1].isinf()
+        return torch.where(whole | unbounded, straight, curved)
+
+    def _check_betas(self) -> None:
+        beta = self.betas()
+        wrong = ~((beta > 0) & (beta <= 1))
+        if wrong.any():
+            t = int(wrong.nonzero()[0]) + 1
+            raise SettingsError(
+                f"beta must be above 0 and at most 1, but beta_{t} is {float(beta[t - 1]):.6g} in {self!r}",
+                "DDPM uses beta_1 = 1e-4 and beta_T = 0.02 at T = 1000",
+            )
+
+
+def _ends(
+    T: int, first: float | None, last: float | None, defaults: tuple[float, float]
+) -> tuple[float, float]:
+    """Given values are literal; None is the default at T = 1000, scaled so that as much noise is added in all."""
+    scaled = [min(value * 1000 / T, BETA_MAX) for value in defaults]
+    return (scaled[0] if first is None else first), (scaled[1] if last is None else last)
+
+
+@dataclass(frozen=True)
+class Linear(NoiseSchedule):
+    """beta_t on a straight line from beta_1 to beta_T (Ho et al. 2020, section 4).
+
+    None means 1e-4 and 0.02, scaled by 1000/T and capped at 0.999; given values are literal.
+    """
+
+    beta_1: float | None = None
+    beta_T: float | None = None
+
+    def betas(self) -> Float64[Tensor, " T"]:
+        first, last = _ends(self.T, self.beta_1, self.beta_T, (1e-4, 0.02))
+        return torch.linspace(first, last, self.T, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class ScaledLinear(NoiseSchedule):
+    """sqrt(beta_t) on a straight line (Rombach et al. 2022). None means 8.5e-4 and 0.012, scaled by 1000/T."""
+
+    beta_1: float | None = None
+    beta_T: float | None = None
+
+    def betas(self) -> Float64[Tensor, " T"]:
+        first, last = _ends(self.T, self.beta_1, self.beta_T, (8.5e-4, 0.012))
+        if first < 0 or last < 0:
+            raise SettingsError(f"beta must be above 0, not {min(first, last):.6g}")
+        return torch.linspace(math.sqrt(first), math.sqrt(last), self.T, dtype=torch.float64).square()
+
+
+@dataclass(frozen=True)
+class Cosine(NoiseSchedule):
+    """alpha_bar_t = cos^2((t/T + s) / (1 + s) pi/2), normalized, with beta capped (Nichol & Dhariwal 2021, Eq. 17)."""
+
+    s: float = 0.008
+    beta_max: float = BETA_MAX
+
+    def betas(self) -> Float64[Tensor, " T"]:
+        u = torch.arange(self.T + 1, dtype=torch.float64) / self.T
+        return _betas_of(((u + self.s) / (1 + self.s) * (math.pi / 2)).cos().square(), self.beta_max)
+
+
+@dataclass(frozen=True)
+class Sigmoid(NoiseSchedule):
+    """alpha_bar_t falls like a sigmoid from start to end (Jabri et al. 2022, Algorithm 1; Chen 2023)."""
+
+    start: float = -3.0
+    end: float = 3.0
+    tau: float = 1.0
+    beta_max: float = BETA_MAX
+
+    def betas(self) -> Float64[Tensor, " T"]:
+        if not (self.start < self.end and self.tau > 0):
+            raise SettingsError(f"a sigmoid schedule needs start < end and tau > 0, not {self!r}")
+        u = torch.linspace(self.start, self.end, self.T + 1, dtype=torch.float64) / self.tau
+        fall = u.sigmoid()
+        return _betas_of((fall[-1] - fall) / (fall[-1] - fall[0]), self.beta_max)
+
+
+def _betas_of(alpha_bar: Float64[Tensor, " T+1"], beta_max: float) -> Float64[Tensor, " T"]:
+    """The betas whose products are these alpha_bar, capped at beta_max: 1 - alpha_bar_t / alpha_bar_{t-1}."""
+    if not 0 < beta_max <= 1:
+        raise SettingsError(f"beta_max must be above 0 and at most 1, not {beta_max}")
+    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=beta_max)
+
+
+SCHEDULES: dict[str, type[NoiseSchedule]] = {
+    "linear": Linear,
+    "cosine": Cosine,
+    "sigmoid": Sigmoid,
+    "scaled-linear": ScaledLinear,
+}

@@ -1,0 +1,8 @@
+"""Networks: weights and shapes; they know no schedule, noise or loss."""
+
+from torch import nn
+
+from kakusan.networks.mlp import PointMLP
+from kakusan.networks.unet import UNet
+
+NETWORKS: dict[str, type[nn.Module]] = {"unet": UNet, "mlp": PointMLP}

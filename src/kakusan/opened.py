@@ -1,0 +1,179 @@
+"""A run, opened for use: its denoiser, its samples, its report. What `kakusan.Run` is in Python."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from kakusan.assembly import DataRecord, build_denoiser, build_network, named, set_machine
+from kakusan.config import Settings, settings_for
+from kakusan.denoiser import NetworkDenoiser
+from kakusan.errors import SettingsError
+from kakusan.experiment import (
+    Event,
+    absolute_source,
+    continue_training,
+    free_folder,
+    launch,
+    stored_settings,
+)
+from kakusan.resolve import resolve_machine
+from kakusan.runs import Run as RunFolder
+from kakusan.samplers import DDIM, SAMPLERS, Drawn, Order, Sampler, draw, sample
+from kakusan.shapes import Images
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Weights of a run in a network, ready to be asked."""
+
+    denoiser: NetworkDenoiser
+    network: nn.Module
+    step: int
+    device: str
+
+
+class Run:
+    """A training and all that came of it, in one folder.
+
+    `kakusan.train` makes one; `Run.open` finds it again. Raises RunError where the folder is none.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.files = folder
+        self.warnings: list[str] = []
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "Run":
+        """The run in this folder."""
+        return cls(RunFolder.open(Path(folder)))
+
+    @property
+    def folder(self) -> Path:
+        return self.files.folder
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The resolved settings, as in config.toml."""
+        return stored_settings(self.files)
+
+    @cached_property
+    def data(self) -> DataRecord:
+        """What the run remembers of its data: shape, units, classes."""
+        return DataRecord.read(self.files.data)
+
+    def load(
+        self,
+        *,
+        weights: Literal["ema", "model"] = "ema",
+        step: int | None = None,
+        device: str = "auto",
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        variance: str | None = None,
+    ) -> Loaded:
+        """The newest good weights (or those of a step) in a network; "auto" is as trained, if that device is here."""
+        settings = self._for_use(device, precision)
+        set_machine(settings.machine)
+        network = build_network(settings, self.data)
+        checkpoint = self.files.load(
+            self.warnings.append, step=step, parts=[weights], device=settings.machine.device
+        )
+        network.load_state_dict(checkpoint.tensors[weights])
+        network.eval().requires_grad_(requires_grad=False)
+        denoiser = build_denoiser(settings, network)
+        if variance is not None:
+            denoiser = replace(denoiser, variance_kind=variance)
+        return Loaded(denoiser, network, checkpoint.step, settings.machine.device)
+
+    def _for_use(self, device: str, precision: Literal["auto", "fp32", "bf16"]) -> Settings:
+        machine = self.settings.machine
+        try:
+            resolve_machine(replace(machine, device=machine.device if device == "auto" else device))
+            device = machine.device if device == "auto" else device
+        except SettingsError:
+            if device != "auto":
+                raise
+        if device != machine.device:  # trained elsewhere: what that machine chose does not bind this one
+            machine = replace(machine, device=device, layout="auto", threads="auto", precision="auto")
+        if precision != "auto":
+            machine = replace(machine, precision=precision)
+        return replace(self.settings, machine=resolve_machine(machine))
+
+    def denoiser(self, weights: Literal["ema", "model"] = "ema", device: str = "auto") -> NetworkDenoiser:
+        """The trained network with its process, on its averaged weights."""
+        return self.load(weights=weights, device=device).denoiser
+
+    def sample(
+        self,
+        count: int = 16,
+        sampler: Sampler | None = None,
+        *,
+        seed: int = 0,
+        first: int = 0,
+        exact: bool = False,
+        device: str = "auto",
+    ) -> Images:
+        """New images, in the network's units: `run.data.units.decode(images)` gives the data's own.
+
+        sampler: DDIM in 50 steps where none is given. Image k of a seed is the same whatever the count.
+        """
+        loaded = self.load(device=device)
+        return sample(
+            loaded.denoiser,
+            sampler or usual_sampler(loaded.denoiser.schedule.T),
+            count=count,
+            shape=self.data.shape,
+            seed=seed,
+            first=first,
+            micro_batch=self.settings.machine.micro_batch,
+            exact=exact,
+            device=loaded.device,
+        )
+
+    def draw(self, loaded: Loaded, sampler: Sampler, order: Order) -> Iterator[Drawn]:
+        """`sample`, still by still."""
+        return draw(loaded.denoiser, sampler, order)
+
+    def resume(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+        """Go on training where the run stands; drain the events to do so."""
+        return continue_training(self.files, stop=stop)
+
+
+def usual_sampler(T: int) -> Sampler:
+    """DDIM in 50 steps, or in T where there are fewer."""
+    return DDIM(steps=min(50, T))
+
+
+def sampler_from(name: str, options: Mapping[str, Any]) -> Sampler:
+    """The sampler of this name with those of the options that were given. Raises SettingsError for one it lacks."""
+    kind = named(SAMPLERS, name, "--sampler")
+    given = {key: value for key, value in options.items() if value is not None}
+    unknown = set(given) - set(kind.__dataclass_fields__)
+    if unknown:
+        raise SettingsError(f"the {name} sampler has no --{min(unknown)}")
+    made: Sampler = kind(**given)
+    return made
+
+
+def train(
+    source: str,
+    *,
+    run: Path | str | None = None,
+    settings: Settings | None = None,
+    weights_from: Path | str | None = None,
+    watch: Callable[[Event], None] = lambda _: None,
+) -> Run:
+    """Train on data to the end, or go on where the run in this folder stands. The twin of `kakusan train`.
+
+    source: a bundled name, a folder of images, an array file; settings: `kakusan.settings_for(source)` and changes.
+    """
+    asked = settings if settings is not None else settings_for(source)
+    asked = replace(asked, data=replace(asked.data, source=absolute_source(source)))
+    folder = Path(run) if run is not None else free_folder(source)
+    files = launch(asked, folder, weights_from=None if weights_from is None else Path(weights_from))
+    for event in continue_training(files):
+        watch(event)
+    return Run(files)

@@ -1,0 +1,192 @@
+"""From a story to one HTML file: no script, no network, nothing from outside unescaped."""
+
+import base64
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from kakusan.metrics import COPY_RATIO
+from kakusan.report import charts
+from kakusan.report.mark import KAKU, SAN, seal
+from kakusan.report.story import Copying, Story
+from kakusan.report.svg import Floats
+
+
+def render(story: Story) -> str:
+    """The page as text, to be written as UTF-8."""
+    return _template().render(
+        story=story,
+        style=Markup(_resource("report.css")),
+        seal=Markup(seal()),
+        icon=_data_uri("image/svg+xml", seal(KAKU, SAN, colour="#b5402c").encode()),
+        training=_training(story),
+        signal_and_noise=_signal_and_noise(story),
+        copying=_copying(story.copying),
+        settings=_tables(story.settings),
+        environment=[(key, show(value)) for key, value in story.environment.items()],
+    )
+
+
+@dataclass(frozen=True)
+class Png:
+    """A picture ready for an <img>: its address and its size in pixels."""
+
+    uri: str
+    width: int
+    height: int
+
+
+def picture(png: bytes) -> Png:
+    """The PNG within the page itself."""
+    if png[:8] != b"\x89PNG\r\n\x1a\n":
+        raise ValueError("a report holds PNG pictures only")
+    width, height = struct.unpack(">II", png[16:24])
+    return Png(_data_uri("image/png", png), width, height)
+
+
+def copy_verdict(copying: Copying) -> str:
+    """What the two copy rates mean, in a sentence; a difference counts beyond twice its standard error."""
+    rate, expected = copying.sample_rate, copying.held_out_rate
+    if rate is None:
+        return ""
+    if expected is None:
+        return "Without held-out images there is nothing to compare it with: look at the pairs below."
+    if rate - expected > 2 * _standard_error(copying):
+        return (
+            "The samples sit closer to single training images than unseen real images do: the model has begun"
+            " to memorize. More images, fewer steps, dropout or a smaller network would help."
+        )
+    return (
+        "The samples sit no closer to single training images than real images that the model never saw:"
+        " no sign of memorizing."
+    )
+
+
+def show(value: Any) -> str:
+    """A setting as a person would write it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(show(item) for item in value) or "none"
+    return str(value)
+
+
+def _standard_error(copying: Copying) -> float:
+    """Of the difference of the two rates if both were chance around their common value."""
+    n, m = len(copying.sample_ratios), len(copying.held_out_ratios)
+    if not (n and m):
+        return 0.005
+    common = (n * (copying.sample_rate or 0) + m * (copying.held_out_rate or 0)) / (n + m)
+    return float(np.sqrt(common * (1 - common) * (1 / n + 1 / m)))
+
+
+def _training(story: Story) -> dict[str, Any]:
+    """The charts of the training, and the figures its caption names."""
+    rows = story.metrics
+    stretches = charts.loss_stretches(rows)
+    small = {
+        "Gradient norm": charts.small_series(rows, "gradient_norm", "The gradient norm"),
+        "Learning rate": charts.small_series(rows, "learning_rate", "The learning rate"),
+        "Images per second": charts.small_series(rows, "images_per_second", "Images per second"),
+    }
+    return {
+        "loss": Markup(charts.loss_over_steps(rows)),
+        "by_time": Markup(charts.loss_by_time(rows, story.T)),
+        "stretches": list(zip((s[0] for s in stretches), charts.stretch_styles(len(stretches)), strict=True)),
+        "small": {name: Markup(chart) for name, chart in small.items() if chart},
+        "final": _last_finite(charts.smooth_loss(rows)),
+        "final_held_out": _last_finite(charts.column(rows, "held_out_loss")),
+    }
+
+
+def _last_finite(values: Floats) -> str:
+    finite = values[np.isfinite(values)]
+    return f"{finite[-1]:.4f}" if len(finite) else ""
+
+
+def _signal_and_noise(story: Story) -> Markup:
+    if story.forward is None:
+        return Markup()
+    return Markup(charts.signal_and_noise(story.forward.table, story.forward.times))
+
+
+def _copying(copying: Copying | None) -> dict[str, Any]:
+    if copying is None:
+        return {}
+    rates = [
+        ("samples", "accent", copying.sample_rate, len(copying.sample_ratios)),
+        ("held-out images", "second", copying.held_out_rate, len(copying.held_out_ratios)),
+    ]
+    histogram = charts.ratio_histogram(copying.sample_ratios, copying.held_out_ratios, COPY_RATIO)
+    return {
+        "rates": [
+            {
+                "what": what,
+                "style": style,
+                "percent": _percent(rate),
+                "count": count,
+                "copies": round(rate * count),
+            }
+            for what, style, rate, count in rates
+            if rate is not None
+        ],
+        "verdict": copy_verdict(copying),
+        "histogram": Markup(histogram),
+        "pairs": [
+            (name, style, pairs)
+            for name, style, pairs in (
+                ("Samples", "accent", copying.samples),
+                ("Held-out images", "second", copying.held_out),
+            )
+            if pairs
+        ],
+        "threshold": COPY_RATIO,
+    }
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f}".removesuffix(".0") + " %"
+
+
+def _tables(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """One table for each group of settings; what stands in no group comes first."""
+    loose = {key: value for key, value in settings.items() if not isinstance(value, Mapping)}
+    groups: list[tuple[str, Mapping[str, Any]]] = [("", loose)] if loose else []
+    groups += [(key, value) for key, value in settings.items() if isinstance(value, Mapping) and value]
+    return [(name, [(key, show(value)) for key, value in _leaves(group)]) for name, group in groups]
+
+
+def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _resource(name: str) -> str:
+    return (resources.files("kakusan.report") / name).read_text("utf-8")
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["picture"] = picture
+    return environment.from_string(_resource("report.html.jinja"))

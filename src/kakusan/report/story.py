@@ -1,0 +1,102 @@
+"""What a report tells: plain numbers, strings and PNG bytes, gathered by whoever knows the run.
+
+Every part but the title may be missing; the page then leaves its section out. Strings may come from anywhere
+(file names, settings): the page escapes them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """The grid of new images that opens the page."""
+
+    png: bytes
+    caption: str
+    """How they were made: "64 samples, DDIM, 50 steps, seed 0"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmStrip:
+    """One walk from noise to image: x_t in the upper row, the guess of x_0 in the lower."""
+
+    png: bytes
+    """As `pictures.film_strip` makes it: no outer margin, one column for each of `times`."""
+    times: Sequence[int]
+    """The t of each column, T first."""
+    caption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forward:
+    """A real image on its way to noise, Eq. (3)."""
+
+    png: bytes
+    """One row, as `pictures.film_strip` makes it."""
+    times: Sequence[int]
+    """The t of each column; 0 is the image itself."""
+    alpha_bar: Sequence[float]
+    """The alpha_bar_t of each column."""
+    table: Sequence[float] = ()
+    """The whole schedule, alpha_bar_0 = 1 to alpha_bar_T, for the curves of signal and noise."""
+    caption: str = ""
+    """Which image it is: a character, a file name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbour:
+    """One image and the training image nearest to it."""
+
+    png: bytes
+    nearest_png: bytes
+    ratio: float
+    """Its distance to the nearest training image over that to the second nearest."""
+    caption: str = ""
+    """What the image is, where it is anything: a character, a file name."""
+    nearest_caption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copying:
+    """Does the model make or repeat? Samples beside as many held-out images, which it never saw."""
+
+    samples: Sequence[Neighbour] = ()
+    """About twelve, to look at."""
+    held_out: Sequence[Neighbour] = ()
+    sample_rate: float | None = None
+    """The copy rate of all samples compared, `metrics.copy_rate(...).rate`."""
+    held_out_rate: float | None = None
+    sample_ratios: Sequence[float] = ()
+    """The ratio of every sample compared, for the histogram and the count."""
+    held_out_ratios: Sequence[float] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """Everything the page shows, in the page's order."""
+
+    title: str
+    subtitle: str = ""
+    """One sentence: what was trained on what."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Data, counts, parameters, steps, device, time: label to value, ready to read, in this order."""
+    warnings: Sequence[str] = ()
+    samples: Samples | None = None
+    forward: Forward | None = None
+    film: FilmStrip | None = None
+    metrics: Sequence[Mapping[str, Any]] = ()
+    """The lines of metrics.jsonl, in order. Read here: step; loss, loss_smooth, held_out_loss; loss_by_t, a
+    list of equal parts of 1..T; gradient_norm, learning_rate, images_per_second. All may be missing."""
+    T: int | None = None
+    """The number of noise levels, for the axis of the loss by t."""
+    copying: Copying | None = None
+    commands: Sequence[tuple[str, str]] = ()
+    """What it does and the line to type: ("Go on training", "kakusan resume runs/demo --steps 4000")."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The resolved settings, nested as in config.toml."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """Versions and machine: name to value."""
+    footer: str = ""
+    """When and by which version this page was written."""

@@ -1,0 +1,110 @@
+"""Every "auto" answered, once, at the start: by the data, by the machine, by rules that are written here.
+
+The rules are deterministic (no clock), except for the number of steps that a budget of minutes buys, which
+`experiment` measures. The answers stand in the run's config.toml.
+"""
+
+import math
+import os
+from dataclasses import dataclass, replace
+
+import torch
+
+from kakusan.config import DataSettings, MachineSettings, NetworkSettings, SamplesSettings, Settings
+from kakusan.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the rules want to know of the data."""
+
+    shape: tuple[int, int, int]  # channels, height, width
+    is_points: bool
+    is_levels: bool
+
+
+def resolve(settings: Settings, facts: DataFacts) -> Settings:
+    """The same settings without any "auto", save for the budget of steps."""
+    machine = resolve_machine(settings.machine)
+    clip = facts.is_levels if settings.process.clip == "auto" else settings.process.clip
+    if clip and not facts.is_levels:
+        raise SettingsError("process.clip is for level data; real data have no bounds to clip to")
+    return replace(
+        settings,
+        data=_resolve_data(settings.data, facts),
+        process=replace(settings.process, clip=clip),
+        network=_resolve_network(settings.network, facts),
+        machine=machine,
+    )
+
+
+def resolve_samples(samples: SamplesSettings, steps: int) -> SamplesSettings:
+    """Eight grids in a training, whatever its length."""
+    return replace(samples, every=max(1, math.ceil(steps / 8))) if samples.every == "auto" else samples
+
+
+def resolve_machine(machine: MachineSettings) -> MachineSettings:
+    """The device, its precision, layout and threads."""
+    device = best_device() if machine.device == "auto" else _checked_device(machine.device)
+    precision = machine.precision
+    if precision == "auto":
+        precision = "bf16" if has_bf16(device) else "fp32"
+    layout = machine.layout
+    if layout == "auto":
+        layout = "channels-last" if device == "cuda" else "contiguous"
+    threads = machine.threads
+    if threads == "auto":
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return replace(machine, device=device, precision=precision, layout=layout, threads=threads)
+
+
+def best_device() -> str:
+    """cuda, else mps, else cpu."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def has_bf16(device: str) -> bool:
+    """Whether bfloat16 products run in hardware there. Without it they are slower than float32."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def _checked_device(name: str) -> str:
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(name.partition(":")[0], False):
+        there = ", ".join(device for device, here in available.items() if here)
+        raise SettingsError(f"there is no device {name!r} here", f"devices: {there}", "see: kakusan doctor")
+    return name
+
+
+def _resolve_data(data: DataSettings, facts: DataFacts) -> DataSettings:
+    channels, height, width = facts.shape
+    return replace(data, size=(height, width), channels=channels)
+
+
+def _resolve_network(network: NetworkSettings, facts: DataFacts) -> NetworkSettings:
+    """A level for each halving down to 8 pixels or so, attention from 16 pixels on, 64 channels (32 up to 16 pixels)."""
+    side = max(facts.shape[1:]) / network.patch
+    kind = ("mlp" if facts.is_points else "unet") if network.kind == "auto" else network.kind
+    if (kind == "mlp") != facts.is_points:
+        raise SettingsError(
+            f"network.kind {kind} does not fit these data", "mlp is for points, unet for images"
+        )
+    width = network.width
+    if width == "auto":
+        width = 128 if kind == "mlp" else 64 if side > 16 else 32
+    multipliers = network.multipliers
+    if multipliers == "auto":
+        multipliers = (1,) + (2,) * max(1, math.ceil(math.log2(max(side, 8) / 8)))
+    attention = network.attention
+    if attention == "auto":
+        attention = tuple(level for level in range(1, len(multipliers)) if side / 2**level <= 16)
+    groups = math.gcd(width, 32) if network.groups == "auto" else network.groups
+    return replace(
+        network, kind=kind, width=width, multipliers=multipliers, attention=attention, groups=groups
+    )

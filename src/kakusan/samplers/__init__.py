@@ -1,0 +1,25 @@
+"""Samplers: ways from noise to image. One paper a file; a new one is a class and a line in `SAMPLERS`."""
+
+from kakusan.samplers.ancestral import Ancestral
+from kakusan.samplers.base import Sampler, State
+from kakusan.samplers.ddim import DDIM
+from kakusan.samplers.drawing import Drawn, Order, draw, sample
+from kakusan.samplers.walk import NoiseSource, SeededNoise, Still, walk
+
+SAMPLERS: dict[str, type[Sampler]] = {"ancestral": Ancestral, "ddim": DDIM}
+
+__all__ = [
+    "DDIM",
+    "SAMPLERS",
+    "Ancestral",
+    "Drawn",
+    "NoiseSource",
+    "Order",
+    "Sampler",
+    "SeededNoise",
+    "State",
+    "Still",
+    "draw",
+    "sample",
+    "walk",
+]

@@ -1,0 +1,18 @@
+"""Ancestral sampling (Ho et al. 2020): the learned reverse process, with fresh noise at each step."""
+
+from dataclasses import dataclass
+
+from kakusan.denoiser import Denoiser, p_given
+from kakusan.samplers.base import Sampler, State
+from kakusan.shapes import Images, Times
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ancestral(Sampler):
+    """A draw from p_theta(x_s | x_t) at each step; the last gives its mean. Eq. (13), Algorithm 2."""
+
+    def step(self, denoiser: Denoiser, state: State, t: Times, s: Times, noise: Images) -> State:
+        guess = denoiser.predict(state.x, t, state.condition)
+        law = p_given(denoiser, guess, state.x, t, s)
+        at_the_end = (s == 0).view(-1, 1, 1, 1)  # z = 0 there: Algorithm 2, line 3
+        return State(law.reparametrize(noise.masked_fill(at_the_end, 0)), guess.x_0, state.condition)

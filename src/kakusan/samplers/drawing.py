@@ -1,0 +1,87 @@
+"""Images of a seed: image k is the same image whatever the count, the order and the split over commands.
+
+The work is done in micro-batches of one fixed shape, a multiple of 16, since then a network's output for an image
+does not depend on its slot or its neighbours. A last, smaller micro-batch is padded with `exact` only; without it
+the images in it may differ in the last bit from those of a larger count.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from kakusan.denoiser import Denoiser
+from kakusan.errors import SettingsError
+from kakusan.samplers.base import Sampler
+from kakusan.samplers.walk import SeededNoise, Still, walk
+from kakusan.shapes import Images, Labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """Which images are wanted: numbers first, ..., first + count - 1 of a seed. label: one class for all of them."""
+
+    count: int
+    shape: tuple[int, int, int]
+    seed: int = 0
+    first: int = 0
+    label: int | None = None
+    micro_batch: int = 64
+    exact: bool = False
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.first < 0:
+            raise SettingsError(
+                f"a sampling needs a count of at least 1 from number 0 on, not {self.count} from {self.first}"
+            )
+        if self.micro_batch < 16 or self.micro_batch % 16:
+            raise SettingsError(f"a sampling's micro-batch is a multiple of 16, not {self.micro_batch}")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A moment of a sampling: which of the ordered images (offsets from the first), and where their walk stands."""
+
+    offsets: range
+    still: Still
+    done: float  # share of the whole order
+
+
+def draw(denoiser: Denoiser, sampler: Sampler, order: Order) -> Iterator[Drawn]:
+    """Sample an order, micro-batch by micro-batch; each still is shown. A still with t = 0 holds finished images."""
+    steps = len(sampler.times(denoiser.schedule)) - 1
+    for start in range(0, order.count, order.micro_batch):
+        kept = min(order.micro_batch, order.count - start)
+        padded = order.micro_batch if order.exact else kept
+        indices = torch.arange(padded, device=order.device) + (order.first + start)
+        noises = SeededNoise(order.seed, indices, order.shape)
+        for step, still in enumerate(walk(sampler, denoiser, noises, _condition(order, padded))):
+            shown = Still(still.t, still.x[:kept], None if still.x_0 is None else still.x_0[:kept])
+            yield Drawn(range(start, start + kept), shown, (start + kept * step / steps) / order.count)
+
+
+def _condition(order: Order, count: int) -> Labels | None:
+    return None if order.label is None else torch.full((count,), order.label, device=order.device)
+
+
+def sample(
+    denoiser: Denoiser,
+    sampler: Sampler,
+    *,
+    count: int,
+    shape: tuple[int, int, int],
+    seed: int = 0,
+    first: int = 0,
+    micro_batch: int = 64,
+    exact: bool = False,
+    device: str = "cpu",
+) -> Images:
+    """Images number first, ..., first + count - 1 of a seed, in the network's units. Algorithm 2.
+
+    Raises SettingsError for a micro_batch that is no multiple of 16, or more steps than the schedule has.
+    """
+    order = Order(
+        count=count, shape=shape, seed=seed, first=first, micro_batch=micro_batch, exact=exact, device=device
+    )
+    return torch.cat([drawn.still.x for drawn in draw(denoiser, sampler, order) if drawn.still.t == 0])

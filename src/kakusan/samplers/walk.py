@@ -1,0 +1,64 @@
+"""The walk from noise to image that every sampler shares."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+
+from kakusan.denoiser import Denoiser, times_like
+from kakusan.maths.randomness import Purpose, normals
+from kakusan.samplers.base import Sampler, State
+from kakusan.shapes import Images, Labels
+
+
+class NoiseSource(Protocol):
+    """Where a walk's noise comes from: a function of the ordinal of the draw, never of t."""
+
+    def start(self) -> Images:
+        """x_T, standard normal. Eq. (4)."""
+
+    def draw(self, ordinal: int) -> Images:
+        """The fresh noise of a step."""
+
+
+@dataclass(frozen=True)
+class SeededNoise:
+    """The noise of images `indices` of a seed, each of this shape: the same whatever the batch they are drawn in."""
+
+    seed: int
+    indices: torch.Tensor
+    shape: tuple[int, int, int]
+
+    def start(self) -> Images:
+        return normals(self.seed, Purpose.X_T, 0, self.indices, self.shape)
+
+    def draw(self, ordinal: int) -> Images:
+        return normals(self.seed, Purpose.WALK, ordinal, self.indices, self.shape)
+
+
+@dataclass(frozen=True)
+class Still:
+    """One moment of a walk: the images at time t and, but for the first, the guess of x_0 that led there."""
+
+    t: int
+    x: Images
+    x_0: Images | None
+
+
+@torch.no_grad()
+def walk(
+    sampler: Sampler, denoiser: Denoiser, noises: NoiseSource, condition: Labels | None = None
+) -> Iterator[Still]:
+    """Walk from x_T to x_0 and show each step. Algorithm 2.
+
+    The caller decides what a still is for: a progress bar, a film strip, a web page or nothing.
+    """
+    times = sampler.times(denoiser.schedule)
+    state = State(noises.start(), condition=condition)
+    yield Still(times[0], state.x, None)
+    for ordinal, (t, s) in enumerate(pairwise(times)):
+        noise = noises.draw(ordinal) if sampler.stochastic else torch.zeros(()).to(state.x).expand_as(state.x)
+        state = sampler.step(denoiser, state, times_like(t, state.x), times_like(s, state.x), noise)
+        yield Still(s, state.x, state.x_0)
