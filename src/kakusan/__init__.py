@@ -1,1 +1,87 @@
-"""kakusan: denoising diffusion probabilistic models, right to the last digit."""
+"""kakusan (拡散, diffusion): train, sample, measure and explain denoising diffusion models.
+
+The names below are the stable face of the library. They are imported when first used, so that the command line
+can answer before torch is there.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kakusan.config import Settings, settings_for
+    from kakusan.data import Dataset, open_data
+    from kakusan.denoiser import Denoiser, NetworkDenoiser, Prediction, p_step
+    from kakusan.errors import DataError, KakusanError, NumbersError, RunError, SettingsError
+    from kakusan.maths.forward import q_marginal, q_posterior, q_step
+    from kakusan.maths.gaussians import Gaussian
+    from kakusan.maths.schedules import Cosine, Linear, NoiseSchedule, ScaledLinear, Sigmoid
+    from kakusan.maths.units import Levels, Real
+    from kakusan.metrics import copy_rate, frechet, nearest
+    from kakusan.networks import PointMLP, UNet
+    from kakusan.opened import Run, train
+    from kakusan.samplers import DDIM, Ancestral, Sampler, sample, walk
+
+_HOMES = {
+    "config": ("Settings", "settings_for"),
+    "data": ("Dataset", "open_data"),
+    "denoiser": ("Denoiser", "NetworkDenoiser", "Prediction", "p_step"),
+    "errors": ("DataError", "KakusanError", "NumbersError", "RunError", "SettingsError"),
+    "maths.forward": ("q_marginal", "q_posterior", "q_step"),
+    "maths.gaussians": ("Gaussian",),
+    "maths.schedules": ("Cosine", "Linear", "NoiseSchedule", "ScaledLinear", "Sigmoid"),
+    "maths.units": ("Levels", "Real"),
+    "metrics": ("copy_rate", "frechet", "nearest"),
+    "networks": ("PointMLP", "UNet"),
+    "opened": ("Run", "train"),
+    "samplers": ("DDIM", "Ancestral", "Sampler", "sample", "walk"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "DDIM",
+    "Ancestral",
+    "Cosine",
+    "DataError",
+    "Dataset",
+    "Denoiser",
+    "Gaussian",
+    "KakusanError",
+    "Levels",
+    "Linear",
+    "NetworkDenoiser",
+    "NoiseSchedule",
+    "NumbersError",
+    "PointMLP",
+    "Prediction",
+    "Real",
+    "Run",
+    "RunError",
+    "Sampler",
+    "ScaledLinear",
+    "Settings",
+    "SettingsError",
+    "Sigmoid",
+    "UNet",
+    "copy_rate",
+    "frechet",
+    "nearest",
+    "open_data",
+    "p_step",
+    "q_marginal",
+    "q_posterior",
+    "q_step",
+    "sample",
+    "settings_for",
+    "train",
+    "walk",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'kakusan' has no attribute {name!r}")
+    return getattr(import_module(f"kakusan.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -151,7 +151,7 @@ def build_denoiser(settings: Settings, network: nn.Module) -> NetworkDenoiser:
         network,
         build_schedule(process),
         predicts=process.predicts,
-        variance_kind=process.variance,
+        variance=process.variance,
         clip=1.0 if process.clip else None,
         autocast=torch.bfloat16 if settings.machine.precision == "bf16" else None,
     )

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
+import tyro
 
 from kakusan.errors import SettingsError
 
@@ -25,10 +26,10 @@ Auto: TypeAlias = Literal["auto"]
 class DataSettings:
     """What to learn from."""
 
-    source: str = ""
+    source: Annotated[str, tyro.conf.Suppress] = ""
     """A bundled name, a folder of images, a .npy, .npz, IDX or CIFAR-10 binary file (the DATA of the command)."""
     size: int | tuple[int, int] | Auto = "auto"
-    """Height and width that a folder's images are resized and cropped to; auto: as they are, or a size near their median."""
+    """Height and width to bring a folder's images to; auto: their own, or a size near their median."""
     channels: int | Auto = "auto"
     """1 (grey) or 3 (colour) for a folder; auto: grey if all images are."""
     levels: int | Auto = "auto"
@@ -98,7 +99,7 @@ class TrainingSettings:
     steps: int | Auto = "auto"
     """Optimizer steps; auto: what --training.minutes buys."""
     minutes: float | Auto = "auto"
-    """Length of the training: a few steps are measured, then a number of steps is fixed; auto: 30, unless steps are given."""
+    """Length of the training, measured and fixed as a number of steps; auto: 30, unless steps are given."""
     loss: str = "simple"
     """simple: mean squared error."""
     batch_size: int = 128

@@ -24,7 +24,8 @@ VARIANCES: dict[str, Callable[[NoiseSchedule, Times, Times], PerImage]] = {
     "fixed-large": step_variance,
     "fixed-small": posterior_variance,
 }
-"""sigma^2 of a step from t to s: beta, right if the data were one point, or beta~, right if they were noise. Eq. (13)."""
+"""sigma^2 of a step from t to s, Eq. (13): beta (right where the data are pure noise) or beta~ (right where they
+are one point)."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Denoiser(ABC):
         """The guess of x_0, and of the eps in x_t, at times 1 <= t <= T."""
 
     @abstractmethod
-    def variance(self, guess: Prediction, t: Times, s: Times) -> PerImage:
+    def variance_of(self, guess: Prediction, t: Times, s: Times) -> PerImage:
         """sigma^2 of the step from t to s, float64. Eq. (5)."""
 
 
@@ -57,7 +58,7 @@ def p_step(denoiser: Denoiser, x_t: Images, t: Times, s: Times, condition: Label
 def p_given(denoiser: Denoiser, guess: Prediction, x_t: Images, t: Times, s: Times) -> Gaussian:
     """`p_step` where the guess is known already."""
     mean = q_posterior(denoiser.schedule, x_t, guess.x_0, t, s).mean
-    return Gaussian(mean, denoiser.variance(guess, t, s))
+    return Gaussian(mean, denoiser.variance_of(guess, t, s))
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,12 @@ class NetworkDenoiser(Denoiser):
     network: Network
     schedule: NoiseSchedule
     predicts: str = "eps"
-    variance_kind: str = "fixed-large"
+    variance: str = "fixed-large"
     clip: float | None = None
     autocast: torch.dtype | None = None
 
     def __post_init__(self) -> None:
-        for value, known in ((self.predicts, PARAMETRIZATIONS), (self.variance_kind, VARIANCES)):
+        for value, known in ((self.predicts, PARAMETRIZATIONS), (self.variance, VARIANCES)):
             if value not in known:
                 raise SettingsError(f"unknown name {value!r}", f"there are: {', '.join(known)}")
         if self.predicts == "eps" and float(self.schedule.alpha_bar[-1]) == 0:
@@ -102,8 +103,8 @@ class NetworkDenoiser(Denoiser):
             x_0, eps = clip_x_0(x_0, x_t, a, b, self.clip)
         return Prediction(x_0, eps)
 
-    def variance(self, guess: Prediction, t: Times, s: Times) -> PerImage:  # noqa: ARG002
-        return VARIANCES[self.variance_kind](self.schedule, t, s)
+    def variance_of(self, guess: Prediction, t: Times, s: Times) -> PerImage:  # noqa: ARG002
+        return VARIANCES[self.variance](self.schedule, t, s)
 
 
 def times_like(t: float, x: Images) -> Times:

@@ -42,7 +42,7 @@ from kakusan.evaluation import held_out_losses
 from kakusan.losses import Loss
 from kakusan.pictures import encode_png, grid
 from kakusan.resolve import resolve, resolve_samples
-from kakusan.runs import Run as RunFolder
+from kakusan.runs import RunFolder
 from kakusan.samplers import DDIM, sample
 from kakusan.training import (
     Recipe,
@@ -133,8 +133,10 @@ def free_folder(source: str, parent: Path = Path("runs")) -> Path:
 
 def launch(
     settings: Settings, folder: Path, *, weights_from: Path | None = None, progress: Progress = silent
-) -> RunFolder:
+) -> tuple[RunFolder, Prepared | None]:
     """The run of these settings in this folder: a new one, or the one that is there, if it was asked for the same.
+
+    With a new one come its data, open already.
 
     Raises RunError, with the settings that differ, if the run there is another.
     """
@@ -150,7 +152,7 @@ def launch(
             "to train with these: name another folder with --run",
         )
     steps = settings.training.steps
-    return run if steps == "auto" else extended(run, steps)
+    return (run if steps == "auto" else extended(run, steps)), None
 
 
 def stored_settings(run: RunFolder) -> Settings:
@@ -172,7 +174,7 @@ def extended(run: RunFolder, steps: int, changes: Settings | None = None) -> Run
 
 def start(
     settings: Settings, folder: Path, *, weights_from: Path | None = None, progress: Progress = silent
-) -> RunFolder:
+) -> tuple[RunFolder, Prepared]:
     """Open the data, settle every "auto", and make the run's folder. Nothing is trained yet.
 
     Raises DataError, SettingsError, and RunError if the folder is in use for something else.
@@ -186,7 +188,7 @@ def start(
     record = data_record(prepared)
     if weights_from is not None:
         record["weights_from"] = _weights_source(weights_from, DataRecord.read(record))
-    return RunFolder.create(folder, to_mapping(settings), environment(settings.machine), record)
+    return RunFolder.create(folder, to_mapping(settings), environment(settings.machine), record), prepared
 
 
 def _like(settings: Settings, parent: RunFolder) -> Settings:
@@ -290,17 +292,22 @@ def assemble(settings: Settings, prepared: Prepared) -> Task:
 
 
 def continue_training(
-    run: RunFolder, *, stop: Callable[[], bool] = lambda: False, progress: Progress = silent
+    run: RunFolder,
+    prepared: Prepared | None = None,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Progress = silent,
 ) -> Iterator[Event]:
     """Train a run from where it stands to its last step, bit for bit as if it had never been interrupted.
 
-    `stop` is asked after every step; a yes saves and ends. Raises NumbersError after dumping what was fed,
+    prepared: its data, where they are open already. `stop` is asked after every step; a yes saves and ends.
+    Raises NumbersError after dumping what was fed,
     RunError if another process trains this run or the data are not those it began with.
     """
     with run.lock():
         settings = stored_settings(run)
         set_machine(settings.machine)
-        task = assemble(settings, _same_data(run, settings, progress))
+        task = assemble(settings, prepared or _same_data(run, settings, progress))
         yield from _restore(task, run)
         yield Began(
             step=task.state.step,

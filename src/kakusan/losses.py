@@ -24,7 +24,7 @@ class Loss(ABC):
 
 @dataclass(frozen=True)
 class Simple(Loss):
-    """Mean squared error of the network's word: for eps, L_simple of Ho et al. 2020. Algorithm 1; Eq. (12), weight 1."""
+    """Mean squared error of the network's word; for eps, L_simple of Ho et al. 2020. Eq. (12), its weight set to 1."""
 
     def per_image(
         self, denoiser: NetworkDenoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None = None

@@ -21,7 +21,7 @@ from kakusan.experiment import (
     stored_settings,
 )
 from kakusan.resolve import resolve_machine
-from kakusan.runs import Run as RunFolder
+from kakusan.runs import RunFolder
 from kakusan.samplers import DDIM, SAMPLERS, Drawn, Order, Sampler, draw, sample
 from kakusan.shapes import Images
 
@@ -33,7 +33,12 @@ class Loaded:
     denoiser: NetworkDenoiser
     network: nn.Module
     step: int
-    device: str
+    settings: Settings
+    """Those of the run, with the machine of today."""
+
+    @property
+    def device(self) -> str:
+        return self.settings.machine.device
 
 
 class Run:
@@ -85,8 +90,8 @@ class Run:
         network.eval().requires_grad_(requires_grad=False)
         denoiser = build_denoiser(settings, network)
         if variance is not None:
-            denoiser = replace(denoiser, variance_kind=variance)
-        return Loaded(denoiser, network, checkpoint.step, settings.machine.device)
+            denoiser = replace(denoiser, variance=variance)
+        return Loaded(denoiser, network, checkpoint.step, settings)
 
     def _for_use(self, device: str, precision: Literal["auto", "fp32", "bf16"]) -> Settings:
         machine = self.settings.machine
@@ -133,6 +138,17 @@ class Run:
             device=loaded.device,
         )
 
+    def class_number(self, label: str) -> int:
+        """The number of a class given by name or number. Raises SettingsError if there is none."""
+        names = self.data.class_names
+        if not names:
+            raise SettingsError(f"{self.folder} has learned no classes", "train with --data.labels")
+        if label in names:
+            return names.index(label)
+        if label.isdigit() and int(label) < len(names):
+            return int(label)
+        raise SettingsError(f"there is no class {label!r}", f"classes: {', '.join(names[:20])}")
+
     def draw(self, loaded: Loaded, sampler: Sampler, order: Order) -> Iterator[Drawn]:
         """`sample`, still by still."""
         return draw(loaded.denoiser, sampler, order)
@@ -173,7 +189,7 @@ def train(
     asked = settings if settings is not None else settings_for(source)
     asked = replace(asked, data=replace(asked.data, source=absolute_source(source)))
     folder = Path(run) if run is not None else free_folder(source)
-    files = launch(asked, folder, weights_from=None if weights_from is None else Path(weights_from))
-    for event in continue_training(files):
+    files, prepared = launch(asked, folder, weights_from=None if weights_from is None else Path(weights_from))
+    for event in continue_training(files, prepared):
         watch(event)
     return Run(files)

@@ -1,9 +1,8 @@
 """Images as pictures: grids, film strips, files. Everything here is for the eye.
 
 One channel is shown grey and three in colour; any other number is shown as grey panels, the channels side by
-side. The gaps are transparent, so that a picture sits well on a light page and on a dark one. Small images
-are magnified by an integer with hard edges: a pixel stays a pixel. Points, (n, 2, 1, 1), are shown as a
-scatter plot.
+side. The gaps are black. Small images are magnified by an integer with hard edges: a pixel stays a pixel.
+Points, (n, 2, 1, 1), are shown as a scatter plot on a transparent ground.
 """
 
 import io
@@ -22,7 +21,7 @@ from kakusan.shapes import Images
 
 CELL = 64
 """Small images are magnified up to this many pixels on their longer side."""
-GAP = 4
+GAP = 8
 CLOUD = 480
 """Side of a scatter plot in pixels."""
 
@@ -123,14 +122,13 @@ def _panels(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _magnify(cells: NDArray[np.uint8], scale: int | None) -> NDArray[np.uint8]:
-    """Each pixel repeated `scale` times both ways, and an opaque alpha channel added."""
+    """Each pixel repeated `scale` times both ways."""
     scale = scale or max(1, CELL // max(cells.shape[1:3]))
-    opaque = np.full((*cells.shape[:3], 1), 255, dtype=np.uint8)
-    return np.concatenate([cells, opaque], axis=3).repeat(scale, axis=1).repeat(scale, axis=2)
+    return cells.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
 def _mosaic(cells: NDArray[np.uint8], columns: int, gap: int) -> Image.Image:
-    """Cells with alpha, row by row; what no cell covers is transparent."""
+    """Cells row by row; what no cell covers is black, or transparent where the cells have alpha."""
     n, height, width, channels = cells.shape
     columns = min(columns, n)
     rows = -(-n // columns)
@@ -138,7 +136,7 @@ def _mosaic(cells: NDArray[np.uint8], columns: int, gap: int) -> Image.Image:
     for index, cell in enumerate(cells):
         top, left = index // columns * (height + gap), index % columns * (width + gap)
         canvas[top : top + height, left : left + width] = cell
-    return Image.fromarray(canvas)
+    return Image.fromarray(canvas.squeeze(2) if channels == 1 else canvas)
 
 
 def _limits(clouds: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], float]:

@@ -88,7 +88,7 @@ def _resolve_data(data: DataSettings, facts: DataFacts) -> DataSettings:
 
 
 def _resolve_network(network: NetworkSettings, facts: DataFacts) -> NetworkSettings:
-    """A level for each halving down to 8 pixels or so, attention from 16 pixels on, 64 channels (32 up to 16 pixels)."""
+    """A level for each halving down to 8 pixels or so; attention from 16 pixels on; 32 channels up to 16 pixels, else 64."""
     side = max(facts.shape[1:]) / network.patch
     kind = ("mlp" if facts.is_points else "unet") if network.kind == "auto" else network.kind
     if (kind == "mlp") != facts.is_points:

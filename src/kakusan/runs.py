@@ -298,3 +298,6 @@ def _runs_in(folder: Path) -> list[Path]:
 
 def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
+
+
+RunFolder = Run

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from kakusan.data.dataset import Dataset, Progress, chunks
 from kakusan.data.labels import Classes, classes_if, classes_of
 from kakusan.data.options import DataOptions
-from kakusan.errors import DataError
+from kakusan.errors import DataError, SettingsError
 from kakusan.maths.units import Levels, Real, Units, real_fitted, real_from_range
 
 IMAGE_NAMES = ("images", "x", "x_train")
 LABEL_NAMES = ("labels", "y", "y_train")
 LEVELS_NAME = "levels"
 MOST_COLOURS = 4
+ZIP = b"PK"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,20 +37,20 @@ class Found:
 
 def read_array_file(path: Path, options: DataOptions, progress: Progress) -> Dataset:
     """A .npy file (memory-mapped) or a .npz file: `images`, `x`, `x_train` or its first array."""
-    found = _found(path)
+    found = _found(path, options)
     progress(1, 1)
     images = as_images(found.images, path.name, options)
     classes = classes_if(options.labels, lambda: classes_of(found.labels, len(images), path.name))
     return dataset_of(images, path, options, levels=found.levels, classes=classes)
 
 
-def _found(path: Path) -> Found:
+def _found(path: Path, options: DataOptions) -> Found:
     try:
-        stored = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            return Found(np.asarray(stored))
-        with stored:
-            return _found_in_archive(stored, path.name)
+        with path.open("rb") as file:
+            if file.read(len(ZIP)) == ZIP:
+                file.seek(0)
+                return _found_in_archive(np.load(file, allow_pickle=False), path.name, options)
+        return Found(np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)))
     except ValueError as error:
         raise _refusal(path, error) from error
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -63,12 +64,12 @@ def _refusal(path: Path, error: ValueError) -> DataError:
             f"{path} holds pickled Python objects, which are never loaded: they could run any code",
             "store plain arrays: numpy.savez(path, images=numpy.stack(images))",
         )
-    if "pickled data" in str(error):
+    if "pickled" in str(error):
         return DataError(f"{path} is not a file of NumPy, whatever its name says")
     return DataError(f"{path} cannot be read: {error}")
 
 
-def _found_in_archive(stored: Any, name: str) -> Found:
+def _found_in_archive(stored: Any, name: str, options: DataOptions) -> Found:
     apart = {*LABEL_NAMES, LEVELS_NAME}
     candidates = [key for key in IMAGE_NAMES if key in stored.files]
     candidates += [key for key in stored.files if key not in apart]
@@ -76,12 +77,24 @@ def _found_in_archive(stored: Any, name: str) -> Found:
         raise DataError(
             f"{name} holds no array of images", f"arrays in it: {', '.join(stored.files) or 'none'}"
         )
-    label_key = next((key for key in LABEL_NAMES if key in stored.files), None)
     return Found(
         images=stored[candidates[0]],
-        labels=None if label_key is None else stored[label_key],
+        labels=_labels_in(stored, options),
         levels=_levels_in(stored[LEVELS_NAME], name) if LEVELS_NAME in stored.files else None,
     )
+
+
+def _labels_in(stored: Any, options: DataOptions) -> NDArray[Any] | None:
+    key = next((key for key in LABEL_NAMES if key in stored.files), None)
+    if key is None:
+        return None
+    try:
+        labels: NDArray[Any] = stored[key]
+    except ValueError:  # pickled words, which do not matter to whoever wants only the images
+        if options.labels:
+            raise
+        return None
+    return labels
 
 
 def _levels_in(value: NDArray[Any], name: str) -> int:
@@ -171,12 +184,12 @@ def _units_of(
 ) -> tuple[Units, tuple[str, ...]]:
     if images.dtype != np.uint8:
         if options.levels is not None:
-            raise DataError(
+            raise SettingsError(
                 f"{name} holds floats, which have no levels", "leave --data.levels out, or store uint8"
             )
         return _real_of(images, options), ()
     if options.range is not None:
-        raise DataError(
+        raise SettingsError(
             f"{name} holds uint8, whose range is its levels", "leave --data.range out, or store floats"
         )
     levels, brightest = options.levels or stored or 256, max(int(rows.max()) for rows in chunks(images))

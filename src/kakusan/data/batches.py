@@ -5,6 +5,7 @@ Epoch e of this sequence is a permutation drawn from (seed, e), and a batch may 
 """
 
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -67,6 +68,14 @@ class Batch:
     """Epochs that lie behind when this step begins."""
 
 
+class _Slots(NamedTuple):
+    """For some slots, or for a whole epoch in its order: which image, and what is done to it."""
+
+    indices: NDArray[np.int64]
+    mirrored: NDArray[np.bool_]
+    unlabelled: NDArray[np.bool_]
+
+
 @dataclass(frozen=True, eq=False)
 class Batches:
     """An endless sequence of batches over some images of a data set, open at any step."""
@@ -79,7 +88,7 @@ class Batches:
     """Mirror each image left to right with probability 1/2."""
     label_dropout: float = 0.0
     """Replace each label by the null label (the number of classes) with this probability."""
-    _orders: dict[int, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False)
+    _epochs: dict[int, _Slots] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -91,46 +100,61 @@ class Batches:
 
     def at(self, step: int, start: int = 0, count: int | None = None) -> Batch:
         """The batch of a step (from 0), or `count` of its slots from `start` on: just as in the whole."""
-        slots = np.arange(start, self.batch_size if count is None else start + count)
-        indices = self._at_positions(step * self.batch_size + slots)
-        images = self.dataset.gather(indices)
+        end = self.batch_size if count is None else start + count
+        if not 0 <= start < end <= self.batch_size:
+            raise ValueError(f"slots {start} to {end} of a batch of {self.batch_size}")
+        slots = self._slots(step * self.batch_size + start, step * self.batch_size + end)
+        images = self.dataset.gather(slots.indices)
         if self.flip:
-            mirrored = self._draws(Purpose.FLIP, step, slots) < 0.5
-            images[mirrored] = images[mirrored, :, ::-1]
+            images[slots.mirrored] = _mirror(images[slots.mirrored])
         return Batch(
             x_0=self.dataset.units.encode(images),
-            labels=self._labels(step, slots, indices),
-            indices=indices,
+            labels=self._labels(slots),
+            indices=slots.indices,
             epoch=step * self.batch_size / len(self.indices),
         )
 
-    def _at_positions(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        epochs, offsets = np.divmod(positions, len(self.indices))
-        chosen = np.empty_like(positions)
-        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1) if len(epochs) else ():
-            here = epochs == epoch
-            chosen[here] = self.indices[self._order(epoch)[offsets[here]]]
-        return chosen
-
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        if epoch not in self._orders:
-            while len(self._orders) >= EPOCHS_KEPT:
-                self._orders.pop(min(self._orders))
-            self._orders[epoch] = permutation(self.seed, Purpose.EPOCH, epoch, len(self.indices))
-        return self._orders[epoch]
-
-    def _labels(self, step: int, slots: NDArray[np.int64], indices: NDArray[np.int64]) -> Labels | None:
+    def _labels(self, slots: _Slots) -> Labels | None:
         if self.dataset.labels is None:
             return None
-        labels = self.dataset.labels[indices]
-        if self.label_dropout:
-            labels[self._draws(Purpose.LABEL_DROPOUT, step, slots) < self.label_dropout] = (
-                self.dataset.classes
-            )
-        return torch.from_numpy(labels)
+        labels = self.dataset.labels[slots.indices]
+        return torch.from_numpy(np.where(slots.unlabelled, self.dataset.classes, labels))
 
-    def _draws(self, purpose: Purpose, step: int, slots: NDArray[np.int64]) -> NDArray[np.float64]:
-        drawn: NDArray[np.float64] = uniforms(self.seed, purpose, step, torch.from_numpy(slots), 1)[
-            :, 0
-        ].numpy()
-        return drawn
+    def _slots(self, start: int, end: int) -> _Slots:
+        """The endless sequence from one position to another, pieced together from its epochs."""
+        count = len(self.indices)
+        pieces = []
+        while start < end:
+            epoch, first = divmod(start, count)
+            last = min(first + end - start, count)
+            pieces.append([column[first:last] for column in self._epoch(epoch)])
+            start += last - first
+        return _Slots(*map(np.concatenate, zip(*pieces, strict=True)))
+
+    def _epoch(self, epoch: int) -> _Slots:
+        if epoch not in self._epochs:
+            while len(self._epochs) >= EPOCHS_KEPT:
+                self._epochs.pop(min(self._epochs))
+            order = permutation(self.seed, Purpose.EPOCH, epoch, len(self.indices))
+            self._epochs[epoch] = _Slots(
+                indices=self.indices[order],
+                mirrored=self._events(Purpose.FLIP, epoch, 0.5 * self.flip),
+                unlabelled=self._events(Purpose.LABEL_DROPOUT, epoch, self.label_dropout),
+            )
+        return self._epochs[epoch]
+
+    def _events(self, purpose: Purpose, epoch: int, probability: float) -> NDArray[np.bool_]:
+        """For each place of an epoch whether something happens; drawn at once, since a draw costs by the call."""
+        count = len(self.indices)
+        if not probability:
+            return np.zeros(count, np.bool_)
+        happens: NDArray[np.bool_] = (
+            uniforms(self.seed, purpose, epoch, torch.arange(count), 1)[:, 0].numpy() < probability
+        )
+        return happens
+
+
+def _mirror(images: NDArray[Any]) -> NDArray[Any]:
+    """Left to right. By `take`, which moves whole pixels: twice as fast as a negative stride."""
+    mirrored: NDArray[Any] = np.take(images, np.arange(images.shape[2])[::-1], axis=2)
+    return mirrored

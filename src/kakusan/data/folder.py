@@ -1,6 +1,7 @@
 """A folder of images, decoded once into one array of bytes. Nothing in the folder is ever changed."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -90,15 +91,16 @@ def _decode(root: Path, found: Scan, options: DataOptions, rows: Rows, progress:
         return _pixels_of(file, form)
 
     block: list[NDArray[np.uint8]] = []
-    for done, (file, result) in enumerate(zip(found.files, in_threads(pixels, found.files), strict=True), 1):
-        if isinstance(result, BadFile):
-            bad.append(result)
-        else:
-            names.append(file.name)
-            block.append(result)
-        if done % BLOCK == 0 or done == len(found.files):
-            _flush(block, rows)
-            progress(before + done, total)
+    with closing(in_threads(pixels, found.files)) as results:
+        for done, (file, result) in enumerate(zip(found.files, results, strict=True), 1):
+            if isinstance(result, BadFile):
+                bad.append(result)
+            else:
+                names.append(file.name)
+                block.append(result)
+            if done % BLOCK == 0 or done == len(found.files):
+                _flush(block, rows)
+                progress(before + done, total)
     bad.sort(key=lambda file: file.name)
     _check_enough(root, len(names), bad, found.ignored)
     return Decoded(rows.finish(), tuple(names), tuple(bad), found.notes(options))

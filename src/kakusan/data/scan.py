@@ -2,9 +2,9 @@
 
 import statistics
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -82,18 +82,17 @@ def scan(listing: Listing, progress: Progress) -> Scan:
     """Read the headers of all files."""
     files, headers, bad, ignored = [], [], list(listing.bad), listing.ignored
     total = 2 * len(listing.files)
-    for done, (file, found) in enumerate(
-        zip(listing.files, in_threads(_header_of, listing.files), strict=True), 1
-    ):
-        if found is None:
-            ignored += 1
-        elif isinstance(found, BadFile):
-            bad.append(found)
-        else:
-            files.append(file)
-            headers.append(found)
-        if done % BLOCK == 0:
-            progress(done, total)
+    with closing(in_threads(_header_of, listing.files)) as results:
+        for done, (file, found) in enumerate(zip(listing.files, results, strict=True), 1):
+            if found is None:
+                ignored += 1
+            elif isinstance(found, BadFile):
+                bad.append(found)
+            else:
+                files.append(file)
+                headers.append(found)
+            if done % BLOCK == 0:
+                progress(done, total)
     return Scan(tuple(files), tuple(headers), tuple(bad), ignored)
 
 
@@ -106,15 +105,18 @@ def _header_of(file: ImageFile) -> Header | BadFile | None:
         return None
 
 
-def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """The results in the items' order; Pillow decodes outside of the interpreter's lock, so threads help."""
+def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result, None, None]:
+    """The results in the items' order. Pillow decodes outside of the interpreter's lock, so threads help.
+
+    To be closed by whoever leaves early: an interrupt must not wait for a million files.
+    """
     blocks = [items[start : start + BLOCK] for start in range(0, len(items), BLOCK)]
     with _pillows_warnings():
         executor = ThreadPoolExecutor()
         try:
             for results in executor.map(lambda block: [work(item) for item in block], blocks):
                 yield from results
-        finally:  # an interrupt must not wait for a million files
+        finally:
             executor.shutdown(cancel_futures=True)
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kakusan.networks.norm import norm_act
 from kakusan.shapes import Images
 
 NORM_EPS = 1e-6
@@ -78,8 +79,8 @@ class ResidualBlock(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Images, shift: Float[Tensor, "batch out_channels"]) -> Images:
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = F.silu(self.norm2(h + shift[:, :, None, None]))
+        h = self.conv1(norm_act(x, self.norm1))
+        h = norm_act(h, self.norm2, shift)
         if self.training and self.dropout:
             h = F.dropout(h, self.dropout)
         out: Tensor = (x if self.conv_shortcut is None else self.conv_shortcut(x)) + self.conv2(h)
@@ -98,7 +99,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Images) -> Images:
         batch, channels, height, width = x.shape
-        pixels = self.group_norm(x).flatten(2).transpose(1, 2)  # a view in channels_last
+        pixels = norm_act(x, self.group_norm, silu=False).flatten(2).transpose(1, 2)  # a view in channels_last
         qkv = self.to_qkv(pixels).view(batch, height * width, 3, self.heads, channels // self.heads)
         q, k, v = qkv.transpose(1, 3).unbind(2)  # (batch, heads, pixels, channels of a head)
         gathered = attend(q, k, v).transpose(1, 2).flatten(2)
@@ -133,7 +134,10 @@ class Upsample(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = convolution(channels, channels)
+        self.register_buffer("fold", torch.tensor(((0.0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0))), persistent=False)
 
     def forward(self, x: Images) -> Images:
-        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return out
+        weight = self.conv.weight
+        with torch.autocast(x.device.type, enabled=False):
+            phases = torch.einsum("ak,oikl,bl->ioab", self.fold, weight, self.fold)
+        return F.conv_transpose2d(x, phases, self.conv.bias, stride=2, padding=1)

@@ -123,7 +123,7 @@ def loss_stretches(rows: Rows) -> list[tuple[str, Floats]]:
 
 def stretch_styles(count: int) -> list[str]:
     """How each stretch is drawn, the last one fully."""
-    return ["accent faint", "accent half", "accent"][-count:]
+    return ["accent faint", "accent half", "accent"][3 - count :]
 
 
 def _stretch(rows: Rows) -> tuple[str, Floats]:

@@ -43,6 +43,25 @@ class Png:
     height: int
 
 
+@dataclass(frozen=True)
+class Rate:
+    """A copy rate in words: "0.4 %", "1 of 240", and how it is drawn."""
+
+    what: str
+    verb: str
+    style: str
+    rate: float | None
+    count: int
+
+    @property
+    def percent(self) -> str:
+        return f"{100 * (self.rate or 0):.1f}".removesuffix(".0") + " %"
+
+    @property
+    def share(self) -> str:
+        return f"{round((self.rate or 0) * self.count):,} of {self.count:,}" if self.count else "of the"
+
+
 def picture(png: bytes) -> Png:
     """The PNG within the page itself."""
     if png[:8] != b"\x89PNG\r\n\x1a\n":
@@ -69,12 +88,17 @@ def copy_verdict(copying: Copying) -> str:
     )
 
 
+def share(value: float) -> str:
+    """A number in 0..1, short enough to stand under a still."""
+    return "< 0.001" if 0 < value < 0.001 else f"{value:.3f}".rstrip("0").rstrip(".")
+
+
 def show(value: Any) -> str:
     """A setting as a person would write it."""
     if value is None:
         return "none"
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.10g}"
     if isinstance(value, list | tuple):
@@ -122,41 +146,22 @@ def _signal_and_noise(story: Story) -> Markup:
 
 
 def _copying(copying: Copying | None) -> dict[str, Any]:
+    """The rates, their meaning, the histogram, and the pairs to look at."""
     if copying is None:
         return {}
+    ratios, held_out_ratios = copying.sample_ratios, copying.held_out_ratios
     rates = [
-        ("samples", "accent", copying.sample_rate, len(copying.sample_ratios)),
-        ("held-out images", "second", copying.held_out_rate, len(copying.held_out_ratios)),
+        Rate("samples", "count as copies", "accent", copying.sample_rate, len(ratios)),
+        Rate("held-out images", "would too", "second", copying.held_out_rate, len(held_out_ratios)),
     ]
-    histogram = charts.ratio_histogram(copying.sample_ratios, copying.held_out_ratios, COPY_RATIO)
+    pairs = [("Samples", "accent", copying.samples), ("Held-out images", "second", copying.held_out)]
     return {
-        "rates": [
-            {
-                "what": what,
-                "style": style,
-                "percent": _percent(rate),
-                "count": count,
-                "copies": round(rate * count),
-            }
-            for what, style, rate, count in rates
-            if rate is not None
-        ],
+        "rates": [rate for rate in rates if rate.rate is not None],
         "verdict": copy_verdict(copying),
-        "histogram": Markup(histogram),
-        "pairs": [
-            (name, style, pairs)
-            for name, style, pairs in (
-                ("Samples", "accent", copying.samples),
-                ("Held-out images", "second", copying.held_out),
-            )
-            if pairs
-        ],
+        "histogram": Markup(charts.ratio_histogram(ratios, held_out_ratios, COPY_RATIO)),
+        "pairs": [(name, style, shown) for name, style, shown in pairs if shown],
         "threshold": COPY_RATIO,
     }
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.1f}".removesuffix(".0") + " %"
 
 
 def _tables(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -189,4 +194,5 @@ def _template() -> Template:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["picture"] = picture
+    environment.filters["share"] = share
     return environment.from_string(_resource("report.html.jinja"))

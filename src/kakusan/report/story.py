@@ -91,6 +91,8 @@ class Story:
     list of equal parts of 1..T; gradient_norm, learning_rate, images_per_second. All may be missing."""
     T: int | None = None
     """The number of noise levels, for the axis of the loss by t."""
+    predicts: str = "eps"
+    """What the network was trained to give, "eps", "x_0" or "v": the words about the loss depend on it."""
     copying: Copying | None = None
     commands: Sequence[tuple[str, str]] = ()
     """What it does and the line to type: ("Go on training", "kakusan resume runs/demo --steps 4000")."""

@@ -29,7 +29,7 @@ class Sampler(ABC):
             raise SettingsError(f"a sampler needs at least 1 step, not {self.steps}")
 
     def times(self, schedule: NoiseSchedule) -> tuple[int, ...]:
-        """T = t_0 > t_1 > ... > 0, evenly spaced and rounded: every walk starts at T, where the noise is, and ends at 0."""
+        """T = t_0 > t_1 > ... > 0, evenly spaced and rounded: from T, where the noise is, down to 0."""
         steps = schedule.T if self.steps is None else self.steps
         if steps > schedule.T:
             raise SettingsError(

@@ -1,0 +1,81 @@
+"""The command line. This file answers `kakusan`, `--help` and `--version` at once; each command is a module of its own.
+
+Exit codes: 0 well; 1 a bug (with its traceback); 2 usage or settings; 3 data; 4 checkpoint or run folder;
+5 numbers that are not finite; 130 and 143 on signals, after saving.
+"""
+
+import difflib
+import sys
+from collections.abc import Sequence
+from importlib import import_module, metadata
+
+from kakusan.errors import KakusanError
+
+COMMANDS = {
+    "demo": "train on the kanji that ship with kakusan, sample, report: a few minutes on two cores",
+    "train": "train on DATA: a bundled name, a folder of images, .npz, .npy, IDX; no other flag is needed",
+    "resume": "go on with a RUN exactly where it stopped; --steps N trains it for longer",
+    "sample": "new images from a RUN: a grid .png, a folder of .png, or .npz",
+    "report": "one self-contained HTML page about a RUN",
+    "data": "what is in DATA: counts, sizes, bad files, duplicates, a contact sheet",
+    "doctor": "versions, devices, what is missing",
+}
+
+EXAMPLES = (
+    ("kakusan demo", "see it work"),
+    ("kakusan data photos/", "look before you train"),
+    ("kakusan train photos/ --minutes 60", "train; Ctrl-C saves"),
+    ("kakusan resume runs/photos", "go on"),
+    ("kakusan sample runs/photos --count 64 --out new.png", "new images"),
+)
+
+FINISHED_BY_PIPE = 141
+
+
+def usage() -> str:
+    """What `kakusan` says of itself."""
+    commands = "\n".join(f"  {name:<8} {line}" for name, line in COMMANDS.items())
+    examples = "\n".join(f"  {line:<52} {word}" for line, word in EXAMPLES)
+    return (
+        "kakusan (拡散, diffusion): train, sample and measure denoising diffusion models\n\n"
+        f"usage: kakusan COMMAND ...        kakusan COMMAND --help says more\n\n{commands}\n\nexamples\n{examples}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code says how it went."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except KakusanError as error:
+        _complain(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        return FINISHED_BY_PIPE
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"kakusan {metadata.version('kakusan')}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        print(f"error: there is no command {name!r}", file=sys.stderr)
+        print(f"  {f'did you mean: kakusan {near[0]}' if near else 'see: kakusan --help'}", file=sys.stderr)
+        return 2
+    code: int = import_module(f"kakusan.cli.{name}").main(rest)
+    return code
+
+
+def _complain(error: KakusanError) -> None:
+    print(f"error: {error.problem}", file=sys.stderr)
+    for line in error.advice:
+        print(f"  {line}", file=sys.stderr)

@@ -1,0 +1,135 @@
+"""kakusan sample RUN."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from kakusan.cli.arguments import parse
+
+EXAMPLES = (
+    "kakusan sample runs/demo                                      64 images, a grid in the run's folder",
+    "kakusan sample runs/demo --count 1000 --out new.npz           an array, in the data's own units",
+    "kakusan sample runs/demo --count 100 --first 100 --out more   images 100 to 199 of the seed, as PNG files",
+    "kakusan sample runs/demo --sampler ancestral --variance fixed-small",
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """New images from a trained run. Image k of a seed is the same image whatever the count or the split."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of the run."""
+    count: int = 64
+    """How many images."""
+    out: Path | None = None
+    """NAME.png: a grid; NAME.npz: an array; else a folder of PNG files. Default: a grid in RUN/samples."""
+    sampler: str = "ddim"
+    """ddim, or ancestral (Algorithm 2)."""
+    steps: int | None = None
+    """Denoising steps; default: 50 for ddim, all T for ancestral."""
+    eta: float | None = None
+    """Fresh noise of ddim: 0 none, 1 as much as ancestral."""
+    variance: Literal["fixed-large", "fixed-small"] | None = None
+    """sigma^2 of an ancestral step; default: as the run says."""
+    seed: int = 0
+    """Which series of images."""
+    first: int = 0
+    """Number of the first image in the series."""
+    label: str | None = None
+    """A class, by name or number, for runs that learned classes."""
+    weights: Literal["ema", "model"] = "ema"
+    """Averaged weights, or those of the last step."""
+    exact: bool = False
+    """Bit-equal images for any count and split; small counts take longer."""
+    raw: bool = False
+    """Keep the network's units (with an .npz)."""
+    device: str = "auto"
+    """cpu, cuda or mps; default: as trained, where that is here."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Type of convolutions and products; auto: as trained."""
+    overwrite: bool = False
+    """Replace what is at --out."""
+    json: bool = False
+    """Print what was done as JSON, on stdout."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    command = parse(Sample, arguments, "sample", EXAMPLES)
+    from kakusan.cli.display import console
+    from kakusan.opened import Run
+    from kakusan.outputs import refuse_to_overwrite, save_samples
+
+    run = Run.open(command.run)
+    if command.out is not None and not command.overwrite:
+        refuse_to_overwrite(command.out)
+    x_0, about = _drawn(command, run)
+    out = (
+        command.out or run.folder / "samples" / f"{command.sampler}-{about['steps']}-seed-{command.seed}.png"
+    )
+    save_samples(x_0, run.data.units, out, about, raw=command.raw, first=command.first)
+    to = console()
+    for warning in run.warnings:
+        to.print(f"warning: {warning}", markup=False)
+    if about["outside"] and not command.raw:
+        to.print(
+            f"note: {about['outside']:.2%} of the values lay outside of the data's range and were held to it"
+        )
+    print(json.dumps({**about, "out": str(out)}) if command.json else out)
+    return 0
+
+
+def _drawn(command: Sample, run: Any) -> tuple[Any, dict[str, Any]]:
+    """The images, and all that one needs to know to make them again."""
+    import torch
+
+    from kakusan.assembly import environment
+    from kakusan.cli.display import bar, console
+    from kakusan.opened import sampler_from
+    from kakusan.samplers import Order, draw
+
+    loaded = run.load(
+        weights=command.weights, device=command.device, precision=command.precision, variance=command.variance
+    )
+    T = loaded.denoiser.schedule.T
+    steps = min(50, T) if command.steps is None and command.sampler == "ddim" else command.steps
+    sampler = sampler_from(command.sampler, {"steps": steps, "eta": command.eta})
+    order = Order(
+        count=command.count,
+        shape=run.data.shape,
+        seed=command.seed,
+        first=command.first,
+        label=None if command.label is None else run.class_number(command.label),
+        micro_batch=loaded.settings.machine.micro_batch,
+        exact=command.exact,
+        device=loaded.device,
+    )
+    begun, finished = time.perf_counter(), []
+    with bar(f"sampling {command.count:,} images", 1.0, console()) as shown:
+        for drawn in draw(loaded.denoiser, sampler, order):
+            shown.at(drawn.done, f"t = {drawn.still.t}")
+            if drawn.still.t == 0:
+                finished.append(drawn.still.x.cpu())
+    x_0 = torch.cat(finished)
+    about = {
+        "run": str(run.folder),
+        "checkpoint": loaded.step,
+        "weights": command.weights,
+        "sampler": command.sampler,
+        "steps": len(sampler.times(loaded.denoiser.schedule)) - 1,
+        "eta": command.eta or 0.0,
+        "variance": loaded.denoiser.variance,
+        "clip": loaded.denoiser.clip,
+        **{k: v for k, v in asdict(order).items() if k not in ("shape", "device")},
+        "machine": asdict(loaded.settings.machine),
+        "environment": environment(loaded.settings.machine),
+        "outside": run.data.units.outside(x_0),
+        "seconds": round(time.perf_counter() - begun, 3),
+    }
+    return x_0, about

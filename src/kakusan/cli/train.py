@@ -1,0 +1,78 @@
+"""kakusan train DATA."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from kakusan.cli.arguments import first_positional, parse, peek
+from kakusan.config import Settings, checked, settings_for
+
+EXAMPLES = (
+    "kakusan train kanji                         the bundled kanji, with their preset",
+    "kakusan train photos/ --minutes 60          a folder of images, for an hour",
+    "kakusan train faces.npz --run runs/faces    an array; the same line again goes on with the run",
+    "kakusan train new/ --from runs/photos       start from the weights of another run",
+    "kakusan train photos/ --preset cifar10 --training.batch-size 64 --training.accumulation 2",
+)
+
+
+@dataclass(frozen=True)
+class Train(Settings):
+    """Train a denoising diffusion model on images. No flag is needed but DATA."""
+
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = tyro.MISSING
+    """kanji, digits, two-moons, swiss-roll, a folder of images, a .npz or .npy array, IDX, CIFAR-10 binary."""
+    run: Path | None = None
+    """Folder of the run; default: runs/NAME. If it is a run already, it goes on."""
+    preset: str | None = None
+    """Settings that ship with kakusan: cifar10, demo, digits, kanji, ...; default: the one called like DATA; none: plain."""
+    config: Path | None = None
+    """Settings from a TOML file, over the preset; flags come last."""
+    weights_from: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """Start from the averaged weights of this run (fine-tuning)."""
+    steps: int | None = None
+    """Optimizer steps: short for --training.steps."""
+    minutes: float | None = None
+    """Length of the training: short for --training.minutes."""
+    json: bool = False
+    """Print each line of figures as JSON on stdout."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    command = parse(Train, arguments, "train", EXAMPLES, _defaults(arguments))
+    settings = checked(settings_of(command))
+    from kakusan.cli.training import begin, train_to_the_end
+    from kakusan.experiment import absolute_source, free_folder
+
+    settings = replace(settings, data=replace(settings.data, source=absolute_source(command.source)))
+    folder = command.run or free_folder(command.source)
+    run, prepared = begin(settings, folder, command.weights_from)
+    return train_to_the_end(run, prepared, as_json=command.json)
+
+
+def _defaults(arguments: Sequence[str]) -> Train:
+    """What flags are laid over: the preset and the file that the same command line names."""
+    file = peek(arguments, "--config")
+    settings = settings_for(
+        first_positional(arguments) or "",
+        preset=peek(arguments, "--preset"),
+        file=None if file is None else Path(file),
+    )
+    return Train(**{field.name: getattr(settings, field.name) for field in fields(Settings)})
+
+
+def settings_of(command: Train) -> Settings:
+    """The settings in a command, its short flags included."""
+    training = command.training
+    if command.steps is not None:
+        training = replace(training, steps=command.steps, minutes="auto")
+    if command.minutes is not None:
+        training = replace(
+            training, minutes=command.minutes, steps="auto" if command.steps is None else command.steps
+        )
+    values = {field.name: getattr(command, field.name) for field in fields(Settings)}
+    return Settings(**values | {"training": training})

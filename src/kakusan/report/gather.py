@@ -1,0 +1,246 @@
+"""From a run to its story: samples, film strip, neighbours and words. The only part of the report that knows runs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kakusan import durable
+from kakusan.assembly import Prepared, prepare_data
+from kakusan.errors import DataError, KakusanError
+from kakusan.evaluation import spread
+from kakusan.maths.forward import q_marginal
+from kakusan.maths.randomness import Purpose, normals
+from kakusan.maths.units import Levels, Units
+from kakusan.metrics import CopyRate, copy_rate
+from kakusan.opened import Loaded, Run, usual_sampler
+from kakusan.pictures import cloud_strip, encode_png, film_strip, grid
+from kakusan.report.page import render
+from kakusan.report.story import Copying, FilmStrip, Forward, Neighbour, Samples, Story
+from kakusan.samplers import Order, Still, draw
+from kakusan.shapes import Images
+
+SAMPLES = 64
+CLOUD = 2000  # samples, where they are points
+COLUMNS = 12
+NEIGHBOURS = 12
+FILMED = 3  # which image of the seed the film strip follows
+MOST_VALUES = 1 << 29  # of training images that samples are compared with: 2 GiB
+
+Progress = Callable[[float, str], None]
+
+
+def write_report(run: Run, progress: Progress = lambda _, __: None) -> Path:
+    """Make report.html anew from the newest good checkpoint. Raises RunError if there is none."""
+    page = render(tell(run, progress))
+    path = run.files.report_path
+    with durable.telling(f"cannot write {path}", run.folder, needed=len(page)):
+        durable.atomic_write(path, page.encode())
+    return path
+
+
+def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
+    """All that the report says. The data may have gone since: then what needs them is left out, with a warning."""
+    loaded = run.load()
+    stills = _walk(loaded, run, progress)
+    prepared, warnings = _data_of(run)
+    x_0 = _rounded(stills[-1].x, run.data.units)
+    story = _words(run, loaded)
+    story = replace(
+        story,
+        samples=Samples(
+            png=_picture(x_0, run.data.units),
+            caption=f"{len(x_0)} samples, DDIM, {_steps(loaded)} steps, seed 0",
+        ),
+        film=_film(stills, run),
+        warnings=[*run.warnings, *warnings, *_bad_files(run)],
+    )
+    if prepared is None:
+        return story
+    progress(0.95, "comparing with the training images")
+    copying = None if prepared.dataset.is_points else _copying(x_0, prepared)
+    return replace(story, forward=_forward(loaded, prepared), copying=copying)
+
+
+def _walk(loaded: Loaded, run: Run, progress: Progress) -> list[Still]:
+    """The moments of one sampling that the report shows, for all samples together; the last is the end."""
+    sampler = usual_sampler(loaded.denoiser.schedule.T)
+    times = sampler.times(loaded.denoiser.schedule)
+    shown = {times[i] for i in np.linspace(1, len(times) - 1, min(COLUMNS, len(times) - 1)).astype(int)}
+    size = loaded.settings.machine.micro_batch
+    count = CLOUD if run.data.shape == (2, 1, 1) else SAMPLES
+    order = Order(count=count, shape=run.data.shape, micro_batch=size, device=loaded.device)
+    kept: dict[int, list[Still]] = {t: [] for t in times if t in shown}
+    for drawn in draw(loaded.denoiser, sampler, order):
+        progress(0.9 * drawn.done, "sampling")
+        if drawn.still.t in kept and drawn.still.x_0 is not None:
+            kept[drawn.still.t].append(drawn.still)
+    return [_joined(parts) for parts in kept.values()]
+
+
+def _joined(parts: list[Still]) -> Still:
+    guesses = [part.x_0.cpu() for part in parts if part.x_0 is not None]
+    return Still(parts[0].t, torch.cat([part.x.cpu() for part in parts]), torch.cat(guesses))
+
+
+def _steps(loaded: Loaded) -> int:
+    T = loaded.denoiser.schedule.T
+    return usual_sampler(T).steps or T
+
+
+def _data_of(run: Run) -> tuple[Prepared | None, list[str]]:
+    try:
+        prepared = prepare_data(run.settings)
+    except KakusanError as error:
+        return None, [f"the training data could not be opened: {error.problem}"]
+    if prepared.dataset.fingerprint != run.data.fingerprint:
+        return None, ["the training data have changed since this run began, so they are not shown"]
+    return prepared, []
+
+
+def _rounded(x: Images, units: Units) -> Images:
+    """On the levels of the data, as samples are saved."""
+    return units.encode(units.decode(x)) if isinstance(units, Levels) else x
+
+
+def _picture(x: Images, units: Units) -> bytes:
+    return encode_png(grid(x, units))
+
+
+def _film(stills: list[Still], run: Run) -> FilmStrip:
+    units = run.data.units
+    guesses = [still.x_0 for still in stills if still.x_0 is not None]
+    if run.data.shape == (2, 1, 1):
+        picture = cloud_strip([[still.x for still in stills], guesses], units)
+    else:
+        one = min(FILMED, len(stills[0].x) - 1)
+        picture = film_strip(
+            [torch.stack([still.x[one] for still in stills]), torch.stack([guess[one] for guess in guesses])],
+            units,
+        )
+    return FilmStrip(png=encode_png(picture), times=[still.t for still in stills])
+
+
+def _forward(loaded: Loaded, prepared: Prepared) -> Forward:
+    """One training image at growing t, under the same noise."""
+    schedule, dataset = loaded.denoiser.schedule, prepared.dataset
+    times = np.unique(np.linspace(0, schedule.T, COLUMNS).astype(int))
+    points = dataset.is_points
+    chosen = spread(prepared.split.training, CLOUD if points else 1)
+    x_0 = dataset.x_0(chosen)
+    noise = normals(0, Purpose.EVALUATION, 1, torch.arange(len(x_0)), dataset.shape)
+    rows = [q_marginal(schedule, x_0, torch.full((len(x_0),), float(t), dtype=torch.float64)) for t in times]
+    seen = [row.reparametrize(noise) for row in rows]
+    picture = cloud_strip([seen], dataset.units) if points else film_strip([torch.cat(seen)], dataset.units)
+    return Forward(
+        png=encode_png(picture),
+        times=[int(t) for t in times],
+        alpha_bar=[float(schedule.alpha_bar[t]) for t in times],
+        table=schedule.alpha_bar.tolist(),
+        caption=_caption(dataset.captions, int(chosen[0])) if not points else "",
+    )
+
+
+def _caption(captions: tuple[str, ...], index: int) -> str:
+    return captions[index] if captions else f"image {index}"
+
+
+def _copying(x_0: Images, prepared: Prepared) -> Copying | None:
+    dataset, split = prepared.dataset, prepared.split
+    most = max(2, MOST_VALUES // int(np.prod(dataset.shape)))
+    indices = spread(split.training, most)
+    training = dataset.x_0(indices)
+    try:
+        found = _Compared(x_0, copy_rate(x_0, training), ())
+        aside = spread(split.held_out, len(x_0))
+        unseen = dataset.x_0(aside)
+        captions = tuple(_caption(dataset.captions, int(i)) for i in aside)
+        held_out = _Compared(unseen, copy_rate(unseen, training), captions) if len(aside) else None
+    except DataError:  # fewer than two different images
+        return None
+    return Copying(
+        samples=found.neighbours(prepared, indices),
+        held_out=held_out.neighbours(prepared, indices) if held_out else (),
+        sample_rate=found.rate.rate,
+        held_out_rate=held_out.rate.rate if held_out else None,
+        sample_ratios=found.rate.ratios.tolist(),
+        held_out_ratios=held_out.rate.ratios.tolist() if held_out else (),
+    )
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Some images and what is near them."""
+
+    images: Images
+    rate: CopyRate
+    captions: tuple[str, ...]
+
+    def neighbours(self, prepared: Prepared, indices: NDArray[np.int64]) -> list[Neighbour]:
+        dataset = prepared.dataset
+        found = []
+        for i in range(min(NEIGHBOURS, len(self.images))):
+            near = int(indices[int(self.rate.nearest[i])])
+            found.append(
+                Neighbour(
+                    png=_picture(self.images[i : i + 1], dataset.units),
+                    nearest_png=_picture(dataset.x_0(np.array([near])), dataset.units),
+                    ratio=float(self.rate.ratios[i]),
+                    caption=self.captions[i] if self.captions else "",
+                    nearest_caption=_caption(dataset.captions, near),
+                )
+            )
+        return found
+
+
+def _bad_files(run: Run) -> list[str]:
+    bad = run.files.data["bad_files"]
+    shown = [f"left out {file['name']}: {file['reason']}" for file in bad[:20]]
+    return shown + ([f"and {len(bad) - 20} more files left out"] if len(bad) > 20 else [])
+
+
+def _words(run: Run, loaded: Loaded) -> Story:
+    """Title, facts, curves, settings: what needs no data."""
+    record, settings = run.files.data, run.settings
+    channels, height, width = run.data.shape
+    parameters = sum(p.numel() for p in loaded.network.parameters())
+    held_out = len(record["held_out"])
+    size = (
+        "points in the plane"
+        if run.data.shape == (2, 1, 1)
+        else f"{width} x {height}, "
+        + ("grey" if channels == 1 else "colour" if channels == 3 else f"{channels} channels")
+    )
+    return Story(
+        title=run.data.name,
+        subtitle=f"A denoising diffusion model, trained on {record['count'] - held_out:,} images.",
+        facts={
+            "Data": f"{record['name']}: {record['source']}",
+            "Images": f"{record['count'] - held_out:,} to train on, {held_out:,} held out; {size}",
+            "Network": f"{parameters:,} parameters, predicts {settings.process.predicts}",
+            "Steps": f"{loaded.step:,} of {settings.training.batch_size} images",
+            "Process": f"{settings.process.schedule} schedule, T = {settings.process.T}",
+            "Device": _device(run.files.environment),
+        },
+        metrics=run.files.metrics(),
+        T=settings.process.T,
+        commands=(
+            ("New images", f"kakusan sample {run.folder} --count 64 --seed 1 --out new.png"),
+            ("Go on training", f"kakusan resume {run.folder} --steps {2 * loaded.step}"),
+            ("Start from these weights", f"kakusan train DATA --from {run.folder}"),
+            ("This page anew", f"kakusan report {run.folder}"),
+        ),
+        settings={name: dict(table) for name, table in asdict(settings).items()},
+        environment=run.files.environment,
+        footer=f"kakusan {metadata.version('kakusan')}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    )
+
+
+def _device(machine: Mapping[str, Any]) -> str:
+    return f"{machine.get('device')} ({machine.get('processor')}, {machine.get('threads')} threads)"

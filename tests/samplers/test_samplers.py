@@ -1,0 +1,176 @@
+"""Every sampler keeps the contract of a sampler; all are read from the table that the command line reads."""
+
+import itertools
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kakusan.denoiser import times_like
+from kakusan.errors import SettingsError
+from kakusan.maths.forward import per_image, posterior_variance
+from kakusan.maths.schedules import Cosine, Linear
+from kakusan.oracles import GaussianOracle
+from kakusan.samplers import DDIM, SAMPLERS, Ancestral, Sampler, State, sample, walk
+
+MEAN, DEVIATION = 0.3, 0.2
+
+
+def oracle(variance: str = "fixed-large", T: int = 1000) -> GaussianOracle:
+    return GaussianOracle(Linear(T=T), MEAN, DEVIATION, variance)
+
+
+@pytest.mark.parametrize("kind", SAMPLERS.values())
+@given(T=st.integers(1, 1200), data=st.data())
+def test_a_walk_starts_at_T_goes_down_and_ends_at_the_data(kind: type[Sampler], T: int, data: st.DataObject) -> None:
+    steps = data.draw(st.integers(1, T))
+    times = kind(steps=steps).times(Linear(T=T))
+    assert times[0] == T
+    assert times[-1] == 0
+    assert len(times) == steps + 1
+    assert all(s < t for t, s in pairwise(times))
+
+
+@pytest.mark.parametrize("kind", SAMPLERS.values())
+def test_more_steps_than_the_schedule_has_are_refused(kind: type[Sampler]) -> None:
+    with pytest.raises(SettingsError, match="more than the T = 10"):
+        kind(steps=11).times(Linear(T=10))
+    with pytest.raises(SettingsError, match="at least 1"):
+        kind(steps=0)
+
+
+@pytest.mark.parametrize("kind", SAMPLERS.values())
+def test_the_same_seed_gives_the_same_image_whatever_the_split(kind: type[Sampler]) -> None:
+    sampler = kind(steps=7)
+    whole = sample(oracle(), sampler, count=70, shape=(1, 4, 4), seed=3, micro_batch=32)
+    parts = [
+        sample(oracle(), sampler, count=n, shape=(1, 4, 4), seed=3, first=k, micro_batch=16)
+        for k, n in ((0, 5), (5, 40), (45, 25))
+    ]
+    assert torch.equal(whole, torch.cat(parts))
+    assert not torch.equal(whole, sample(oracle(), sampler, count=70, shape=(1, 4, 4), seed=4))
+
+
+@pytest.mark.parametrize("kind", SAMPLERS.values())
+def test_a_walk_shows_each_step_with_its_guess(kind: type[Sampler]) -> None:
+    class Fixed:
+        def start(self) -> torch.Tensor:
+            return torch.ones(2, 1, 1, 1)
+
+        def draw(self, ordinal: int) -> torch.Tensor:  # noqa: ARG002
+            return torch.zeros(2, 1, 1, 1)
+
+    stills = list(walk(kind(steps=5), oracle(), Fixed()))
+    assert [still.t for still in stills] == [1000, 800, 600, 400, 200, 0]
+    assert stills[0].x_0 is None
+    assert all(still.x_0 is not None for still in stills[1:])
+    assert stills[-1].x_0 is not None
+    assert torch.allclose(stills[-1].x, stills[-1].x_0, atol=1e-6)  # the last step gives the mean: the guess itself
+
+
+def propagated(variance: str, sampler: Sampler, eta: float | None) -> tuple[float, float]:
+    """Mean and variance of the last x, exactly: every step is affine in x and adds known noise."""
+    denoiser = oracle(variance)
+    mean, spread = torch.zeros(1, 1, 1, 1, dtype=torch.float64), 1.0
+    for t, s in pairwise(sampler.times(denoiser.schedule)):
+        ts = times_like(t, mean), times_like(s, mean)
+        at = [
+            sampler.step(denoiser, State(x), *ts, torch.zeros_like(x)).x
+            for x in (torch.zeros_like(mean), torch.ones_like(mean))
+        ]
+        slope = at[1] - at[0]
+        guess = denoiser.predict(mean, ts[0])
+        fresh = denoiser.variance_of(guess, *ts) if eta is None else eta**2 * posterior_variance(denoiser.schedule, *ts)
+        mean, spread = at[0] + slope * mean, float(slope.square() * spread + (fresh if s else 0))
+    return float(mean), spread
+
+
+@pytest.mark.parametrize("variance", ["fixed-small", "fixed-large"])
+@pytest.mark.parametrize("steps", [None, 50])
+def test_ancestral_samples_have_the_mean_and_variance_of_the_exact_chain(variance: str, steps: int | None) -> None:
+    mean, spread = propagated(variance, Ancestral(steps=steps), None)
+    n = 16 * 1024
+    x = sample(oracle(variance), Ancestral(steps=steps), count=1024, shape=(1, 4, 4), seed=1, micro_batch=1024).double()
+    assert abs(float(x.mean()) - mean) < 4.5 * math.sqrt(spread / n)
+    assert abs(float(x.var()) / spread - 1) < 4.5 * math.sqrt(2 / n)
+
+
+def test_the_exact_chain_reaches_the_data_law_as_steps_grow() -> None:
+    errors = []
+    for T in (250, 500, 1000):
+        denoiser_spread = _spread_at(T)
+        errors.append(abs(denoiser_spread - DEVIATION**2))
+    assert errors[2] < 3e-3 * DEVIATION
+    assert all(1.7 < coarse / fine < 2.3 for coarse, fine in pairwise(errors))  # first order in 1/T
+
+
+def _spread_at(T: int) -> float:
+    denoiser = GaussianOracle(Linear(T=T), MEAN, DEVIATION, "fixed-large")
+    spread, one = 1.0, torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    for t, s in pairwise(range(T, -1, -1)):
+        ts = times_like(t, one), times_like(s, one)
+        low, high = (Ancestral().step(denoiser, State(x), *ts, 0 * one).x for x in (0 * one, one))
+        fresh = float(denoiser.variance_of(denoiser.predict(one, ts[0]), *ts)) if s else 0.0
+        spread = float((high - low).square()) * spread + fresh
+    return spread
+
+
+def test_ddim_reaches_the_data_law_and_halves_its_error_when_steps_double() -> None:
+    """Deterministic: a point one deviation above the mean of x_T must come out one deviation above the data's."""
+
+    def error(steps: int) -> float:
+        denoiser = GaussianOracle(Linear(T=1000), MEAN, DEVIATION)
+        a_T = math.sqrt(float(denoiser.schedule.alpha_bar[-1]))
+        spread_T = math.sqrt(a_T**2 * DEVIATION**2 + 1 - a_T**2)
+        state = State(torch.full((1, 1, 1, 1), a_T * MEAN + spread_T, dtype=torch.float64))
+        sampler = DDIM(steps=steps)
+        for t, s in pairwise(sampler.times(denoiser.schedule)):
+            state = sampler.step(denoiser, state, times_like(t, state.x), times_like(s, state.x), 0 * state.x)
+        return abs(MEAN + DEVIATION - float(state.x))
+
+    coarse, fine = error(125), error(250)
+    assert 0 < fine < 0.01
+    assert 1.8 < coarse / fine < 2.2
+
+
+def test_ddim_with_eta_1_is_ancestral_sampling_with_the_small_variance() -> None:
+    a = sample(oracle("fixed-small"), Ancestral(steps=20), count=4, shape=(1, 4, 4), seed=2)
+    b = sample(oracle(), DDIM(steps=20, eta=1.0), count=4, shape=(1, 4, 4), seed=2)
+    assert torch.allclose(a, b, atol=2e-6)  # float32 roundings of 20 steps
+
+
+def test_ddim_without_noise_draws_none() -> None:
+    class Greedy:
+        def start(self) -> torch.Tensor:
+            return torch.ones(1, 1, 1, 1)
+
+        def draw(self, ordinal: int) -> torch.Tensor:
+            raise AssertionError(f"draw {ordinal} was not needed")
+
+    assert len(list(walk(DDIM(steps=3), oracle(), Greedy()))) == 4
+
+
+def test_one_step_of_ddim_is_the_guess() -> None:
+    x = sample(oracle(), DDIM(steps=1), count=8, shape=(1, 2, 2), seed=0)
+    assert float((x - MEAN).abs().max()) < 0.01  # from pure noise the best guess is nearly the mean
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1, math.nan])
+def test_eta_outside_of_0_to_1_is_refused(eta: float) -> None:
+    with pytest.raises(SettingsError, match="eta"):
+        DDIM(eta=eta)
+
+
+def test_a_schedule_that_ends_in_pure_noise_can_be_walked() -> None:
+    denoiser = GaussianOracle(Linear(T=100, beta_T=1.0), MEAN, DEVIATION)
+    for sampler in (Ancestral(), DDIM(steps=10)):
+        assert sample(denoiser, sampler, count=2, shape=(1, 1, 1), seed=0).isfinite().all()
+
+
+def test_times_are_those_of_any_schedule() -> None:
+    for steps, schedule in itertools.product((1, 3), (Linear(T=3), Cosine(T=3))):
+        assert DDIM(steps=steps).times(schedule)[0] == 3
+    assert per_image(torch.ones(2).double()).shape == (2, 1, 1, 1)
