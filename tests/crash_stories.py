@@ -22,7 +22,7 @@ import torch
 from kakusan import checkpoints, durable
 from kakusan.checkpoints import Checkpoint
 from kakusan.errors import RunError
-from kakusan.runs import Run
+from kakusan.runs import RunFolder
 
 PARTS = ("model", "ema", "optimizer")
 
@@ -40,13 +40,13 @@ def checkpoint(step: int) -> Checkpoint:
     return Checkpoint(step, tensors, {"seed": 0})
 
 
-def train(run: Run, step: int) -> None:
+def train(run: RunFolder, step: int) -> None:
     run.append_metrics({"step": step})
     run.save(checkpoint(step), keep=2, keep_every=10)
 
 
-def new_run(folder: Path, *steps: int) -> Run:
-    run = Run.create(folder, {"seed": 0}, {"torch": "2"}, {"name": "digits"})
+def new_run(folder: Path, *steps: int) -> RunFolder:
+    run = RunFolder.create(folder, {"seed": 0}, {"torch": "2"}, {"name": "digits"})
     for step in steps:
         train(run, step)
     return run
@@ -56,11 +56,11 @@ def no_complaint(text: str) -> None:
     raise AssertionError(text)
 
 
-def good(run: Run) -> list[int]:
+def good(run: RunFolder) -> list[int]:
     return [step for step in run.steps if not checkpoints.verify(run.checkpoints / f"step-{step:08d}")]
 
 
-def go_on(run: Run, next_step: int, *, expected: list[int]) -> None:
+def go_on(run: RunFolder, next_step: int, *, expected: list[int]) -> None:
     """Resume, as a trainer does, and make the next checkpoint; nothing of the crash may remain."""
     newest = run.load(no_complaint)
     assert all((newest.tensors[part]["weight"] == newest.step).all() for part in PARTS)
@@ -73,7 +73,7 @@ def go_on(run: Run, next_step: int, *, expected: list[int]) -> None:
 
 
 def check_save(folder: Path, finished: bool) -> None:
-    run = Run.open(folder)
+    run = RunFolder.open(folder)
     newest = good(run)[-1]
     assert newest == 13 or (newest == 12 and not finished)
     assert {10, newest - 1, newest} <= set(good(run))
@@ -92,7 +92,7 @@ def prepare_replacement(folder: Path) -> None:
 
 
 def check_replacement(folder: Path, finished: bool) -> None:
-    run = Run.open(folder)
+    run = RunFolder.open(folder)
     assert good(run) == [10, 11, 12] or (good(run) == [10, 11] and not finished)
     run.truncate_metrics(11)
     train(run, 12)
@@ -100,7 +100,7 @@ def check_replacement(folder: Path, finished: bool) -> None:
 
 
 def check_first(folder: Path, finished: bool) -> None:
-    run = Run.open(folder)
+    run = RunFolder.open(folder)
     assert run.steps == good(run)
     assert run.steps == [1] or (run.steps == [] and not finished)
     run.truncate_metrics(len(run.steps))
@@ -110,13 +110,13 @@ def check_first(folder: Path, finished: bool) -> None:
 
 
 def change_settings(folder: Path) -> None:
-    run = Run.open(folder)
+    run = RunFolder.open(folder)
     run.update_config({"seed": 0, "steps": 20})
     run.truncate_metrics(11)
 
 
 def check_settings(folder: Path, finished: bool) -> None:
-    run = Run.open(folder)
+    run = RunFolder.open(folder)
     changed, figures = run.config == {"seed": 0, "steps": 20}, len(run.metrics())
     assert changed or run.config == {"seed": 0}
     assert (changed, figures) in {(False, 3), (True, 3), (True, 2)}
@@ -124,8 +124,8 @@ def check_settings(folder: Path, finished: bool) -> None:
 
 
 def check_creation(folder: Path, finished: bool) -> None:
-    assert Run.exists(folder) or not finished
-    run = Run.open(folder) if Run.exists(folder) else new_run(folder)
+    assert RunFolder.exists(folder) or not finished
+    run = RunFolder.open(folder) if RunFolder.exists(folder) else new_run(folder)
     assert run.config == {"seed": 0}
     assert run.environments == [{"torch": "2"}]
     assert run.data == {"name": "digits"}
@@ -133,7 +133,7 @@ def check_creation(folder: Path, finished: bool) -> None:
 
 
 def save_step(step: int) -> Callable[[Path], None]:
-    return lambda folder: train(Run.open(folder), step)
+    return lambda folder: train(RunFolder.open(folder), step)
 
 
 def prepare_three(folder: Path) -> None:

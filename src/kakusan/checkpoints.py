@@ -4,7 +4,7 @@ A checkpoint is a folder ``step-00001200`` with one ``.safetensors`` file for ea
 optimizer), ``state.json``, and ``manifest.json`` with the size and the SHA-256 of each of the others.
 It is written under a temporary name; once it is on the disk it is renamed, and only then do old ones go.
 
-A folder of checkpoints has one writer at a time (``Run.lock`` sees to that) and any number of readers.
+A folder of checkpoints has one writer at a time (``RunFolder.lock`` sees to that) and any number of readers.
 """
 
 import os

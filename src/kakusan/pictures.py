@@ -56,10 +56,13 @@ def film_strip(
 
 
 def cloud_strip(rows: Sequence[Sequence[Images]], units: Units, *, size: int = 160) -> Image.Image:
-    """The film strip of points: each still is a whole cloud, (n, 2, 1, 1), all on the same axes."""
+    """The film strip of points: each still is a whole cloud, (n, 2, 1, 1).
+
+    All are on the axes of the first row; the first guesses of x_0 may lie far outside and are cut.
+    """
     if not rows or not rows[0] or len({len(row) for row in rows}) != 1:
         raise DataError("a film strip needs rows of equal length")
-    limits = _limits([units.decode(still) for row in rows for still in row])
+    limits = _limits([units.decode(still) for still in rows[0]])
     stills = [np.asarray(_scatter(units.decode(still), limits, size)) for row in rows for still in row]
     return _mosaic(np.stack(stills), len(rows[0]), GAP)
 

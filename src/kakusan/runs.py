@@ -1,4 +1,4 @@
-"""A run: the folder that remembers one training. Only this module and checkpoints.py know its file names.
+"""The folder that remembers one training, a run. Only this module and checkpoints.py know its file names.
 
     config.toml  environment.json  data.json  metrics.jsonl  checkpoints/  samples/step-00001200.png
     report.html  log.txt  lock  lock.json (who holds it)
@@ -47,8 +47,11 @@ Complain = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """One training: its settings, its data, its figures, its checkpoints and its pictures."""
+class RunFolder:
+    """The memory of one training: its settings, its data, its figures, its checkpoints and its pictures.
+
+    (``kakusan.Run`` is this folder put to use: its denoiser, its samples.)
+    """
 
     folder: Path
     config: Mapping[str, Any]
@@ -56,7 +59,7 @@ class Run:
     @classmethod
     def create(
         cls, folder: Path, config: Mapping[str, Any], environment: Mapping[str, Any], data: Mapping[str, Any]
-    ) -> "Run":
+    ) -> "RunFolder":
         """Make an empty or missing folder a run. RunError where there is something: nothing is replaced."""
         folder = Path(folder)
         run = cls(folder, config)
@@ -71,7 +74,7 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, folder: Path) -> "Run":
+    def open(cls, folder: Path) -> "RunFolder":
         """The run of a folder; RunError, with the runs that are near, if it is none."""
         folder = Path(folder)
         try:
@@ -109,7 +112,7 @@ class Run:
         if json_bytes(known[-1]) != json_bytes(environment):
             self._write(ENVIRONMENT, json_bytes([*known, environment]))
 
-    def update_config(self, config: Mapping[str, Any]) -> "Run":
+    def update_config(self, config: Mapping[str, Any]) -> "RunFolder":
         """The same run with other settings, as when it is trained for longer."""
         self._write(CONFIG, _toml(config))
         return replace(self, config=config)
@@ -264,7 +267,7 @@ def _finite(value: Any) -> Any:
 
 
 def _refuse_what_is_there(folder: Path) -> None:
-    if Run.exists(folder):
+    if RunFolder.exists(folder):
         go_on = f"to go on with it: kakusan resume {_quoted(folder)}"
         raise RunError(f"{folder} is a run already", go_on, "to begin another: --run DIR")
     if folder.exists() and not folder.is_dir():
@@ -279,7 +282,7 @@ def _refuse_what_is_there(folder: Path) -> None:
 
 def _advice(folder: Path) -> Iterator[str]:
     """What may have been meant instead of a folder that is no run."""
-    around = [path for path in folder.parents if Run.exists(path)]
+    around = [path for path in folder.parents if RunFolder.exists(path)]
     near = {path.name: path for path in (*_runs_in(Path("runs")), *_runs_in(folder.parent))}
     meant = [*around, *(near[name] for name in get_close_matches(folder.name, near, n=1))]
     if meant:
@@ -291,13 +294,10 @@ def _advice(folder: Path) -> Iterator[str]:
 
 def _runs_in(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if Run.exists(path))
+        return sorted(path for path in folder.iterdir() if RunFolder.exists(path))
     except OSError:  # missing, a file, or not ours to read
         return []
 
 
 def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
-
-
-RunFolder = Run

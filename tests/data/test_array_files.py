@@ -225,6 +225,7 @@ def test_an_idx_file_is_read_with_the_labels_beside_it(tmp_path: Path, ending: s
         assert data.labels.tolist() == [0, 1, 2, 0, 1, 2]
         assert data.class_names == ("0", "1", "2")
         assert data.units == Levels(256)
+        assert data.name == source.name
 
 
 def test_idx_floats_are_big_endian(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def dataset_of(
     """A data set of the images of a file, in the units that its type, its own word and the options say."""
     units, notes = _units_of(images, path.name, options, levels)
     return Dataset(
-        name=path.name,
+        name=path.resolve().name,
         images=images,
         units=units,
         labels=None if classes is None else classes.labels,

@@ -84,8 +84,7 @@ def _check(options: DataOptions) -> None:
 def _decode(root: Path, found: Scan, options: DataOptions, rows: Rows, progress: Progress) -> Decoded:
     form, bad = found.form(options), list(found.bad)
     names: list[str] = []
-    before = len(found.files) + len(found.bad)
-    total = before + len(found.files)
+    total = found.looked_into + len(found.files)
 
     def pixels(file: ImageFile) -> NDArray[np.uint8] | BadFile:
         return _pixels_of(file, form)
@@ -100,7 +99,7 @@ def _decode(root: Path, found: Scan, options: DataOptions, rows: Rows, progress:
                 block.append(result)
             if done % BLOCK == 0 or done == len(found.files):
                 _flush(block, rows)
-                progress(before + done, total)
+                progress(found.looked_into + done, total)
     bad.sort(key=lambda file: file.name)
     _check_enough(root, len(names), bad, found.ignored)
     return Decoded(rows.finish(), tuple(names), tuple(bad), found.notes(options))

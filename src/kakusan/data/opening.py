@@ -44,7 +44,14 @@ def load(source: str | Path, options: DataOptions, progress: Progress) -> Datase
             dataset = replace(dataset, notes=(*dataset.notes, note))
         return dataset
     path = Path(source).expanduser()
-    return reader_of(path)(path, options, progress)
+    try:
+        return reader_of(path)(path, options, progress)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise DataError(
+            f"{path} does not fit in memory", "a .npy file of uint8 is read piece by piece"
+        ) from error
 
 
 def as_asked(dataset: Dataset, options: DataOptions) -> Dataset:
@@ -83,7 +90,8 @@ def reader_of(path: Path) -> Reader:
 def _reader_of_folder(folder: Path) -> Reader:
     images = training_set_in(folder)
     if images is not None:
-        return lambda _, options, progress: read_idx_file(images, options, progress)
+        name = folder.resolve().name
+        return lambda _, options, progress: replace(read_idx_file(images, options, progress), name=name)
     return read_cifar if is_cifar_folder(folder) else read_folder
 
 

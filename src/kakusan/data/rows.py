@@ -1,6 +1,7 @@
 """Where decoded images go, block by block: into memory, or into a .npy file that is then memory-mapped."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -80,5 +81,6 @@ class RowsInFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with suppress(OSError):  # on a full disk, closing fails as writing did
+            self._file.close()
         self._partial.unlink(missing_ok=True)

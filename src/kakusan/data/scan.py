@@ -44,6 +44,8 @@ class Scan:
     """One for each file."""
     bad: tuple[BadFile, ...]
     ignored: int
+    looked_into: int
+    """How many files were opened, the bad and the ignored ones included."""
 
     def form(self, options: DataOptions) -> Form:
         """As asked for; where nothing is asked, as the images are, if they share a size."""
@@ -62,7 +64,7 @@ class Scan:
                 f"the images have {which}; scaled and cropped to {width}x{height} (--data.size changes that)"
             )
         if self.ignored:
-            notes.append(f"{self.ignored} entries of the folder are no images and were ignored")
+            notes.append(f"not images, and ignored: {self.ignored}")
         return tuple(notes)
 
     def _size(self) -> tuple[int, int]:
@@ -93,7 +95,7 @@ def scan(listing: Listing, progress: Progress) -> Scan:
                 headers.append(found)
             if done % BLOCK == 0:
                 progress(done, total)
-    return Scan(tuple(files), tuple(headers), tuple(bad), ignored)
+    return Scan(tuple(files), tuple(headers), tuple(bad), ignored, len(listing.files))
 
 
 def _header_of(file: ImageFile) -> Header | BadFile | None:

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kakusan.networks.norm import norm_act
 from kakusan.shapes import Images
 
 NORM_EPS = 1e-6
@@ -63,6 +62,13 @@ class TimeEmbedding(nn.Module):
         return embedding
 
 
+def norm_silu(x: Images, norm: nn.GroupNorm) -> Images:
+    return F.silu(group_norm(x,norm)).to(x.dtype)
+def group_norm(x: Images, norm: nn.GroupNorm) -> Images:
+    slow = x.device.type == "cpu" and x.dtype!=torch.float32 and norm.num_channels // norm.num_groups % 16 and x.is_contiguous(memory_format=torch.channels_last)
+    return F.group_norm(x.float() if slow else x, norm.num_groups, norm.weight, norm.bias, norm.eps)
+
+
 class ResidualBlock(nn.Module):
     """x + conv(dropout(act(conv(act(x)) + shift))), where shift is this block's share of the time embedding.
 
@@ -79,8 +85,8 @@ class ResidualBlock(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Images, shift: Float[Tensor, "batch out_channels"]) -> Images:
-        h = self.conv1(norm_act(x, self.norm1))
-        h = norm_act(h, self.norm2, shift)
+        h = self.conv1(norm_silu(x, self.norm1))
+        h = norm_silu(h + shift[:, :, None, None], self.norm2)
         if self.training and self.dropout:
             h = F.dropout(h, self.dropout)
         out: Tensor = (x if self.conv_shortcut is None else self.conv_shortcut(x)) + self.conv2(h)
@@ -99,13 +105,15 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Images) -> Images:
         batch, channels, height, width = x.shape
-        pixels = norm_act(x, self.group_norm, silu=False).flatten(2).transpose(1, 2)  # a view in channels_last
-        qkv = self.to_qkv(pixels).view(batch, height * width, 3, self.heads, channels // self.heads)
+        qkv = project(group_norm(x, self.group_norm).to(x.dtype), self.to_qkv).flatten(2).transpose(1, 2)  # a view in channels_last
+        qkv = qkv.reshape(batch, height * width, 3, self.heads, channels // self.heads)
         q, k, v = qkv.transpose(1, 3).unbind(2)  # (batch, heads, pixels, channels of a head)
-        gathered = attend(q, k, v).transpose(1, 2).flatten(2)
-        out = self.to_out[0](gathered)
-        return x + out.transpose(1, 2).unflatten(2, (height, width))
+        gathered = attend(q, k, v).transpose(1, 2).flatten(2).transpose(1, 2).unflatten(2, (height, width))
+        return x + project(gathered, self.to_out[0])
 
+
+def project(x: Images, product: nn.Module) -> Images:
+    return F.conv2d(x, product.weight[:, :, None, None], product.bias)
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v. The kernel of choice on a GPU; plain products are faster on a CPU."""

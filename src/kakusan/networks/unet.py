@@ -18,8 +18,8 @@ from kakusan.networks.layers import (
     Upsample,
     convolution,
     linear,
+    norm_silu,
 )
-from kakusan.networks.norm import norm_act
 from kakusan.shapes import Images, Labels
 
 Shifts = Iterator[Tensor]
@@ -164,7 +164,7 @@ class UNet(nn.Module):
         x = self.mid_block(x, shifts)
         for up in self.up_blocks:
             x = up(x, shifts, skips)
-        x = self.conv_out(norm_act(x, self.conv_norm_out))
+        x = self.conv_out(norm_silu(x, self.conv_norm_out))
         return F.pixel_shuffle(x, self.patch)[..., :height, :width]
 
     def shifts(self, time: Float[Tensor, " batch"], condition: Labels | None) -> tuple[Tensor, ...]:

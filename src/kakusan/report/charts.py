@@ -11,18 +11,20 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def loss_over_steps(rows: Rows) -> str:
-    """The loss of each line (faint), its moving mean, and the held-out loss where it was measured (dots)."""
-    steps, loss, held_out = (column(rows, key) for key in ("step", "loss", "held_out_loss"))
-    if not np.isfinite(loss).any():
+    """The loss of the batches (faint), its moving mean, and dots where training and held-out were measured."""
+    lines = having(rows, "loss")
+    steps, loss = column(lines, "step"), column(lines, "loss")
+    measured = {key: column(rows, key) for key in ("training_loss", "held_out_loss")}
+    everything = np.concatenate([loss, *measured.values()])
+    if not np.isfinite(everything).any():
         return ""
-    frame = Frame(x=_steps_scale(steps), y=_loss_scale(np.concatenate([loss, held_out])), x_name="step")
-    shown = np.isfinite(held_out) & np.isfinite(steps)
-    words = [f"step {s:,.0f}: {v:.4g} held out" for s, v in zip(steps[shown], held_out[shown], strict=True)]
+    frame = Frame(x=_steps_scale(column(rows, "step")), y=_loss_scale(everything), x_name="step")
     return frame.close(
         "The loss over the steps of training",
         frame.line(steps, loss, "accent faint"),
-        frame.line(steps, smooth_loss(rows), "accent"),
-        frame.dots(steps[shown], held_out[shown], "second", words),
+        frame.line(steps, smooth_loss(lines), "accent"),
+        _loss_dots(frame, rows, "training_loss", "accent", "training images"),
+        _loss_dots(frame, rows, "held_out_loss", "second", "held-out images"),
     )
 
 
@@ -43,7 +45,8 @@ def loss_by_time(rows: Rows, T: int | None) -> str:
 
 def small_series(rows: Rows, key: str, label: str) -> str:
     """One column of the metrics over the steps, small, from 0."""
-    steps, values = column(rows, "step"), column(rows, key)
+    lines = having(rows, key)
+    steps, values = column(lines, "step"), column(lines, key)
     if not np.isfinite(values).any() or np.nanmax(values) <= 0:
         return ""
     y = Scale(0, float(np.nanmax(values)) * 1.12)
@@ -87,6 +90,11 @@ def ratio_histogram(samples: Sequence[float], held_out: Sequence[float], thresho
     return frame.close("The distance ratios of samples and of held-out images", *marks)
 
 
+def having(rows: Rows, key: str) -> Rows:
+    """The rows that speak of this at all; null is a gap, but a row about something else is none."""
+    return [row for row in rows if key in row]
+
+
 def column(rows: Rows, key: str) -> Floats:
     """One entry of every row; missing, null and unreadable entries are NaN."""
     return np.array([_number(row.get(key)) for row in rows], dtype=np.float64)
@@ -124,6 +132,13 @@ def loss_stretches(rows: Rows) -> list[tuple[str, Floats]]:
 def stretch_styles(count: int) -> list[str]:
     """How each stretch is drawn, the last one fully."""
     return ["accent faint", "accent half", "accent"][3 - count :]
+
+
+def _loss_dots(frame: Frame, rows: Rows, key: str, style: str, what: str) -> str:
+    steps, losses = column(rows, "step"), column(rows, key)
+    shown = np.isfinite(steps) & np.isfinite(losses)
+    words = [f"step {s:,.0f}: {v:.4g}, {what}" for s, v in zip(steps[shown], losses[shown], strict=True)]
+    return frame.dots(steps[shown], losses[shown], style, words)
 
 
 def _stretch(rows: Rows) -> tuple[str, Floats]:

@@ -36,11 +36,12 @@ def render(story: Story) -> str:
 
 @dataclass(frozen=True)
 class Png:
-    """A picture ready for an <img>: its address and its size in pixels."""
+    """A picture ready for an <img>: its address, its size in pixels, and whether it is partly transparent."""
 
     uri: str
     width: int
     height: int
+    clear: bool
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def picture(png: bytes) -> Png:
     """The PNG within the page itself."""
     if png[:8] != b"\x89PNG\r\n\x1a\n":
         raise ValueError("a report holds PNG pictures only")
-    width, height = struct.unpack(">II", png[16:24])
-    return Png(_data_uri("image/png", png), width, height)
+    width, height, _, colour_type = struct.unpack(">IIBB", png[16:26])
+    return Png(_data_uri("image/png", png), width, height, clear=colour_type in (4, 6))
 
 
 def copy_verdict(copying: Copying) -> str:
@@ -129,7 +130,8 @@ def _training(story: Story) -> dict[str, Any]:
         "by_time": Markup(charts.loss_by_time(rows, story.T)),
         "stretches": list(zip((s[0] for s in stretches), charts.stretch_styles(len(stretches)), strict=True)),
         "small": {name: Markup(chart) for name, chart in small.items() if chart},
-        "final": _last_finite(charts.smooth_loss(rows)),
+        "final": _last_finite(charts.smooth_loss(charts.having(rows, "loss"))),
+        "final_training": _last_finite(charts.column(rows, "training_loss")),
         "final_held_out": _last_finite(charts.column(rows, "held_out_loss")),
     }
 

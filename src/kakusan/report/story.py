@@ -87,8 +87,8 @@ class Story:
     forward: Forward | None = None
     film: FilmStrip | None = None
     metrics: Sequence[Mapping[str, Any]] = ()
-    """The lines of metrics.jsonl, in order. Read here: step; loss, loss_smooth, held_out_loss; loss_by_t, a
-    list of equal parts of 1..T; gradient_norm, learning_rate, images_per_second. All may be missing."""
+    """The lines of metrics.jsonl, in order. Read here: step; loss, loss_smooth; loss_by_t, a list of equal parts
+    of 1..T; training_loss, held_out_loss, measured alike; gradient_norm, learning_rate, images_per_second."""
     T: int | None = None
     """The number of noise levels, for the axis of the loss by t."""
     predicts: str = "eps"

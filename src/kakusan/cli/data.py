@@ -1,0 +1,132 @@
+"""kakusan data DATA."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from kakusan.cli.arguments import parse
+from kakusan.config import DataSettings, Settings
+
+if TYPE_CHECKING:
+    from kakusan.data.survey import Files, Survey
+
+EXAMPLES = (
+    "kakusan data photos/                        counts, sizes, bad files, duplicates",
+    "kakusan data photos/ --data.size 64 --sheet sheet.png",
+    "kakusan data digits --json",
+)
+LISTED = 10
+ON_SHEET = 100
+
+
+@dataclass(frozen=True)
+class Data:
+    """Look at data before training on them. Nothing is changed."""
+
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    """kanji, digits, two-moons, swiss-roll, a folder of images, a .npz or .npy array, IDX, CIFAR-10 binary."""
+    sheet: Path | None = None
+    """Write a contact sheet of up to 100 images to this PNG."""
+    overwrite: bool = False
+    """Replace what is at --sheet."""
+    data: DataSettings = field(default_factory=DataSettings)
+    json: bool = False
+    """As JSON, on stdout."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    command = parse(Data, arguments, "data", EXAMPLES)
+    from kakusan.assembly import data_options
+    from kakusan.cli.display import console, reading
+    from kakusan.data.survey import survey
+    from kakusan.outputs import refuse_to_overwrite
+
+    if command.sheet is not None and not command.overwrite:
+        refuse_to_overwrite(command.sheet)
+    with reading(console()) as progress:
+        found = survey(command.source, data_options(replace(Settings(), data=command.data)), progress)
+    if command.sheet is not None:
+        write_sheet(found, command.sheet)
+    if command.json:
+        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        return 0
+    rows = list(lines(found))
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        print(f"{name:<{width}}  {text}")
+    if command.sheet is not None:
+        print(f"{'sheet':<{width}}  {command.sheet}")
+    return 0
+
+
+def write_sheet(found: "Survey", path: Path) -> None:
+    """Up to 100 images, evenly spread over the data."""
+    import numpy as np
+
+    from kakusan import durable
+    from kakusan.evaluation import spread
+    from kakusan.pictures import encode_png, grid
+
+    dataset = found.dataset
+    chosen = spread(np.arange(len(dataset)), 2000 if dataset.is_points else ON_SHEET)
+    with durable.telling(f"cannot write {path}", path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        durable.atomic_write(path, encode_png(grid(dataset.x_0(chosen), dataset.units)))
+
+
+def lines(found: "Survey") -> Iterator[tuple[str, str]]:
+    """Name and text of each finding, the weightier ones first."""
+    dataset = found.dataset
+    channels, height, width = dataset.shape
+    yield "data", f"{dataset.name} ({dataset.source})"
+    kind = f"{channels} channel{'s' * (channels > 1)}, {dataset.images.dtype}"
+    yield "images", f"{len(dataset):,}" + (" points" if dataset.is_points else f" of {width} x {height}, {kind}")
+    low, high = found.value_range
+    yield "values", f"{low:g} to {high:g}; mean {_numbers(found.mean)}, deviation {_numbers(found.deviation)}"
+    yield "network sees", _units(dataset.units.to_state())
+    if found.files is not None:
+        yield from _files(found.files)
+    if found.classes:
+        yield "classes", f"{len(found.classes)}: {_counts(Counter(found.classes))}"
+    if dataset.reserved:
+        yield "always held out", ", ".join(found.name_of(index) for index in dataset.reserved)
+    copies = sum(len(group) - 1 for group in found.duplicates)
+    yield "duplicates", f"{copies:,}" + (f" in {len(found.duplicates):,} groups" if copies else "")
+    for group in found.duplicates[:LISTED]:
+        yield "", " = ".join(found.name_of(index) for index in group[:LISTED])
+    yield "bad files", f"{len(dataset.bad_files):,}"
+    for bad in dataset.bad_files[:LISTED]:
+        yield "", f"{bad.name}: {bad.reason}"
+    for note in dataset.notes:
+        yield "note", note
+
+
+def _files(files: "Files") -> Iterator[tuple[str, str]]:
+    yield "formats", _counts(files.formats)
+    yield "modes", _counts(files.modes)
+    yield "sizes", _counts(Counter({f"{width} x {height}": n for (width, height), n in files.sizes.items()}))
+    if files.conversions:
+        yield "conversions", _counts(files.conversions)
+    if files.ignored:
+        yield "ignored", f"{files.ignored:,} files that are no images"
+
+
+def _counts(counter: Counter[str]) -> str:
+    shown = ", ".join(f"{name} ({count:,})" for name, count in counter.most_common(LISTED))
+    return shown + (f", and {len(counter) - LISTED} more" if len(counter) > LISTED else "")
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def _units(state: dict[str, Any]) -> str:
+    if state["kind"] == "levels":
+        return f"levels 0 to {state['levels'] - 1} as -1 to 1"
+    return f"(value - mean) / scale, with mean {_numbers(tuple(state['mean']))}, scale {_numbers(tuple(state['scale']))}"

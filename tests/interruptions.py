@@ -1,0 +1,142 @@
+"""Trainings that are interrupted at every step, in every way, and then resumed; run as a script by test_resume.py.
+
+Torch is loaded once; each training is a forked child. What it leaves is compared by its hashes.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kakusan.cli.signals import StopRequest
+from kakusan.config import Settings, from_mapping
+from kakusan.data import Batches
+from kakusan.data.batches import Batch
+from kakusan.experiment import continue_training, launch
+from kakusan.runs import RunFolder
+
+STEPS = 12
+SETTINGS = {
+    "data": {"held_out": 2, "flip": True, "labels": True},
+    "network": {"width": 8, "multipliers": [1, 2], "blocks": 1, "attention": [1], "dropout": 0.3},
+    # 18 images in batches of 6 x 2: every second batch lies across two epochs
+    "training": {"steps": STEPS, "batch_size": 12, "accumulation": 2, "learning_rate": 1e-2, "warmup": 5, "ema": 0.9},
+    "log": {"every": 5},
+    "samples": {"every": 6, "count": 2, "steps": 2},
+    "checkpoint": {"every": 3},
+    "machine": {"device": "cpu", "threads": 1},
+}
+
+
+class Interruption(Exception):
+    """Something that nobody expected."""
+
+
+def by_exception() -> None:
+    raise Interruption
+
+
+def by_sigterm() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def by_sigint() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def by_sigkill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+WAYS: dict[str, Callable[[], None]] = {
+    "exception": by_exception,
+    "SIGTERM": by_sigterm,
+    "SIGINT": by_sigint,
+    "SIGKILL": by_sigkill,
+}
+
+
+def settings(base: Path) -> Settings:
+    """A small training with dropout, flips, labels, accumulation and a decaying rate."""
+    return replace(from_mapping({**SETTINGS, "data": {**SETTINGS["data"], "source": str(base / "data.npz")}}, "here"))
+
+
+def write_data(base: Path) -> None:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    np.savez(base / "data.npz", images=images, labels=np.arange(20) % 3)
+
+
+def train(folder: Path, base: Path, interrupt: Callable[[], None] | None = None, at: int = -1) -> None:
+    """Train to the end, or until interrupted in the middle of a step: after its first micro-batch was learned."""
+    plain = Batches.at
+
+    def interrupted(self: Batches, step: int, start: int = 0, count: int | None = None) -> Batch:
+        if interrupt is not None and step == at and start > 0:
+            interrupt()
+        return plain(self, step, start, count)
+
+    Batches.at = interrupted  # type: ignore[method-assign]
+    run, prepared = launch(settings(base), folder)
+    with StopRequest(lambda _: None) as stop:
+        for _ in continue_training(run, prepared, stop=stop):
+            pass
+
+
+def in_a_child(act: Callable[[], None]) -> int:
+    """The exit status of a forked process that does this."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            act()
+            code = 0
+        except Interruption:
+            code = 3
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def traces(folder: Path) -> dict[str, Any]:
+    """What a training leaves: hashes of every tensor file of its last checkpoint, its state, metrics and pictures."""
+    run = RunFolder.open(folder)
+    last = run.checkpoints / f"step-{run.steps[-1]:08d}"
+    files = sorted([*last.glob("*.safetensors"), *(folder / "samples").glob("*.png")])
+    state = json.loads((last / "state.json").read_text())
+    lines = [{k: v for k, v in line.items() if k != "images_per_second"} for line in run.metrics()]
+    return {
+        "steps": run.steps,
+        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+        "state": {key: state[key] for key in ("step", "images_seen", "tally")},
+        "metrics": lines,
+    }
+
+
+def main(base: Path) -> None:
+    """Every way at every step; then the same training again, to its end."""
+    torch.set_num_threads(1)
+    write_data(base)
+    results: dict[str, Any] = {}
+    assert in_a_child(lambda: train(base / "whole", base)) == 0
+    results["whole"] = traces(base / "whole")
+    for way, interrupt in WAYS.items():
+        for at in range(STEPS):
+            folder = base / f"{way}-{at}"
+            code = in_a_child(lambda: train(folder, base, interrupt, at))  # noqa: B023 (called at once)
+            steps = RunFolder.open(folder).steps
+            again = in_a_child(lambda: train(folder, base))  # noqa: B023
+            results[folder.name] = {"code": code, "steps": steps, "again": again, **{"traces": traces(folder)}}
+    (base / "results.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
