@@ -6,7 +6,6 @@ later each time; torch is loaded once. The folders that are left are for the tes
 
 import itertools
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -255,6 +254,8 @@ def watch(act: Callable[[Path], object], folder: Path) -> None:
 
 def meet_a_limit(folder: Path) -> None:
     """Save once, then meet the limit on the size of a file; what is told stands in a file."""
+    import resource  # not on Windows, where no child is forked either
+
     run = new_run(folder, 1)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     tensors = {part: {"weight": torch.zeros(50_000)} for part in PARTS}

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,13 @@ from kakusan.runs import RunFolder
 STEPS = 12
 SETTINGS = {
     "data": {"held_out": 2, "flip": True, "labels": True},
-    "network": {"width": 8, "multipliers": [1, 2], "blocks": 1, "attention": [1], "dropout": 0.3},
+    "network": {"width": 8, "multipliers": [1, 1], "blocks": 1, "attention": [], "dropout": 0.3},
     # 18 images in batches of 6 x 2: every second batch lies across two epochs
     "training": {"steps": STEPS, "batch_size": 12, "accumulation": 2, "learning_rate": 1e-2, "warmup": 5, "ema": 0.9},
     "log": {"every": 5},
     "samples": {"every": 6, "count": 2, "steps": 2},
     "checkpoint": {"every": 3},
-    "machine": {"device": "cpu", "threads": 1},
+    "machine": {"device": "cpu", "threads": 1, "precision": "fp32"},
 }
 
 
@@ -64,9 +63,13 @@ WAYS: dict[str, Callable[[], None]] = {
 }
 
 
-def settings(base: Path) -> Settings:
-    """A small training with dropout, flips, labels, accumulation and a decaying rate."""
-    return replace(from_mapping({**SETTINGS, "data": {**SETTINGS["data"], "source": str(base / "data.npz")}}, "here"))
+MID_EPOCH = 7  # where the ways that need not be tried at every step are tried
+
+
+def settings(base: Path, precision: str) -> Settings:
+    """A small training with dropout, flips, labels and accumulation."""
+    sections = {"data": {"source": str(base / "data.npz")}, "machine": {"precision": precision}}
+    return from_mapping({name: {**table, **sections.get(name, {})} for name, table in SETTINGS.items()}, "here")
 
 
 def write_data(base: Path) -> None:
@@ -75,8 +78,9 @@ def write_data(base: Path) -> None:
     np.savez(base / "data.npz", images=images, labels=np.arange(20) % 3)
 
 
-def train(folder: Path, base: Path, interrupt: Callable[[], None] | None = None, at: int = -1) -> None:
+def train(folder: Path, interrupt: Callable[[], None] | None = None, at: int = -1, precision: str = "fp32") -> None:
     """Train to the end, or until interrupted in the middle of a step: after its first micro-batch was learned."""
+    os.fsync = lambda _: None  # what a power cut would lose is another test's question
     plain = Batches.at
 
     def interrupted(self: Batches, step: int, start: int = 0, count: int | None = None) -> Batch:
@@ -85,7 +89,7 @@ def train(folder: Path, base: Path, interrupt: Callable[[], None] | None = None,
         return plain(self, step, start, count)
 
     Batches.at = interrupted  # type: ignore[method-assign]
-    run, prepared = launch(settings(base), folder)
+    run, prepared = launch(settings(folder.parent, precision), folder)
     with StopRequest(lambda _: None) as stop:
         for _ in continue_training(run, prepared, stop=stop):
             pass
@@ -121,20 +125,28 @@ def traces(folder: Path) -> dict[str, Any]:
     }
 
 
+def tried(folder: Path, way: str, at: int, precision: str = "fp32") -> dict[str, Any]:
+    """An interrupted training and its second start: exit codes, checkpoints in between, and what is left."""
+    code = in_a_child(lambda: train(folder, WAYS[way], at, precision))
+    steps = RunFolder.open(folder).steps
+    again = in_a_child(lambda: train(folder, precision=precision))
+    return {"code": code, "steps": steps, "again": again, "traces": traces(folder)}
+
+
 def main(base: Path) -> None:
-    """Every way at every step; then the same training again, to its end."""
+    """Every way at every step; Ctrl-C, and half precision, at one."""
     torch.set_num_threads(1)
     write_data(base)
     results: dict[str, Any] = {}
-    assert in_a_child(lambda: train(base / "whole", base)) == 0
-    results["whole"] = traces(base / "whole")
-    for way, interrupt in WAYS.items():
+    for precision in ("fp32", "bf16"):
+        whole = base / f"whole-{precision}"
+        assert in_a_child(lambda: train(whole, precision=precision)) == 0  # noqa: B023 (called at once)
+        results[whole.name] = traces(whole)
+    for way in ("exception", "SIGTERM", "SIGKILL"):
         for at in range(STEPS):
-            folder = base / f"{way}-{at}"
-            code = in_a_child(lambda: train(folder, base, interrupt, at))  # noqa: B023 (called at once)
-            steps = RunFolder.open(folder).steps
-            again = in_a_child(lambda: train(folder, base))  # noqa: B023
-            results[folder.name] = {"code": code, "steps": steps, "again": again, **{"traces": traces(folder)}}
+            results[f"{way}-{at}"] = tried(base / f"{way}-{at}", way, at)
+    results["SIGINT"] = tried(base / "SIGINT", "SIGINT", MID_EPOCH)
+    results["bf16"] = tried(base / "bf16", "SIGKILL", MID_EPOCH, "bf16")
     (base / "results.json").write_text(json.dumps(results))
 
 

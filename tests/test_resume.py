@@ -11,7 +11,7 @@ import pytest
 
 STEPS = 12
 EVERY = 3  # steps between two checkpoints
-WAYS = {"exception": 3, "SIGTERM": 0, "SIGINT": 0, "SIGKILL": -9}
+WAYS = {"exception": 3, "SIGTERM": 0, "SIGKILL": -9}
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +34,29 @@ def test_a_resumed_training_equals_one_that_never_stopped(way: str, at: int, res
     case = results[f"{way}-{at}"]
     assert case["code"] == WAYS[way]
     assert case["again"] == 0
-    if way in ("SIGTERM", "SIGINT"):
+    if way == "SIGTERM":
         assert case["steps"][-1] == at + 1  # the step was finished, then saved
     else:
         assert case["steps"] == ([] if at < EVERY else case["steps"])  # lost is only what came after the last save
-    assert case["traces"] == results["whole"] | {"steps": case["traces"]["steps"]}
+    assert case["traces"] == results["whole-fp32"] | {"steps": case["traces"]["steps"]}
+
+
+def test_ctrl_c_is_like_sigterm(results: dict[str, Any]) -> None:
+    case = results["SIGINT"]
+    assert (case["code"], case["again"], case["steps"][-1]) == (0, 0, 8)
+    assert case["traces"] == results["whole-fp32"] | {"steps": case["traces"]["steps"]}
+
+
+def test_half_precision_resumes_bit_for_bit_too(results: dict[str, Any]) -> None:
+    case = results["bf16"]
+    assert (case["code"], case["again"]) == (-9, 0)
+    assert case["traces"] == results["whole-bf16"] | {"steps": case["traces"]["steps"]}
+    assert case["traces"]["files"] != results["whole-fp32"]["files"]
 
 
 def test_the_training_that_is_compared_learns_and_reports(results: dict[str, Any]) -> None:
-    lines = results["whole"]["metrics"]
+    lines = results["whole-fp32"]["metrics"]
     assert [line["step"] for line in lines if "loss" in line] == [5, 10, 12]
     assert [line["step"] for line in lines if "held_out_loss" in line] == [6, 12]
-    assert {"model.safetensors", "ema.safetensors", "optimizer.safetensors"} <= set(results["whole"]["files"])
-    assert results["whole"]["state"]["images_seen"] == STEPS * 12
+    assert {"model.safetensors", "ema.safetensors", "optimizer.safetensors"} <= set(results["whole-fp32"]["files"])
+    assert results["whole-fp32"]["state"]["images_seen"] == STEPS * 12

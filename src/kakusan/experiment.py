@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import torch
 from safetensors.torch import save as tensor_bytes
-from torch import nn
+from torch import Tensor, nn
 
 from kakusan import durable
 from kakusan.assembly import (
@@ -428,15 +428,24 @@ def _load(task: Task, checkpoint: Checkpoint) -> None:
     state = task.state
     task.network.load_state_dict(checkpoint.tensors["model"])
     state.ema.load(dict(checkpoint.tensors["ema"]))
-    slots: dict[int, dict[str, Any]] = {}
-    for i, (name, _) in enumerate(task.network.named_parameters()):
-        keys = ("step", "exp_avg", "exp_avg_sq")
-        slots[i] = {key: checkpoint.tensors["optimizer"][f"{name}.{key}"] for key in keys}
     if checkpoint.step:
+        moments = checkpoint.tensors["optimizer"]
+        slots = {
+            i: {
+                "step": moments[f"{name}.step"],
+                **{key: _like_parameter(moments[f"{name}.{key}"], weight) for key in ("exp_avg", "exp_avg_sq")},
+            }
+            for i, (name, weight) in enumerate(task.network.named_parameters())
+        }
         groups = state.optimizer.state_dict()["param_groups"]
         state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
     state.tally = Tally.from_state(checkpoint.state["tally"], state.device)
     state.step = checkpoint.step
+
+
+def _like_parameter(moment: Tensor, weight: Tensor) -> Tensor:
+    """In the memory layout of its weight, as the fused optimizer wants it; files know no layout."""
+    return torch.empty_like(weight).copy_(moment)
 
 
 def _other_machine(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:

@@ -41,17 +41,14 @@ HOLDER = "lock.json"
 TRAINERS = (CONFIG, ENVIRONMENT, DATA, METRICS)
 """What only the holder of the lock writes."""
 UNFINISHED = {ENVIRONMENT, DATA, LOCK, HOLDER}
-"""What a creation that was killed may have left: it is begun again."""
+"""What a killed creation may have left: it is begun again."""
 
 Complain = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
 class RunFolder:
-    """The memory of one training: its settings, its data, its figures, its checkpoints and its pictures.
-
-    (``kakusan.Run`` is this folder put to use: its denoiser, its samples.)
-    """
+    """The memory of one training: its settings, its data, its figures, its checkpoints and its pictures."""
 
     folder: Path
     config: Mapping[str, Any]

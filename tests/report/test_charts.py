@@ -93,6 +93,16 @@ def test_the_loss_chart_falls_from_left_to_right_with_dots_where_held_out_was_me
     assert chart.count("<circle") == 4
 
 
+def test_lines_about_something_else_do_not_break_the_curves() -> None:
+    lines = rows(30, gradient_norm=1.0)
+    for step in (9, 19, 29):
+        lines.insert(step, {"step": step, "training_loss": 0.4, "held_out_loss": 0.5})
+    chart = loss_over_steps(lines)
+    assert chart.count("<circle") == 6
+    assert ET.fromstring(chart).find("path[@class='line accent faint']").get("d", "").count("M") == 1  # type: ignore[union-attr]
+    assert small_series(lines, "gradient_norm", "").count("L") == 29
+
+
 @pytest.mark.parametrize(
     "lines", [[], [{"step": 1}], [{"step": 1, "loss": None}], [{"loss": NAN, "step": 2}]]
 )

@@ -31,7 +31,8 @@ class Levels:
 
     def encode(self, images: NDArray[np.uint8]) -> Images:
         """(n, height, width, channels) bytes to the network's units, float32 in [-1, 1]."""
-        values = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+        array = np.require(images, requirements=["C", "W"])  # torch takes no read-only memory map
+        values = torch.from_numpy(array).permute(0, 3, 1, 2)
         return values.to(torch.float32).mul_(2 / (self.levels - 1)).sub_(1)
 
     def decode(self, x: Images) -> NDArray[np.uint8]:
