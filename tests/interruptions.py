@@ -19,7 +19,8 @@ from kakusan.cli.signals import StopRequest
 from kakusan.config import Settings, from_mapping
 from kakusan.data import Batches
 from kakusan.data.batches import Batch
-from kakusan.experiment import continue_training, launch
+from kakusan.experiment import continue_training
+from kakusan.launching import launch
 from kakusan.runs import RunFolder
 
 STEPS = 12
@@ -27,7 +28,14 @@ SETTINGS = {
     "data": {"held_out": 2, "flip": True, "labels": True},
     "network": {"width": 8, "multipliers": [1, 1], "blocks": 1, "attention": [], "dropout": 0.3},
     # 18 images in batches of 6 x 2: every second batch lies across two epochs
-    "training": {"steps": STEPS, "batch_size": 12, "accumulation": 2, "learning_rate": 1e-2, "warmup": 5, "ema": 0.9},
+    "training": {
+        "steps": STEPS,
+        "batch_size": 12,
+        "accumulation": 2,
+        "learning_rate": 1e-2,
+        "warmup": 5,
+        "ema": 0.9,
+    },
     "log": {"every": 5},
     "samples": {"every": 6, "count": 2, "steps": 2},
     "checkpoint": {"every": 3},
@@ -35,7 +43,7 @@ SETTINGS = {
 }
 
 
-class Interruption(Exception):
+class Interruption(Exception):  # noqa: N818
     """Something that nobody expected."""
 
 
@@ -69,7 +77,9 @@ MID_EPOCH = 7  # where the ways that need not be tried at every step are tried
 def settings(base: Path, precision: str) -> Settings:
     """A small training with dropout, flips, labels and accumulation."""
     sections = {"data": {"source": str(base / "data.npz")}, "machine": {"precision": precision}}
-    return from_mapping({name: {**table, **sections.get(name, {})} for name, table in SETTINGS.items()}, "here")
+    return from_mapping(
+        {name: {**table, **sections.get(name, {})} for name, table in SETTINGS.items()}, "here"
+    )
 
 
 def write_data(base: Path) -> None:
@@ -78,7 +88,9 @@ def write_data(base: Path) -> None:
     np.savez(base / "data.npz", images=images, labels=np.arange(20) % 3)
 
 
-def train(folder: Path, interrupt: Callable[[], None] | None = None, at: int = -1, precision: str = "fp32") -> None:
+def train(
+    folder: Path, interrupt: Callable[[], None] | None = None, at: int = -1, precision: str = "fp32"
+) -> None:
     """Train to the end, or until interrupted in the middle of a step: after its first micro-batch was learned."""
     os.fsync = lambda _: None  # what a power cut would lose is another test's question
     plain = Batches.at
@@ -89,9 +101,9 @@ def train(folder: Path, interrupt: Callable[[], None] | None = None, at: int = -
         return plain(self, step, start, count)
 
     Batches.at = interrupted  # type: ignore[method-assign]
-    run, prepared = launch(settings(folder.parent, precision), folder)
+    run, task = launch(settings(folder.parent, precision), folder)
     with StopRequest(lambda _: None) as stop:
-        for _ in continue_training(run, prepared, stop=stop):
+        for _ in continue_training(run, task, stop=stop):
             pass
 
 

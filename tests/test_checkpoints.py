@@ -7,12 +7,11 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from torch import Tensor
 
-from kakusan import checkpoints, tensor_file
+from kakusan import checkpoints
 from kakusan.checkpoints import Checkpoint, load, newest, save, verify
 from kakusan.errors import NumbersError, RunError
 
@@ -50,7 +49,18 @@ def fail(text: str) -> None:
 
 # What is saved is what is loaded
 
-DTYPES = st.sampled_from(sorted(tensor_file.DTYPES, key=str))
+DTYPES = st.sampled_from(
+    [
+        torch.float64,
+        torch.float32,
+        torch.bfloat16,
+        torch.float16,
+        torch.int64,
+        torch.int32,
+        torch.uint8,
+        torch.bool,
+    ]
+)
 SHAPES = st.lists(st.integers(0, 4), max_size=4)
 NAMES = st.text(st.characters(codec="utf-8"), max_size=8)
 JSON: st.SearchStrategy[Any] = st.recursive(
@@ -86,14 +96,6 @@ def test_what_is_saved_is_loaded(
             found = loaded.tensors[part][name]
             assert (found.dtype, found.shape) == (tensor.dtype, tensor.shape)
             assert torch.equal(found, tensor)
-
-
-@given(weights=st.dictionaries(NAMES, tensors(), max_size=6))
-def test_a_tensor_file_is_byte_for_byte_the_one_of_the_safetensors_library(
-    weights: dict[str, Tensor],
-) -> None:
-    plain = {name: tensor.contiguous().clone() for name, tensor in weights.items()}
-    assert b"".join(tensor_file.pieces(weights)) == safetensors.torch.save(plain)
 
 
 def test_views_shared_weights_and_channels_last_are_saved_by_their_values(tmp_path: Path) -> None:
@@ -133,7 +135,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, part: str, 
     [
         (Checkpoint(2, {"../model": {}}, {}), ValueError),
         (Checkpoint(2, {"model": {"weight": torch.ones(1).to_sparse()}}, {}), Exception),
-        (Checkpoint(2, {"model": {"weight": torch.ones(1, dtype=torch.complex128)}}, {}), TypeError),
+        (Checkpoint(2, {"model": {"weight": torch.ones(1, dtype=torch.complex128)}}, {}), KeyError),
         (Checkpoint(2, {"model": {}}, {"loss": float("nan")}), ValueError),
     ],
 )

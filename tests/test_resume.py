@@ -37,7 +37,9 @@ def test_a_resumed_training_equals_one_that_never_stopped(way: str, at: int, res
     if way == "SIGTERM":
         assert case["steps"][-1] == at + 1  # the step was finished, then saved
     else:
-        assert case["steps"] == ([] if at < EVERY else case["steps"])  # lost is only what came after the last save
+        assert case["steps"] == (
+            [] if at < EVERY else case["steps"]
+        )  # lost is only what came after the last save
     assert case["traces"] == results["whole-fp32"] | {"steps": case["traces"]["steps"]}
 
 
@@ -58,5 +60,7 @@ def test_the_training_that_is_compared_learns_and_reports(results: dict[str, Any
     lines = results["whole-fp32"]["metrics"]
     assert [line["step"] for line in lines if "loss" in line] == [5, 10, 12]
     assert [line["step"] for line in lines if "held_out_loss" in line] == [6, 12]
-    assert {"model.safetensors", "ema.safetensors", "optimizer.safetensors"} <= set(results["whole-fp32"]["files"])
+    assert {"model.safetensors", "ema.safetensors", "optimizer.safetensors"} <= set(
+        results["whole-fp32"]["files"]
+    )
     assert results["whole-fp32"]["state"]["images_seen"] == STEPS * 12

@@ -2,7 +2,7 @@
 
 import platform
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any

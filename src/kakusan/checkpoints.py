@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from kakusan import durable, tensor_file
+from kakusan import durable
 from kakusan.durable import Written
 from kakusan.errors import NumbersError, RunError
 from kakusan.manifest import (
@@ -120,11 +120,20 @@ def _fill(folder: Path, checkpoint: Checkpoint) -> None:
     entries: dict[str, Written] = {}
     for part, tensors in checkpoint.tensors.items():
         name = part_name(part)
-        entries[name] = durable.write_new(folder / name, tensor_file.pieces(tensors))
+        entries[name] = durable.write_new(folder / name, [_tensor_file(tensors)])
     state = {**checkpoint.state, "step": checkpoint.step}
     entries[STATE] = durable.write_new(folder / STATE, [json_bytes(state)])
     durable.write_new(folder / MANIFEST, [json_bytes(manifest(checkpoint.step, entries))])
     durable.sync_folder(folder)
+
+
+def _tensor_file(tensors: Mapping[str, Tensor]) -> bytes:
+    """The content of a .safetensors file. Copies, since the format knows neither layout nor sharing."""
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    return safetensors.torch.save(plain)
 
 
 # Dropping old ones

@@ -1,64 +1,32 @@
-"""A training from its first step to its last, across any number of interruptions. Every part meets here.
+"""A training from where it stands to its last step, across any number of interruptions. Every part meets here.
 
-Nothing is shown and nothing asked: each procedure is a generator of events that the command line, the library
-and the tests drain alike.
+Nothing is shown and nothing asked: the training is a generator of events that the command line, the library and
+the tests drain alike.
 """
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from itertools import count
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any, TypeAlias
 
 import torch
 from safetensors.torch import save as tensor_bytes
-from torch import Tensor, nn
+from torch import Tensor
 
 from kakusan import durable
-from kakusan.assembly import (
-    DataRecord,
-    Prepared,
-    build_batches,
-    build_denoiser,
-    build_loss,
-    build_network,
-    build_recipe,
-    data_record,
-    environment,
-    prepare_data,
-    set_machine,
-)
+from kakusan.assembly import Prepared, environment, prepare_data, set_machine
 from kakusan.checkpoints import Checkpoint
-from kakusan.config import Settings, differences, flat, from_mapping, to_mapping
-from kakusan.data import DATASETS, Batches
+from kakusan.config import Settings, from_mapping
 from kakusan.data.dataset import Progress, silent
-from kakusan.denoiser import NetworkDenoiser
 from kakusan.errors import NumbersError, RunError, SettingsError
 from kakusan.evaluation import held_out_losses
-from kakusan.losses import Loss
 from kakusan.pictures import encode_png, grid
-from kakusan.resolve import resolve, resolve_samples
 from kakusan.runs import RunFolder
 from kakusan.samplers import DDIM, sample
-from kakusan.training import (
-    Recipe,
-    StepReport,
-    Tally,
-    TrainState,
-    check_finite,
-    drawn,
-    fit,
-    new_state,
-    train_step,
-)
-
-DEFAULT_MINUTES = 30.0
-MEASURED_SECONDS = 3.0
-WARM_STEPS = 3
+from kakusan.task import Task, assemble, averaged, load_state, snapshot
+from kakusan.training import StepReport, check_finite, drawn, fit
 
 
 @dataclass(frozen=True)
@@ -114,200 +82,24 @@ class Warned:
 Event: TypeAlias = Began | Stepped | Saved | Sampled | Ended | Warned
 
 
-# Before the first step
-
-
-def absolute_source(source: str) -> str:
-    """The name of a data set that ships with the package, or the path that finds the data from anywhere."""
-    return source if source in DATASETS else str(Path(source).expanduser().resolve())
-
-
-def free_folder(source: str, parent: Path = Path("runs")) -> Path:
-    """runs/NAME for data called NAME, or runs/NAME-2 and so on where that is taken."""
-    name = (
-        re.sub(r"[^\w.-]+", "-", Path(source).expanduser().resolve().name.split(".")[0]).strip("-") or "run"
-    )
-    candidates = (parent / (name if i == 1 else f"{name}-{i}") for i in count(1))
-    return next(folder for folder in candidates if not folder.exists())
-
-
-def launch(
-    settings: Settings, folder: Path, *, weights_from: Path | None = None, progress: Progress = silent
-) -> tuple[RunFolder, Prepared | None]:
-    """The run of these settings in this folder: a new one, or the one that is there, if it was asked for the same.
-
-    With a new one come its data, open already.
-
-    Raises RunError, with the settings that differ, if the run there is another.
-    """
-    if not RunFolder.exists(folder):
-        return start(settings, folder, weights_from=weights_from, progress=progress)
-    run = RunFolder.open(folder)
-    changed = differences(settings, stored_settings(run))
-    if changed:
-        raise RunError(
-            f"{folder} is a run with other settings",
-            *(f"{name}: asked for {asked}, it has {had}" for name, (asked, had) in changed.items()),
-            f"to go on with it as it is: kakusan resume {folder}",
-            "to train with these: name another folder with --run",
-        )
-    steps = settings.training.steps
-    return (run if steps == "auto" else extended(run, steps)), None
-
-
-def stored_settings(run: RunFolder) -> Settings:
-    """The resolved settings of a run."""
-    return from_mapping(run.config, str(run.folder / "config.toml"))
-
-
-def extended(run: RunFolder, steps: int, changes: Settings | None = None) -> RunFolder:
-    """The same run with another last step, and another cadence of pictures and checkpoints if given."""
-    stored = stored_settings(run)
-    done = run.steps[-1] if run.steps else 0
-    if steps < done:
-        raise SettingsError(f"{run.folder} has {done} steps behind it: it cannot end at {steps}")
-    settings = replace(stored, training=replace(stored.training, steps=steps))
-    if changes is not None:
-        settings = replace(settings, samples=changes.samples, checkpoint=changes.checkpoint)
-    return run if settings == stored else run.update_config(to_mapping(settings))
-
-
-def start(
-    settings: Settings, folder: Path, *, weights_from: Path | None = None, progress: Progress = silent
-) -> tuple[RunFolder, Prepared]:
-    """Open the data, settle every "auto", and make the run's folder. Nothing is trained yet.
-
-    Raises DataError, SettingsError, and RunError if the folder is in use for something else.
-    """
-    if weights_from is not None:
-        settings = _like(settings, RunFolder.open(weights_from))
-    prepared = prepare_data(settings, progress)
-    settings = resolve(settings, prepared.facts)
-    set_machine(settings.machine)
-    settings = _with_budget(settings, prepared)
-    record = data_record(prepared)
-    if weights_from is not None:
-        record["weights_from"] = _weights_source(weights_from, DataRecord.read(record))
-    return RunFolder.create(folder, to_mapping(settings), environment(settings.machine), record), prepared
-
-
-def _like(settings: Settings, parent: RunFolder) -> Settings:
-    """Fine-tuning keeps the parent's network and process, unless told otherwise."""
-    stored = from_mapping(parent.config, str(parent.folder))
-    asked = differences(
-        Settings(network=settings.network, process=settings.process),
-        Settings(network=stored.network, process=stored.process),
-    )
-    default = flat(Settings())
-    changed = {name: pair for name, pair in asked.items() if pair[0] != default[name]}
-    if changed:
-        name, (wanted, had) = next(iter(changed.items()))
-        raise SettingsError(
-            f"{name} = {wanted} does not fit the weights of {parent.folder}, which have {had}",
-            "leave out settings of the network and the process with --from",
-        )
-    return replace(settings, network=stored.network, process=stored.process)
-
-
-def _weights_source(folder: Path, record: DataRecord) -> dict[str, Any]:
-    parent = RunFolder.open(folder)
-    theirs = DataRecord.read(parent.data)
-    if (theirs.shape[0], len(theirs.class_names)) != (record.shape[0], len(record.class_names)):
-        raise SettingsError(
-            f"{folder} was trained on {theirs.shape[0]} channels and {len(theirs.class_names)} classes, "
-            f"these data have {record.shape[0]} and {len(record.class_names)}",
-        )
-    checkpoint = parent.load(lambda _: None, parts=["ema"])
-    return {"run": str(folder.resolve()), "step": checkpoint.step}
-
-
-def _with_budget(settings: Settings, prepared: Prepared) -> Settings:
-    """A number of steps: as given, or as many as the minutes buy on this machine, measured now and then fixed."""
-    training = settings.training
-    if training.steps == "auto":
-        minutes = DEFAULT_MINUTES if training.minutes == "auto" else training.minutes
-        steps = _steps_in(minutes * 60, settings, prepared)
-        training = replace(training, steps=steps, minutes=minutes)
-    else:
-        minutes = training.minutes if training.minutes != "auto" else 0.0
-        if minutes:
-            raise SettingsError("training.steps and training.minutes are two budgets", "give one of them")
-    assert training.steps != "auto"
-    return replace(settings, training=training, samples=resolve_samples(settings.samples, training.steps))
-
-
-def _steps_in(seconds: float, settings: Settings, prepared: Prepared) -> int:
-    """Measured on a throw-away state with these data."""
-    begun = time.perf_counter()
-    trial = replace(settings, training=replace(settings.training, steps=10**9))
-    task = assemble(trial, prepared)
-    durations: list[float] = []
-    while len(durations) < WARM_STEPS + 2 or time.perf_counter() - begun < min(
-        MEASURED_SECONDS, seconds / 10
-    ):
-        start_of_step = time.perf_counter()
-        train_step(task.state, task.batches, task.loss, task.recipe)
-        check_finite(task.state)  # waits for the device
-        durations.append(time.perf_counter() - start_of_step)
-    left = seconds - (time.perf_counter() - begun)
-    return max(1, int(left / median(durations[WARM_STEPS:])))
-
-
-# Training
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a training works with."""
-
-    settings: Settings
-    record: DataRecord
-    prepared: Prepared
-    network: nn.Module
-    denoiser: NetworkDenoiser
-    batches: Batches
-    loss: Loss
-    recipe: Recipe
-    state: TrainState
-
-
-def assemble(settings: Settings, prepared: Prepared) -> Task:
-    """All parts of a training before its first step."""
-    record = DataRecord.read(data_record(prepared))
-    network = build_network(settings, record)
-    denoiser = build_denoiser(settings, network)
-    recipe = build_recipe(settings)
-    device = next(network.parameters()).device
-    return Task(
-        settings=settings,
-        record=record,
-        prepared=prepared,
-        network=network,
-        denoiser=denoiser,
-        batches=build_batches(settings, prepared),
-        loss=build_loss(settings),
-        recipe=recipe,
-        state=new_state(denoiser, network, recipe, device),
-    )
-
-
 def continue_training(
     run: RunFolder,
-    prepared: Prepared | None = None,
+    task: Task | None = None,
     *,
     stop: Callable[[], bool] = lambda: False,
     progress: Progress = silent,
 ) -> Iterator[Event]:
     """Train a run from where it stands to its last step, bit for bit as if it had never been interrupted.
 
-    prepared: its data, where they are open already. `stop` is asked after every step; a yes saves and ends.
-    Raises NumbersError after dumping what was fed,
-    RunError if another process trains this run or the data are not those it began with.
+    task: its parts, where they are built already and no step is done. `stop` is asked after every step; a yes
+    saves and ends. Raises NumbersError after dumping what was fed, RunError if another process trains this run or
+    the data are not those it began with.
     """
     with run.lock():
-        settings = stored_settings(run)
-        set_machine(settings.machine)
-        task = assemble(settings, prepared or _same_data(run, settings, progress))
+        if task is None:
+            settings = from_mapping(run.config, str(run.folder))
+            set_machine(settings.machine)
+            task = assemble(settings, _same_data(run, settings, progress))
         yield from _restore(task, run)
         yield Began(
             step=task.state.step,
@@ -316,7 +108,7 @@ def continue_training(
             training_images=len(task.prepared.split.training),
             held_out_images=len(task.prepared.split.held_out),
         )
-        with _advice_on_memory(settings), _dump_of_bad_numbers(task, run):
+        with _advice_on_memory(task.settings), _dump_of_bad_numbers(task, run):
             yield from _train(task, run, stop)
 
 
@@ -377,33 +169,12 @@ class _Pace:
 # The state on disk
 
 
+# The state on disk
+
+
 def _save(task: Task, run: RunFolder) -> Path:
     checkpoint = task.settings.checkpoint
-    return run.save(_snapshot(task), keep=checkpoint.keep, keep_every=checkpoint.keep_every or None)
-
-
-def _snapshot(task: Task) -> Checkpoint:
-    """All that the next step depends on."""
-    state = task.state
-    names = [name for name, _ in task.network.named_parameters()]
-    moments = state.optimizer.state_dict()["state"]
-    return Checkpoint(
-        step=state.step,
-        tensors={
-            "model": task.network.state_dict(),
-            "ema": state.ema.state(),
-            "optimizer": {
-                f"{names[i]}.{key}": value for i, slot in moments.items() for key, value in slot.items()
-            },
-        },
-        state={
-            "images_seen": state.step * task.recipe.batch_size,
-            "seed": task.recipe.seed,
-            "data_fingerprint": task.record.fingerprint,
-            "environment": environment(task.settings.machine),
-            "tally": state.tally.state(),
-        },
-    )
+    return run.save(snapshot(task), keep=checkpoint.keep, keep_every=checkpoint.keep_every or None)
 
 
 def _restore(task: Task, run: RunFolder) -> Iterator[Event]:
@@ -413,7 +184,7 @@ def _restore(task: Task, run: RunFolder) -> Iterator[Event]:
         checkpoint = run.load(complaints.append, device=task.settings.machine.device)
         yield from map(Warned, complaints)
         yield from _other_machine(checkpoint, task)
-        _load(task, checkpoint)
+        load_state(task, checkpoint)
         run.record_environment(environment(task.settings.machine))
     elif source := run.data.get("weights_from"):
         checkpoint = RunFolder.open(Path(source["run"])).load(
@@ -422,30 +193,6 @@ def _restore(task: Task, run: RunFolder) -> Iterator[Event]:
         task.network.load_state_dict(checkpoint.tensors["ema"])
         task.state.ema.load(dict(checkpoint.tensors["ema"]))
     run.truncate_metrics(task.state.step)
-
-
-def _load(task: Task, checkpoint: Checkpoint) -> None:
-    state = task.state
-    task.network.load_state_dict(checkpoint.tensors["model"])
-    state.ema.load(dict(checkpoint.tensors["ema"]))
-    if checkpoint.step:
-        moments = checkpoint.tensors["optimizer"]
-        slots = {
-            i: {
-                "step": moments[f"{name}.step"],
-                **{key: _like_parameter(moments[f"{name}.{key}"], weight) for key in ("exp_avg", "exp_avg_sq")},
-            }
-            for i, (name, weight) in enumerate(task.network.named_parameters())
-        }
-        groups = state.optimizer.state_dict()["param_groups"]
-        state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-    state.tally = Tally.from_state(checkpoint.state["tally"], state.device)
-    state.step = checkpoint.step
-
-
-def _like_parameter(moment: Tensor, weight: Tensor) -> Tensor:
-    """In the memory layout of its weight, as the fused optimizer wants it; files know no layout."""
-    return torch.empty_like(weight).copy_(moment)
 
 
 def _other_machine(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:
@@ -471,19 +218,6 @@ def _same_data(run: RunFolder, settings: Settings, progress: Progress) -> Prepar
 
 
 # Pictures and figures on the way
-
-
-@contextmanager
-def averaged(task: Task) -> Iterator[None]:
-    """For a while, the network has its averaged weights and is not training."""
-    weights = {name: value.clone() for name, value in task.network.state_dict().items()}
-    task.network.load_state_dict(task.state.ema.state())
-    task.network.eval()
-    try:
-        yield
-    finally:
-        task.network.load_state_dict(weights)
-        task.network.train()
 
 
 def _picture(task: Task, run: RunFolder) -> Path:
@@ -522,7 +256,7 @@ def _dump_of_bad_numbers(task: Task, run: RunFolder) -> Iterator[None]:
         yield
     except NumbersError as error:
         step = int(task.state.first_bad)
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for micro in range(task.recipe.accumulation):
             x_0, t, noise, _ = drawn(task.state, task.batches, task.recipe, step, micro)
             named_tensors = {"x_0": x_0, "t": t, "noise": noise}

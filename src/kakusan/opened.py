@@ -12,14 +12,8 @@ from kakusan.assembly import DataRecord, build_denoiser, build_network, named, s
 from kakusan.config import Settings, settings_for
 from kakusan.denoiser import NetworkDenoiser
 from kakusan.errors import SettingsError
-from kakusan.experiment import (
-    Event,
-    absolute_source,
-    continue_training,
-    free_folder,
-    launch,
-    stored_settings,
-)
+from kakusan.experiment import Event, continue_training
+from kakusan.launching import absolute_source, free_folder, launch, stored_settings
 from kakusan.resolve import resolve_machine
 from kakusan.runs import RunFolder
 from kakusan.samplers import DDIM, SAMPLERS, Drawn, Order, Sampler, draw, sample
@@ -189,7 +183,7 @@ def train(
     asked = settings if settings is not None else settings_for(source)
     asked = replace(asked, data=replace(asked.data, source=absolute_source(source)))
     folder = Path(run) if run is not None else free_folder(source)
-    files, prepared = launch(asked, folder, weights_from=None if weights_from is None else Path(weights_from))
-    for event in continue_training(files, prepared):
+    files, task = launch(asked, folder, weights_from=None if weights_from is None else Path(weights_from))
+    for event in continue_training(files, task):
         watch(event)
     return Run(files)

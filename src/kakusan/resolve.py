@@ -68,7 +68,7 @@ def best_device() -> str:
 def has_bf16(device: str) -> bool:
     """Whether bfloat16 products run in hardware there. Without it they are slower than float32."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
@@ -88,7 +88,7 @@ def _resolve_data(data: DataSettings, facts: DataFacts) -> DataSettings:
 
 
 def _resolve_network(network: NetworkSettings, facts: DataFacts) -> NetworkSettings:
-    """A level for each halving down to 8 pixels or so; attention from 16 pixels on; 32 channels up to 16 pixels, else 64."""
+    """A level for each halving down to about 8 pixels, attention from 16 on; 32 channels up to 16 pixels, else 64."""
     side = max(facts.shape[1:]) / network.patch
     kind = ("mlp" if facts.is_points else "unet") if network.kind == "auto" else network.kind
     if (kind == "mlp") != facts.is_points:

@@ -28,8 +28,11 @@ BUCKETS = 10
 class Batch(Protocol):
     """Some images with their labels."""
 
-    x_0: Images
-    labels: Labels | None
+    @property
+    def x_0(self) -> Images: ...
+
+    @property
+    def labels(self) -> Labels | None: ...
 
 
 class BatchSource(Protocol):
@@ -144,8 +147,8 @@ class Tally:
 
     @classmethod
     def from_state(cls, state: dict[str, Any], device: torch.device) -> "Tally":
-        tensors = (torch.tensor(state[name], device=device) for name in ("loss", "count", "gradient_norm"))
-        return cls(*tensors, steps=int(state["steps"]))
+        loss, count, norm = (torch.tensor(state[name], device=device) for name in ("loss", "count", "gradient_norm"))
+        return cls(loss, count, norm, int(state["steps"]))
 
 
 @dataclass
@@ -226,7 +229,7 @@ def _micro_step(
     x_0, t, noise, labels = drawn(state, batches, recipe, state.step, micro)
     torch.manual_seed(torch_seed(recipe.seed, state.step, micro))  # dropout alone asks torch's own generator
     losses = loss.per_image(state.denoiser, x_0, t, noise, labels)
-    (losses.mean() / recipe.accumulation).backward()
+    torch.autograd.backward(losses.mean() / recipe.accumulation)
     losses = losses.detach()
     state.tally.add(losses, t, state.denoiser.schedule.T)
     return losses

@@ -70,7 +70,9 @@ def test_the_posterior_of_a_longer_step_is_that_of_its_parts(name: str, T: int, 
     slope = q_posterior(schedule, image(1.0), image(0.0), time(m), time(s)).mean
     direct = q_posterior(schedule, x_t, x_0, time(t), time(s))
     assert float(near.mean) == pytest.approx(float(direct.mean), abs=1e-10)
-    assert float(near.variance + slope.square() * far.variance) == pytest.approx(float(direct.variance), abs=1e-10)
+    assert float(near.variance + slope.square() * far.variance) == pytest.approx(
+        float(direct.variance), abs=1e-10
+    )
 
 
 @given(st.sampled_from(sorted(SCHEDULES)), st.integers(1, 1000), st.data())

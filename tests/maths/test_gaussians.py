@@ -29,7 +29,9 @@ def test_tiny_divergences_do_not_vanish() -> None:
 
 def test_the_density_integrates_to_one() -> None:
     x = torch.linspace(-12, 14, 20_001, dtype=torch.float64).view(-1, 1, 1, 1)
-    wide = Gaussian(torch.ones(1, 1, 1, 1, dtype=torch.float64), torch.full((1, 1, 1, 1), 2.5, dtype=torch.float64))
+    wide = Gaussian(
+        torch.ones(1, 1, 1, 1, dtype=torch.float64), torch.full((1, 1, 1, 1), 2.5, dtype=torch.float64)
+    )
     density = wide.log_density(x).exp().flatten()
     assert float(torch.trapezoid(density, x.flatten())) == pytest.approx(1, abs=1e-12)
 

@@ -18,7 +18,9 @@ def parts(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, ...]:
 def test_the_guess_undoes_the_target(name: str) -> None:
     x_0, eps, a, b = parts()
     parametrization = PARAMETRIZATIONS[name]
-    guessed_x_0, guessed_eps = parametrization.guess(parametrization.target(x_0, eps, a, b), a * x_0 + b * eps, a, b)
+    guessed_x_0, guessed_eps = parametrization.guess(
+        parametrization.target(x_0, eps, a, b), a * x_0 + b * eps, a, b
+    )
     assert torch.allclose(guessed_x_0, x_0, atol=1e-12)  # eps divides by a >= 0.006, x_0 by b >= 0.01
     assert torch.allclose(guessed_eps, eps, atol=1e-12)
 

@@ -28,15 +28,21 @@ def test_philox_gives_the_published_answers(counter: str, key: str, answer: str)
 
 def test_the_words_of_an_element_are_those_of_its_counter() -> None:
     drawn = words(5 + (7 << 32), Purpose.TIMES, 11, torch.tensor([13]), 6)[0]
-    counters = [tuple(torch.tensor([word]) for word in (block, 13, 11, int(Purpose.TIMES))) for block in (0, 1)]
+    counters = [
+        tuple(torch.tensor([word]) for word in (block, 13, 11, int(Purpose.TIMES))) for block in (0, 1)
+    ]
     expected = torch.cat([torch.cat(philox(counter, (5, 7))) for counter in counters])  # type: ignore[arg-type]
     assert torch.equal(drawn, expected[:6])
 
 
-@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=8), st.integers(1, 9), st.integers(0, 2**64 - 1))
+@given(
+    st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=8), st.integers(1, 9), st.integers(0, 2**64 - 1)
+)
 def test_a_sample_does_not_depend_on_its_neighbours(indices: list[int], elements: int, seed: int) -> None:
     together = normals(seed, Purpose.NOISE, 3, torch.tensor(indices), (elements,))
-    alone = torch.cat([normals(seed, Purpose.NOISE, 3, torch.tensor([index]), (elements,)) for index in indices])
+    alone = torch.cat(
+        [normals(seed, Purpose.NOISE, 3, torch.tensor([index]), (elements,)) for index in indices]
+    )
     assert torch.equal(together, alone)
 
 
@@ -48,7 +54,9 @@ def test_large_draws_are_made_of_the_same_numbers_as_small_ones() -> None:
 
 @pytest.mark.parametrize("change", ["seed", "purpose", "ordinal", "index"])
 def test_every_part_of_the_name_matters(change: str) -> None:
-    def draw(seed: int = 0, purpose: Purpose = Purpose.NOISE, ordinal: int = 0, index: int = 0) -> torch.Tensor:
+    def draw(
+        seed: int = 0, purpose: Purpose = Purpose.NOISE, ordinal: int = 0, index: int = 0
+    ) -> torch.Tensor:
         return uniforms(seed, purpose, ordinal, torch.tensor([index]), 8)
 
     other = {"seed": 1 << 40, "purpose": Purpose.X_T, "ordinal": 1, "index": 1}[change]

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from kakusan.errors import SettingsError
 from kakusan.maths.schedules import SCHEDULES, Cosine, Linear, NoiseSchedule, ScaledLinear, Sigmoid
 
-any_schedule = st.builds(lambda kind, T: SCHEDULES[kind](T=T), st.sampled_from(sorted(SCHEDULES)), st.integers(1, 4000))
+any_schedule = st.builds(
+    lambda kind, T: SCHEDULES[kind](T=T), st.sampled_from(sorted(SCHEDULES)), st.integers(1, 4000)
+)
 
 
 @given(any_schedule)
@@ -30,7 +32,9 @@ def test_the_signal_only_falls(schedule: NoiseSchedule) -> None:
 
 
 @given(any_schedule, st.data())
-def test_between_whole_times_the_signal_lies_between_its_neighbours(schedule: NoiseSchedule, data: st.DataObject) -> None:
+def test_between_whole_times_the_signal_lies_between_its_neighbours(
+    schedule: NoiseSchedule, data: st.DataObject
+) -> None:
     t = data.draw(st.floats(0, schedule.T))
     low = min(int(t), schedule.T - 1)
     value = float(schedule.alpha_bar_at(torch.tensor([t], dtype=torch.float64)))
@@ -77,7 +81,9 @@ def test_cosine_follows_its_formula_up_to_the_cap() -> None:
 
 def test_sigmoid_is_symmetric_in_time() -> None:
     alpha_bar = Sigmoid(T=1000).alpha_bar
-    assert torch.allclose(alpha_bar[1:999] + alpha_bar.flip(0)[1:999], torch.ones(998).double(), atol=2e-3)  # the cap
+    assert torch.allclose(
+        alpha_bar[1:999] + alpha_bar.flip(0)[1:999], torch.ones(998).double(), atol=2e-3
+    )  # the cap
 
 
 @pytest.mark.parametrize(

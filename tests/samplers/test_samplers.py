@@ -25,7 +25,9 @@ def oracle(variance: str = "fixed-large", T: int = 1000) -> GaussianOracle:
 
 @pytest.mark.parametrize("kind", SAMPLERS.values())
 @given(T=st.integers(1, 1200), data=st.data())
-def test_a_walk_starts_at_T_goes_down_and_ends_at_the_data(kind: type[Sampler], T: int, data: st.DataObject) -> None:
+def test_a_walk_starts_at_T_goes_down_and_ends_at_the_data(
+    kind: type[Sampler], T: int, data: st.DataObject
+) -> None:
     steps = data.draw(st.integers(1, T))
     times = kind(steps=steps).times(Linear(T=T))
     assert times[0] == T
@@ -68,7 +70,9 @@ def test_a_walk_shows_each_step_with_its_guess(kind: type[Sampler]) -> None:
     assert stills[0].x_0 is None
     assert all(still.x_0 is not None for still in stills[1:])
     assert stills[-1].x_0 is not None
-    assert torch.allclose(stills[-1].x, stills[-1].x_0, atol=1e-6)  # the last step gives the mean: the guess itself
+    assert torch.allclose(
+        stills[-1].x, stills[-1].x_0, atol=1e-6
+    )  # the last step gives the mean: the guess itself
 
 
 def propagated(variance: str, sampler: Sampler, eta: float | None) -> tuple[float, float]:
@@ -83,17 +87,25 @@ def propagated(variance: str, sampler: Sampler, eta: float | None) -> tuple[floa
         ]
         slope = at[1] - at[0]
         guess = denoiser.predict(mean, ts[0])
-        fresh = denoiser.variance_of(guess, *ts) if eta is None else eta**2 * posterior_variance(denoiser.schedule, *ts)
+        fresh = (
+            denoiser.variance_of(guess, *ts)
+            if eta is None
+            else eta**2 * posterior_variance(denoiser.schedule, *ts)
+        )
         mean, spread = at[0] + slope * mean, float(slope.square() * spread + (fresh if s else 0))
     return float(mean), spread
 
 
 @pytest.mark.parametrize("variance", ["fixed-small", "fixed-large"])
 @pytest.mark.parametrize("steps", [None, 50])
-def test_ancestral_samples_have_the_mean_and_variance_of_the_exact_chain(variance: str, steps: int | None) -> None:
+def test_ancestral_samples_have_the_mean_and_variance_of_the_exact_chain(
+    variance: str, steps: int | None
+) -> None:
     mean, spread = propagated(variance, Ancestral(steps=steps), None)
     n = 16 * 1024
-    x = sample(oracle(variance), Ancestral(steps=steps), count=1024, shape=(1, 4, 4), seed=1, micro_batch=1024).double()
+    x = sample(
+        oracle(variance), Ancestral(steps=steps), count=1024, shape=(1, 4, 4), seed=1, micro_batch=1024
+    ).double()
     assert abs(float(x.mean()) - mean) < 4.5 * math.sqrt(spread / n)
     assert abs(float(x.var()) / spread - 1) < 4.5 * math.sqrt(2 / n)
 

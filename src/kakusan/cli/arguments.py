@@ -19,7 +19,7 @@ def parse(
     """The command of these arguments; exits with code 2, after saying why, if they are none."""
     text = "\n".join(("examples:", *(f"  {line}" for line in examples)))
     description = f"{(kind.__doc__ or '').strip()}\n\n{text}"
-    return tyro.cli(
+    parsed: Command = tyro.cli(
         kind,
         args=list(arguments),
         prog=f"kakusan {prog}",
@@ -27,6 +27,7 @@ def parse(
         default=default,
         config=(tyro.conf.DisallowNone,),
     )
+    return parsed
 
 
 def peek(arguments: Sequence[str], flag: str) -> str | None:

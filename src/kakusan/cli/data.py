@@ -86,7 +86,10 @@ def lines(found: "Survey") -> Iterator[tuple[str, str]]:
     channels, height, width = dataset.shape
     yield "data", f"{dataset.name} ({dataset.source})"
     kind = f"{channels} channel{'s' * (channels > 1)}, {dataset.images.dtype}"
-    yield "images", f"{len(dataset):,}" + (" points" if dataset.is_points else f" of {width} x {height}, {kind}")
+    yield (
+        "images",
+        f"{len(dataset):,}" + (" points" if dataset.is_points else f" of {width} x {height}, {kind}"),
+    )
     low, high = found.value_range
     yield "values", f"{low:g} to {high:g}; mean {_numbers(found.mean)}, deviation {_numbers(found.deviation)}"
     yield "network sees", _units(dataset.units.to_state())
@@ -129,4 +132,5 @@ def _numbers(values: tuple[float, ...]) -> str:
 def _units(state: dict[str, Any]) -> str:
     if state["kind"] == "levels":
         return f"levels 0 to {state['levels'] - 1} as -1 to 1"
-    return f"(value - mean) / scale, with mean {_numbers(tuple(state['mean']))}, scale {_numbers(tuple(state['scale']))}"
+    mean, scale = (_numbers(tuple(state[name])) for name in ("mean", "scale"))
+    return f"(value - mean) / scale, with mean {mean} and scale {scale}"

@@ -31,5 +31,5 @@ def main(arguments: Sequence[str]) -> int:
     settings = settings_for("kanji", preset="demo")
     if command.steps is not None:
         settings = replace(settings, training=replace(settings.training, steps=command.steps))
-    run, prepared = begin(settings, command.run, None)
-    return train_to_the_end(run, prepared)
+    run, task = begin(settings, command.run, None)
+    return train_to_the_end(run, task)

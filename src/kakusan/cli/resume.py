@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         parse(Resume, arguments, "resume", EXAMPLES)
         raise AssertionError("a missing RUN ends the parsing")
     from kakusan.cli.training import train_to_the_end
-    from kakusan.experiment import extended, stored_settings
+    from kakusan.launching import extended, stored_settings
     from kakusan.runs import RunFolder
 
     stored = stored_settings(RunFolder.open(Path(name)))

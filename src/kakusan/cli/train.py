@@ -28,7 +28,7 @@ class Train(Settings):
     run: Path | None = None
     """Folder of the run; default: runs/NAME. If it is a run already, it goes on."""
     preset: str | None = None
-    """Settings that ship with kakusan: cifar10, demo, digits, kanji, ...; default: the one called like DATA; none: plain."""
+    """Settings that ship with kakusan: cifar10, fashion-mnist, ...; default: the one called like DATA, or none."""
     config: Path | None = None
     """Settings from a TOML file, over the preset; flags come last."""
     weights_from: Annotated[Path | None, tyro.conf.arg(name="from")] = None
@@ -46,12 +46,12 @@ def main(arguments: Sequence[str]) -> int:
     command = parse(Train, arguments, "train", EXAMPLES, _defaults(arguments))
     settings = checked(settings_of(command))
     from kakusan.cli.training import begin, train_to_the_end
-    from kakusan.experiment import absolute_source, free_folder
+    from kakusan.launching import absolute_source, free_folder
 
     settings = replace(settings, data=replace(settings.data, source=absolute_source(command.source)))
     folder = command.run or free_folder(command.source)
-    run, prepared = begin(settings, folder, command.weights_from)
-    return train_to_the_end(run, prepared, as_json=command.json)
+    run, task = begin(settings, folder, command.weights_from)
+    return train_to_the_end(run, task, as_json=command.json)
 
 
 def _defaults(arguments: Sequence[str]) -> Train:

@@ -5,17 +5,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from kakusan.assembly import Prepared
 from kakusan.cli.display import TrainingDisplay, bar, console, duration, reading
 from kakusan.cli.signals import StopRequest
 from kakusan.config import Settings
-from kakusan.experiment import Began, Ended, Event, Sampled, Saved, Stepped, Warned, continue_training, launch
+from kakusan.experiment import Began, Ended, Event, Sampled, Saved, Stepped, Warned, continue_training
+from kakusan.launching import launch
 from kakusan.opened import Run
 from kakusan.report.gather import write_report
 from kakusan.runs import RunFolder
+from kakusan.task import Task
 
 
-def begin(settings: Settings, folder: Path, weights_from: Path | None) -> tuple[RunFolder, Prepared | None]:
+def begin(settings: Settings, folder: Path, weights_from: Path | None) -> tuple[RunFolder, Task | None]:
     """`launch`, with the reading of the data shown."""
     to = console()
     if settings.training.steps == "auto" and not RunFolder.exists(folder):
@@ -24,13 +25,13 @@ def begin(settings: Settings, folder: Path, weights_from: Path | None) -> tuple[
         return launch(settings, folder, weights_from=weights_from, progress=progress)
 
 
-def train_to_the_end(run: RunFolder, prepared: Prepared | None, *, as_json: bool = False) -> int:
+def train_to_the_end(run: RunFolder, task: Task | None, *, as_json: bool = False) -> int:
     """Train with everything shown; then the report. The exit code: 0, or 128 + the signal that ended it."""
     to = console()
     display = TrainingDisplay(to)
     with reading(to) as progress, StopRequest(display.say) as stop:
         try:
-            for event in continue_training(run, prepared, stop=stop, progress=progress):
+            for event in continue_training(run, task, stop=stop, progress=progress):
                 _show(event, display, run, as_json=as_json)
         finally:
             display.stop()

@@ -38,7 +38,8 @@ class Levels:
     def decode(self, x: Images) -> NDArray[np.uint8]:
         """The nearest level of each value; `outside` says how many values lay beyond the scale."""
         levels = (x.detach().float() + 1).mul_((self.levels - 1) / 2).round_().clamp_(0, self.levels - 1)
-        return _to_array(levels.to(torch.uint8))
+        array: NDArray[np.uint8] = _to_array(levels.to(torch.uint8))
+        return array
 
     def outside(self, x: Images) -> float:
         """Share of values whose nearest level would lie below 0 or above levels-1, and is therefore clamped."""
@@ -81,16 +82,18 @@ class Real:
     def decode(self, x: Images) -> NDArray[np.float32]:
         """Back in the data's own units."""
         values = _to_array(x.detach().double().cpu()) * np.array(self.scale) + np.array(self.mean)
-        return values.astype(np.float32)
+        decoded: NDArray[np.float32] = values.astype(np.float32)
+        return decoded
 
-    def outside(self, x: Images) -> float:
+    def outside(self, x: Images) -> float:  # noqa: ARG002
         """Real data have no outside."""
         return 0.0
 
     def to_bytes(self, x: Images) -> NDArray[np.uint8]:
         """For the eye: -shown is black, +shown is white; beyond is clamped. NHWC."""
         grey = (x.detach().float() / self.shown + 1).mul_(127.5).round_().clamp_(0, 255)
-        return _to_array(grey.to(torch.uint8))
+        array: NDArray[np.uint8] = _to_array(grey.to(torch.uint8))
+        return array
 
     def to_state(self) -> dict[str, Any]:
         return {"kind": "real", "mean": list(self.mean), "scale": list(self.scale), "shown": self.shown}
@@ -125,5 +128,5 @@ def real_fitted(images: NDArray[np.floating[Any]]) -> Real:
     return Real(tuple(map(float, mean)), tuple(map(float, deviation)), shown=2.5)
 
 
-def _to_array(x: Tensor) -> NDArray[Any]:
+def _to_array(x: Tensor) -> Any:
     return np.ascontiguousarray(x.cpu().permute(0, 2, 3, 1).numpy())

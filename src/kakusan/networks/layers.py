@@ -1,28 +1,46 @@
 """The parts of the U-Net of Ho et al. 2020 (appendix B): plain layers, their names and their initial weights.
 
-Attribute names follow diffusers' ``UNet2DModel``, so that a weight file maps one to one; the exceptions are
-two products that are computed at once here (see ``UNet.fused_parts``).
+Attribute names follow diffusers' ``UNet2DModel``, so that weights map one to one; the exceptions are products
+that are computed at once here (``UNet.fused_parts``). All layers take and give channels_last without copies.
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kakusan.shapes import Images
+from kakusan.errors import SettingsError
+from kakusan.shapes import Labels
 
+Features: TypeAlias = Float[Tensor, "batch _ _ _"]
+"""Channels of pixels on their way through a network."""
+
+NEAR_ZERO = 1e-10  # the variance scale of layers that start as zero, in effect
 NORM_EPS = 1e-6
-NEAR_ZERO = 1e-10  # the variance scale of layers that start as (in effect) zero
+FAST_GROUP = 16  # channels
+PLAIN_ATTENTION = 1024  # pixels
 
 
-def xavier_(layer: nn.Conv2d | nn.Linear, *, scale: float = 1.0, rows: tuple[int, ...] = ()) -> None:
-    """Glorot's uniform weights times sqrt(scale), zero bias; ``rows`` splits a fused product into its parts."""
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    for part in layer.weight.data.split(rows or layer.weight.shape[0]):
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """What all blocks of a network have in common."""
+
+    groups: int
+    heads: int
+    dropout: float
+
+
+def xavier_(layer: nn.Conv2d | nn.Linear, *, scale: float = 1.0, rows: Sequence[int] = ()) -> None:
+    """Glorot's uniform weights at ``scale`` times their variance, zero bias; ``rows``: the parts of a fused product."""
+    for part in torch.split(layer.weight.data, list(rows) or layer.weight.shape[0]):
         nn.init.xavier_uniform_(part, gain=math.sqrt(scale))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 def convolution(channels: int, out_channels: int, size: int = 3, *, scale: float = 1.0) -> nn.Conv2d:
@@ -32,15 +50,15 @@ def convolution(channels: int, out_channels: int, size: int = 3, *, scale: float
     return layer
 
 
-def linear(width: int, out_width: int, *, scale: float = 1.0, rows: tuple[int, ...] = ()) -> nn.Linear:
+def linear(width: int, out_width: int, *, scale: float = 1.0, rows: Sequence[int] = ()) -> nn.Linear:
     """A product with bias, with the reference's initial weights."""
     layer = nn.Linear(width, out_width)
     xavier_(layer, scale=scale, rows=rows)
     return layer
 
 
-def sinusoids(time: Float[Tensor, " batch"], width: int) -> Float[Tensor, "batch width"]:
-    """sin, then cos, of time at width / 2 frequencies from 1 down to 1 / 10000; always in float32."""
+def sinusoids(time: Float[Tensor, " batch"], width: int) -> Float[Tensor, "batch {width}"]:
+    """sin, then cos, of the time at width / 2 frequencies from 1 down to 1 / 10000; in float32."""
     half = width // 2
     exponents = torch.arange(half, dtype=torch.float32, device=time.device) / (half - 1)
     angles = time.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
@@ -48,7 +66,7 @@ def sinusoids(time: Float[Tensor, " batch"], width: int) -> Float[Tensor, "batch
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoids of the time through a small MLP: what every block is told about t."""
+    """The time as sinusoids, through a small network: what every block is told about t."""
 
     def __init__(self, width: int, out_width: int) -> None:
         super().__init__()
@@ -56,96 +74,148 @@ class TimeEmbedding(nn.Module):
         self.linear_1 = linear(width, out_width)
         self.linear_2 = linear(out_width, out_width)
 
-    def forward(self, time: Float[Tensor, " batch"]) -> Float[Tensor, "batch out_width"]:
+    def forward(self, time: Float[Tensor, " batch"]) -> Float[Tensor, "batch _"]:
         waves = sinusoids(time, self.width).to(self.linear_1.weight.dtype)
         embedding: Tensor = self.linear_2(F.silu(self.linear_1(waves)))
         return embedding
 
 
-def norm_silu(x: Images, norm: nn.GroupNorm) -> Images:
-    return F.silu(group_norm(x,norm)).to(x.dtype)
-def group_norm(x: Images, norm: nn.GroupNorm) -> Images:
-    slow = x.device.type == "cpu" and x.dtype!=torch.float32 and norm.num_channels // norm.num_groups % 16 and x.is_contiguous(memory_format=torch.channels_last)
-    return F.group_norm(x.float() if slow else x, norm.num_groups, norm.weight, norm.bias, norm.eps)
+def label_embedding(classes: int, width: int) -> nn.Embedding | None:
+    """A row for each class and, the last, for the null label; nothing for a network without classes."""
+    return nn.Embedding(classes + 1, width) if classes else None
+
+
+def embed(
+    time: Float[Tensor, " batch"], clock: TimeEmbedding, condition: Labels | None, table: nn.Embedding | None
+) -> Float[Tensor, "batch _"]:
+    """The time's embedding plus the label's; no condition is the null label for everyone."""
+    embedding: Tensor = clock(time)
+    if table is not None:
+        null = torch.full_like(time, table.num_embeddings - 1, dtype=torch.int64)
+        embedding = embedding + table(null if condition is None else condition)
+    elif condition is not None:
+        raise SettingsError(
+            "labels were given to a network that knows no classes",
+            "leave the labels out, or train a network with classes",
+        )
+    return embedding
+
+
+def group_norm(x: Features, norm: nn.GroupNorm) -> Features:
+    """``norm`` of x with statistics in float32; the result may be float32 too, to be rounded after the next step.
+
+    PyTorch's bfloat16 kernel for CPU and channels_last is 3 to 12 times slower than its float32 kernel where a
+    group is not a multiple of 16 channels wide (measured; torch 2.13). On other devices, autocast would take the
+    images to float32 and back, for nothing: the kernels accumulate in it anyway.
+    """
+    weight, bias = norm.weight, norm.bias
+    if x.device.type != "cpu":
+        with torch.autocast(x.device.type, enabled=False):
+            return F.group_norm(x, norm.num_groups, weight.to(x.dtype), bias.to(x.dtype), norm.eps)
+    if x.dtype != torch.float32 and norm.num_channels // norm.num_groups % FAST_GROUP:
+        x, weight, bias = x.float(), weight.float(), bias.float()
+    return F.group_norm(x, norm.num_groups, weight, bias, norm.eps)
+
+
+def norm_silu(x: Features, norm: nn.GroupNorm) -> Features:
+    """silu(norm(x)), the step before each convolution."""
+    return F.silu(group_norm(x, norm)).to(x.dtype)
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(dropout(act(conv(act(x)) + shift))), where shift is this block's share of the time embedding.
+    """x + conv(dropout(act(conv(act(x)) + shift))): ``act`` is GroupNorm and SiLU, ``shift`` tells the time.
 
-    ``act`` is GroupNorm followed by SiLU. The second convolution starts near zero, the block near the identity.
+    The second convolution starts near zero, and so the block as the identity (or its 1x1 shortcut).
     """
 
-    def __init__(self, channels: int, out_channels: int, *, groups: int, dropout: float) -> None:
+    def __init__(self, channels: int, out_channels: int, style: Style) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, channels, eps=NORM_EPS)
+        self.norm1 = nn.GroupNorm(style.groups, channels, eps=NORM_EPS)
         self.conv1 = convolution(channels, out_channels)
-        self.norm2 = nn.GroupNorm(groups, out_channels, eps=NORM_EPS)
+        self.norm2 = nn.GroupNorm(style.groups, out_channels, eps=NORM_EPS)
         self.conv2 = convolution(out_channels, out_channels, scale=NEAR_ZERO)
-        self.conv_shortcut = None if channels == out_channels else convolution(channels, out_channels, 1)
-        self.dropout = dropout
+        if channels != out_channels:
+            self.conv_shortcut = convolution(channels, out_channels, 1)
+        self.out_channels = out_channels
+        self.shortcut = channels != out_channels
+        self.dropout = style.dropout
 
-    def forward(self, x: Images, shift: Float[Tensor, "batch out_channels"]) -> Images:
-        h = self.conv1(norm_silu(x, self.norm1))
-        h = norm_silu(h + shift[:, :, None, None], self.norm2)
+    def forward(self, x: Features, shift: Float[Tensor, "batch _"]) -> Features:
+        h = self.conv1(norm_silu(x, self.norm1)) + shift[:, :, None, None]
+        h = norm_silu(h, self.norm2)
         if self.training and self.dropout:
             h = F.dropout(h, self.dropout)
-        out: Tensor = (x if self.conv_shortcut is None else self.conv_shortcut(x)) + self.conv2(h)
+        out: Tensor = (self.conv_shortcut(x) if self.shortcut else x) + self.conv2(h)
         return out
 
 
 class SelfAttention(nn.Module):
-    """x plus what each pixel gathers from all others; q, k and v come from one product."""
+    """x plus what each pixel gathers from all others. Queries, keys and values come from one product."""
 
-    def __init__(self, channels: int, *, heads: int, groups: int) -> None:
+    def __init__(self, channels: int, style: Style) -> None:
         super().__init__()
-        self.heads = heads
-        self.group_norm = nn.GroupNorm(groups, channels, eps=NORM_EPS)
+        self.heads = style.heads
+        self.group_norm = nn.GroupNorm(style.groups, channels, eps=NORM_EPS)
         self.to_qkv = linear(channels, 3 * channels, rows=(channels,) * 3)
         self.to_out = nn.ModuleList([linear(channels, channels, scale=NEAR_ZERO)])
 
-    def forward(self, x: Images) -> Images:
+    def forward(self, x: Features) -> Features:
         batch, channels, height, width = x.shape
-        qkv = project(group_norm(x, self.group_norm).to(x.dtype), self.to_qkv).flatten(2).transpose(1, 2)  # a view in channels_last
+        normed = group_norm(x, self.group_norm).to(x.dtype)
+        qkv = per_pixel(normed, self.to_qkv).flatten(2).transpose(1, 2)  # a view in channels_last, as below
         qkv = qkv.reshape(batch, height * width, 3, self.heads, channels // self.heads)
-        q, k, v = qkv.transpose(1, 3).unbind(2)  # (batch, heads, pixels, channels of a head)
-        gathered = attend(q, k, v).transpose(1, 2).flatten(2).transpose(1, 2).unflatten(2, (height, width))
-        return x + project(gathered, self.to_out[0])
+        q, k, v = qkv.transpose(1, 3).unbind(2)  # each (batch, heads, pixels, channels of a head)
+        gathered = attend(q, k, v).transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+        return x + per_pixel(gathered, self.to_out[0])
 
 
-def project(x: Images, product: nn.Module) -> Images:
+def per_pixel(x: Features, product: nn.Module) -> Features:
+    """The product at each pixel, as a 1x1 convolution: for CPU, in float32, twice as fast as a matrix product."""
+    assert isinstance(product, nn.Linear)
     return F.conv2d(x, product.weight[:, :, None, None], product.bias)
 
+
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v. The kernel of choice on a GPU; plain products are faster on a CPU."""
-    if q.device.type != "cpu":
+    """softmax(q k^T / sqrt(d)) v for (batch, heads, pixels, d).
+
+    On CPU, plain products are up to three times faster than the kernel for it, which saves memory instead.
+    """
+    if q.device.type != "cpu" or q.shape[2] > PLAIN_ATTENTION:
         return F.scaled_dot_product_attention(q, k, v)
     weights = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    return weights.softmax(-1) @ v
+    return torch.matmul(weights.softmax(-1), v)
 
 
 class Downsample(nn.Module):
-    """Halve the resolution: a stride-2 convolution, padded on the right and the bottom as in the original."""
+    """Half the resolution: a convolution of stride 2, padded on the right and at the bottom as in the original."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
         xavier_(self.conv)
 
-    def forward(self, x: Images) -> Images:
+    def forward(self, x: Features) -> Features:
         out: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
         return out
 
 
 class Upsample(nn.Module):
-    """Double the resolution: repeat each pixel, then convolve."""
+    """Twice the resolution: repeat each pixel, then convolve.
+
+    Of the nine weights at an output pixel some always meet the same input pixel; added up they leave four, and
+    the whole is exactly one transposed convolution of size 4 and stride 2, with 4/9 of the work.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = convolution(channels, channels)
-        self.register_buffer("fold", torch.tensor(((0.0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0))), persistent=False)
+        sums = torch.tensor(((0.0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0)))
+        self.sums: Tensor
+        self.register_buffer("sums", torch.kron(sums, sums).T.contiguous(), persistent=False)
 
-    def forward(self, x: Images) -> Images:
+    def forward(self, x: Features) -> Features:
         weight = self.conv.weight
-        with torch.autocast(x.device.type, enabled=False):
-            phases = torch.einsum("ak,oikl,bl->ioab", self.fold, weight, self.fold)
-        return F.conv_transpose2d(x, phases, self.conv.bias, stride=2, padding=1)
+        with torch.autocast(x.device.type, enabled=False):  # added in full precision, rounded once
+            taps = weight.flatten(2) @ self.sums.to(weight.dtype)
+        taps = taps.view(*weight.shape[:2], 4, 4).transpose(0, 1)
+        return F.conv_transpose2d(x, taps, self.conv.bias, stride=2, padding=1)

@@ -1,40 +1,62 @@
-"""A small network for points: a residual MLP that is told the time. For toy data, tests and pictures."""
+"""A small network for points: for toy data, for tests, and for pictures of the process."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kakusan.networks.layers import TimeEmbedding, linear
+from kakusan.networks.checks import check_chances, check_positive, check_sinusoids
+from kakusan.networks.layers import NEAR_ZERO, TimeEmbedding, embed, label_embedding, linear
 from kakusan.shapes import Images, Labels
 
 
 class PointBlock(nn.Module):
-    """x + W_2 silu(W_1 silu(x) + shift)."""
+    """h + W_2 silu(W_1 silu(h) + shift), at first the identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.linear_1 = linear(width, width)
-        self.linear_2 = linear(width, width, scale=1e-10)
+        self.linear_2 = linear(width, width, scale=NEAR_ZERO)
 
-    def forward(self, x: Tensor, shift: Tensor) -> Tensor:
-        out: Tensor = x + self.linear_2(F.silu(self.linear_1(F.silu(x)) + shift))
+    def forward(
+        self, h: Float[Tensor, "batch _"], shift: Float[Tensor, "batch _"]
+    ) -> Float[Tensor, "batch _"]:
+        out: Tensor = h + self.linear_2(F.silu(self.linear_1(F.silu(h)) + shift))
         return out
 
 
 class PointMLP(nn.Module):
-    """Points of shape (n, channels, 1, 1) through residual blocks."""
+    """Points of shape (n, channels, 1, 1) through ``depth`` residual blocks that are told the time.
 
-    def __init__(self, *, channels: int = 2, out_channels: int | None = None, width: int = 128, depth: int = 3) -> None:
+    132,738 parameters as it comes. ``classes`` as in ``UNet``.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int = 2,
+        out_channels: int | None = None,
+        width: int = 128,
+        depth: int = 3,
+        classes: int = 0,
+    ) -> None:
         super().__init__()
+        out_channels = channels if out_channels is None else out_channels
+        check_positive(channels=channels, out_channels=out_channels, depth=depth)
+        check_sinusoids(width)
+        check_chances(0.0, classes)
         self.time_embedding = TimeEmbedding(width, width)
+        self.class_embedding = label_embedding(classes, width)
         self.linear_in = linear(channels, width)
         self.blocks = nn.ModuleList(PointBlock(width) for _ in range(depth))
-        self.linear_out = linear(width, out_channels or channels, scale=1e-10)
+        self.linear_out = linear(width, out_channels, scale=NEAR_ZERO)
 
-    def forward(self, x_t: Images, time: Float[Tensor, " batch"], condition: Labels | None = None) -> Images:
-        shift = F.silu(self.time_embedding(time))
-        h = self.linear_in(x_t.flatten(1))
+    def forward(
+        self, x_t: Images, time: Float[Tensor, " batch"], condition: Labels | None = None
+    ) -> Float[Tensor, "batch out_channels height width"]:
+        """The network's answer at ``time`` = t - 1, in the dtype of ``x_t``."""
+        shift = F.silu(embed(time, self.time_embedding, condition, self.class_embedding))
+        h = self.linear_in(x_t.flatten(1).to(self.linear_in.weight.dtype))
         for block in self.blocks:
             h = block(h, shift)
         out: Tensor = self.linear_out(F.silu(h))
-        return out[:, :, None, None]
+        return out[:, :, None, None].to(x_t.dtype)

@@ -1,95 +1,104 @@
-"""The U-Net of Ho et al. 2020: images in, images out, at the same size; knows no schedule, noise or loss."""
+"""The U-Net of Ho et al. 2020: images in, images out, at the same size."""
 
 from collections.abc import Iterator
+from itertools import accumulate, pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kakusan.errors import SettingsError
+from kakusan.networks.checks import check_attention, check_chances, check_positive, check_widths
 from kakusan.networks.layers import (
     NEAR_ZERO,
     NORM_EPS,
     Downsample,
+    Features,
     ResidualBlock,
     SelfAttention,
+    Style,
     TimeEmbedding,
     Upsample,
     convolution,
+    embed,
+    label_embedding,
     linear,
     norm_silu,
 )
 from kakusan.shapes import Images, Labels
 
-Shifts = Iterator[Tensor]
-
 
 class Level(nn.Module):
-    """The blocks at one resolution, each with attention behind it where the level has any."""
+    """The blocks at one resolution, with attention behind each of them or none."""
 
-    def __init__(self, resnets: list[ResidualBlock], attentions: list[SelfAttention]) -> None:
+    def __init__(self, widths: list[tuple[int, int]], style: Style, *, attends: bool) -> None:
         super().__init__()
-        self.resnets = nn.ModuleList(resnets)
-        if attentions:
-            self.attentions = nn.ModuleList(attentions)
+        self.resnets = nn.ModuleList(ResidualBlock(before, after, style) for before, after in widths)
+        attentions = (SelfAttention(after, style) for _, after in widths if attends)
+        self.attentions = nn.ModuleList(attentions)
 
-    def block(self, number: int, x: Images, shifts: Shifts) -> Images:
+    def block(self, number: int, x: Features, shifts: Iterator[Tensor]) -> Features:
         """One residual block and the attention behind it, if there is any."""
         x = self.resnets[number](x, next(shifts))
-        return self.attentions[number](x) if hasattr(self, "attentions") else x
+        return self.attentions[number](x) if number < len(self.attentions) else x
 
 
 class DownLevel(Level):
-    """Blocks, then half the resolution (not after the last level); each result is kept for the way up."""
+    """Blocks, then half the resolution (except at the last level); each result is kept for the way up."""
 
-    def finish(self, channels: int) -> None:
-        self.downsamplers = nn.ModuleList([Downsample(channels)])
+    def __init__(self, widths: list[tuple[int, int]], style: Style, *, attends: bool, last: bool) -> None:
+        super().__init__(widths, style, attends=attends)
+        self.downsamplers = nn.ModuleList([] if last else [Downsample(widths[-1][1])])
 
-    def forward(self, x: Images, shifts: Shifts, skips: list[Tensor]) -> Images:
+    def forward(self, x: Features, shifts: Iterator[Tensor], skips: list[Tensor]) -> Features:
         for number in range(len(self.resnets)):
             x = self.block(number, x, shifts)
             skips.append(x)
-        if hasattr(self, "downsamplers"):
-            x = self.downsamplers[0](x)
+        for downsample in self.downsamplers:
+            x = downsample(x)
             skips.append(x)
         return x
 
 
 class MiddleLevel(Level):
-    """Block, attention, block at the lowest resolution."""
+    """Block, attention, block, at the lowest resolution."""
 
-    def forward(self, x: Images, shifts: Shifts) -> Images:
-        x = self.block(0, x, shifts)
-        out: Tensor = self.resnets[1](x, next(shifts))
-        return out
+    def __init__(self, width: int, style: Style) -> None:
+        super().__init__([(width, width)] * 2, style, attends=False)
+        self.attentions.append(SelfAttention(width, style))
+
+    def forward(self, x: Features, shifts: Iterator[Tensor]) -> Features:
+        return self.block(1, self.block(0, x, shifts), shifts)
 
 
 class UpLevel(Level):
-    """Blocks that each take back one result of the way down, then twice the resolution (not after the last)."""
+    """Blocks that each take back a result of the way down, then twice the resolution (except at the last)."""
 
-    def finish(self, channels: int) -> None:
-        self.upsamplers = nn.ModuleList([Upsample(channels)])
+    def __init__(self, widths: list[tuple[int, int]], style: Style, *, attends: bool, last: bool) -> None:
+        super().__init__(widths, style, attends=attends)
+        self.upsamplers = nn.ModuleList([] if last else [Upsample(widths[-1][1])])
 
-    def forward(self, x: Images, shifts: Shifts, skips: list[Tensor]) -> Images:
+    def forward(self, x: Features, shifts: Iterator[Tensor], skips: list[Tensor]) -> Features:
         for number in range(len(self.resnets)):
             x = self.block(number, torch.cat((x, skips.pop()), dim=1), shifts)
-        out: Tensor = self.upsamplers[0](x) if hasattr(self, "upsamplers") else x
-        return out
+        for upsample in self.upsamplers:
+            x = upsample(x)
+        return x
 
 
 class UNet(nn.Module):
-    """Ho et al.'s network: the defaults with ``channels=3`` are their CIFAR-10 model of 35,746,307 parameters.
+    """The network of Ho et al.: with ``channels=3`` and all else left out, their 35,746,307 parameters for CIFAR-10.
 
-    ``width * multipliers[i]`` channels at level i (level 0 is the full resolution, each further one half of it),
-    ``blocks`` residual blocks a level on the way down and one more on the way up; attention after every block
-    of the levels in ``attention`` and always in the middle, with ``heads`` heads that share the channels;
-    GroupNorm over ``groups`` groups. ``patch`` > 1 folds patches of pixels into channels first, a cheap way to
-    spend the compute at a lower resolution. ``classes`` > 0 adds a table of class embeddings, whose last row
-    belongs to the null label: ``condition=None`` is the null label for everyone.
+    Level 0 is the full resolution, each further level half of the one before; level i has
+    ``width * multipliers[i]`` channels and ``blocks`` residual blocks (one more on the way up). The levels named
+    in ``attention`` have attention after every block, the middle always has it, with ``heads`` heads that share
+    the channels. GroupNorm works on ``groups`` groups; on CPU in bfloat16, groups of 16 channels (or 32, 48, ...)
+    are fastest. ``patch`` > 1 folds squares of pixels into channels before all else, a cheap way to spend the
+    compute at a lower resolution. ``classes`` > 0 adds a table of label embeddings with one row more, the last,
+    for the null label; ``condition=None`` is the null label for everyone.
 
-    Images may have any size: inside, they are padded with zeros on the right and at the bottom to a multiple of
-    ``patch * 2 ** (levels - 1)``, and the result is cropped.
+    Images may have any size: inside they are padded with zeros, on the right and at the bottom, to a multiple of
+    ``patch * 2 ** (levels - 1)``, and the answer is cropped. It comes in the dtype of ``x_t``.
     """
 
     def __init__(
@@ -109,85 +118,99 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         out_channels = channels if out_channels is None else out_channels
-        check_settings(width, multipliers, blocks, attention, heads, groups, patch)
-        self.patch, self.classes = patch, classes
+        check_positive(channels=channels, out_channels=out_channels, blocks=blocks, patch=patch)
+        check_widths(width, multipliers, groups)
+        check_attention(attention, [width * multiplier for multiplier in multipliers], heads)
+        check_chances(dropout, classes)
+        style = Style(groups=groups, heads=heads, dropout=dropout)
+        self.patch = patch
         self.multiple = patch * 2 ** (len(multipliers) - 1)
 
-        def level(kind: type[Level], widths: list[tuple[int, int]], *, attends: bool) -> Level:
-            """The residual blocks of these (incoming, outgoing) widths."""
-            resnets = [ResidualBlock(a, b, groups=groups, dropout=dropout) for a, b in widths]
-            attentions = [SelfAttention(b, heads=heads, groups=groups) for _, b in widths]
-            return kind(resnets, attentions if attends else [])
-
-        channels_at = [width * m for m in multipliers]
         self.conv_in = convolution(channels * patch**2, width)
-        self.down_blocks = nn.ModuleList()
-        current, skips = width, [width]
-        for i, c in enumerate(channels_at):
-            widths = [(current if j == 0 else c, c) for j in range(blocks)]
-            down = level(DownLevel, widths, attends=i in attention)
-            skips += [c] * blocks
-            if i < len(channels_at) - 1:
-                down.finish(c)
-                skips.append(c)
-            self.down_blocks.append(down)
-            current = c
-        self.mid_block = level(MiddleLevel, [(current, current)] * 2, attends=True)
-        del self.mid_block.attentions[1]
-        self.up_blocks = nn.ModuleList()
-        for i, c in reversed(list(enumerate(channels_at))):
-            widths = [((current if j == 0 else c) + skips.pop(), c) for j in range(blocks + 1)]
-            up = level(UpLevel, widths, attends=i in attention)
-            if i > 0:
-                up.finish(c)
-            self.up_blocks.append(up)
-            current = c
-        self.conv_norm_out = nn.GroupNorm(groups, current, eps=NORM_EPS)
-        self.conv_out = convolution(current, out_channels * patch**2, scale=NEAR_ZERO)
+        self._build_levels(width, [width * m for m in multipliers], blocks, attention, style)
+        self.conv_norm_out = nn.GroupNorm(groups, width * multipliers[0], eps=NORM_EPS)
+        self.conv_out = convolution(width * multipliers[0], out_channels * patch**2, scale=NEAR_ZERO)
 
         self.time_embedding = TimeEmbedding(width, 4 * width)
-        self.shift_widths = [m.conv1.out_channels for m in self.modules() if isinstance(m, ResidualBlock)]
-        self.time_projections = linear(4 * width, sum(self.shift_widths), rows=tuple(self.shift_widths))
-        if classes:
-            self.class_embedding = nn.Embedding(classes + 1, 4 * width)
+        self.class_embedding = label_embedding(classes, 4 * width)
+        self.shift_widths = [block.out_channels for _, block in self._blocks()]
+        self.time_projections = linear(4 * width, sum(self.shift_widths), rows=self.shift_widths)
+
+    def _build_levels(
+        self, width: int, levels: list[int], blocks: int, attention: tuple[int, ...], style: Style
+    ) -> None:
+        """The way down, the middle and the way up; ``skips`` are the widths that one leaves for the other."""
+        deepest, skips = len(levels) - 1, [width]
+        self.down_blocks = nn.ModuleList()
+        for i, (before, after) in enumerate(pairwise([width, *levels])):
+            widths = [(before, after), *[(after, after)] * (blocks - 1)]
+            self.down_blocks.append(DownLevel(widths, style, attends=i in attention, last=i == deepest))
+            skips += [after] * (blocks + (i < deepest))
+        self.mid_block = MiddleLevel(levels[-1], style)
+        self.up_blocks = nn.ModuleList()
+        for i, after in reversed(list(enumerate(levels))):
+            before = levels[min(i + 1, deepest)]
+            widths = [(own + skips.pop(), after) for own in (before, *[after] * blocks)]
+            self.up_blocks.append(UpLevel(widths, style, attends=i in attention, last=i == 0))
 
     def forward(
         self, x_t: Images, time: Float[Tensor, " batch"], condition: Labels | None = None
-    ) -> Images:
+    ) -> Float[Tensor, "batch out_channels height width"]:
         """The network's answer at ``time`` = t - 1; ``condition`` holds labels 0..classes, the last one null."""
-        height, width = x_t.shape[-2:]
-        x = F.pixel_unshuffle(pad_to_multiple(x_t, self.multiple), self.patch)
         shifts = iter(self.shifts(time, condition))
-        skips = [x := self.conv_in(x)]
+        x = F.pixel_unshuffle(pad(x_t, self.multiple), self.patch)
+        x = self.conv_in(x.to(self.conv_in.weight.dtype))
+        skips = [x]
         for down in self.down_blocks:
             x = down(x, shifts, skips)
         x = self.mid_block(x, shifts)
         for up in self.up_blocks:
             x = up(x, shifts, skips)
         x = self.conv_out(norm_silu(x, self.conv_norm_out))
-        return F.pixel_shuffle(x, self.patch)[..., :height, :width]
+        return crop(F.pixel_shuffle(x, self.patch), x_t).to(x_t.dtype)
 
-    def shifts(self, time: Float[Tensor, " batch"], condition: Labels | None) -> tuple[Tensor, ...]:
-        """What each residual block adds for this time and class, in the order of the blocks."""
-        embedding = self.time_embedding(time)
-        if self.classes:
-            labels = torch.full_like(time, self.classes, dtype=torch.long) if condition is None else condition
-            embedding = embedding + self.class_embedding(labels)
-        elif condition is not None:
-            raise SettingsError(
-                "labels were given to a network without classes",
-                "train one with labels, or leave the condition out",
-            )
-        shifts: tuple[Tensor, ...] = self.time_projections(F.silu(embedding)).split(self.shift_widths, dim=1)
-        return shifts
+    def shifts(
+        self, time: Float[Tensor, " batch"], condition: Labels | None = None
+    ) -> tuple[Float[Tensor, "batch _"], ...]:
+        """What each residual block adds to its channels for this time and label, in the order of the blocks."""
+        embedding = embed(time, self.time_embedding, condition, self.class_embedding)
+        shifts: Tensor = self.time_projections(F.silu(embedding))
+        return torch.split(shifts, self.shift_widths, dim=1)
+
+    def fused_parts(self) -> dict[str, dict[str, slice]]:
+        """The parameters that hold several of diffusers': the rows of each, by the name they have there.
+
+        All other parameters have diffusers' names and shapes.
+        """
+        parts = {}
+        for kind in ("weight", "bias"):
+            for name, module in self.named_modules():
+                if isinstance(module, SelfAttention):
+                    rows = [(f"{name}.to_{letter}.{kind}", module.to_qkv.in_features) for letter in "qkv"]
+                    parts[f"{name}.to_qkv.{kind}"] = consecutive(rows)
+            rows = [(f"{name}.time_emb_proj.{kind}", block.out_channels) for name, block in self._blocks()]
+            parts[f"time_projections.{kind}"] = consecutive(rows)
+        return parts
+
+    def _blocks(self) -> Iterator[tuple[str, ResidualBlock]]:
+        """All residual blocks with their names, in the order in which they run."""
+        for name, module in self.named_modules():
+            if isinstance(module, ResidualBlock):
+                yield name, module
 
 
-def pad_to_multiple(x: Images, multiple: int) -> Images:
+def consecutive(rows: list[tuple[str, int]]) -> dict[str, slice]:
+    """Slices that follow each other, of these lengths."""
+    ends = [0, *accumulate(count for _, count in rows)]
+    return {name: slice(*ends[i : i + 2]) for i, (name, _) in enumerate(rows)}
+
+
+def pad(x: Images, multiple: int) -> Tensor:
     """Zeros on the right and at the bottom, up to the next multiple in both directions."""
-    height, width = x.shape[-2:]
-    right, bottom = -width % multiple, -height % multiple
+    bottom, right = (-size % multiple for size in x.shape[2:])
     return F.pad(x, (0, right, 0, bottom)) if right or bottom else x
 
 
-def check_settings(*_: object) -> None:
-    pass
+def crop(x: Features, like: Images) -> Features:
+    """What ``pad`` added to ``like``, taken away."""
+    return x if x.shape[2:] == like.shape[2:] else x[:, :, : like.shape[2], : like.shape[3]]

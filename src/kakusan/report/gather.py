@@ -211,6 +211,7 @@ def _words(run: Run, loaded: Loaded) -> Story:
     channels, height, width = run.data.shape
     parameters = sum(p.numel() for p in loaded.network.parameters())
     held_out = len(record["held_out"])
+    things = "points" if run.data.shape == (2, 1, 1) else "images"
     size = (
         "points in the plane"
         if run.data.shape == (2, 1, 1)
@@ -219,7 +220,7 @@ def _words(run: Run, loaded: Loaded) -> Story:
     )
     return Story(
         title=run.data.name,
-        subtitle=f"A denoising diffusion model, trained on {record['count'] - held_out:,} images.",
+        subtitle=f"A denoising diffusion model, trained on {record['count'] - held_out:,} {things}.",
         facts={
             "Data": f"{record['name']}: {record['source']}",
             "Images": f"{record['count'] - held_out:,} to train on, {held_out:,} held out; {size}",
@@ -230,6 +231,7 @@ def _words(run: Run, loaded: Loaded) -> Story:
         },
         metrics=run.files.metrics(),
         T=settings.process.T,
+        predicts=settings.process.predicts,
         commands=(
             ("New images", f"kakusan sample {run.folder} --count 64 --seed 1 --out new.png"),
             ("Go on training", f"kakusan resume {run.folder} --steps {2 * loaded.step}"),

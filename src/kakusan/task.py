@@ -1,0 +1,126 @@
+"""A training in memory, with all its parts, and how its state goes into a checkpoint and comes back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kakusan.assembly import (
+    DataRecord,
+    Prepared,
+    build_batches,
+    build_denoiser,
+    build_loss,
+    build_network,
+    build_recipe,
+    data_record,
+    environment,
+)
+from kakusan.checkpoints import Checkpoint
+from kakusan.config import Settings
+from kakusan.data import Batches
+from kakusan.denoiser import NetworkDenoiser
+from kakusan.losses import Loss
+from kakusan.training import Recipe, Tally, TrainState, new_state
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a training works with."""
+
+    settings: Settings
+    record: DataRecord
+    prepared: Prepared
+    network: nn.Module
+    denoiser: NetworkDenoiser
+    batches: Batches
+    loss: Loss
+    recipe: Recipe
+    state: TrainState
+
+
+def assemble(settings: Settings, prepared: Prepared) -> Task:
+    """All parts of a training before its first step."""
+    record = DataRecord.read(data_record(prepared))
+    network = build_network(settings, record)
+    denoiser = build_denoiser(settings, network)
+    recipe = build_recipe(settings)
+    device = next(network.parameters()).device
+    return Task(
+        settings=settings,
+        record=record,
+        prepared=prepared,
+        network=network,
+        denoiser=denoiser,
+        batches=build_batches(settings, prepared),
+        loss=build_loss(settings),
+        recipe=recipe,
+        state=new_state(denoiser, network, recipe, device),
+    )
+
+
+def snapshot(task: Task) -> Checkpoint:
+    """All that the next step depends on."""
+    state = task.state
+    names = [name for name, _ in task.network.named_parameters()]
+    moments = state.optimizer.state_dict()["state"]
+    return Checkpoint(
+        step=state.step,
+        tensors={
+            "model": task.network.state_dict(),
+            "ema": state.ema.state(),
+            "optimizer": {
+                f"{names[i]}.{key}": value for i, slot in moments.items() for key, value in slot.items()
+            },
+        },
+        state={
+            "images_seen": state.step * task.recipe.batch_size,
+            "seed": task.recipe.seed,
+            "data_fingerprint": task.record.fingerprint,
+            "environment": environment(task.settings.machine),
+            "tally": state.tally.state(),
+        },
+    )
+
+
+def load_state(task: Task, checkpoint: Checkpoint) -> None:
+    """Go on from this checkpoint: the inverse of `snapshot`."""
+    state = task.state
+    task.network.load_state_dict(checkpoint.tensors["model"])
+    state.ema.load(dict(checkpoint.tensors["ema"]))
+    if checkpoint.step:
+        moments = checkpoint.tensors["optimizer"]
+        slots = {
+            i: {
+                "step": moments[f"{name}.step"],
+                **{
+                    key: _like_parameter(moments[f"{name}.{key}"], weight)
+                    for key in ("exp_avg", "exp_avg_sq")
+                },
+            }
+            for i, (name, weight) in enumerate(task.network.named_parameters())
+        }
+        groups = state.optimizer.state_dict()["param_groups"]
+        state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    state.tally = Tally.from_state(checkpoint.state["tally"], state.device)
+    state.step = checkpoint.step
+
+
+def _like_parameter(moment: Tensor, weight: Tensor) -> Tensor:
+    """In the memory layout of its weight, as the fused optimizer wants it; files know no layout."""
+    return torch.empty_like(weight).copy_(moment)
+
+
+@contextmanager
+def averaged(task: Task) -> Iterator[None]:
+    """For a while, the network has its averaged weights and is not training."""
+    weights = {name: value.clone() for name, value in task.network.state_dict().items()}
+    task.network.load_state_dict(task.state.ema.state())
+    task.network.eval()
+    try:
+        yield
+    finally:
+        task.network.load_state_dict(weights)
+        task.network.train()

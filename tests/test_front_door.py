@@ -1,0 +1,36 @@
+"""The stable face of the library."""
+
+import subprocess
+import sys
+
+import kakusan
+import kakusan as kk
+
+
+def test_the_public_names_are_all_there() -> None:
+    assert len(set(kakusan.__all__)) == len(kakusan.__all__) <= 40
+    for name in kakusan.__all__:
+        assert getattr(kakusan, name) is not None
+    assert set(kakusan.__all__) == set(dir(kakusan))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    assert not hasattr(kakusan, "Lineaer")
+
+
+def test_importing_the_library_does_not_import_torch() -> None:
+    script = "import sys, kakusan; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_the_face_in_the_readme_works() -> None:
+    import torch
+
+    schedule = kk.Linear(T=100)
+    network = kk.UNet(channels=1, width=8, multipliers=(1, 2), blocks=1, attention=(1,), groups=8)
+    denoiser = kk.NetworkDenoiser(network, schedule, predicts="eps", variance="fixed-large")
+    images = kk.sample(denoiser, kk.DDIM(steps=3), count=2, shape=(1, 8, 8), seed=0)
+    assert images.shape == (2, 1, 8, 8)
+    t = torch.tensor([50.0, 100.0], dtype=torch.float64)
+    assert kk.p_step(denoiser, images, t, t - 1).mean.shape == images.shape
+    assert kk.q_posterior(schedule, images, images, t, t - 1).variance.dtype == torch.float64
