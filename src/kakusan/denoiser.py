@@ -107,6 +107,6 @@ class NetworkDenoiser(Denoiser):
         return VARIANCES[self.variance](self.schedule, t, s)
 
 
-def times_like(t: float, x: Images) -> Times:
+def times_like(t: int | float, x: Images) -> Times:
     """The same time for every image of a batch."""
     return torch.full((len(x),), float(t), dtype=torch.float64)

@@ -91,14 +91,13 @@ def test_sigmoid_is_symmetric_in_time() -> None:
     [
         (lambda: Linear(T=0), "T must be"),
         (lambda: Linear(T=-3), "T must be"),
-        (lambda: Linear(T=1.5), "T must be"),  # type: ignore[arg-type]
         (lambda: Linear(T=10, beta_1=0.0), "beta_1 is 0"),
         (lambda: Linear(T=10, beta_T=1.5), "at most 1"),
         (lambda: Linear(T=10, beta_1=-0.1), "beta"),
         (lambda: Linear(T=10, beta_T=math.nan), "beta"),
         (lambda: ScaledLinear(T=10, beta_1=-0.1), "beta"),
-        (lambda: Sigmoid(start=1, end=1), "start < end"),
-        (lambda: Cosine(beta_max=0), "beta_max"),
+        (lambda: Sigmoid(start=1.0, end=1.0), "start < end"),
+        (lambda: Cosine(beta_max=0.0), "beta_max"),
     ],
 )
 def test_what_is_out_of_range_is_refused_by_name(make: object, word: str) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -19,13 +19,14 @@ def parse(
     """The command of these arguments; exits with code 2, after saying why, if they are none."""
     text = "\n".join(("examples:", *(f"  {line}" for line in examples)))
     description = f"{(kind.__doc__ or '').strip()}\n\n{text}"
+    options: dict[str, Any] = {} if default is None else {"default": default}
     parsed: Command = tyro.cli(
         kind,
         args=list(arguments),
         prog=f"kakusan {prog}",
         description=description,
-        default=default,
         config=(tyro.conf.DisallowNone,),
+        **options,
     )
     return parsed
 

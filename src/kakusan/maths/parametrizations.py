@@ -11,18 +11,18 @@ import torch
 
 from kakusan.maths.forward import per_image
 from kakusan.maths.schedules import NoiseSchedule
-from kakusan.shapes import Images, Times
+from kakusan.shapes import Images, PerImage, Times
 
 
 class Parametrization(ABC):
     """Both ways between a network's output and (x_0, eps). a, b: signal and noise amplitudes in x_t."""
 
     @abstractmethod
-    def target(self, x_0: Images, eps: Images, a: Images, b: Images) -> Images:
+    def target(self, x_0: Images, eps: Images, a: PerImage, b: PerImage) -> Images:
         """What the network should have said."""
 
     @abstractmethod
-    def guess(self, output: Images, x_t: Images, a: Images, b: Images) -> tuple[Images, Images]:
+    def guess(self, output: Images, x_t: Images, a: PerImage, b: PerImage) -> tuple[Images, Images]:
         """What the network's word means: (x_0, eps)."""
 
 
@@ -30,10 +30,10 @@ class Parametrization(ABC):
 class PredictsEps(Parametrization):
     """The noise in x_t (Ho et al. 2020). Says nothing of x_0 where alpha_bar = 0."""
 
-    def target(self, x_0: Images, eps: Images, a: Images, b: Images) -> Images:  # noqa: ARG002
+    def target(self, x_0: Images, eps: Images, a: PerImage, b: PerImage) -> Images:  # noqa: ARG002
         return eps
 
-    def guess(self, output: Images, x_t: Images, a: Images, b: Images) -> tuple[Images, Images]:
+    def guess(self, output: Images, x_t: Images, a: PerImage, b: PerImage) -> tuple[Images, Images]:
         return x_0_from_eps(output, x_t, a, b), output
 
 
@@ -41,10 +41,10 @@ class PredictsEps(Parametrization):
 class PredictsX0(Parametrization):
     """The image itself."""
 
-    def target(self, x_0: Images, eps: Images, a: Images, b: Images) -> Images:  # noqa: ARG002
+    def target(self, x_0: Images, eps: Images, a: PerImage, b: PerImage) -> Images:  # noqa: ARG002
         return x_0
 
-    def guess(self, output: Images, x_t: Images, a: Images, b: Images) -> tuple[Images, Images]:
+    def guess(self, output: Images, x_t: Images, a: PerImage, b: PerImage) -> tuple[Images, Images]:
         return output, eps_from_x_0(output, x_t, a, b)
 
 
@@ -52,30 +52,30 @@ class PredictsX0(Parametrization):
 class PredictsV(Parametrization):
     """v = a eps - b x_0 (Salimans & Ho 2022): well behaved at both ends."""
 
-    def target(self, x_0: Images, eps: Images, a: Images, b: Images) -> Images:
+    def target(self, x_0: Images, eps: Images, a: PerImage, b: PerImage) -> Images:
         return a * eps - b * x_0
 
-    def guess(self, output: Images, x_t: Images, a: Images, b: Images) -> tuple[Images, Images]:
+    def guess(self, output: Images, x_t: Images, a: PerImage, b: PerImage) -> tuple[Images, Images]:
         return a * x_t - b * output, b * x_t + a * output
 
 
-def x_0_from_eps(eps: Images, x_t: Images, a: Images, b: Images) -> Images:
+def x_0_from_eps(eps: Images, x_t: Images, a: PerImage, b: PerImage) -> Images:
     """Eq. (2) solved for x_0."""
     return (x_t - b * eps) / a
 
 
-def eps_from_x_0(x_0: Images, x_t: Images, a: Images, b: Images) -> Images:
+def eps_from_x_0(x_0: Images, x_t: Images, a: PerImage, b: PerImage) -> Images:
     """Eq. (2) solved for eps."""
     return (x_t - a * x_0) / b
 
 
-def amplitudes(schedule: NoiseSchedule, t: Times, like: Images) -> tuple[Images, Images]:
+def amplitudes(schedule: NoiseSchedule, t: Times, like: Images) -> tuple[PerImage, PerImage]:
     """(sqrt(alpha_bar_t), sqrt(1 - alpha_bar_t)), formed in float64 and cast last to the images' type. Eq. (2)."""
     alpha_bar_t = per_image(schedule.alpha_bar_at(t))
     return alpha_bar_t.sqrt().to(like), (1 - alpha_bar_t).sqrt().to(like)
 
 
-def clip_x_0(x_0: Images, x_t: Images, a: Images, b: Images, limit: float) -> tuple[Images, Images]:
+def clip_x_0(x_0: Images, x_t: Images, a: PerImage, b: PerImage, limit: float) -> tuple[Images, Images]:
     """The guess held to [-limit, limit], with eps re-derived from it, so that the two stay one guess."""
     clipped = torch.clamp(x_0, -limit, limit)
     return clipped, eps_from_x_0(clipped, x_t, a, b)

@@ -32,26 +32,26 @@ class NoiseSchedule(ABC):
         self._check_betas()
 
     @abstractmethod
-    def betas(self) -> Float64[Tensor, " T"]:
+    def betas(self) -> Float64[Tensor, " {self.T}"]:
         """beta_1, ..., beta_T, each in (0, 1], float64."""
 
     @cached_property
-    def beta(self) -> Float64[Tensor, " T+1"]:
+    def beta(self) -> Float64[Tensor, " {self.T+1}"]:
         """beta_t, with beta[0] = 0. Eq. (1)."""
         return torch.cat([torch.zeros(1, dtype=torch.float64), self.betas()])
 
     @cached_property
-    def alpha(self) -> Float64[Tensor, " T+1"]:
+    def alpha(self) -> Float64[Tensor, " {self.T+1}"]:
         """alpha_t = 1 - beta_t, with alpha[0] = 1."""
         return 1 - self.beta
 
     @cached_property
-    def alpha_bar(self) -> Float64[Tensor, " T+1"]:
+    def alpha_bar(self) -> Float64[Tensor, " {self.T+1}"]:
         """alpha_bar_t = alpha_1 ... alpha_t: the share of the variance that is still data. alpha_bar[0] = 1."""
         return self.alpha.cumprod(0)
 
     @cached_property
-    def log_snr(self) -> Float64[Tensor, " T+1"]:
+    def log_snr(self) -> Float64[Tensor, " {self.T+1}"]:
         """log(alpha_bar_t / (1 - alpha_bar_t)): +inf at t = 0."""
         return torch.logit(self.alpha_bar)
 
@@ -100,7 +100,7 @@ class Linear(NoiseSchedule):
     beta_1: float | None = None
     beta_T: float | None = None
 
-    def betas(self) -> Float64[Tensor, " T"]:
+    def betas(self) -> Float64[Tensor, " {self.T}"]:
         first, last = _ends(self.T, self.beta_1, self.beta_T, (1e-4, 0.02))
         return torch.linspace(first, last, self.T, dtype=torch.float64)
 
@@ -112,7 +112,7 @@ class ScaledLinear(NoiseSchedule):
     beta_1: float | None = None
     beta_T: float | None = None
 
-    def betas(self) -> Float64[Tensor, " T"]:
+    def betas(self) -> Float64[Tensor, " {self.T}"]:
         first, last = _ends(self.T, self.beta_1, self.beta_T, (8.5e-4, 0.012))
         if first < 0 or last < 0:
             raise SettingsError(f"beta must be above 0, not {min(first, last):.6g}")
@@ -126,7 +126,7 @@ class Cosine(NoiseSchedule):
     s: float = 0.008
     beta_max: float = BETA_MAX
 
-    def betas(self) -> Float64[Tensor, " T"]:
+    def betas(self) -> Float64[Tensor, " {self.T}"]:
         u = torch.arange(self.T + 1, dtype=torch.float64) / self.T
         return _betas_of(((u + self.s) / (1 + self.s) * (math.pi / 2)).cos().square(), self.beta_max)
 
@@ -140,7 +140,7 @@ class Sigmoid(NoiseSchedule):
     tau: float = 1.0
     beta_max: float = BETA_MAX
 
-    def betas(self) -> Float64[Tensor, " T"]:
+    def betas(self) -> Float64[Tensor, " {self.T}"]:
         if not (self.start < self.end and self.tau > 0):
             raise SettingsError(f"a sigmoid schedule needs start < end and tau > 0, not {self!r}")
         u = torch.linspace(self.start, self.end, self.T + 1, dtype=torch.float64) / self.tau
@@ -148,7 +148,7 @@ class Sigmoid(NoiseSchedule):
         return _betas_of((fall[-1] - fall) / (fall[-1] - fall[0]), self.beta_max)
 
 
-def _betas_of(alpha_bar: Float64[Tensor, " T+1"], beta_max: float) -> Float64[Tensor, " T"]:
+def _betas_of(alpha_bar: Float64[Tensor, " entries"], beta_max: float) -> Float64[Tensor, " entries-1"]:
     """The betas whose products are these alpha_bar, capped at beta_max: 1 - alpha_bar_t / alpha_bar_{t-1}."""
     if not 0 < beta_max <= 1:
         raise SettingsError(f"beta_max must be above 0 and at most 1, not {beta_max}")

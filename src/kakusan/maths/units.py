@@ -47,7 +47,8 @@ class Levels:
 
     def to_bytes(self, x: Images) -> NDArray[np.uint8]:
         """For the eye: black 0 to white 255, NHWC."""
-        return np.rint(self.decode(x) * (255 / (self.levels - 1))).astype(np.uint8)
+        grey: NDArray[np.uint8] = np.rint(self.decode(x) * (255 / (self.levels - 1))).astype(np.uint8)
+        return grey
 
     def to_state(self) -> dict[str, Any]:
         return {"kind": "levels", "levels": self.levels}

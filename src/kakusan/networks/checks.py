@@ -30,7 +30,11 @@ def check_widths(width: int, multipliers: tuple[int, ...], groups: int) -> None:
         raise SettingsError(
             f"width is {width}", "give an even number of 4 or more: half are sines, half cosines"
         )
-    for multiplier in (1, *multipliers):
+    if multipliers[0] != 1:
+        raise SettingsError(
+            f"multipliers begin with {multipliers[0]}", "the first level has `width` channels: begin with 1"
+        )
+    for multiplier in multipliers:
         check_shared(width * multiplier, "groups", groups, f"width {width} times multiplier {multiplier}")
 
 

@@ -108,7 +108,8 @@ def group_norm(x: Features, norm: nn.GroupNorm) -> Features:
     group is not a multiple of 16 channels wide (measured; torch 2.13). On other devices, autocast would take the
     images to float32 and back, for nothing: the kernels accumulate in it anyway.
     """
-    weight, bias = norm.weight, norm.bias
+    weight: Tensor = norm.weight
+    bias: Tensor = norm.bias
     if x.device.type != "cpu":
         with torch.autocast(x.device.type, enabled=False):
             return F.group_norm(x, norm.num_groups, weight.to(x.dtype), bias.to(x.dtype), norm.eps)

@@ -90,12 +90,12 @@ class UNet(nn.Module):
     """The network of Ho et al.: with ``channels=3`` and all else left out, their 35,746,307 parameters for CIFAR-10.
 
     Level 0 is the full resolution, each further level half of the one before; level i has
-    ``width * multipliers[i]`` channels and ``blocks`` residual blocks (one more on the way up). The levels named
-    in ``attention`` have attention after every block, the middle always has it, with ``heads`` heads that share
-    the channels. GroupNorm works on ``groups`` groups; on CPU in bfloat16, groups of 16 channels (or 32, 48, ...)
-    are fastest. ``patch`` > 1 folds squares of pixels into channels before all else, a cheap way to spend the
-    compute at a lower resolution. ``classes`` > 0 adds a table of label embeddings with one row more, the last,
-    for the null label; ``condition=None`` is the null label for everyone.
+    ``width * multipliers[i]`` channels (the first multiplier is 1) and ``blocks`` residual blocks, one more on the
+    way up. The levels named in ``attention`` have attention after every block, the middle always has it, with
+    ``heads`` heads that share the channels. GroupNorm works on ``groups`` groups; on CPU in bfloat16, groups of
+    16 channels (or 32, 48, ...) are fastest. ``patch`` > 1 folds squares of pixels into channels before all else, a
+    cheap way to spend the compute at a lower resolution. ``classes`` > 0 adds a table of label embeddings with one
+    row more, the last, for the null label; ``condition=None`` is the null label for everyone.
 
     Images may have any size: inside they are padded with zeros, on the right and at the bottom, to a multiple of
     ``patch * 2 ** (levels - 1)``, and the answer is cropped. It comes in the dtype of ``x_t``.
@@ -128,8 +128,8 @@ class UNet(nn.Module):
 
         self.conv_in = convolution(channels * patch**2, width)
         self._build_levels(width, [width * m for m in multipliers], blocks, attention, style)
-        self.conv_norm_out = nn.GroupNorm(groups, width * multipliers[0], eps=NORM_EPS)
-        self.conv_out = convolution(width * multipliers[0], out_channels * patch**2, scale=NEAR_ZERO)
+        self.conv_norm_out = nn.GroupNorm(groups, width, eps=NORM_EPS)
+        self.conv_out = convolution(width, out_channels * patch**2, scale=NEAR_ZERO)
 
         self.time_embedding = TimeEmbedding(width, 4 * width)
         self.class_embedding = label_embedding(classes, 4 * width)

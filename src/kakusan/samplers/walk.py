@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -13,6 +13,7 @@ from kakusan.samplers.base import Sampler, State
 from kakusan.shapes import Images, Labels
 
 
+@runtime_checkable
 class NoiseSource(Protocol):
     """Where a walk's noise comes from: a function of the ordinal of the draw, never of t."""
 

@@ -1,0 +1,214 @@
+"""What the U-Net promises about sizes, labels, dropout, layouts, dtypes and neighbours."""
+
+from typing import Any
+
+import pytest
+import torch
+from beartype import beartype
+from beartype.roar import BeartypeException
+from jaxtyping import TypeCheckError, jaxtyped
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kakusan.errors import SettingsError
+from kakusan.networks import NETWORKS, UNet
+from kakusan.networks.layers import Downsample, ResidualBlock, SelfAttention, Upsample
+
+SMALL: dict[str, Any] = {"channels": 1, "width": 16, "multipliers": (1, 2), "blocks": 1, "groups": 4}
+
+
+def awake(network: nn.Module) -> nn.Module:
+    """The network with no weight near zero, as after some training."""
+    for parameter in network.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+    return network.eval()
+
+
+def small(**changes: Any) -> Any:  # nn.Module.to has no memory_format in its types
+    torch.manual_seed(0)
+    return awake(UNet(**{**SMALL, **changes}))
+
+
+def question(batch: int = 4, channels: int = 1, height: int = 8, width: int = 8) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x_t = torch.randn(batch, channels, height, width, generator=generator)
+    return x_t, 999 * torch.rand(batch, generator=generator)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (28, 28), (3, 16)])
+@pytest.mark.parametrize("patch", [1, 2])
+@torch.no_grad()
+def test_any_size_is_padded_with_zeros_on_the_right_and_at_the_bottom_and_cropped(
+    size: tuple[int, int], patch: int
+) -> None:
+    network = small(patch=patch, multipliers=(1, 2, 2))
+    x_t, time = question(2, 1, *size)
+    height, width = (-(-side // (4 * patch)) * 4 * patch for side in size)
+    padded = torch.zeros(2, 1, height, width)
+    padded[:, :, : size[0], : size[1]] = x_t
+    answer = network(x_t, time)
+    assert answer.shape == x_t.shape
+    assert torch.equal(answer, network(padded, time)[:, :, : size[0], : size[1]])
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@torch.no_grad()
+def test_shapes_are_as_the_signature_says(kind: str) -> None:
+    sizes: dict[str, Any] = {"unet": SMALL, "mlp": {"channels": 2}}
+    network = NETWORKS[kind](**{**sizes[kind], "channels": 2, "out_channels": 4, "classes": 3})
+    forward = jaxtyped(typechecker=beartype)(type(network).forward)
+    side = 1 if kind == "mlp" else 6
+    x_t, time = question(3, 2, side, side)
+    assert forward(network, x_t, time, torch.tensor([0, 1, 3])).shape == (3, 4, side, side)
+    with pytest.raises((TypeCheckError, BeartypeException)):
+        forward(network, x_t, time[:2])
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@torch.no_grad()
+def test_no_condition_is_the_null_label_for_everyone(kind: str) -> None:
+    sizes: dict[str, Any] = {"unet": SMALL, "mlp": {}}
+    torch.manual_seed(0)
+    network = awake(NETWORKS[kind](**sizes[kind], classes=3))
+    side = 1 if kind == "mlp" else 8
+    x_t, time = question(4, 2 if kind == "mlp" else 1, side, side)
+    nobody = network(x_t, time)
+    assert torch.equal(nobody, network(x_t, time, torch.full((4,), 3)))
+    assert not torch.allclose(nobody, network(x_t, time, torch.zeros(4, dtype=torch.int64)), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_labels_for_a_network_without_classes_are_refused(kind: str) -> None:
+    sizes: dict[str, Any] = {"unet": SMALL, "mlp": {}}
+    network = NETWORKS[kind](**sizes[kind])
+    channels = 2 if kind == "mlp" else 1
+    with pytest.raises(SettingsError, match="knows no classes"):
+        network(*question(1, channels, 1, 1), torch.zeros(1, dtype=torch.int64))
+
+
+@torch.no_grad()
+def test_an_answer_depends_neither_on_its_neighbours_nor_on_its_slot() -> None:
+    network = small().to(memory_format=torch.channels_last)
+    x_t, time = question(16)
+    others = torch.roll(torch.cat((x_t[:1], torch.randn(15, 1, 8, 8))), 5, dims=0)
+    times = torch.roll(torch.cat((time[:1], time[1:].flip(0))), 5)
+    assert torch.equal(network(x_t, time)[0], network(others, times)[5])
+
+
+@torch.no_grad()
+def test_dropout_rests_in_evaluation_and_follows_torchs_seed_in_training() -> None:
+    network, x_t, time = small(dropout=0.5), *question()
+
+    def answer(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        out: Tensor = network(x_t, time)
+        return out
+
+    assert torch.equal(answer(1), answer(2))
+    assert torch.equal(answer(1), small()(x_t, time))
+    network.train()
+    assert torch.equal(answer(1), answer(1))
+    assert not torch.allclose(answer(1), answer(2), atol=1e-3)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+@torch.no_grad()
+def test_both_layouts_give_the_same_answer_and_channels_last_stays_so(heads: int) -> None:
+    network, x_t, time = small(heads=heads), *question()
+    expected = network(x_t, time)
+    network.to(memory_format=torch.channels_last)
+    layouts = []
+    for module in network.modules():
+        if isinstance(module, ResidualBlock | SelfAttention | Downsample | Upsample):
+            module.register_forward_hook(
+                lambda _, __, out: layouts.append(out.is_contiguous(memory_format=torch.channels_last))
+            )
+    torch.testing.assert_close(network(x_t, time), expected, rtol=1e-5, atol=1e-5)
+    assert layouts
+    assert all(layouts)
+
+
+@pytest.mark.parametrize(
+    "groups", [1, 4]
+)  # of 16 channels, with bfloat16 statistics kernels, and of 4, without
+@pytest.mark.parametrize("way", ["autocast", "bfloat16 weights"])
+@torch.no_grad()
+def test_bfloat16_stays_bfloat16_inside_and_near_float32(groups: int, way: str) -> None:
+    network, x_t, time = small(groups=groups), *question()
+    expected = network(x_t, time)
+    if way == "bfloat16 weights":
+        network.to(torch.bfloat16)
+    seen: list[torch.dtype] = []
+    for module in network.modules():
+        if isinstance(module, ResidualBlock | SelfAttention):
+            module.register_forward_hook(lambda _, given, out: seen.extend((given[0].dtype, out.dtype)))
+    with torch.autocast("cpu", torch.bfloat16, enabled=way == "autocast"):
+        answer = network(x_t, time)
+    assert answer.dtype == torch.float32
+    assert set(seen) == {torch.bfloat16}
+    assert (
+        answer - expected
+    ).std() < 0.02 * expected.std()  # bfloat16 rounds by 0.2 %, here a dozen times in a row
+
+
+@torch.no_grad()
+def test_upsampling_is_repeating_and_convolving() -> None:
+    layer = Upsample(8)
+    nn.init.uniform_(layer.conv.weight)
+    x = torch.randn(2, 8, 3, 5)
+    expected = layer.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_attention_over_many_pixels_saves_memory_and_says_the_same() -> None:
+    network = small(attention=(0,))
+    x_t, time = question(
+        1, 1, 36, 36
+    )  # 1296 pixels, above the limit; in float64 both ways agree to the last digits
+    network.double()
+    answer = network(x_t.double(), time)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kakusan.networks.layers.PLAIN_ATTENTION", 2000)
+        torch.testing.assert_close(network(x_t.double(), time), answer)
+
+
+def test_the_fused_parts_cover_their_parameters_row_by_row() -> None:
+    network = UNet(**SMALL)
+    parameters = dict(network.named_parameters())
+    for name, rows in network.fused_parts().items():
+        covered = [row for where in rows.values() for row in range(where.start, where.stop)]
+        assert covered == list(range(parameters[name].shape[0]))
+
+
+def test_it_compiles_as_one_graph() -> None:
+    network, x_t, time = small(), *question()
+    compiled: Any = torch.compile(network, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x_t, time), network(x_t, time))
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"channels": 0}, "channels is 0"),
+        ({"blocks": 0}, "blocks is 0"),
+        ({"patch": 0}, "patch is 0"),
+        ({"width": 15}, "width is 15"),
+        ({"groups": 3}, "width 16 times multiplier 1: 16 channels cannot be shared evenly by 3 groups"),
+        ({"heads": 3}, "attention at level 1: 32 channels cannot be shared evenly by 3 heads"),
+        ({"multipliers": ()}, "multipliers are"),
+        ({"multipliers": (2, 2)}, "multipliers begin with 2"),
+        ({"multipliers": (1, 0)}, "multipliers are"),
+        ({"attention": (2,)}, "attention at level 2, but there are 2"),
+        ({"attention": (-1,)}, "attention at level -1"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"classes": -1}, "classes is -1"),
+    ],
+    ids=str,
+)
+def test_a_network_that_cannot_be_is_refused_with_advice(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        UNet(**{**SMALL, **changes})
+    assert caught.value.problem.startswith(problem)
+    assert caught.value.advice
