@@ -322,3 +322,20 @@ def test_numbers_that_are_not_finite_end_with_code_5_and_a_dump(
     assert Run.open(folder).files.steps[-1:] == ([step - 1] if step > 1 else [])
     if step > 1:
         assert "the last good checkpoint" in told
+
+
+def test_a_machine_that_is_too_small_gets_advice(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    script = (
+        "import resource, sys; from kakusan.cli import main\n"
+        f"resource.setrlimit(resource.RLIMIT_AS, ({12 << 30}, {12 << 30}))\n"
+        "sys.exit(main(['train', 'digits', '--steps', '1', '--network.width', '16384', '--network.groups', '32']))"
+    )
+    assert resource.RLIMIT_AS
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2, done.stderr
+    assert "out of memory" in done.stderr
+    assert "--training.accumulation 2" in done.stderr
+    assert not (tmp_path / "runs").exists()

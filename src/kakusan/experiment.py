@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import torch
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
@@ -20,12 +19,12 @@ from kakusan.assembly import Prepared, environment, prepare_data, set_machine
 from kakusan.checkpoints import Checkpoint
 from kakusan.config import Settings, from_mapping
 from kakusan.data.dataset import Progress, silent
-from kakusan.errors import NumbersError, RunError, SettingsError
+from kakusan.errors import NumbersError, RunError
 from kakusan.evaluation import held_out_losses
 from kakusan.pictures import encode_png, grid
 from kakusan.runs import RunFolder
 from kakusan.samplers import DDIM, sample
-from kakusan.task import Task, assemble, averaged, load_state, snapshot
+from kakusan.task import Task, advice_on_memory, assemble, averaged, load_state, snapshot
 from kakusan.training import StepReport, check_finite, drawn, fit
 
 
@@ -108,7 +107,7 @@ def continue_training(
             training_images=len(task.prepared.split.training),
             held_out_images=len(task.prepared.split.held_out),
         )
-        with _advice_on_memory(task.settings), _dump_of_bad_numbers(task, run):
+        with advice_on_memory(task.settings), _dump_of_bad_numbers(task, run):
             yield from _train(task, run, stop)
 
 
@@ -270,20 +269,3 @@ def _dump_of_bad_numbers(task: Task, run: RunFolder) -> Iterator[None]:
             else "there is no checkpoint yet"
         )
         raise NumbersError(error.problem, *error.advice, f"what was fed: {path}", last) from error
-
-
-@contextmanager
-def _advice_on_memory(settings: Settings) -> Iterator[None]:
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not (
-            isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        ):
-            raise
-        accumulation = settings.training.accumulation * 2
-        raise SettingsError(
-            f"out of memory with micro-batches of {settings.training.batch_size // settings.training.accumulation}",
-            f"the same step in less memory: --training.accumulation {accumulation}",
-            "or a smaller step: --training.batch-size, or a smaller network: --network.width",
-        ) from error

@@ -15,7 +15,7 @@ from kakusan.data.dataset import Progress, silent
 from kakusan.errors import RunError, SettingsError
 from kakusan.resolve import resolve, resolve_samples
 from kakusan.runs import RunFolder
-from kakusan.task import Task, assemble
+from kakusan.task import Task, advice_on_memory, assemble
 from kakusan.training import check_finite, train_step
 
 DEFAULT_MINUTES = 30.0
@@ -91,8 +91,9 @@ def start(
     prepared = prepare_data(settings, progress)
     settings = resolve(settings, prepared.facts)
     set_machine(settings.machine)
-    settings = _with_budget(settings, prepared)
-    task = assemble(settings, prepared)  # whatever does not fit is refused before there is a folder
+    with advice_on_memory(settings):  # whatever does not fit is refused before there is a folder
+        settings = _with_budget(settings, prepared)
+        task = assemble(settings, prepared)
     record = data_record(prepared)
     if weights_from is not None:
         record["weights_from"] = _weights_source(weights_from, DataRecord.read(record))

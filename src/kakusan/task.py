@@ -22,6 +22,7 @@ from kakusan.checkpoints import Checkpoint
 from kakusan.config import Settings
 from kakusan.data import Batches
 from kakusan.denoiser import NetworkDenoiser
+from kakusan.errors import SettingsError
 from kakusan.losses import Loss
 from kakusan.training import Recipe, Tally, TrainState, new_state
 
@@ -124,3 +125,21 @@ def averaged(task: Task) -> Iterator[None]:
     finally:
         task.network.load_state_dict(weights)
         task.network.train()
+
+
+@contextmanager
+def advice_on_memory(settings: Settings) -> Iterator[None]:
+    """Where memory runs out, a SettingsError that says what needs less."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (
+            isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        ):
+            raise
+        accumulation = settings.training.accumulation * 2
+        raise SettingsError(
+            f"out of memory with micro-batches of {settings.training.batch_size // settings.training.accumulation}",
+            f"the same step in less memory: --training.accumulation {accumulation}",
+            "or a smaller step: --training.batch-size, or a smaller network: --network.width",
+        ) from error

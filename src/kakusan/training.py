@@ -147,7 +147,9 @@ class Tally:
 
     @classmethod
     def from_state(cls, state: dict[str, Any], device: torch.device) -> "Tally":
-        loss, count, norm = (torch.tensor(state[name], device=device) for name in ("loss", "count", "gradient_norm"))
+        loss, count, norm = (
+            torch.tensor(state[name], device=device) for name in ("loss", "count", "gradient_norm")
+        )
         return cls(loss, count, norm, int(state["steps"]))
 
 

@@ -197,6 +197,7 @@ def test_it_compiles_as_one_graph() -> None:
         ({"width": 15}, "width is 15"),
         ({"groups": 3}, "width 16 times multiplier 1: 16 channels cannot be shared evenly by 3 groups"),
         ({"heads": 3}, "attention at level 1: 32 channels cannot be shared evenly by 3 heads"),
+        ({"heads": 3, "attention": ()}, "attention in the middle: 32 channels"),
         ({"multipliers": ()}, "multipliers are"),
         ({"multipliers": (2, 2)}, "multipliers begin with 2"),
         ({"multipliers": (1, 0)}, "multipliers are"),

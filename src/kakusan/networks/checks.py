@@ -26,10 +26,6 @@ def check_widths(width: int, multipliers: tuple[int, ...], groups: int) -> None:
         raise SettingsError(
             f"multipliers are {multipliers}", "give one number of 1 or more for each level, such as (1, 2, 2)"
         )
-    if width < 4 or width % 2:
-        raise SettingsError(
-            f"width is {width}", "give an even number of 4 or more: half are sines, half cosines"
-        )
     if multipliers[0] != 1:
         raise SettingsError(
             f"multipliers begin with {multipliers[0]}", "the first level has `width` channels: begin with 1"
@@ -47,8 +43,8 @@ def check_attention(attention: tuple[int, ...], levels: list[int], heads: int) -
                 f"attention at level {level}, but there are {len(levels)} multipliers, hence levels",
                 f"give levels from 0, the full resolution, to {len(levels) - 1}, the lowest",
             )
-    for level in (*attention, len(levels) - 1):
         check_shared(levels[level], "heads", heads, f"attention at level {level}")
+    check_shared(levels[-1], "heads", heads, "attention in the middle")
 
 
 def check_chances(dropout: float, classes: int) -> None:

@@ -171,7 +171,7 @@ class SelfAttention(nn.Module):
 
 
 def per_pixel(x: Features, product: nn.Module) -> Features:
-    """The product at each pixel, as a 1x1 convolution: for CPU, in float32, twice as fast as a matrix product."""
+    """The product at each pixel, as a 1x1 convolution: on CPU in float32 a third faster than a matrix product."""
     assert isinstance(product, nn.Linear)
     return F.conv2d(x, product.weight[:, :, None, None], product.bias)
 

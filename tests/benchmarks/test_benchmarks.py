@@ -1,0 +1,156 @@
+"""The benchmarks run, and what they say is sane. No figure of speed or quality is asked for here."""
+
+import importlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kakusan.config import Settings, settings_for
+from kakusan.data.builtin import RESERVED_KANJI, kanji
+from kakusan.opened import Run, train
+
+Figures: TypeAlias = dict[str, Any]
+Script: TypeAlias = Callable[..., Figures]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
+    """Run a benchmark by its name; what it prints as JSON."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+
+    def run(name: str, *arguments: str) -> Figures:
+        capsys.readouterr()
+        assert importlib.import_module(name).main([*arguments, "--json"]) == 0
+        figures: Figures = json.loads(capsys.readouterr().out)
+        return figures
+
+    return run
+
+
+def tiny(source: str) -> Settings:
+    """A run of two steps."""
+    settings = settings_for(source)
+    return replace(
+        settings,
+        process=replace(settings.process, T=8),
+        network=replace(settings.network, width=8, multipliers=(1, 1), blocks=1, patch=1),
+        training=replace(settings.training, steps=2, minutes="auto", batch_size=16),
+        samples=replace(settings.samples, every=100, count=1, steps=1),
+        machine=replace(settings.machine, device="cpu", threads=1),
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    return {name: train(name, run=folder / name, settings=tiny(name)).folder for name in ("digits", "kanji")}
+
+
+def test_noise_is_told_from_digits(script: Script, runs: dict[str, Path]) -> None:
+    """The network has learned nothing, so its samples are far away; the real images are near each other."""
+    found = script("digits_quality", str(runs["digits"]), "--count", "64")
+    assert found["counts"] == {"training": 1297, "held_out": 500, "samples": 64}
+    assert found["classifier_accuracy"] > 0.9
+    assert found["frechet_ratio"] > 10
+    assert sum(found["class_shares"]) == pytest.approx(1)
+    assert found["copy_rate_samples"] == 0
+    assert found["copy_rate_held_out"] < 0.05
+
+
+@pytest.mark.usefixtures("script")
+def test_the_judge_of_digits_is_the_same_every_time(runs: dict[str, Path]) -> None:
+    quality = importlib.import_module("digits_quality")
+    sets = quality.sets_of(Run.open(runs["digits"]), 16, 0)
+    few = sets.training[:200], sets.training_labels[:200]
+    one, other = (quality.trained_classifier(*few).features(sets.held_out) for _ in range(2))
+    assert (one == other).all()
+    assert len(np.unique(one)) > 1000
+
+
+def test_a_run_on_other_data_is_refused(script: Script, runs: dict[str, Path]) -> None:
+    with pytest.raises(Exception, match="learned kanji, not digits"):
+        script("digits_quality", str(runs["kanji"]))
+
+
+def test_the_gallery_shows_the_first_samples_and_counts_no_copies_in_noise(
+    script: Script, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "docs" / "kanji.png"
+    size = ("--rows", "2", "--columns", "3", "--count", "8")
+    found = script("kanji_gallery", str(runs["kanji"]), "--out", str(out), *size)
+    assert found["samples"] == 8
+    assert found["exact_copies"] == found["copy_rate_samples"] == 0
+    assert len(found["shown"]) == 6
+    assert not {each["nearest"] for each in found["shown"]} & set(RESERVED_KANJI)
+    layout = importlib.import_module("kanji_gallery").Layout(6, 3)
+    with Image.open(out) as image:
+        assert (image.mode, image.size) == ("RGBA", layout.size(6))
+        assert image.getpixel((0, 0)) == image.getpixel((image.width - 1, image.height - 1)) == (0, 0, 0, 0)
+
+
+@pytest.mark.usefixtures("script")
+def test_the_gallery_finds_the_characters_that_it_is_shown() -> None:
+    module, dataset = importlib.import_module("kanji_gallery"), kanji()
+    glyphs = dataset.images[..., 0]
+    places, differing = module.nearest_glyphs(glyphs[[7, 3000]], glyphs)
+    assert places.tolist() == [7, 3000]
+    assert differing.tolist() == [0, 0]
+    changed = glyphs[[7]].copy()
+    changed[0, :1, :3] ^= 1
+    assert module.nearest_glyphs(changed, glyphs[[7]])[1].tolist() == [3]
+    gallery = module.Gallery(glyphs[[7, 3000]], glyphs, glyphs[:2], dataset.captions, places, differing)
+    assert module.measure(gallery, 1)["exact_copies"] == 2
+    assert module.measure(gallery, 1)["copy_rate_samples"] == 1
+    layout = module.Layout(6, 2)
+    drawn = np.asarray(module.picture(gallery, 2, layout))
+    middles = slice(12 + 3, 12 + 3 + 16 * 6, 6)  # a margin of two pixels, then the middle of each
+    assert (drawn[middles, middles, 0] < 128).tolist() == glyphs[7].astype(bool).tolist()
+
+
+def test_the_parts_of_a_step_add_up(script: Script) -> None:
+    sizes = ("--images", "40", "--steps", "3", "--batch-size", "4", "--width", "8", "--threads", "1")
+    found = script("training_overhead", *sizes)
+    assert 0 < found["start"]["until_first_step_begins"] < found["start"]["until_first_step_is_done"]
+    step = found["step"]
+    assert 0 < step["overhead_share"]["median"] < 1
+    assert {"network", "backward", "optimizer", "average", "batch", "draw noise", "else"} <= set(
+        step["parts_seconds"]
+    )
+    assert min(step["parts_seconds"].values()) > 0
+
+
+def test_both_networks_give_the_same_answers(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("diffusers")
+    monkeypatch.setattr(importlib.import_module("versus_diffusers"), "LIMITS", ((1, 16, 8),))
+    found = script("versus_diffusers", "--batch-size", "16", "--repeats", "1", "--threads", "1")["demo"]
+    assert found["differences"]["fp32"] < 1e-5  # of the largest value: float32 rounding
+    for work in ("forward", "step"):
+        assert len(found["seconds"][work]) in (3, 4)  # bf16 only where the processor has it
+        assert found["limit"][work] > 0
+
+
+@pytest.mark.usefixtures("script")
+def test_without_diffusers_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = importlib.import_module("versus_diffusers")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert module.main([]) == 0
+    assert "not installed" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("script")
+def test_a_table_is_aligned_markdown() -> None:
+    table = importlib.import_module("measuring").table
+    assert table(("", "ms"), [("a", "1"), ("long", "22.5")]).splitlines() == [
+        "|      | ms   |",
+        "| ---- | ---- |",
+        "| a    | 1    |",
+        "| long | 22.5 |",
+    ]
