@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from kakusan.cli.arguments import first_positional, parse
+from kakusan.cli.arguments import parse
 from kakusan.config import CheckpointSettings, SamplesSettings, Settings, checked
 
 EXAMPLES = (
@@ -32,16 +32,13 @@ class Resume:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    name = first_positional(arguments)
-    if name is None:
-        parse(Resume, arguments, "resume", EXAMPLES)
-        raise AssertionError("a missing RUN ends the parsing")
+    name = parse(Resume, arguments, "resume", EXAMPLES).run
     from kakusan.cli.training import train_to_the_end
     from kakusan.launching import extended, stored_settings
     from kakusan.runs import RunFolder
 
-    stored = stored_settings(RunFolder.open(Path(name)))
-    default = Resume(Path(name), samples=stored.samples, checkpoint=stored.checkpoint)
+    stored = stored_settings(RunFolder.open(name))
+    default = Resume(name, samples=stored.samples, checkpoint=stored.checkpoint)
     command = parse(Resume, arguments, "resume", EXAMPLES, default)
     changes = checked(replace(Settings(), samples=command.samples, checkpoint=command.checkpoint))
     assert stored.training.steps != "auto"

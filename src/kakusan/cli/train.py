@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from kakusan.cli.arguments import first_positional, parse, peek
+from kakusan.cli.arguments import parse
 from kakusan.config import Settings, checked, settings_for
 
 EXAMPLES = (
@@ -43,7 +43,8 @@ class Train(Settings):
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    command = parse(Train, arguments, "train", EXAMPLES, _defaults(arguments))
+    plain = parse(Train, arguments, "train", EXAMPLES)  # which DATA, preset and file; flags come last
+    command = parse(Train, arguments, "train", EXAMPLES, _defaults(plain))
     settings = checked(settings_of(command))
     from kakusan.cli.training import begin, train_to_the_end
     from kakusan.launching import absolute_source, free_folder
@@ -54,15 +55,11 @@ def main(arguments: Sequence[str]) -> int:
     return train_to_the_end(run, task, as_json=command.json)
 
 
-def _defaults(arguments: Sequence[str]) -> Train:
+def _defaults(command: Train) -> Train:
     """What flags are laid over: the preset and the file that the same command line names."""
-    file = peek(arguments, "--config")
-    settings = settings_for(
-        first_positional(arguments) or "",
-        preset=peek(arguments, "--preset"),
-        file=None if file is None else Path(file),
-    )
-    return Train(**{field.name: getattr(settings, field.name) for field in fields(Settings)})
+    settings = settings_for(command.source, preset=command.preset, file=command.config)
+    values = {field.name: getattr(settings, field.name) for field in fields(Settings)}
+    return Train(source=command.source, **values)
 
 
 def settings_of(command: Train) -> Settings:
