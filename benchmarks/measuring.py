@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,9 +18,6 @@ from kakusan.opened import Run
 
 Figures: TypeAlias = dict[str, Any]
 """What a benchmark finds, ready for JSON."""
-
-LOAD: float | None = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-"""Before the start. Well above 0, somebody else was at work, and figures of speed are no good."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +63,40 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def machine() -> Figures:
-    """Where the figures come from."""
+    """Where the figures come from, and whether it was quiet there since the script began."""
     return {
         "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "load_before": LOAD,
+        "taken_by_others": taken_by_others(),
     }
 
 
+def taken_by_others() -> float | None:
+    """The share of all processors' time that went to other work since the script began; Linux alone tells."""
+    if BEGUN is None:
+        return None
+    every, ours = (now - then for now, then in zip(processor_seconds(), BEGUN, strict=True))
+    return max(0.0, every - ours) / ((time.monotonic() - BEGUN_AT) * (os.cpu_count() or 1))
+
+
+def processor_seconds() -> tuple[float, float]:
+    """Busy seconds of all processors since the machine began, and of this process and its finished children."""
+    user, nice, system, _idle, _wait, irq, soft_irq, steal = map(int, STATISTICS.read_text().split()[1:9])
+    busy = (user + nice + system + irq + soft_irq + steal) / os.sysconf("SC_CLK_TCK")
+    return busy, sum(os.times()[:4])
+
+
+STATISTICS = Path("/proc/stat")
+BEGUN = processor_seconds() if STATISTICS.exists() else None
+BEGUN_AT = time.monotonic()
+
+
 def in_words(of: Figures) -> str:
-    """`machine`, as a line."""
-    load = "" if of["load_before"] is None else f", load {of['load_before']:.1f} before the start"
-    return f"{of['processor']}, {of['threads']} threads, torch {of['torch']}{load}"
+    """`machine`, as a line. Figures of speed are no good where others took more than a few per cent."""
+    others = of["taken_by_others"]
+    quiet = "" if others is None else f"; other work took {others:.0%} of the time"
+    return f"{of['processor']}, {of['threads']} threads, torch {of['torch']}{quiet}"
 
 
 def prepared_as(run: Run, name: str) -> Prepared:

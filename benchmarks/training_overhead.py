@@ -267,10 +267,10 @@ def main(arguments: Sequence[str]) -> int:
         start = time_to_first_step(folder, Path(there) / "run", flags)
         task = task_for(folder, asked.batch_size, network)
         figures = {
-            "machine": machine(),
             "images": asked.images,
             "start": start,
             "step": time_steps(task, asked.steps),
+            "machine": machine(),
         }
     return report(figures, shown(figures), as_json=asked.json)
 

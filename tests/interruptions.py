@@ -24,7 +24,7 @@ from kakusan.launching import launch
 from kakusan.runs import RunFolder
 
 STEPS = 12
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "data": {"held_out": 2, "flip": True, "labels": True},
     "network": {"width": 8, "multipliers": [1, 1], "blocks": 1, "attention": [], "dropout": 0.3},
     # 18 images in batches of 6 x 2: every second batch lies across two epochs
@@ -92,7 +92,7 @@ def train(
     folder: Path, interrupt: Callable[[], None] | None = None, at: int = -1, precision: str = "fp32"
 ) -> None:
     """Train to the end, or until interrupted in the middle of a step: after its first micro-batch was learned."""
-    os.fsync = lambda _: None  # what a power cut would lose is another test's question
+    os.fsync = lambda fd: None  # type: ignore[assignment]  # noqa: ARG005 (a power cut is another test's question)
     plain = Batches.at
 
     def interrupted(self: Batches, step: int, start: int = 0, count: int | None = None) -> Batch:

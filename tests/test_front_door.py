@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import kakusan
 import kakusan as kk
@@ -34,3 +36,24 @@ def test_the_face_in_the_readme_works() -> None:
     t = torch.tensor([50.0, 100.0], dtype=torch.float64)
     assert kk.p_step(denoiser, images, t, t - 1).mean.shape == images.shape
     assert kk.q_posterior(schedule, images, images, t, t - 1).variance.dtype == torch.float64
+
+
+def test_a_run_from_python_is_the_run_of_the_command_line(tmp_path: Path) -> None:
+    settings = kk.settings_for("two-moons")
+    settings = replace(
+        settings, training=replace(settings.training, steps=2), machine=replace(settings.machine, threads=1)
+    )
+    seen: list[str] = []
+    run = kk.train(
+        "two-moons",
+        run=tmp_path / "run",
+        settings=settings,
+        watch=lambda event: seen.append(type(event).__name__),
+    )
+    assert seen[0] == "Began"
+    assert seen[-1] == "Ended"
+    again = kk.Run.open(tmp_path / "run")
+    first, second = (r.sample(4, kk.DDIM(steps=3), seed=1) for r in (run, again))
+    assert first.shape == (4, 2, 1, 1)
+    assert first.equal(second)
+    assert again.denoiser().schedule == kk.Linear(T=1000)

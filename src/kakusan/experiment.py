@@ -186,11 +186,11 @@ def _restore(task: Task, run: RunFolder) -> Iterator[Event]:
         load_state(task, checkpoint)
         run.record_environment(environment(task.settings.machine))
     elif source := run.data.get("weights_from"):
-        checkpoint = RunFolder.open(Path(source["run"])).load(
-            complaints.append, step=source["step"], parts=["ema"]
-        )
-        task.network.load_state_dict(checkpoint.tensors["ema"])
-        task.state.ema.load(dict(checkpoint.tensors["ema"]))
+        parent = RunFolder.open(Path(source["run"]))
+        weights = parent.load(complaints.append, step=source["step"], parts=["ema"]).tensors["ema"]
+        task.network.load_state_dict(weights)
+        task.state.ema.load(dict(weights))
+        yield Saved(0, _save(task, run))  # from now on the parent may go its own way
     run.truncate_metrics(task.state.step)
 
 

@@ -91,6 +91,7 @@ def _drawn(command: Sample, run: Any) -> tuple[Any, dict[str, Any]]:
 
     from kakusan.assembly import environment
     from kakusan.cli.display import bar, console
+    from kakusan.maths.units import Levels
     from kakusan.opened import sampler_from
     from kakusan.samplers import Order, draw
 
@@ -129,6 +130,8 @@ def _drawn(command: Sample, run: Any) -> tuple[Any, dict[str, Any]]:
         **{k: v for k, v in asdict(order).items() if k not in ("shape", "device")},
         "machine": asdict(loaded.settings.machine),
         "environment": environment(loaded.settings.machine),
+        "units": run.data.units.to_state(),
+        "rounded": isinstance(run.data.units, Levels) and not command.raw,
         "outside": run.data.units.outside(x_0),
         "seconds": round(time.perf_counter() - begun, 3),
     }
