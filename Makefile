@@ -36,6 +36,13 @@ types: .venv/.dev
 unit: .venv/.dev
 	$(BIN)/python -m pytest
 
+# The built wheel, alone in an empty environment, trains and reports.
+wheel-test: .venv/.core
+	rm -rf dist .wheel && $(PIP) build && $(BIN)/python -m build --wheel --outdir dist . > /dev/null
+	$(PYTHON) -m venv .wheel && .wheel/bin/python -m pip install --quiet -c constraints.txt dist/*.whl
+	cd .wheel && bin/kakusan demo --run run --steps 20 && test -s run/report.html
+	rm -rf .wheel
+
 format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

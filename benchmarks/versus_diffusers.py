@@ -66,7 +66,7 @@ class Case:
 
     def ours(self, weights: dict[str, Tensor]) -> UNet:
         """Our network with diffusers' weights."""
-        network = build_network(self.settings, DataRecord("", self.shape, Levels(256), (), "", 0))
+        network = build_network(self.settings, DataRecord("", self.shape, Levels(256), (), ""))
         assert isinstance(network, UNet)
         fused = network.fused_parts()
         names = {name: fused.get(name, {name: slice(None)}) for name, _ in network.named_parameters()}

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from kakusan.cli.signals import StopRequest
-from kakusan.config import Settings, from_mapping
+from kakusan.config import Asked, Settings, from_mapping
 from kakusan.data import Batches
 from kakusan.data.batches import Batch
 from kakusan.experiment import continue_training
@@ -92,7 +92,7 @@ def train(
     folder: Path, interrupt: Callable[[], None] | None = None, at: int = -1, precision: str = "fp32"
 ) -> None:
     """Train to the end, or until interrupted in the middle of a step: after its first micro-batch was learned."""
-    os.fsync = lambda fd: None  # type: ignore[assignment]  # noqa: ARG005 (a power cut is another test's question)
+    os.fsync = lambda fd: None  # noqa: ARG005 (a power cut is another test's question)
     plain = Batches.at
 
     def interrupted(self: Batches, step: int, start: int = 0, count: int | None = None) -> Batch:
@@ -101,9 +101,10 @@ def train(
         return plain(self, step, start, count)
 
     Batches.at = interrupted  # type: ignore[method-assign]
-    run, task = launch(settings(folder.parent, precision), folder)
-    with StopRequest(lambda _: None) as stop:
-        for _ in continue_training(run, task, stop=stop):
+    launched = launch(Asked(settings(folder.parent, precision)), folder)
+    with StopRequest() as stop:
+        stop.arm()
+        for _ in continue_training(launched.run, launched.settings, launched.task, stop=stop):
             pass
 
 

@@ -202,3 +202,18 @@ def test_learning_lowers_the_loss() -> None:
     ]
     losses = [line["loss"] for line in lines if line]
     assert losses[-1] < 0.85 * losses[0]
+
+
+def test_where_the_optimizer_cannot_scale_the_step_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metal's fused AdamW heeds neither scale nor flag; the other way, tried on this device, must agree."""
+    recipe = replace(RECIPE, clip_norm=0.01)
+    fused, plain = fresh(recipe), fresh(recipe)
+    for step in range(4):
+        monkeypatch.setattr("kakusan.training.SCALING_DEVICES", ("cpu",))
+        train_step(fused, Images(bad_step=3), Simple(), recipe)
+        monkeypatch.setattr("kakusan.training.SCALING_DEVICES", ())
+        train_step(plain, Images(bad_step=3), Simple(), recipe)
+        assert (int(plain.first_bad) >= 0) == (step == 3)
+    for a, b in zip(fused.network.parameters(), plain.network.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-6)
+        assert b.isfinite()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kakusan.metrics import copy_rate, frechet, nearest
     from kakusan.networks import PointMLP, UNet
     from kakusan.opened import Run, train
-    from kakusan.samplers import DDIM, Ancestral, Sampler, sample, walk
+    from kakusan.samplers import DDIM, Ancestral, Sampler, SeededNoise, sample, walk
 
 _HOMES = {
     "config": ("Settings", "settings_for"),
@@ -33,7 +33,7 @@ _HOMES = {
     "metrics": ("copy_rate", "frechet", "nearest"),
     "networks": ("PointMLP", "UNet"),
     "opened": ("Run", "train"),
-    "samplers": ("DDIM", "Ancestral", "Sampler", "sample", "walk"),
+    "samplers": ("DDIM", "Ancestral", "Sampler", "SeededNoise", "sample", "walk"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -58,6 +58,7 @@ __all__ = [
     "RunError",
     "Sampler",
     "ScaledLinear",
+    "SeededNoise",
     "Settings",
     "SettingsError",
     "Sigmoid",

@@ -1,9 +1,10 @@
 """From settings to working parts: data, schedule, network, denoiser, recipe. One function a part; dull on purpose."""
 
 import ctypes
+import inspect
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from kakusan.config import MachineSettings, ProcessSettings, Settings
 from kakusan.data import Batches, DataOptions, Dataset, Split, open_data, split
 from kakusan.data.dataset import Progress, silent
 from kakusan.denoiser import VARIANCES, NetworkDenoiser
-from kakusan.errors import SettingsError
+from kakusan.errors import RunError, SettingsError
 from kakusan.losses import LOSSES, Loss
 from kakusan.maths.parametrizations import PARAMETRIZATIONS
 from kakusan.maths.schedules import SCHEDULES, Linear, NoiseSchedule, ScaledLinear
@@ -47,6 +48,19 @@ def prepare_data(settings: Settings, progress: Progress = silent) -> Prepared:
     held_out = settings.data.held_out
     aside = int(held_out) if held_out >= 1 else held_out
     return Prepared(dataset, split(len(dataset), aside, settings.training.seed, dataset.reserved))
+
+
+def reopen_data(settings: Settings, record: dict[str, Any], progress: Progress = silent) -> Prepared:
+    """The data of a run, divided as they were when it began. Raises RunError if they have changed since."""
+    dataset = open_data(settings.data.source, data_options(settings), progress)
+    if dataset.fingerprint != record["fingerprint"]:
+        raise RunError(
+            f"the data {settings.data.source} are not those that the run began with",
+            "bring them back, or begin another run on them as they are: kakusan train DATA --from RUN",
+        )
+    held_out = np.array(record["held_out"], dtype=np.int64)
+    training = np.setdiff1d(np.arange(len(dataset)), held_out, assume_unique=True)
+    return Prepared(dataset, Split(training=training, held_out=held_out))
 
 
 def data_options(settings: Settings) -> DataOptions:
@@ -88,19 +102,22 @@ class DataRecord:
     units: Units
     class_names: tuple[str, ...]
     fingerprint: str
-    held_out: int
 
     @classmethod
     def read(cls, record: dict[str, Any]) -> "DataRecord":
-        channels, height, width = record["shape"]
-        return cls(
-            name=record["name"],
-            shape=(channels, height, width),
-            units=units_from_state(record["units"]),
-            class_names=tuple(record["class_names"]),
-            fingerprint=record["fingerprint"],
-            held_out=len(record["held_out"]),
-        )
+        try:
+            channels, height, width = record["shape"]
+            return cls(
+                name=record["name"],
+                shape=(channels, height, width),
+                units=units_from_state(record["units"]),
+                class_names=tuple(record["class_names"]),
+                fingerprint=record["fingerprint"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                "the run's data.json is not one that kakusan wrote", f"it lacks {error}"
+            ) from error
 
 
 def named(table: dict[str, Any], name: str, setting: str) -> Any:
@@ -124,22 +141,11 @@ def build_network(settings: Settings, record: DataRecord) -> nn.Module:
     """The network of these settings with its first weights, a function of the seed, on its device."""
     network, machine = settings.network, settings.machine
     kind = named(NETWORKS, network.kind, "network.kind")
-    torch.manual_seed(settings.training.seed)
-    if network.kind == "mlp":
-        built = kind(channels=record.shape[0], width=network.width)
-    else:
-        built = kind(
-            channels=record.shape[0],
-            width=network.width,
-            multipliers=network.multipliers,
-            blocks=network.blocks,
-            attention=network.attention,
-            heads=network.heads,
-            groups=network.groups,
-            dropout=network.dropout,
-            patch=network.patch,
-            classes=len(record.class_names),
-        )
+    offered = {**asdict(network), "channels": record.shape[0], "classes": len(record.class_names)}
+    options = {name: offered[name] for name in inspect.signature(kind).parameters if name in offered}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.training.seed)
+        built = kind(**options)
     layout = torch.channels_last if machine.layout == "channels-last" else torch.contiguous_format
     placed: nn.Module = built.to(machine.device, memory_format=layout)
     return placed
@@ -166,7 +172,7 @@ def build_recipe(settings: Settings) -> Recipe:
     named(TIMES, training.times, "training.times")
     named(DECAYS, training.decay, "training.decay")
     assert training.steps != "auto"
-    recipe = Recipe(
+    return Recipe(
         steps=training.steps,
         batch_size=training.batch_size,
         accumulation=training.accumulation,
@@ -181,8 +187,6 @@ def build_recipe(settings: Settings) -> Recipe:
         seed=training.seed,
         log_every=settings.log.every,
     )
-    _ = recipe.micro_batch  # an uneven split is refused before anything begins
-    return recipe
 
 
 def build_loss(settings: Settings) -> Loss:
@@ -229,7 +233,7 @@ def environment(machine: MachineSettings) -> dict[str, Any]:
     return {
         **{name: metadata.version(name) for name in packages},
         "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {platform.machine()}",
         "processor": processor_name(),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "threads": torch.get_num_threads(),

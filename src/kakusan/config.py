@@ -192,11 +192,14 @@ class Settings:
     machine: MachineSettings = field(default_factory=MachineSettings)
 
 
-CHANGEABLE = ("training.steps", "training.minutes", "samples.", "checkpoint.")
-"""Settings that a run may change after its start, since no number of the training depends on them."""
+BUDGETS = ("training.steps", "training.minutes")
+CHANGEABLE = (*BUDGETS, "samples.", "checkpoint.")
+"""Settings that a run may change after its start: its length, on which nothing but a falling learning rate depends,
+and its cadence."""
 
 RANGES: dict[str, tuple[float, float]] = {
     "data.label_dropout": (0, 1),
+    "samples.seed": (0, 2**63 - 1),
     "data.held_out": (0, math.inf),
     "process.T": (1, 100_000),
     "network.width": (1, 65_536),
@@ -227,6 +230,14 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Settings, and the dotted names of those that somebody chose; the rest come from presets, and may yield."""
+
+    settings: Settings
+    chosen: frozenset[str] = frozenset()
+
+
 def flat(settings: Settings) -> dict[str, Any]:
     """Dotted names and values, in order."""
     sections = dataclasses.asdict(settings)
@@ -244,8 +255,13 @@ def to_mapping(settings: Settings) -> dict[str, Any]:
 def from_mapping(mapping: Mapping[str, Any], where: str, base: Settings | None = None) -> Settings:
     """Settings of nested tables laid over a base. Raises SettingsError on unknown keys and wrong types or values."""
     merged = to_mapping(base or Settings())
-    for section, name, value in _entries(mapping, merged, where):
+    entries = list(_entries(mapping, merged, where))
+    for section, name, value in entries:
         merged[section][name] = value
+    names = {f"{section}.{name}" for section, name, value in entries if value != "auto"}
+    for budget, other in (BUDGETS, BUDGETS[::-1]):  # the budget of this layer, not the one below it
+        if budget in names and other not in names:
+            merged["training"][other.partition(".")[2]] = "auto"
     try:
         settings = msgspec.convert(merged, Settings)
     except msgspec.ValidationError as error:
@@ -280,7 +296,14 @@ def _unknown(name: str, known: Any, where: str) -> SettingsError:
 
 def checked(settings: Settings) -> Settings:
     """The same settings, every number within its range. Raises SettingsError for the first that is not."""
+    size = settings.data.size
+    if isinstance(size, int):
+        settings = with_values(settings, {"data.size": (size, size)})
     values = flat(settings)
+    if size != "auto" and min(values["data.size"]) < 1:
+        raise SettingsError(f"data.size must be at least 1 pixel, not {size}")
+    if not all(0 <= beta < 1 for beta in settings.training.betas):
+        raise SettingsError(f"training.betas must be 0 to below 1, not {settings.training.betas}")
     for name, (low, high) in RANGES.items():
         value = values[name]
         if value != "auto" and not low <= value <= high:
@@ -291,6 +314,18 @@ def checked(settings: Settings) -> Settings:
             "other shapes let an image depend on its neighbours in the last bit",
         )
     return settings
+
+
+def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """The same settings with other values for these dotted names."""
+    sections: dict[str, dict[str, Any]] = {}
+    for dotted, value in values.items():
+        section, _, name = dotted.partition(".")
+        sections.setdefault(section, {})[name] = value
+    changed = {
+        name: dataclasses.replace(getattr(settings, name), **fields) for name, fields in sections.items()
+    }
+    return dataclasses.replace(settings, **changed)
 
 
 def presets() -> dict[str, str]:
@@ -337,11 +372,19 @@ def settings_for(source: str, *, preset: str | None = None, file: Path | None = 
     return settings if file is None else from_file(file, settings)
 
 
-def differences(asked: Settings, stored: Settings) -> dict[str, tuple[Any, Any]]:
-    """What was asked for and is not what a run has: name -> (asked, stored). "auto" asks for nothing."""
-    wanted, had = flat(asked), flat(stored)
+def chosen_in(mapping: Mapping[str, Any]) -> frozenset[str]:
+    """The dotted names that nested tables set, save for budgets: those are chosen on the command line only."""
+    names = {f"{section}.{name}" for section, table in mapping.items() for name in table}
+    return frozenset(names - set(BUDGETS))
+
+
+def differences(asked: Asked, stored: Settings) -> dict[str, tuple[Any, Any]]:
+    """What was chosen and is not what a run has: name -> (asked, stored). "auto" asks for nothing."""
+    wanted, had = flat(checked(asked.settings)), flat(stored)
     return {
-        name: (value, had[name])
-        for name, value in wanted.items()
-        if value not in ("auto", had[name]) and not name.startswith(CHANGEABLE)
+        name: (wanted[name], had[name])
+        for name in wanted
+        if name in asked.chosen
+        and not name.startswith(CHANGEABLE)
+        and wanted[name] not in ("auto", had[name])
     }

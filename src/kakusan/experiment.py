@@ -6,7 +6,7 @@ the tests drain alike.
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,16 +15,17 @@ from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
 from kakusan import durable
-from kakusan.assembly import Prepared, environment, prepare_data, set_machine
+from kakusan.assembly import environment, reopen_data, set_machine
 from kakusan.checkpoints import Checkpoint
-from kakusan.config import Settings, from_mapping
+from kakusan.config import Settings, to_mapping
 from kakusan.data.dataset import Progress, silent
 from kakusan.errors import NumbersError, RunError
 from kakusan.evaluation import held_out_losses
 from kakusan.pictures import encode_png, grid
+from kakusan.resolve import require_device
 from kakusan.runs import RunFolder
 from kakusan.samplers import DDIM, sample
-from kakusan.task import Task, advice_on_memory, assemble, averaged, load_state, snapshot
+from kakusan.task import Task, advice_on_memory, assemble, averaged, frozen_settings, load_state, snapshot
 from kakusan.training import StepReport, check_finite, drawn, fit
 
 
@@ -83,6 +84,7 @@ Event: TypeAlias = Began | Stepped | Saved | Sampled | Ended | Warned
 
 def continue_training(
     run: RunFolder,
+    settings: Settings,
     task: Task | None = None,
     *,
     stop: Callable[[], bool] = lambda: False,
@@ -90,16 +92,21 @@ def continue_training(
 ) -> Iterator[Event]:
     """Train a run from where it stands to its last step, bit for bit as if it had never been interrupted.
 
-    task: its parts, where they are built already and no step is done. `stop` is asked after every step; a yes
+    settings: those of the run, perhaps with another length or cadence, which are then stored. task: its parts, where
+    they are built already and no step is done. `stop` is asked after every step; a yes
     saves and ends. Raises NumbersError after dumping what was fed, RunError if another process trains this run or
     the data are not those it began with.
     """
     with run.lock():
         if task is None:
-            settings = from_mapping(run.config, str(run.folder))
+            require_device(settings.machine, run.folder)
             set_machine(settings.machine)
-            task = assemble(settings, _same_data(run, settings, progress))
+            prepared = reopen_data(settings, run.data, progress)
+            with advice_on_memory(settings):
+                task = assemble(settings, prepared)
         yield from _restore(task, run)
+        if to_mapping(settings) != run.config:
+            run = run.update_config(to_mapping(settings))
         yield Began(
             step=task.state.step,
             steps=task.recipe.steps,
@@ -117,19 +124,18 @@ def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Eve
     saved = state.step if run.steps else -1
     for report in fit(state, task.batches, task.loss, task.recipe):
         line = None if report.metrics is None else pace.line(report)
-        if _due(state.step, settings.samples.every, task.recipe.steps):
-            check_finite(state)
-            yield Sampled(state.step, _picture(task, run))
-            run.append_metrics({"step": state.step, **_held_out(task)})
-            pace.restart(state.step)
         if line is not None:
             run.append_metrics(line)
         asked = stop()
         waited = time.monotonic() - since_save > 60 * settings.checkpoint.minutes
         if asked or waited or _due(state.step, settings.checkpoint.every, task.recipe.steps):
             check_finite(state)
-            yield Saved(state.step, _save(task, run))
+            yield Saved(state.step, _save(task, run))  # before the picture: who asks to stop may not wait
             saved, since_save = state.step, time.monotonic()
+        if _due(state.step, settings.samples.every, task.recipe.steps):
+            check_finite(state)
+            yield _picture(task, run)
+            run.append_metrics({"step": state.step, **_held_out(task)})
             pace.restart(state.step)
         yield Stepped(state.step, line)
         if asked:
@@ -168,9 +174,6 @@ class _Pace:
 # The state on disk
 
 
-# The state on disk
-
-
 def _save(task: Task, run: RunFolder) -> Path:
     checkpoint = task.settings.checkpoint
     return run.save(snapshot(task), keep=checkpoint.keep, keep_every=checkpoint.keep_every or None)
@@ -182,7 +185,7 @@ def _restore(task: Task, run: RunFolder) -> Iterator[Event]:
     if run.steps:
         checkpoint = run.load(complaints.append, device=task.settings.machine.device)
         yield from map(Warned, complaints)
-        yield from _other_machine(checkpoint, task)
+        yield from _differences(checkpoint, task)
         load_state(task, checkpoint)
         run.record_environment(environment(task.settings.machine))
     elif source := run.data.get("weights_from"):
@@ -194,33 +197,33 @@ def _restore(task: Task, run: RunFolder) -> Iterator[Event]:
     run.truncate_metrics(task.state.step)
 
 
-def _other_machine(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:
-    here, there = environment(task.settings.machine), checkpoint.state["environment"]
-    changed = [
-        f"{name} was {there.get(name)}, is {here[name]}" for name in here if here[name] != there.get(name)
-    ]
-    if changed:
-        yield Warned(
-            f"not the machine or versions of the checkpoint, so not bit for bit: {'; '.join(changed)}"
-        )
-
-
-def _same_data(run: RunFolder, settings: Settings, progress: Progress) -> Prepared:
-    """The data of a run, opened again. Raises RunError if they have changed since it began."""
-    prepared = prepare_data(settings, progress)
-    if prepared.dataset.fingerprint != run.data["fingerprint"]:
+def _differences(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:
+    """What is not as it was when the checkpoint was written. RunError where the weights would mean something else."""
+    was, now = checkpoint.state["settings"], frozen_settings(task.settings)
+    changed = {name: (was.get(name), value) for name, value in now.items() if was.get(name) != value}
+    fatal = {name: pair for name, pair in changed.items() if not name.startswith("machine.")}
+    if fatal:
         raise RunError(
-            f"the data {settings.data.source} are not those that {run.folder} began with",
-            "bring them back, or train on them as they are: kakusan train DATA --from " + str(run.folder),
+            f"the checkpoint of step {checkpoint.step} was trained with other settings than config.toml has now",
+            *(f"{name}: it has {had}, config.toml says {has}" for name, (had, has) in fatal.items()),
         )
-    return prepared
+    here, there = environment(task.settings.machine), checkpoint.state["environment"]
+    changed |= {name: (there.get(name), here[name]) for name in here if here[name] != there.get(name)}
+    if changed:
+        words = "; ".join(f"{name} was {had}, is {has}" for name, (had, has) in changed.items())
+        yield Warned(f"not the machine or versions of the checkpoint, so not bit for bit: {words}")
+    rate_was, rate_is = checkpoint.state["learning_rate"], task.recipe.rate(checkpoint.step)
+    if rate_was != rate_is:
+        yield Warned(
+            f"with its new length, the learning rate goes on from {rate_is:.3g}, not from {rate_was:.3g}"
+        )
 
 
 # Pictures and figures on the way
 
 
-def _picture(task: Task, run: RunFolder) -> Path:
-    """A grid of samples, from the same noise each time."""
+def _picture(task: Task, run: RunFolder) -> Sampled | Warned:
+    """A grid of samples, from the same noise each time. That it cannot be written is no reason to stop."""
     samples, machine = task.settings.samples, task.settings.machine
     with averaged(task):
         x_0 = sample(
@@ -232,9 +235,13 @@ def _picture(task: Task, run: RunFolder) -> Path:
             micro_batch=machine.micro_batch,
             device=machine.device,
         )
-    path = run.samples_path(task.state.step)
-    durable.atomic_write(path, encode_png(grid(x_0, task.record.units)))
-    return path
+    try:
+        path = run.samples_path(task.state.step)
+        with durable.telling(f"cannot write {path}", path.parent):
+            durable.atomic_write(path, encode_png(grid(x_0, task.record.units)))
+    except RunError as error:
+        return Warned(str(error))
+    return Sampled(task.state.step, path)
 
 
 def _held_out(task: Task) -> dict[str, float]:
@@ -255,17 +262,22 @@ def _dump_of_bad_numbers(task: Task, run: RunFolder) -> Iterator[None]:
         yield
     except NumbersError as error:
         step = int(task.state.first_bad)
-        tensors: dict[str, Tensor] = {}
-        for micro in range(task.recipe.accumulation):
-            x_0, t, noise, _ = drawn(task.state, task.batches, task.recipe, step, micro)
-            named_tensors = {"x_0": x_0, "t": t, "noise": noise}
-            tensors |= {f"{name}.{micro}": value.cpu().contiguous() for name, value in named_tensors.items()}
-        path = run.dump_path(step + 1)
-        with suppress(OSError):
-            durable.atomic_write(path, tensor_bytes(tensors))
+        dumped = _dump(task, run, step) if step >= 0 else ()
         last = (
-            f"the last good checkpoint is of step {run.steps[-1]}"
-            if run.steps
-            else "there is no checkpoint yet"
+            f"the last checkpoint is of step {run.steps[-1]}" if run.steps else "there is no checkpoint yet"
         )
-        raise NumbersError(error.problem, *error.advice, f"what was fed: {path}", last) from error
+        raise NumbersError(error.problem, *error.advice, *dumped, last) from error
+
+
+def _dump(task: Task, run: RunFolder, step: int) -> tuple[str, ...]:
+    tensors: dict[str, Tensor] = {}
+    for micro in range(task.recipe.accumulation):
+        fed = drawn(task.state, task.batches, task.recipe, step, micro)
+        pairs = zip(("x_0", "t", "noise", "labels"), fed, strict=True)
+        tensors |= {f"{name}.{micro}": x.cpu().contiguous() for name, x in pairs if x is not None}
+    path = run.dump_path(step + 1)
+    try:
+        durable.atomic_write(path, tensor_bytes(tensors))
+    except OSError as error:
+        return (f"what was fed could not be written to {path}: {error.strerror}",)
+    return (f"what was fed: {path}",)

@@ -2,18 +2,31 @@
 
 import re
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from kakusan.assembly import DataRecord, Prepared, data_record, environment, prepare_data, set_machine
-from kakusan.config import Settings, differences, flat, from_mapping, to_mapping
+from kakusan.config import (
+    BUDGETS,
+    CHANGEABLE,
+    Asked,
+    MachineSettings,
+    Settings,
+    checked,
+    differences,
+    flat,
+    from_mapping,
+    to_mapping,
+    with_values,
+)
 from kakusan.data import DATASETS
 from kakusan.data.dataset import Progress, silent
 from kakusan.errors import RunError, SettingsError
-from kakusan.resolve import resolve, resolve_samples
+from kakusan.resolve import resolve, resolve_machine, resolve_samples
 from kakusan.runs import RunFolder
 from kakusan.task import Task, advice_on_memory, assemble
 from kakusan.training import check_finite, train_step
@@ -21,6 +34,8 @@ from kakusan.training import check_finite, train_step
 DEFAULT_MINUTES = 30.0
 MEASURED_SECONDS = 3.0
 WARM_STEPS = 3
+FOR_STEPS = 0.95
+"""Share of a budget that steps may take; the rest is for pictures, held-out figures and checkpoints."""
 
 
 def absolute_source(source: str) -> str:
@@ -38,84 +53,127 @@ def free_folder(source: str, parent: Path = Path("runs")) -> Path:
     return next(folder for folder in candidates if not folder.exists())
 
 
-def launch(
-    settings: Settings, folder: Path, *, weights_from: Path | None = None, progress: Progress = silent
-) -> tuple[RunFolder, Task | None]:
-    """The run of these settings in this folder: a new one, or the one that is there, if it was asked for the same.
+@dataclass(frozen=True)
+class Launched:
+    """A run that may be trained: its task, where it is new and the parts are built already, and its settings."""
 
-    With a new one comes its task, built already.
+    run: RunFolder
+    settings: Settings
+    task: Task | None = None
+
+
+def launch(
+    asked: Asked, folder: Path, *, weights_from: Path | None = None, progress: Progress = silent
+) -> Launched:
+    """The run of these settings in this folder: a new one, or the one that is there, if nothing else was chosen.
 
     Raises RunError, with the settings that differ, if the run there is another.
     """
+    asked = replace(asked, settings=checked(asked.settings))
     if not RunFolder.exists(folder):
-        return start(settings, folder, weights_from=weights_from, progress=progress)
+        return start(asked, folder, weights_from=weights_from, progress=progress)
     run = RunFolder.open(folder)
-    changed = differences(settings, stored_settings(run))
+    changed = differences(replace(asked, chosen=asked.chosen | {"data.source"}), stored_settings(run))
+    _same_parent(run, weights_from)
     if changed:
         raise RunError(
             f"{folder} is a run with other settings",
-            *(f"{name}: asked for {asked}, it has {had}" for name, (asked, had) in changed.items()),
+            *(f"{name}: asked for {wanted}, it has {had}" for name, (wanted, had) in changed.items()),
             f"to go on with it as it is: kakusan resume {folder}",
             "to train with these: name another folder with --run",
         )
-    steps = settings.training.steps
-    return (run if steps == "auto" else extended(run, steps)), None
+    wanted = flat(asked.settings)
+    changes = {name: wanted[name] for name in sorted(asked.chosen) if name.startswith(CHANGEABLE)}
+    return Launched(run, adjusted(run, changes))
 
 
 def stored_settings(run: RunFolder) -> Settings:
-    """The resolved settings of a run."""
-    return from_mapping(run.config, str(run.folder / "config.toml"))
+    """The resolved settings of a run. Raises RunError where one of them is missing."""
+    settings = from_mapping(run.config, str(run.folder / "config.toml"))
+    needed = ("network.", "machine.", "training.steps", "samples.every")
+    missing = [name for name, value in flat(settings).items() if value == "auto" and name.startswith(needed)]
+    if missing:
+        raise RunError(
+            f"{run.folder / 'config.toml'} does not say {missing[0]}", "it was edited, or cut short"
+        )
+    return settings
 
 
-def extended(run: RunFolder, steps: int, changes: Settings | None = None) -> RunFolder:
-    """The same run with another last step, and another cadence of pictures and checkpoints if given."""
+def adjusted(run: RunFolder, changes: Mapping[str, Any]) -> Settings:
+    """The settings of a run with another length, cadence or device. Raises SettingsError for what cannot be."""
     stored = stored_settings(run)
+    minutes = changes.get("training.minutes", "auto")
+    if minutes not in ("auto", stored.training.minutes):
+        raise SettingsError(
+            "minutes buy steps when a run begins",
+            f"to train it for longer: kakusan resume {run.folder} --steps N",
+        )
+    settings = checked(with_values(stored, {**changes, "training.minutes": stored.training.minutes}))
+    steps = stored.training.steps if settings.training.steps == "auto" else settings.training.steps
+    assert steps != "auto"
     done = run.steps[-1] if run.steps else 0
     if steps < done:
         raise SettingsError(f"{run.folder} has {done} steps behind it: it cannot end at {steps}")
-    settings = replace(stored, training=replace(stored.training, steps=steps))
-    if changes is not None:
-        settings = replace(settings, samples=changes.samples, checkpoint=changes.checkpoint)
-    return run if settings == stored else run.update_config(to_mapping(settings))
+    if "machine.device" in changes:  # what another machine chose does not bind this one
+        machine = MachineSettings(device=settings.machine.device, micro_batch=stored.machine.micro_batch)
+        settings = replace(settings, machine=resolve_machine(machine))
+    return replace(
+        settings,
+        training=replace(settings.training, steps=steps),
+        samples=resolve_samples(settings.samples, steps),
+    )
+
+
+def _same_parent(run: RunFolder, weights_from: Path | None) -> None:
+    parent = run.data.get("weights_from", {}).get("run")
+    if weights_from is not None and parent != str(weights_from.resolve()):
+        raise RunError(
+            f"{run.folder} did not start from {weights_from}, but {f'from {parent}' if parent else 'anew'}",
+            "name another folder with --run",
+        )
 
 
 def start(
-    settings: Settings, folder: Path, *, weights_from: Path | None = None, progress: Progress = silent
-) -> tuple[RunFolder, Task]:
+    asked: Asked, folder: Path, *, weights_from: Path | None = None, progress: Progress = silent
+) -> Launched:
     """Open the data, settle every "auto", and make the run's folder. Nothing is trained yet.
 
     Raises DataError, SettingsError, and RunError if the folder is in use for something else.
     """
-    if weights_from is not None:
-        settings = _like(settings, RunFolder.open(weights_from))
+    settings = asked.settings if weights_from is None else _like(asked, RunFolder.open(weights_from))
     prepared = prepare_data(settings, progress)
     settings = resolve(settings, prepared.facts)
     set_machine(settings.machine)
-    with advice_on_memory(settings):  # whatever does not fit is refused before there is a folder
-        settings = _with_budget(settings, prepared)
+    with advice_on_memory(settings):  # parts that do not fit are refused before there is a folder
+        settings = _with_budget(settings, asked.chosen, prepared)
         task = assemble(settings, prepared)
     record = data_record(prepared)
     if weights_from is not None:
         record["weights_from"] = _weights_source(weights_from, DataRecord.read(record))
-    return RunFolder.create(folder, to_mapping(settings), environment(settings.machine), record), task
+    run = RunFolder.create(folder, to_mapping(settings), environment(settings.machine), record)
+    return Launched(run, settings, task)
 
 
-def _like(settings: Settings, parent: RunFolder) -> Settings:
-    """Fine-tuning keeps the parent's network and process, unless told otherwise."""
-    stored = from_mapping(parent.config, str(parent.folder))
-    asked = differences(
-        Settings(network=settings.network, process=settings.process),
-        Settings(network=stored.network, process=stored.process),
-    )
-    default = flat(Settings())
-    changed = {name: pair for name, pair in asked.items() if pair[0] != default[name]}
+OF_THE_SAMPLING = ("process.clip", "process.variance")
+"""Settings of the process that the weights know nothing of."""
+
+
+def _like(asked: Asked, parent: RunFolder) -> Settings:
+    """Fine-tuning keeps the parent's network and process, whatever a preset says; choosing others is an error."""
+    stored = stored_settings(parent)
+    kept = {
+        name: value
+        for name, value in flat(stored).items()
+        if name.startswith(("network.", "process.")) and name not in OF_THE_SAMPLING
+    }
+    changed = differences(replace(asked, chosen=asked.chosen & frozenset(kept)), stored)
     if changed:
         name, (wanted, had) = next(iter(changed.items()))
         raise SettingsError(
             f"{name} = {wanted} does not fit the weights of {parent.folder}, which have {had}",
             "leave out settings of the network and the process with --from",
         )
-    return replace(settings, network=stored.network, process=stored.process)
+    return with_values(asked.settings, kept)
 
 
 def _weights_source(folder: Path, record: DataRecord) -> dict[str, Any]:
@@ -130,17 +188,17 @@ def _weights_source(folder: Path, record: DataRecord) -> dict[str, Any]:
     return {"run": str(folder.resolve()), "step": checkpoint.step}
 
 
-def _with_budget(settings: Settings, prepared: Prepared) -> Settings:
+def _with_budget(settings: Settings, chosen: frozenset[str], prepared: Prepared) -> Settings:
     """A number of steps: as given, or as many as the minutes buy on this machine, measured now and then fixed."""
     training = settings.training
-    if training.steps == "auto":
+    given = [name for name in BUDGETS if name in chosen and flat(settings)[name] != "auto"]
+    if len(given) == len(BUDGETS):
+        raise SettingsError("training.steps and training.minutes are two budgets", "give one of them")
+    if training.steps == "auto" or given == ["training.minutes"]:
         minutes = DEFAULT_MINUTES if training.minutes == "auto" else training.minutes
-        steps = _steps_in(minutes * 60, settings, prepared)
-        training = replace(training, steps=steps, minutes=minutes)
+        training = replace(training, steps=_steps_in(minutes * 60, settings, prepared), minutes=minutes)
     else:
-        minutes = training.minutes if training.minutes != "auto" else 0.0
-        if minutes:
-            raise SettingsError("training.steps and training.minutes are two budgets", "give one of them")
+        training = replace(training, minutes="auto")
     assert training.steps != "auto"
     return replace(settings, training=training, samples=resolve_samples(settings.samples, training.steps))
 
@@ -158,5 +216,5 @@ def _steps_in(seconds: float, settings: Settings, prepared: Prepared) -> int:
         train_step(task.state, task.batches, task.loss, task.recipe)
         check_finite(task.state)  # waits for the device
         durations.append(time.perf_counter() - start_of_step)
-    left = seconds - (time.perf_counter() - begun)
+    left = FOR_STEPS * seconds - (time.perf_counter() - begun)
     return max(1, int(left / median(durations[WARM_STEPS:])))

@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 from torch import nn
 
-from kakusan.assembly import DataRecord, build_denoiser, build_network, named, set_machine
-from kakusan.config import Settings, settings_for
+from kakusan.assembly import DataRecord, build_denoiser, build_network, named
+from kakusan.config import Asked, Settings, flat, settings_for, with_values
 from kakusan.denoiser import NetworkDenoiser
 from kakusan.errors import SettingsError
 from kakusan.experiment import Event, continue_training
 from kakusan.launching import absolute_source, free_folder, launch, stored_settings
 from kakusan.resolve import resolve_machine
 from kakusan.runs import RunFolder
-from kakusan.samplers import DDIM, SAMPLERS, Drawn, Order, Sampler, draw, sample
+from kakusan.samplers import DDIM, SAMPLERS, Sampler, sample
 from kakusan.shapes import Images
 
 
@@ -75,7 +75,6 @@ class Run:
     ) -> Loaded:
         """The newest good weights (or those of a step) in a network; "auto" is as trained, if that device is here."""
         settings = self._for_use(device, precision)
-        set_machine(settings.machine)
         network = build_network(settings, self.data)
         checkpoint = self.files.load(
             self.warnings.append, step=step, parts=[weights], device=settings.machine.device
@@ -112,12 +111,14 @@ class Run:
         *,
         seed: int = 0,
         first: int = 0,
+        label: str | None = None,
         exact: bool = False,
         device: str = "auto",
     ) -> Images:
         """New images, in the network's units: `run.data.units.decode(images)` gives the data's own.
 
-        sampler: DDIM in 50 steps where none is given. Image k of a seed is the same whatever the count.
+        sampler: DDIM in 50 steps where none is given. label: a class, by name or number.
+        Image k of a seed is the same whatever the count.
         """
         loaded = self.load(device=device)
         return sample(
@@ -127,6 +128,7 @@ class Run:
             shape=self.data.shape,
             seed=seed,
             first=first,
+            label=None if label is None else self.class_number(label),
             micro_batch=self.settings.machine.micro_batch,
             exact=exact,
             device=loaded.device,
@@ -139,17 +141,13 @@ class Run:
             raise SettingsError(f"{self.folder} has learned no classes", "train with --data.labels")
         if label in names:
             return names.index(label)
-        if label.isdigit() and int(label) < len(names):
+        if label.isdecimal() and int(label) < len(names):
             return int(label)
         raise SettingsError(f"there is no class {label!r}", f"classes: {', '.join(names[:20])}")
 
-    def draw(self, loaded: Loaded, sampler: Sampler, order: Order) -> Iterator[Drawn]:
-        """`sample`, still by still."""
-        return draw(loaded.denoiser, sampler, order)
-
     def resume(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
         """Go on training where the run stands; drain the events to do so."""
-        return continue_training(self.files, stop=stop)
+        return continue_training(self.files, self.settings, stop=stop)
 
 
 def usual_sampler(T: int) -> Sampler:
@@ -180,10 +178,13 @@ def train(
 
     source: a bundled name, a folder of images, an array file; settings: `kakusan.settings_for(source)` and changes.
     """
-    asked = settings if settings is not None else settings_for(source)
-    asked = replace(asked, data=replace(asked.data, source=absolute_source(source)))
+    usual = settings_for(source)
+    wanted = settings if settings is not None else usual
+    chosen = frozenset(name for name, value in flat(wanted).items() if value != flat(usual)[name])
+    wanted = with_values(wanted, {"data.source": absolute_source(source)})
     folder = Path(run) if run is not None else free_folder(source)
-    files, task = launch(asked, folder, weights_from=None if weights_from is None else Path(weights_from))
-    for event in continue_training(files, task):
+    parent = None if weights_from is None else Path(weights_from)
+    launched = launch(Asked(wanted, chosen), folder, weights_from=parent)
+    for event in continue_training(launched.run, launched.settings, launched.task):
         watch(event)
-    return Run(files)
+    return Run(launched.run)

@@ -3,6 +3,8 @@
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +13,64 @@ import numpy as np
 from kakusan import durable
 from kakusan.errors import SettingsError
 from kakusan.maths.units import Levels, Units
-from kakusan.pictures import encode_png, grid, save_folder
+from kakusan.pictures import encode_png, grid, numbered, save_folder
 from kakusan.shapes import Images
 
 
-def refuse_to_overwrite(out: Path) -> None:
-    """Raises SettingsError if something is there. Asked before the work, not after it."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise SettingsError(f"{out} is there already", "name another --out, or say --overwrite")
+@dataclass(frozen=True)
+class Output:
+    """Where samples go: NAME.png a grid, NAME.npz an array, else a folder of PNG files by number."""
 
+    path: Path
+    numbers: range
+    """Of the images, in the series of their seed."""
+    raw: bool = False
+    """Keep the network's units (arrays only)."""
+    overwrite: bool = False
 
-def save_samples(
-    x_0: Images, units: Units, out: Path, about: Mapping[str, Any], *, raw: bool, first: int
-) -> None:
-    """Write images where `out` says: NAME.png a grid, NAME.npz an array, else a folder of PNG files by number.
-
-    Levels are rounded to the nearest and held to their range, which `about["outside"]` counts; raw (npz alone) is the
-    network's units, untouched. What `about` says goes beside it, as JSON.
-    """
-    if raw and out.suffix != ".npz":
-        raise SettingsError(
-            "--raw keeps the network's units, which a picture cannot", "name an .npz: --out samples.npz"
-        )
-    with durable.telling(f"cannot write {out}", out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.suffix == ".png":
-            durable.atomic_write(out, encode_png(grid(x_0, units)))
-        elif out.suffix == ".npz":
-            durable.atomic_write(out, _npz(x_0, units, raw=raw))
-        elif out.suffix:
+    def check(self, shape: tuple[int, int, int]) -> None:
+        """Raises SettingsError for what cannot be written, or would replace something. Asked before the work."""
+        ending = self.path.suffix
+        if ending not in ("", ".png", ".npz"):
+            raise SettingsError(f"samples are not written as {ending}", "name a .png, an .npz or a folder")
+        if self.raw and ending != ".npz":
             raise SettingsError(
-                f"samples are not written as {out.suffix}", "name a .png, an .npz or a folder"
+                "--raw keeps the network's units, which a picture cannot", "name an .npz: --out samples.npz"
             )
-        else:
-            save_folder(units.to_bytes(x_0), out, first=first)
-        durable.atomic_write(sidecar(out), (json.dumps(about, indent=2) + "\n").encode())
+        if not ending and (shape[0] not in (1, 3) or shape == (2, 1, 1)):
+            raise SettingsError(
+                f"{shape[0]} channels make no PNG files", "name an .npz, or a .png for a grid"
+            )
+        if not self.overwrite:
+            self._refuse_to_overwrite()
+
+    def _refuse_to_overwrite(self) -> None:
+        files = [self.path] if self.path.suffix or self.path.is_file() else numbered(self.path, self.numbers)
+        there = next((file for file in files if file.exists()), None)
+        if there is not None:
+            raise SettingsError(f"{there} is there already", "name another --out, or say --overwrite")
+
+    def save(self, x_0: Images, units: Units, about: Mapping[str, Any]) -> None:
+        """Write the images, and beside them, as JSON, how they were made.
+
+        Levels are rounded to the nearest and held to their range, which `Units.outside` counts.
+        """
+        with durable.telling(f"cannot write {self.path}", self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.suffix == ".png":
+                durable.atomic_write(self.path, encode_png(grid(x_0, units)))
+            elif self.path.suffix == ".npz":
+                durable.atomic_write(self.path, _npz(x_0, units, raw=self.raw))
+            else:
+                save_folder(
+                    units.to_bytes(x_0), self.path, first=self.numbers.start, overwrite=self.overwrite
+                )
+            durable.atomic_write(sidecar(self.path), (json.dumps(about, indent=2) + "\n").encode())
+
+
+def free_output(folder: Path) -> Path:
+    """The next grid in this folder that is not there yet: sample-1.png, sample-2.png, ..."""
+    return next(path for i in count(1) if not (path := folder / f"sample-{i}.png").exists())
 
 
 def sidecar(out: Path) -> Path:

@@ -80,25 +80,35 @@ def encode_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def save_folder(images: NDArray[np.uint8], folder: Path, *, first: int = 0) -> list[Path]:
+def save_folder(
+    images: NDArray[np.uint8], folder: Path, *, first: int = 0, overwrite: bool = False
+) -> list[Path]:
     """Write bytes (n, height, width, 1 or 3), as `Units.to_bytes` gives them, to PNG files named by index.
 
-    The first is `00000012.png` for `first=12`. A file that exists is never overwritten: that is an error, and
-    then nothing is written at all.
+    The first is `00000012.png` for `first=12`. A file that exists is an error, and then nothing is written at all;
+    with `overwrite` it is replaced.
     """
     if images.ndim != 4 or images.shape[3] not in (1, 3):
         raise DataError(
             f"PNG files hold 1 or 3 channels, not images of shape {images.shape[1:]}",
             "to keep other images whole, write them as .npz",
         )
-    paths = [folder / f"{first + index:08d}.png" for index in range(len(images))]
+    paths = numbered(folder, range(first, first + len(images)))
+    folder.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        for path in paths:
+            path.unlink(missing_ok=True)
     taken = next((path for path in paths if path.exists()), None)
     if taken is not None:
         raise SettingsError(f"{taken} exists already", "choose another folder, or remove it first")
-    folder.mkdir(parents=True, exist_ok=True)
     for path, image in zip(paths, images, strict=True):
         _write_new(path, encode_png(Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image)))
     return paths
+
+
+def numbered(folder: Path, numbers: range) -> list[Path]:
+    """The files that images of these numbers go to."""
+    return [folder / f"{number:08d}.png" for number in numbers]
 
 
 def _write_new(path: Path, content: bytes) -> None:

@@ -7,6 +7,7 @@ The rules are deterministic (no clock), except for the number of steps that a bu
 import math
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -69,19 +70,30 @@ def best_device() -> str:
 
 def has_bf16(device: str) -> bool:
     """Whether bfloat16 products run in hardware there. Without it they are slower than float32."""
-    if device == "cuda":
+    kind = torch.device(device).type
+    if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device == "cpu":
+    if kind == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
 
 
 def _checked_device(name: str) -> str:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(name.partition(":")[0], False):
-        there = ", ".join(device for device, here in available.items() if here)
+    kind, _, index = name.partition(":")
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if counts.get(kind, 0) <= (int(index) if index.isdecimal() else 0):
+        there = ", ".join(device for device, number in counts.items() if number)
         raise SettingsError(f"there is no device {name!r} here", f"devices: {there}", "see: kakusan doctor")
     return name
+
+
+def require_device(machine: MachineSettings, folder: Path) -> None:
+    """Raises SettingsError where the device that a run began on is not here."""
+    try:
+        _checked_device(machine.device)
+    except SettingsError as error:
+        advice = f"to go on with another (not bit for bit): kakusan resume {folder} --device {best_device()}"
+        raise SettingsError(error.problem, *error.advice, advice) from error
 
 
 def _resolve_data(data: DataSettings, facts: DataFacts) -> DataSettings:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +20,14 @@ from kakusan.assembly import (
     environment,
 )
 from kakusan.checkpoints import Checkpoint
-from kakusan.config import Settings
+from kakusan.config import CHANGEABLE, Settings, flat
 from kakusan.data import Batches
 from kakusan.denoiser import NetworkDenoiser
 from kakusan.errors import SettingsError
 from kakusan.losses import Loss
 from kakusan.training import Recipe, Tally, TrainState, new_state
+
+NO_MEMORY = "can't allocate memory|not enough memory"
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,23 @@ def snapshot(task: Task) -> Checkpoint:
         state={
             "images_seen": state.step * task.recipe.batch_size,
             "seed": task.recipe.seed,
+            "settings": frozen_settings(task.settings),
+            "learning_rate": task.recipe.rate(state.step),
             "data_fingerprint": task.record.fingerprint,
             "environment": environment(task.settings.machine),
             "tally": state.tally.state(),
         },
     )
+
+
+def frozen_settings(settings: Settings) -> dict[str, Any]:
+    """What a run may not change after its start, by dotted name, as JSON has it."""
+    values = flat(settings).items()
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in values
+        if not name.startswith((*CHANGEABLE, "data.cache"))
+    }
 
 
 def load_state(task: Task, checkpoint: Checkpoint) -> None:
@@ -137,9 +152,10 @@ def advice_on_memory(settings: Settings) -> Iterator[None]:
             isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         ):
             raise
-        accumulation = settings.training.accumulation * 2
+        batch, parts = settings.training.batch_size, settings.training.accumulation
+        finer = next((n for n in range(parts + 1, batch + 1) if batch % n == 0), batch)
         raise SettingsError(
-            f"out of memory with micro-batches of {settings.training.batch_size // settings.training.accumulation}",
-            f"the same step in less memory: --training.accumulation {accumulation}",
+            f"out of memory with micro-batches of {batch // parts}",
+            f"the same step in less memory, for a new run: --training.accumulation {finer}",
             "or a smaller step: --training.batch-size, or a smaller network: --network.width",
         ) from error

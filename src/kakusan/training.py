@@ -2,7 +2,7 @@
 
 All that happens at a step is a function of (seed, step): the batch, the times, the noise, dropout. So what a
 checkpoint has to hold is the weights, their average, the optimizer, and the sums of the current log interval.
-Nothing here waits for the device: figures are read once a log line, and so is the flag of a number that is not finite.
+No figure is waited for at a step: they are read once a log line, and so is the flag of a number that is not finite.
 """
 
 import math
@@ -21,6 +21,8 @@ from kakusan.losses import Loss
 from kakusan.maths.randomness import Purpose, integers, normals, torch_seed, uniforms
 from kakusan.shapes import Images, Labels, Times
 
+SCALING_DEVICES = ("cpu", "cuda")
+"""Where the fused optimizer heeds a scale and a flag; Metal's ignores both."""
 BUCKETS = 10
 """The loss is also reported by tenths of 1..T."""
 
@@ -103,13 +105,15 @@ class Recipe:
         warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         return self.learning_rate * warm * DECAYS[self.decay](min(step / self.steps, 1.0))
 
-    @property
-    def micro_batch(self) -> int:
+    def __post_init__(self) -> None:
         if self.batch_size % self.accumulation:
             raise SettingsError(
                 f"a batch of {self.batch_size} cannot be split evenly into {self.accumulation} micro-batches",
                 "choose training.accumulation as a divisor of training.batch-size",
             )
+
+    @property
+    def micro_batch(self) -> int:
         return self.batch_size // self.accumulation
 
 
@@ -258,9 +262,14 @@ def _update(state: TrainState, finite: Tensor, clip_norm: float) -> None:
     finite = finite & norm.isfinite()
     bad_now = ~finite & (state.first_bad < 0)
     state.first_bad = torch.where(bad_now, state.step, state.first_bad)
-    state.optimizer.grad_scale = (norm / clip_norm).clamp(min=1.0)  # type: ignore[attr-defined]
-    state.optimizer.found_inf = (state.first_bad >= 0).float()  # type: ignore[attr-defined]
-    state.optimizer.step()
+    scale, bad = (norm / clip_norm).clamp(min=1.0), (state.first_bad >= 0).float()
+    if state.device.type in SCALING_DEVICES:
+        state.optimizer.grad_scale = scale  # type: ignore[attr-defined]
+        state.optimizer.found_inf = bad  # type: ignore[attr-defined]
+        state.optimizer.step()
+    elif not bad:  # waits for the device
+        torch._foreach_mul_(gradients, 1 / scale)
+        state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     state.tally.gradient_norm += norm
     state.tally.steps += 1

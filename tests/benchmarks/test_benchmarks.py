@@ -39,7 +39,16 @@ def tiny(source: str) -> Settings:
     return replace(
         settings,
         process=replace(settings.process, T=8),
-        network=replace(settings.network, width=8, multipliers=(1, 1), blocks=1, patch=1),
+        network=replace(
+            settings.network,
+            width=8,
+            multipliers=(1, 1),
+            blocks=1,
+            attention=(1,),
+            heads=1,
+            groups=8,
+            patch=1,
+        ),
         training=replace(settings.training, steps=2, minutes="auto", batch_size=16),
         samples=replace(settings.samples, every=100, count=1, steps=1),
         machine=replace(settings.machine, device="cpu", threads=1),

@@ -5,6 +5,8 @@ from typing import Any, TypeVar
 
 import tyro
 
+from kakusan.config import Settings, flat
+
 Command = TypeVar("Command")
 
 
@@ -28,3 +30,12 @@ def parse(
         **options,
     )
     return parsed
+
+
+def mentioned(arguments: Sequence[str]) -> frozenset[str]:
+    """The dotted names of the settings that a command line chooses: --data.no-flip chooses data.flip."""
+    flags = (
+        argument.removeprefix("--").partition("=")[0] for argument in arguments if argument.startswith("--")
+    )
+    dotted = (flag.replace("-", "_").replace(".no_", ".") for flag in flags)
+    return frozenset(name for name in dotted if name in flat(Settings()))

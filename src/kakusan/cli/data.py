@@ -11,6 +11,7 @@ import tyro
 
 from kakusan.cli.arguments import parse
 from kakusan.config import DataSettings, Settings
+from kakusan.errors import SettingsError
 
 if TYPE_CHECKING:
     from kakusan.data.survey import Files, Survey
@@ -45,10 +46,9 @@ def main(arguments: Sequence[str]) -> int:
     from kakusan.assembly import data_options
     from kakusan.cli.display import console, reading
     from kakusan.data.survey import survey
-    from kakusan.outputs import refuse_to_overwrite
 
-    if command.sheet is not None and not command.overwrite:
-        refuse_to_overwrite(command.sheet)
+    if command.sheet is not None and command.sheet.exists() and not command.overwrite:
+        raise SettingsError(f"{command.sheet} is there already", "name another --sheet, or say --overwrite")
     with reading(console()) as progress:
         found = survey(command.source, data_options(replace(Settings(), data=command.data)), progress)
     if command.sheet is not None:

@@ -1,7 +1,7 @@
 """kakusan demo."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from kakusan.cli.arguments import parse
@@ -26,10 +26,11 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Demo, arguments, "demo", EXAMPLES)
     from kakusan.cli.training import begin, train_to_the_end
-    from kakusan.config import settings_for
+    from kakusan.config import Asked, settings_for, with_values
 
-    settings = settings_for("kanji", preset="demo")
+    asked = Asked(settings_for("kanji", preset="demo"))
     if command.steps is not None:
-        settings = replace(settings, training=replace(settings.training, steps=command.steps))
-    run, task = begin(settings, command.run, None)
-    return train_to_the_end(run, task)
+        asked = Asked(
+            with_values(asked.settings, {"training.steps": command.steps}), frozenset({"training.steps"})
+        )
+    return train_to_the_end(begin(asked, command.run, None))

@@ -127,7 +127,6 @@ class TrainingDisplay:
         self._steps = 0
         self._first = 0
         self._began = time.monotonic()
-        self.last_line: dict[str, Any] = {}
 
     def began(self, step: int, steps: int, mean: float | None) -> None:
         self._steps, self._first, self._mean = steps, step, mean
@@ -137,7 +136,6 @@ class TrainingDisplay:
     def stepped(self, step: int, line: dict[str, Any] | None) -> None:
         assert self._bar is not None
         if line is not None:
-            self.last_line = line
             loss = line["loss"]
             self._mean = loss if self._mean is None else 0.9 * self._mean + 0.1 * loss
             speed = line["images_per_second"]

@@ -1,14 +1,14 @@
 """kakusan resume RUN."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from kakusan.cli.arguments import parse
-from kakusan.config import CheckpointSettings, SamplesSettings, Settings, checked
+from kakusan.cli.arguments import mentioned, parse
+from kakusan.config import CheckpointSettings, SamplesSettings, Settings, flat
 
 EXAMPLES = (
     "kakusan resume runs/photos                  go on where it stopped, bit for bit",
@@ -24,6 +24,8 @@ class Resume:
     """Folder of the run."""
     steps: int | None = None
     """The new last step, counted from the run's first."""
+    device: str | None = None
+    """Another device than the run began on: cpu, cuda or mps. No longer bit for bit."""
     samples: SamplesSettings = field(default_factory=SamplesSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     json: bool = False
@@ -32,16 +34,16 @@ class Resume:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    name = parse(Resume, arguments, "resume", EXAMPLES).run
+    command = parse(Resume, arguments, "resume", EXAMPLES)
+    settings = Settings(samples=command.samples, checkpoint=command.checkpoint)
+    changes: dict[str, Any] = {name: flat(settings)[name] for name in sorted(mentioned(arguments))}
+    if command.steps is not None:
+        changes["training.steps"] = command.steps
+    if command.device is not None:
+        changes["machine.device"] = command.device
     from kakusan.cli.training import train_to_the_end
-    from kakusan.launching import extended, stored_settings
+    from kakusan.launching import Launched, adjusted
     from kakusan.runs import RunFolder
 
-    stored = stored_settings(RunFolder.open(name))
-    default = Resume(name, samples=stored.samples, checkpoint=stored.checkpoint)
-    command = parse(Resume, arguments, "resume", EXAMPLES, default)
-    changes = checked(replace(Settings(), samples=command.samples, checkpoint=command.checkpoint))
-    assert stored.training.steps != "auto"
-    steps = stored.training.steps if command.steps is None else command.steps
-    run = extended(RunFolder.open(command.run), steps, changes)
-    return train_to_the_end(run, None, as_json=command.json)
+    run = RunFolder.open(command.run)
+    return train_to_the_end(Launched(run, adjusted(run, changes)), as_json=command.json)

@@ -5,11 +5,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from kakusan.cli.arguments import parse
+
+if TYPE_CHECKING:
+    from kakusan.maths.units import Units
+    from kakusan.outputs import Output
 
 EXAMPLES = (
     "kakusan sample runs/demo                                      64 images, a grid in the run's folder",
@@ -28,7 +32,7 @@ class Sample:
     count: int = 64
     """How many images."""
     out: Path | None = None
-    """NAME.png: a grid; NAME.npz: an array; else a folder of PNG files. Default: a grid in RUN/samples."""
+    """NAME.png: a grid; NAME.npz: an array; else a folder of PNG files. Default: the next grid in RUN/samples."""
     sampler: str = "ddim"
     """ddim, or ancestral (Algorithm 2)."""
     steps: int | None = None
@@ -62,27 +66,35 @@ class Sample:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Sample, arguments, "sample", EXAMPLES)
+    from kakusan.assembly import set_machine
     from kakusan.cli.display import console
     from kakusan.opened import Run
-    from kakusan.outputs import refuse_to_overwrite, save_samples
+    from kakusan.outputs import Output, free_output
 
     run = Run.open(command.run)
-    if command.out is not None and not command.overwrite:
-        refuse_to_overwrite(command.out)
+    numbers = range(command.first, command.first + command.count)
+    out = Output(command.out or free_output(run.folder / "samples"), numbers, command.raw, command.overwrite)
+    out.check(run.data.shape)
+    set_machine(run.settings.machine)
     x_0, about = _drawn(command, run)
-    out = (
-        command.out or run.folder / "samples" / f"{command.sampler}-{about['steps']}-seed-{command.seed}.png"
-    )
-    save_samples(x_0, run.data.units, out, about, raw=command.raw, first=command.first)
+    about["outside"] = 0.0 if _keeps_all(out, run.data.units) else run.data.units.outside(x_0)
+    out.save(x_0, run.data.units, about)
     to = console()
     for warning in run.warnings:
         to.print(f"warning: {warning}", markup=False)
-    if about["outside"] and not command.raw:
+    if about["outside"]:
         to.print(
-            f"note: {about['outside']:.2%} of the values lay outside of the data's range and were held to it"
+            f"note: {about['outside']:.2%} of the values lay outside of what is shown, and were held to it"
         )
-    print(json.dumps({**about, "out": str(out)}) if command.json else out)
+    print(json.dumps({**about, "out": str(out.path)}) if command.json else out.path)
     return 0
+
+
+def _keeps_all(out: "Output", units: "Units") -> bool:
+    """Whether every value is written as it is: arrays of real data, and raw ones."""
+    from kakusan.maths.units import Real
+
+    return out.raw or (out.path.suffix == ".npz" and isinstance(units, Real))
 
 
 def _drawn(command: Sample, run: Any) -> tuple[Any, dict[str, Any]]:
@@ -132,7 +144,6 @@ def _drawn(command: Sample, run: Any) -> tuple[Any, dict[str, Any]]:
         "environment": environment(loaded.settings.machine),
         "units": run.data.units.to_state(),
         "rounded": isinstance(run.data.units, Levels) and not command.raw,
-        "outside": run.data.units.outside(x_0),
         "seconds": round(time.perf_counter() - begun, 3),
     }
     return x_0, about

@@ -1,5 +1,6 @@
 """kakusan train DATA."""
 
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -7,8 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from kakusan.cli.arguments import parse
-from kakusan.config import Settings, checked, settings_for
+from kakusan.cli.arguments import mentioned, parse
+from kakusan.config import Asked, Settings, checked, chosen_in, presets, settings_for, with_values
 
 EXAMPLES = (
     "kakusan train kanji                         the bundled kanji, with their preset",
@@ -45,14 +46,14 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     plain = parse(Train, arguments, "train", EXAMPLES)  # which DATA, preset and file; flags come last
     command = parse(Train, arguments, "train", EXAMPLES, _defaults(plain))
-    settings = checked(settings_of(command))
+    asked = asked_of(command, arguments)
     from kakusan.cli.training import begin, train_to_the_end
     from kakusan.launching import absolute_source, free_folder
 
-    settings = replace(settings, data=replace(settings.data, source=absolute_source(command.source)))
+    source = absolute_source(command.source)
+    asked = replace(asked, settings=with_values(asked.settings, {"data.source": source}))
     folder = command.run or free_folder(command.source)
-    run, task = begin(settings, folder, command.weights_from)
-    return train_to_the_end(run, task, as_json=command.json)
+    return train_to_the_end(begin(asked, folder, command.weights_from), as_json=command.json)
 
 
 def _defaults(command: Train) -> Train:
@@ -62,14 +63,18 @@ def _defaults(command: Train) -> Train:
     return Train(source=command.source, **values)
 
 
-def settings_of(command: Train) -> Settings:
-    """The settings in a command, its short flags included."""
-    training = command.training
-    if command.steps is not None:
-        training = replace(training, steps=command.steps, minutes="auto")
-    if command.minutes is not None:
-        training = replace(
-            training, minutes=command.minutes, steps="auto" if command.steps is None else command.steps
-        )
-    values = {field.name: getattr(command, field.name) for field in fields(Settings)}
-    return Settings(**values | {"training": training})
+def asked_of(command: Train, arguments: Sequence[str]) -> Asked:
+    """The settings in a command, its short flags included, and which of them it chooses."""
+    settings = Settings(**{field.name: getattr(command, field.name) for field in fields(Settings)})
+    flags = set(mentioned(arguments))
+    for name in ("steps", "minutes"):
+        value = getattr(command, name)
+        if value is not None:
+            settings = with_values(settings, {f"training.{name}": value})
+            flags.add(f"training.{name}")
+    chosen = frozenset(flags)
+    if command.preset not in (None, "none"):
+        chosen |= chosen_in(tomllib.loads(presets()[str(command.preset)]))
+    if command.config is not None:
+        chosen |= chosen_in(tomllib.loads(command.config.read_text("utf-8")))
+    return Asked(checked(settings), chosen)

@@ -5,40 +5,43 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from kakusan.assembly import set_machine
 from kakusan.cli.display import TrainingDisplay, bar, console, duration, reading
 from kakusan.cli.signals import StopRequest
-from kakusan.config import Settings
+from kakusan.config import Asked
 from kakusan.experiment import Began, Ended, Event, Sampled, Saved, Stepped, Warned, continue_training
-from kakusan.launching import launch
+from kakusan.launching import Launched, launch
 from kakusan.opened import Run
 from kakusan.report.gather import write_report
 from kakusan.runs import RunFolder
-from kakusan.task import Task
 
 
-def begin(settings: Settings, folder: Path, weights_from: Path | None) -> tuple[RunFolder, Task | None]:
+def begin(asked: Asked, folder: Path, weights_from: Path | None) -> Launched:
     """`launch`, with the reading of the data shown."""
     to = console()
-    if settings.training.steps == "auto" and not RunFolder.exists(folder):
-        to.print("measuring how many steps the time buys ...", style="dim")
+    if asked.settings.training.steps == "auto" and not RunFolder.exists(folder):
+        to.print("reading the data, and measuring how many steps the time buys ...", style="dim")
     with reading(to) as progress:
-        return launch(settings, folder, weights_from=weights_from, progress=progress)
+        return launch(asked, folder, weights_from=weights_from, progress=progress)
 
 
-def train_to_the_end(run: RunFolder, task: Task | None, *, as_json: bool = False) -> int:
+def train_to_the_end(launched: Launched, *, as_json: bool = False) -> int:
     """Train with everything shown; then the report. The exit code: 0, or 128 + the signal that ended it."""
-    to = console()
+    to, run = console(), launched.run
     display = TrainingDisplay(to)
-    with reading(to) as progress, StopRequest(display.say) as stop:
+    with reading(to) as progress, StopRequest() as stop:
+        events = continue_training(run, launched.settings, launched.task, stop=stop, progress=progress)
         try:
-            for event in continue_training(run, task, stop=stop, progress=progress):
+            for event in events:
+                if isinstance(event, Began):
+                    stop.arm()
                 _show(event, display, run, as_json=as_json)
         finally:
             display.stop()
     if stop.signal:
         to.print(f"stopped and saved; to go on: kakusan resume {run.folder}", markup=False)
         return stop.exit_code
-    page = report_of(Run(run))
+    page = report_of(Run(RunFolder.open(run.folder)))
     _closing_words(run, display, page)
     return 0
 
@@ -80,6 +83,7 @@ def _opening_words(event: Began, display: TrainingDisplay, run: RunFolder) -> No
 def report_of(run: Run) -> Path:
     """The report, written with its progress shown."""
     to = console()
+    set_machine(run.settings.machine)
     with bar("report", 1.0, to) as shown:
         return write_report(run, shown.at)
 

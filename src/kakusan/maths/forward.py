@@ -41,6 +41,8 @@ def q_posterior(schedule: NoiseSchedule, x_t: Images, x_0: Images, t: Times, s: 
 
 def posterior_weights(schedule: NoiseSchedule, t: Times, s: Times) -> tuple[PerImage, PerImage]:
     """How much of mu~ is x_t and how much is x_0. Eq. (7)."""
+    if not (s.cpu() < t.cpu()).all():
+        raise ValueError("a step back goes from t to an earlier time s < t")
     alpha_bar_t, alpha_bar_s = schedule.alpha_bar_at(t), schedule.alpha_bar_at(s)
     alpha_ts = alpha_bar_t / alpha_bar_s
     of_x_t = alpha_ts.sqrt() * (1 - alpha_bar_s) / (1 - alpha_bar_t)

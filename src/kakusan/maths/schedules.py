@@ -59,10 +59,14 @@ class NoiseSchedule(ABC):
         """alpha_bar at any time 0 <= t <= T. Between whole times the log-SNR is interpolated.
 
         Where one end of the interval has an infinite log-SNR (t = 0, or a schedule that ends in pure noise),
-        alpha_bar itself is interpolated there. Tables and coefficients live on the CPU, whatever the images do:
+        alpha_bar itself is interpolated there. Raises ValueError for other times.
+
+        Tables and coefficients live on the CPU, whatever the images do:
         they are a few numbers, and not every device has float64.
         """
         t = t.to("cpu", torch.float64)
+        if not ((t >= 0) & (t <= self.T)).all():
+            raise ValueError(f"times lie from 0 to T = {self.T}, not at {t.tolist()}")
         low = t.floor().clamp_(0, self.T - 1).long()
         fraction = t - low
         straight = torch.lerp(self.alpha_bar[low], self.alpha_bar[low + 1], fraction)

@@ -86,9 +86,9 @@ class Real:
         decoded: NDArray[np.float32] = values.astype(np.float32)
         return decoded
 
-    def outside(self, x: Images) -> float:  # noqa: ARG002
-        """Real data have no outside."""
-        return 0.0
+    def outside(self, x: Images) -> float:
+        """Share of values that a picture cannot show; arrays keep them."""
+        return float((x.abs() > self.shown).float().mean())
 
     def to_bytes(self, x: Images) -> NDArray[np.uint8]:
         """For the eye: -shown is black, +shown is white; beyond is clamped. NHWC."""

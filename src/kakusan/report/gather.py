@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from kakusan import durable
-from kakusan.assembly import Prepared, prepare_data
+from kakusan.assembly import Prepared, reopen_data
 from kakusan.errors import DataError, KakusanError
 from kakusan.evaluation import spread
 from kakusan.maths.forward import q_marginal
@@ -96,12 +96,9 @@ def _steps(loaded: Loaded) -> int:
 
 def _data_of(run: Run) -> tuple[Prepared | None, list[str]]:
     try:
-        prepared = prepare_data(run.settings)
+        return reopen_data(run.settings, run.files.data), []
     except KakusanError as error:
-        return None, [f"the training data could not be opened: {error.problem}"]
-    if prepared.dataset.fingerprint != run.data.fingerprint:
-        return None, ["the training data have changed since this run began, so they are not shown"]
-    return prepared, []
+        return None, [f"nothing is shown of the training data: {error.problem}"]
 
 
 def _rounded(x: Images, units: Units) -> Images:

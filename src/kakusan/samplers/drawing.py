@@ -73,6 +73,7 @@ def sample(
     shape: tuple[int, int, int],
     seed: int = 0,
     first: int = 0,
+    label: int | None = None,
     micro_batch: int = 64,
     exact: bool = False,
     device: str = "cpu",
@@ -82,6 +83,13 @@ def sample(
     Raises SettingsError for a micro_batch that is no multiple of 16, or more steps than the schedule has.
     """
     order = Order(
-        count=count, shape=shape, seed=seed, first=first, micro_batch=micro_batch, exact=exact, device=device
+        count=count,
+        shape=shape,
+        seed=seed,
+        first=first,
+        label=label,
+        micro_batch=micro_batch,
+        exact=exact,
+        device=device,
     )
     return torch.cat([drawn.still.x for drawn in draw(denoiser, sampler, order) if drawn.still.t == 0])
