@@ -230,7 +230,11 @@ BAD = {
     "a shorter run": (["resume", "{run}", "--steps", "2"], 2, "4 steps behind it"),
     "raw pictures": (["sample", "{run}", "--raw", "--count", "1", "--out", "{tmp}/x.png"], 2, "npz"),
     "a strange ending": (["sample", "{run}", "--count", "1", "--out", "{tmp}/x.gif"], 2, ".gif"),
-    "an output in the way": (["sample", "{run}", "--out", "{run}/config.toml"], 2, "is there already"),
+    "an output in the way": (
+        ["sample", "{run}", "--out", "{run}/samples/step-00000004.png"],
+        2,
+        "is there already",
+    ),
     "an eta for ancestral": (["sample", "{run}", "--sampler", "ancestral", "--eta", "0.5"], 2, "no --eta"),
     "a class of a run without": (["sample", "{run}", "--label", "3"], 2, "no classes"),
     "too many sampling steps": (["sample", "{run}", "--steps", "21"], 2, "more than the T = 20"),
@@ -321,7 +325,7 @@ def test_numbers_that_are_not_finite_end_with_code_5_and_a_dump(
     assert float(dumped["x_0.0"].max()) == pytest.approx(1e30)
     assert Run.open(folder).files.steps[-1:] == ([step - 1] if step > 1 else [])
     if step > 1:
-        assert "the last good checkpoint" in told
+        assert "the last checkpoint is of step" in told
 
 
 def test_a_machine_that_is_too_small_gets_advice(tmp_path: Path) -> None:
