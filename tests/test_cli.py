@@ -206,7 +206,7 @@ BAD = {
     "a word for a number": (["train", "digits", "--training.batch-size", "many"], 2, "many"),
     "T = 0": (["train", "digits", "--process.T", "0"], 2, "process.T must be"),
     "beta above 1": (
-        ["train", "digits", "--process.beta-T", "1.5", "--steps", "1"],
+        ["train", "digits", "--preset", "none", "--process.beta-T", "1.5", "--steps", "1"],
         2,
         "beta must be above 0",
     ),
