@@ -3,8 +3,9 @@
 The classifier, an MLP 64-128-32-10, learns the digits of the training part from their labels, in about a second and
 the same way every time. Its 32 features (the last hidden layer, after the ReLU) stand in for an Inception network:
 the Fréchet distance between the samples and the held-out images is compared with the one between the training images
-and the held-out images, which is what a perfect generator would reach, give or take. The distance is biased upwards
-by small sets, and there are fewer samples (1,000) than training images (1,297): this is not in the samples' favour.
+and the held-out images: another part of the same real data, so that a good generator comes near a ratio of 1. Sets as
+small as these make both distances noisy (which digits happen to be held out, which noise was drawn), so differences
+of a fifth mean little; and there are fewer samples (1,000) than training images (1,297), which is not in their favour.
 """
 
 import argparse

@@ -122,3 +122,5 @@ def leave(main: Callable[[Sequence[str]], int]) -> None:
     except KakusanError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
