@@ -70,7 +70,7 @@ def test_floats_of_any_kind_become_float32_and_come_back_in_their_own_units(
 
 
 def test_a_given_range_becomes_minus_one_to_one(tmp_path: Path) -> None:
-    data = open_data(npy(tmp_path, FLOATS), DataOptions(range=(90, 110)))
+    data = open_data(npy(tmp_path, FLOATS), DataOptions(range=(90.0, 110.0)))
     assert data.units == Real((100.0, 100.0), (10.0, 10.0))
 
 
