@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kakusan import experiment
 from kakusan.cli.signals import StopRequest
 from kakusan.config import Asked, Settings, from_mapping
 from kakusan.data import Batches
@@ -22,6 +23,7 @@ from kakusan.data.batches import Batch
 from kakusan.experiment import continue_training
 from kakusan.launching import launch
 from kakusan.runs import RunFolder
+from kakusan.task import Task
 
 STEPS = 12
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -89,7 +91,11 @@ def write_data(base: Path) -> None:
 
 
 def train(
-    folder: Path, interrupt: Callable[[], None] | None = None, at: int = -1, precision: str = "fp32"
+    folder: Path,
+    interrupt: Callable[[], None] | None = None,
+    at: int = -1,
+    precision: str = "fp32",
+    in_picture: int = -1,
 ) -> None:
     """Train to the end, or until interrupted in the middle of a step: after its first micro-batch was learned."""
     os.fsync = lambda fd: None  # noqa: ARG005 (a power cut is another test's question)
@@ -101,6 +107,14 @@ def train(
         return plain(self, step, start, count)
 
     Batches.at = interrupted  # type: ignore[method-assign]
+    plain_picture = experiment._picture
+
+    def killed_in_the_picture(task: Task, run: RunFolder) -> experiment.Sampled | experiment.Warned:
+        if task.state.step == in_picture:
+            by_sigkill()
+        return plain_picture(task, run)
+
+    experiment._picture = killed_in_the_picture
     launched = launch(Asked(settings(folder.parent, precision)), folder)
     with StopRequest() as stop:
         stop.arm()
@@ -160,6 +174,12 @@ def main(base: Path) -> None:
             results[f"{way}-{at}"] = tried(base / f"{way}-{at}", way, at)
     results["SIGINT"] = tried(base / "SIGINT", "SIGINT", MID_EPOCH)
     results["bf16"] = tried(base / "bf16", "SIGKILL", MID_EPOCH, "bf16")
+    for step in (6, STEPS):
+        folder = base / f"picture-{step}"
+        code = in_a_child(lambda: train(folder, in_picture=step))  # noqa: B023
+        steps = RunFolder.open(folder).steps
+        again = in_a_child(lambda: train(folder))  # noqa: B023
+        results[folder.name] = {"code": code, "steps": steps, "again": again, "traces": traces(folder)}
     (base / "results.json").write_text(json.dumps(results))
 
 

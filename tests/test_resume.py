@@ -43,6 +43,15 @@ def test_a_resumed_training_equals_one_that_never_stopped(way: str, at: int, res
     assert case["traces"] == results["whole-fp32"] | {"steps": case["traces"]["steps"]}
 
 
+@pytest.mark.parametrize("step", [6, STEPS])
+def test_a_kill_between_a_checkpoint_and_its_picture_loses_no_figure(
+    step: int, results: dict[str, Any]
+) -> None:
+    case = results[f"picture-{step}"]
+    assert (case["code"], case["again"], case["steps"][-1]) == (-9, 0, step)
+    assert case["traces"] == results["whole-fp32"] | {"steps": case["traces"]["steps"]}
+
+
 def test_ctrl_c_is_like_sigterm(results: dict[str, Any]) -> None:
     case = results["SIGINT"]
     assert (case["code"], case["again"], case["steps"][-1]) == (0, 0, 8)

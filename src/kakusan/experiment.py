@@ -93,8 +93,8 @@ def continue_training(
     """Train a run from where it stands to its last step, bit for bit as if it had never been interrupted.
 
     settings: those of the run, perhaps with another length or cadence, which are then stored. task: its parts, where
-    they are built already and no step is done. `stop` is asked after every step; a yes
-    saves and ends. Raises NumbersError after dumping what was fed, RunError if another process trains this run or
+    they are built already and no step is done. `stop` is asked after every step; a yes saves
+    and ends. Raises NumbersError after dumping what was fed, RunError if another process trains this run or
     the data are not those it began with.
     """
     with run.lock():
@@ -122,6 +122,8 @@ def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Eve
     settings, state = task.settings, task.state
     pace, since_save = _Pace(task), time.monotonic()
     saved = state.step if run.steps else -1
+    if _owes_a_picture(task, run):
+        yield from _pictured(task, run)
     for report in fit(state, task.batches, task.loss, task.recipe):
         line = None if report.metrics is None else pace.line(report)
         if line is not None:
@@ -133,9 +135,7 @@ def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Eve
             yield Saved(state.step, _save(task, run))  # before the picture: who asks to stop may not wait
             saved, since_save = state.step, time.monotonic()
         if _due(state.step, settings.samples.every, task.recipe.steps):
-            check_finite(state)
-            yield _picture(task, run)
-            run.append_metrics({"step": state.step, **_held_out(task)})
+            yield from _pictured(task, run)
             pace.restart(state.step)
         yield Stepped(state.step, line)
         if asked:
@@ -220,6 +220,21 @@ def _differences(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:
 
 
 # Pictures and figures on the way
+
+
+def _owes_a_picture(task: Task, run: RunFolder) -> bool:
+    """Whether the last training was killed after it had saved a step and before it had pictured it."""
+    step = task.state.step
+    if step == 0 or not _due(step, task.settings.samples.every, task.recipe.steps):
+        return False
+    return not any(line["step"] == step and "training_loss" in line for line in run.metrics())
+
+
+def _pictured(task: Task, run: RunFolder) -> Iterator[Event]:
+    """The grid of a step, and its losses on training and held-out images."""
+    check_finite(task.state)
+    yield _picture(task, run)
+    run.append_metrics({"step": task.state.step, **_held_out(task)})
 
 
 def _picture(task: Task, run: RunFolder) -> Sampled | Warned:
