@@ -168,7 +168,7 @@ def test_settings_edited_by_hand_are_held_against_the_checkpoint(
 
 def test_a_resume_cannot_leave_a_run_unusable(run: Path) -> None:
     assert main(["resume", str(run), "--steps", "3", "--samples.every", "auto"]) == 0
-    assert stored_settings(RunFolder.open(run)).samples.every == 1
+    assert stored_settings(RunFolder.open(run)).samples.every == 100
     assert main(["resume", str(run)]) == 0
 
 

@@ -139,7 +139,7 @@ class SamplesSettings:
     """Sample grids during training."""
 
     every: int | Auto = "auto"
-    """Steps between two grids; auto: eight in all."""
+    """Steps between two grids; auto: eight in all, and every 100 at most."""
     count: int = 36
     """Images a grid."""
     steps: int = 25
@@ -302,6 +302,9 @@ def checked(settings: Settings) -> Settings:
     values = flat(settings)
     if size != "auto" and min(values["data.size"]) < 1:
         raise SettingsError(f"data.size must be at least 1 pixel, not {size}")
+    held_out = settings.data.held_out
+    if held_out >= 1 and held_out != int(held_out):
+        raise SettingsError(f"data.held_out is a share below 1 or a whole number of images, not {held_out}")
     if not all(0 <= beta < 1 for beta in settings.training.betas):
         raise SettingsError(f"training.betas must be 0 to below 1, not {settings.training.betas}")
     for name, (low, high) in RANGES.items():

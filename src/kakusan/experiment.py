@@ -132,9 +132,11 @@ def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Eve
         waited = time.monotonic() - since_save > 60 * settings.checkpoint.minutes
         if asked or waited or _due(state.step, settings.checkpoint.every, task.recipe.steps):
             check_finite(state)
-            yield Saved(state.step, _save(task, run))  # before the picture: who asks to stop may not wait
+            yield Saved(
+                state.step, _save(task, run)
+            )  # a picture can wait: a resume makes the one that is owed
             saved, since_save = state.step, time.monotonic()
-        if _due(state.step, settings.samples.every, task.recipe.steps):
+        if not asked and _due(state.step, settings.samples.every, task.recipe.steps):
             yield from _pictured(task, run)
             pace.restart(state.step)
         yield Stepped(state.step, line)

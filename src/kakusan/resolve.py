@@ -14,6 +14,9 @@ import torch
 from kakusan.config import DataSettings, MachineSettings, NetworkSettings, SamplesSettings, Settings
 from kakusan.errors import SettingsError
 
+SHORT = 100
+"""Steps: grids come no oftener by themselves."""
+
 
 @dataclass(frozen=True)
 class DataFacts:
@@ -40,8 +43,10 @@ def resolve(settings: Settings, facts: DataFacts) -> Settings:
 
 
 def resolve_samples(samples: SamplesSettings, steps: int) -> SamplesSettings:
-    """Eight grids in a training, whatever its length."""
-    return replace(samples, every=max(1, math.ceil(steps / 8))) if samples.every == "auto" else samples
+    """Eight grids in a long training, the last one alone in a short one."""
+    if samples.every != "auto":
+        return samples
+    return replace(samples, every=max(SHORT, math.ceil(steps / 8)))
 
 
 def resolve_machine(machine: MachineSettings) -> MachineSettings:

@@ -50,7 +50,10 @@ def main(arguments: Sequence[str]) -> int:
     if command.sheet is not None and command.sheet.exists() and not command.overwrite:
         raise SettingsError(f"{command.sheet} is there already", "name another --sheet, or say --overwrite")
     with reading(console()) as progress:
-        found = survey(command.source, data_options(replace(Settings(), data=command.data)), progress)
+        options = replace(
+            data_options(replace(Settings(), data=command.data)), bad_share=1.0
+        )  # look at it all
+        found = survey(command.source, options, progress)
     if command.sheet is not None:
         write_sheet(found, command.sheet)
     if command.json:
@@ -82,6 +85,8 @@ def write_sheet(found: "Survey", path: Path) -> None:
 
 def lines(found: "Survey") -> Iterator[tuple[str, str]]:
     """Name and text of each finding, the weightier ones first."""
+    from kakusan.data.options import BAD_SHARE
+
     dataset = found.dataset
     channels, height, width = dataset.shape
     yield "data", f"{dataset.name} ({dataset.source})"
@@ -103,7 +108,9 @@ def lines(found: "Survey") -> Iterator[tuple[str, str]]:
     yield "duplicates", f"{copies:,}" + (f" in {len(found.duplicates):,} groups" if copies else "")
     for group in found.duplicates[:LISTED]:
         yield "", " = ".join(found.name_of(index) for index in group[:LISTED])
-    yield "bad files", f"{len(dataset.bad_files):,}"
+    unread, all_files = len(dataset.bad_files), len(dataset) + len(dataset.bad_files)
+    verdict = "; a training would stop at so many" if unread > 1 and unread > BAD_SHARE * all_files else ""
+    yield "bad files", f"{unread:,}{verdict}"
     for bad in dataset.bad_files[:LISTED]:
         yield "", f"{bad.name}: {bad.reason}"
     for note in dataset.notes:

@@ -127,6 +127,7 @@ class TrainingDisplay:
         self._steps = 0
         self._first = 0
         self._began = time.monotonic()
+        self.trained = False
 
     def began(self, step: int, steps: int, mean: float | None) -> None:
         self._steps, self._first, self._mean = steps, step, mean
@@ -135,6 +136,7 @@ class TrainingDisplay:
 
     def stepped(self, step: int, line: dict[str, Any] | None) -> None:
         assert self._bar is not None
+        self.trained = True
         if line is not None:
             loss = line["loss"]
             self._mean = loss if self._mean is None else 0.9 * self._mean + 0.1 * loss

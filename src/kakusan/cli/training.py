@@ -39,6 +39,7 @@ def train_to_the_end(launched: Launched, *, as_json: bool = False) -> int:
         finally:
             display.stop()
     if stop.signal:
+        run.log(f"stopped by signal {stop.signal}")
         to.print(f"stopped and saved; to go on: kakusan resume {run.folder}", markup=False)
         return stop.exit_code
     page = report_of(Run(RunFolder.open(run.folder)))
@@ -57,6 +58,7 @@ def _show(event: Event, display: TrainingDisplay, run: RunFolder, *, as_json: bo
         case Sampled(step, path):
             display.say(f"  step {step:>7,}  samples     {path}")
         case Saved(step, path):
+            run.log(f"checkpoint of step {step}")
             display.say(f"  step {step:>7,}  checkpoint  {path}")
         case Warned(text):
             display.say(f"warning: {text}")
@@ -89,6 +91,12 @@ def report_of(run: Run) -> Path:
 
 
 def _closing_words(run: RunFolder, display: TrainingDisplay, page: Path) -> None:
+    if not display.trained:
+        to = console()
+        to.print(f"{run.folder} is at its last step already", markup=False)
+        to.print(f"  longer  kakusan resume {run.folder} --steps N", markup=False)
+        to.print(f"  report  {page}", markup=False)
+        return
     losses = [line for line in run.metrics() if "held_out_loss" in line]
     parts = [f"trained in {duration(display.seconds)}"]
     if losses:

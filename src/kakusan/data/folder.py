@@ -18,7 +18,6 @@ from kakusan.data.scan import BLOCK, Form, Scan, in_threads, scan
 from kakusan.errors import DataError, SettingsError
 from kakusan.maths.units import Levels
 
-BAD_SHARE = 0.01
 """Of a folder's images: how many may be unreadable before something must be wrong with the folder."""
 NAMED = 5
 
@@ -48,7 +47,9 @@ def _read(
 
 
 def _decode_in_memory(root: Path, found: Scan, options: DataOptions, progress: Progress) -> Decoded:
-    _check_enough(root, len(found.files), found.bad, found.ignored)
+    _check_enough(
+        root, len(found.files), found.bad, found.ignored, 1.0
+    )  # all that is bad is told at once, below
     form = found.form(options)
     rows = RowsInMemory((len(found.files), form.height, form.width, form.channels))
     return _decode(root, found, options, rows, progress)
@@ -57,7 +58,9 @@ def _decode_in_memory(root: Path, found: Scan, options: DataOptions, progress: P
 def _decode_into(
     cache: CacheFile, root: Path, found: Scan, options: DataOptions, progress: Progress
 ) -> Decoded:
-    _check_enough(root, len(found.files), found.bad, found.ignored)
+    _check_enough(
+        root, len(found.files), found.bad, found.ignored, 1.0
+    )  # all that is bad is told at once, below
     form = found.form(options)
     try:
         cache.forget()
@@ -101,7 +104,7 @@ def _decode(root: Path, found: Scan, options: DataOptions, rows: Rows, progress:
                 _flush(block, rows)
                 progress(found.looked_into + done, total)
     bad.sort(key=lambda file: file.name)
-    _check_enough(root, len(names), bad, found.ignored)
+    _check_enough(root, len(names), bad, found.ignored, options.bad_share)
     return Decoded(rows.finish(), tuple(names), tuple(bad), found.notes(options))
 
 
@@ -120,11 +123,11 @@ def _pixels_of(file: ImageFile, form: Form) -> NDArray[np.uint8] | BadFile:
         return BadFile(file.name, "it changed while it was read")
 
 
-def _check_enough(root: Path, good: int, bad: Sequence[BadFile], ignored: int) -> None:
+def _check_enough(root: Path, good: int, bad: Sequence[BadFile], ignored: int, share: float) -> None:
     named = [f"{file.name}: {file.reason}" for file in bad[:NAMED]]
     if len(bad) > NAMED:
         named.append(f"and {len(bad) - NAMED} more")
-    if len(bad) > 1 and len(bad) > BAD_SHARE * (good + len(bad)):
+    if len(bad) > 1 and len(bad) > share * (good + len(bad)):
         raise DataError(
             f"{len(bad)} of the {good + len(bad)} images in {root} cannot be read",
             *named,
@@ -135,7 +138,8 @@ def _check_enough(root: Path, good: int, bad: Sequence[BadFile], ignored: int) -
         raise DataError(
             f"{root} {there}",
             *named,
-            f"{ignored} other entries were passed over; read are {FORMATS_IN_WORDS}",
+            f"read are {FORMATS_IN_WORDS}"
+            + (f"; {ignored} other entries were passed over" if ignored else ""),
         )
 
 

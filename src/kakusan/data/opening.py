@@ -88,6 +88,8 @@ def reader_of(path: Path) -> Reader:
 
 
 def _reader_of_folder(folder: Path) -> Reader:
+    if (folder / "config.toml").is_file() and (folder / "data.json").is_file():
+        raise DataError(f"{folder} is a run, not data", "its data stand in its config.toml: data.source")
     images = training_set_in(folder)
     if images is not None:
         name = folder.resolve().name

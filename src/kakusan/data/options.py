@@ -5,6 +5,8 @@ from pathlib import Path
 
 from kakusan.errors import SettingsError
 
+BAD_SHARE = 0.01
+
 
 @dataclass(frozen=True)
 class DataOptions:
@@ -20,6 +22,8 @@ class DataOptions:
     """1 (grey) or 3 (colour) for a folder; None: grey where all its images are."""
     levels: int | None = None
     """Of uint8 arrays: how many values there are, 0..levels-1; None: what the file says, or 256."""
+    bad_share: float = BAD_SHARE
+    """Of a folder's images: more than this share unreadable (and more than one) is an error."""
     cache: Path | None = None
     """A folder for the decoded images of image folders, memory-mapped; None: they are held in memory."""
 
