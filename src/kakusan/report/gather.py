@@ -140,7 +140,7 @@ def _forward(loaded: Loaded, prepared: Prepared) -> Forward:
         times=[int(t) for t in times],
         alpha_bar=[float(schedule.alpha_bar[t]) for t in times],
         table=schedule.alpha_bar.tolist(),
-        caption=_caption(dataset.captions, int(chosen[0])) if not points else "",
+        caption="" if points else f"The image at t = 0 is {_caption(dataset.captions, int(chosen[0]))}.",
     )
 
 
