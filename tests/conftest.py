@@ -1,5 +1,9 @@
 """Shapes are types: in tests, and only there, the annotations of the mathematics are checked at run time."""
 
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
@@ -12,3 +16,12 @@ HOOK = install_import_hook(
 torch.set_num_threads(1)  # the tests are small, and run beside each other
 settings.register_profile("kakusan", deadline=None)  # a busy machine is not a failure
 settings.load_profile("kakusan")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve images of 8x8 in two classes, in a file that no test changes."""
+    path = tmp_path_factory.mktemp("data") / "tiny.npz"
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), dtype=np.uint8)
+    np.savez(path, images=images, labels=np.arange(12) % 2)
+    return path

@@ -54,14 +54,6 @@ CHOICES = {
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "tiny.npz"
-    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), dtype=np.uint8)
-    np.savez(path, images=images, labels=np.arange(12) % 2)
-    return path
-
-
-@pytest.fixture(scope="module")
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "finished"
     assert main(["train", str(data), "--run", str(folder), "--steps", "2", *TINY]) == 0

@@ -45,7 +45,7 @@ class DataSettings:
     flip: bool = False
     """Mirror half of the images left to right. Not for writing."""
     cache: str = ""
-    """A file to keep a folder's decoded images in, read by memory map; empty: in memory."""
+    """A folder to keep decoded images in, read by memory map; empty: they are held in memory."""
 
 
 @dataclass(frozen=True)
