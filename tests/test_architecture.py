@@ -13,7 +13,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "shapes"),
     ("maths", "networks", "durable"),  # tensors in, tensors out; and bytes that stay on the disk
     ("denoiser", "manifest", "locking"),
-    ("samplers", "oracles", "data", "metrics", "ema", "pictures", "checkpoints"),
+    ("samplers", "likelihood", "oracles", "data", "metrics", "ema", "pictures", "checkpoints"),
     ("losses", "runs"),
     ("training", "evaluation", "config"),  # procedures; no file is opened here
     ("resolve",),

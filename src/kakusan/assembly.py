@@ -16,12 +16,13 @@ from torch import nn
 from kakusan.config import MachineSettings, ProcessSettings, Settings
 from kakusan.data import Batches, DataOptions, Dataset, Split, open_data, split
 from kakusan.data.dataset import Progress, silent
-from kakusan.denoiser import VARIANCES, NetworkDenoiser
+from kakusan.denoiser import NetworkDenoiser
 from kakusan.errors import RunError, SettingsError
 from kakusan.losses import LOSSES, Loss
 from kakusan.maths.parametrizations import PARAMETRIZATIONS
 from kakusan.maths.schedules import SCHEDULES, Linear, NoiseSchedule, ScaledLinear
 from kakusan.maths.units import Units, units_from_state
+from kakusan.maths.variances import VARIANCES
 from kakusan.networks import NETWORKS
 from kakusan.resolve import DataFacts
 from kakusan.training import DECAYS, TIMES, Recipe

@@ -11,47 +11,61 @@ import torch
 from torch import Tensor
 
 from kakusan.errors import SettingsError
-from kakusan.maths.forward import posterior_variance, q_posterior, step_variance
-from kakusan.maths.gaussians import Gaussian
+from kakusan.maths.forward import q_posterior
+from kakusan.maths.gaussians import Gaussian, double
 from kakusan.maths.parametrizations import PARAMETRIZATIONS, Parametrization, amplitudes, clip_x_0
 from kakusan.maths.schedules import NoiseSchedule
-from kakusan.shapes import Images, Labels, PerImage, Times
+from kakusan.maths.variances import SIGMA_1, StepVariance, Variance, variance_named
+from kakusan.shapes import Images, Labels, Times
 
 Network = Callable[..., Tensor]
 """(x_t, time, condition=None) -> tensor of the images' shape; time = t - 1, float32, shape (batch,)."""
 
-VARIANCES: dict[str, Callable[[NoiseSchedule, Times, Times], PerImage]] = {
-    "fixed-large": step_variance,
-    "fixed-small": posterior_variance,
-}
-"""sigma^2 of a step from t to s, Eq. (13): beta (right where the data are pure noise) or beta~ (right where they
-are one point)."""
-
 
 @dataclass(frozen=True)
 class Prediction:
-    """One guess about x_t, in two views that agree by Eq. (2)."""
+    """One guess about x_t, in two views that agree by Eq. (2), and where between beta~ and beta the variance lies."""
 
     x_0: Images
     eps: Images
+    fraction: Images | None = None
+    """0: beta~, 1: beta; for networks that learned it."""
+
+    def rows(self, rows: Tensor) -> "Prediction":
+        """That of some of the images."""
+        fraction = None if self.fraction is None else self.fraction[rows]
+        return Prediction(self.x_0[rows], self.eps[rows], fraction)
+
+    def double(self) -> "Prediction":
+        """In float64, for what is measured from it."""
+        fraction = None if self.fraction is None else double(self.fraction)
+        return Prediction(double(self.x_0), double(self.eps), fraction)
 
 
 class Denoiser(ABC):
     """Guesses x_0 from x_t. What samplers and bounds ask; exact oracles and networks are both one."""
 
     schedule: NoiseSchedule
+    variance: Variance | str
+    """sigma^2 of a step: a name in `VARIANCES`, or a value such as `Analytic(errors)`."""
+    sigma_1: str
+    """sigma^2 of the step that ends at the data: "beta~_2" or "beta_1"."""
+    clip: float | None = None
+    """Guesses of x_0 are held to [-clip, clip]; None: they are not."""
+    levels: int | None = None
+    """The data are integers 0..levels-1, mapped to [-1, 1], and have probabilities; None: real, with densities."""
 
     @abstractmethod
     def predict(self, x_t: Images, t: Times, condition: Labels | None = None) -> Prediction:
         """The guess of x_0, and of the eps in x_t, at times 1 <= t <= T."""
 
-    @abstractmethod
-    def variance_of(self, guess: Prediction, t: Times, s: Times) -> PerImage:
-        """sigma^2 of the step from t to s, float64. Eq. (5)."""
+    def variance_of(self, guess: Prediction, t: Times, s: Times) -> StepVariance:
+        """sigma^2 of the step from t to any s < t, float64 and never 0: Sigma_theta in Eq. (5)"""
+        return variance_named(self.variance).of(self.schedule, t, s, self.sigma_1, guess.fraction)
 
 
 def p_step(denoiser: Denoiser, x_t: Images, t: Times, s: Times, condition: Labels | None = None) -> Gaussian:
-    """p_theta(x_s | x_t): the posterior at the denoiser's guess of x_0. Eqs. (5) and (13)."""
+    """p_theta(x_s | x_t): the posterior at the denoiser's guess of x_0. Eq. (5)."""
     return p_given(denoiser, denoiser.predict(x_t, t, condition), x_t, t, s)
 
 
@@ -65,19 +79,24 @@ def p_given(denoiser: Denoiser, guess: Prediction, x_t: Images, t: Times, s: Tim
 class NetworkDenoiser(Denoiser):
     """A network with the schedule it was trained on and the meaning of its word.
 
-    predicts: "eps", "x_0" or "v"; clip: hold the guess of x_0 to [-clip, clip] and re-derive eps (None: do not);
-    autocast: the type of convolutions and products (None: as the weights are). Raises SettingsError on unknown names.
+    network: gives as many channels as the image has, or twice as many if it says something of the variance too;
+    predicts: "eps", "x_0" or "v"; variance, sigma_1, clip, levels: see `Denoiser` (after clipping, eps is derived
+    from x_0 again); autocast: the type of convolutions and products (None: as the weights are).
+    Raises SettingsError on unknown names, and for eps with a schedule that ends in pure noise.
     """
 
     network: Network
     schedule: NoiseSchedule
     predicts: str = "eps"
-    variance: str = "fixed-large"
+    variance: Variance | str = "fixed-large"
     clip: float | None = None
     autocast: torch.dtype | None = None
+    sigma_1: str = "beta~_2"
+    levels: int | None = None
 
     def __post_init__(self) -> None:
-        for value, known in ((self.predicts, PARAMETRIZATIONS), (self.variance, VARIANCES)):
+        variance_named(self.variance)
+        for value, known in ((self.predicts, PARAMETRIZATIONS), (self.sigma_1, SIGMA_1)):
             if value not in known:
                 raise SettingsError(f"unknown name {value!r}", f"there are: {', '.join(known)}")
         if self.predicts == "eps" and float(self.schedule.alpha_bar[-1]) == 0:
@@ -90,21 +109,28 @@ class NetworkDenoiser(Denoiser):
     def parametrization(self) -> Parametrization:
         return PARAMETRIZATIONS[self.predicts]
 
-    def output(self, x_t: Images, t: Times, condition: Labels | None = None) -> Images:
-        """The network's own word, float32: what the losses look at."""
+    def output(self, x_t: Images, t: Times, condition: Labels | None = None) -> tuple[Images, Images | None]:
+        """The network's own word, float32, and the fraction of its variance if it gives one: what losses look at.
+
+        Its second half v in [-1, 1] stands for the fraction (v + 1) / 2 (Nichol & Dhariwal 2021, their code).
+        """
         time = (t - 1).float().to(x_t.device)
         with torch.autocast(x_t.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            return self.network(x_t, time, condition).float()
+            out = self.network(x_t, time, condition).float()
+        channels = x_t.shape[1]
+        return out[:, :channels], (out[:, channels:] + 1) / 2 if out.shape[1] > channels else None
+
+    def meaning(self, word: Images, fraction: Images | None, x_t: Images, t: Times) -> Prediction:
+        """What the network's word says of x_0 and eps, not clipped."""
+        x_0, eps = self.parametrization.guess(word, x_t, *amplitudes(self.schedule, t, x_t))
+        return Prediction(x_0, eps, fraction)
 
     def predict(self, x_t: Images, t: Times, condition: Labels | None = None) -> Prediction:
-        a, b = amplitudes(self.schedule, t, x_t)
-        x_0, eps = self.parametrization.guess(self.output(x_t, t, condition), x_t, a, b)
-        if self.clip is not None:
-            x_0, eps = clip_x_0(x_0, x_t, a, b, self.clip)
-        return Prediction(x_0, eps)
-
-    def variance_of(self, guess: Prediction, t: Times, s: Times) -> PerImage:  # noqa: ARG002
-        return VARIANCES[self.variance](self.schedule, t, s)
+        guess = self.meaning(*self.output(x_t, t, condition), x_t, t)
+        if self.clip is None:
+            return guess
+        clipped = clip_x_0(guess.x_0, x_t, *amplitudes(self.schedule, t, x_t), self.clip)
+        return Prediction(*clipped, guess.fraction)
 
 
 def times_like(t: int | float, x: Images) -> Times:

@@ -31,7 +31,7 @@ class Simple(Loss):
     ) -> Float[Tensor, " batch"]:
         x_t = q_marginal(denoiser.schedule, x_0, t).reparametrize(noise)
         target = denoiser.parametrization.target(x_0, noise, *amplitudes(denoiser.schedule, t, x_0))
-        return (denoiser.output(x_t, t, condition) - target).square().flatten(1).mean(1)
+        return (denoiser.output(x_t, t, condition)[0] - target).square().flatten(1).mean(1)
 
 
 LOSSES: dict[str, Loss] = {"simple": Simple()}

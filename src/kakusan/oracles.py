@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from kakusan.denoiser import VARIANCES, Denoiser, Prediction
+from kakusan.denoiser import Denoiser, Prediction
 from kakusan.maths.parametrizations import amplitudes, eps_from_x_0
 from kakusan.maths.schedules import NoiseSchedule
-from kakusan.shapes import Images, Labels, PerImage, Times
+from kakusan.maths.variances import Variance
+from kakusan.shapes import Images, Labels, Times
 
 
 @dataclass(frozen=True)
@@ -15,13 +16,11 @@ class GaussianOracle(Denoiser):
     schedule: NoiseSchedule
     mean: float = 0.0
     deviation: float = 1.0
-    variance: str = "fixed-large"
+    variance: Variance | str = "fixed-large"
+    sigma_1: str = "beta~_2"
 
     def predict(self, x_t: Images, t: Times, condition: Labels | None = None) -> Prediction:  # noqa: ARG002
         a, b = amplitudes(self.schedule, t, x_t)
         gain = a * self.deviation**2 / (a.square() * self.deviation**2 + b.square())
         x_0 = self.mean + gain * (x_t - a * self.mean)
         return Prediction(x_0, eps_from_x_0(x_0, x_t, a, b))
-
-    def variance_of(self, guess: Prediction, t: Times, s: Times) -> PerImage:  # noqa: ARG002
-        return VARIANCES[self.variance](self.schedule, t, s)

@@ -41,6 +41,9 @@ class Purpose(IntEnum):
     DROPOUT = 8
     EVALUATION = 9
     TOY = 10
+    EVALUATION_TIMES = 11
+    EVALUATION_NOISE = 12
+    ORACLE = 13
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
