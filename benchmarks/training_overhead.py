@@ -166,7 +166,7 @@ def places(task: Task) -> list[tuple[str, Any, str]]:
         ("optimizer", state.optimizer, "zero_grad"),
         ("average", state.ema, "update"),
         ("draw noise", training, "normals"),
-        ("draw t", training.TIMES, task.recipe.times),
+        ("draw t", state.times, "draw"),
         ("seed dropout", training, "torch_seed"),
         ("forward process", losses, "q_marginal"),
         ("forward process", losses, "amplitudes"),

@@ -14,7 +14,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("maths", "networks", "durable"),  # tensors in, tensors out; and bytes that stay on the disk
     ("denoiser", "manifest", "locking"),
     ("samplers", "likelihood", "oracles", "data", "metrics", "ema", "pictures", "checkpoints"),
-    ("losses", "runs"),
+    ("losses", "times", "runs"),
     ("training", "evaluation", "config"),  # procedures; no file is opened here
     ("resolve",),
     ("assembly",),

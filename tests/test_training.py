@@ -13,7 +13,8 @@ from kakusan.errors import NumbersError, SettingsError
 from kakusan.losses import LOSSES, Simple
 from kakusan.maths.randomness import Purpose, normals
 from kakusan.maths.schedules import Linear
-from kakusan.training import DECAYS, TIMES, Recipe, TrainState, fit, new_state, train_step
+from kakusan.times import TIMES
+from kakusan.training import DECAYS, Recipe, TrainState, fit, new_state, train_step
 
 RECIPE = Recipe(
     steps=8,
@@ -112,7 +113,7 @@ def test_a_step_is_clipped_adamw_by_the_textbook() -> None:
     denoiser = NetworkDenoiser(reference, Linear(T=100))
     for step in range(3):
         slots = torch.arange(12)
-        t = TIMES["uniform"](0, step, slots, 12, 100)
+        t, _ = TIMES["uniform"](100).draw(0, step, slots, 12)
         noise = normals(0, Purpose.NOISE, step, slots, (1, 2, 2))
         adamw.zero_grad()
         Simple().per_image(denoiser, Images().at(step).x_0, t, noise).mean().backward()  # type: ignore[no-untyped-call]
@@ -121,30 +122,6 @@ def test_a_step_is_clipped_adamw_by_the_textbook() -> None:
         train_step(state, Images(), Simple(), recipe)
     for ours, theirs in zip(state.network.parameters(), reference.parameters(), strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", TIMES)
-def test_times_are_uniform_over_1_to_T(name: str) -> None:
-    T, size = 10, 128
-    t = torch.cat([TIMES[name](0, step, torch.arange(size), size, T) for step in range(100)])
-    assert t.dtype == torch.float64
-    counts = torch.bincount(t.long(), minlength=T + 1)[1:]
-    assert len(counts) == T
-    expected = 100 * size / T
-    assert (
-        float(((counts - expected) ** 2 / expected).sum()) < 27.9
-    )  # chi-square, 9 degrees: one seed in a thousand
-
-
-def test_stratified_times_are_spread_over_each_batch() -> None:
-    t = TIMES["stratified"](0, 3, torch.arange(100), 100, 1000)
-    assert torch.equal(((t - 1) // 10).long(), torch.arange(100))
-
-
-def test_times_of_a_part_are_those_of_the_whole() -> None:
-    for draw in TIMES.values():
-        whole = draw(0, 5, torch.arange(12), 12, 1000)
-        assert torch.equal(whole[4:8], draw(0, 5, torch.arange(4, 8), 12, 1000))
 
 
 @pytest.mark.parametrize("name", DECAYS)

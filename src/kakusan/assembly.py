@@ -18,14 +18,15 @@ from kakusan.data import Batches, DataOptions, Dataset, Split, open_data, split
 from kakusan.data.dataset import Progress, silent
 from kakusan.denoiser import NetworkDenoiser
 from kakusan.errors import RunError, SettingsError
-from kakusan.losses import LOSSES, Loss
+from kakusan.losses import LOSSES, Loss, loss_for
 from kakusan.maths.parametrizations import PARAMETRIZATIONS
-from kakusan.maths.schedules import SCHEDULES, Linear, NoiseSchedule, ScaledLinear
-from kakusan.maths.units import Units, units_from_state
-from kakusan.maths.variances import VARIANCES
+from kakusan.maths.schedules import SCHEDULES, Linear, NoiseSchedule, ScaledLinear, ZeroTerminalSNR
+from kakusan.maths.units import Levels, Units, units_from_state
+from kakusan.maths.variances import SIGMA_1, VARIANCES, LearnedRange
 from kakusan.networks import NETWORKS
 from kakusan.resolve import DataFacts
-from kakusan.training import DECAYS, TIMES, Recipe
+from kakusan.times import TIMES
+from kakusan.training import DECAYS, Recipe
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
@@ -135,14 +136,20 @@ def build_schedule(process: ProcessSettings) -> NoiseSchedule:
     if ends and kind not in (Linear, ScaledLinear):
         raise SettingsError(f"process.{next(iter(ends))} is for linear schedules, not for {process.schedule}")
     schedule: NoiseSchedule = kind(T=process.T, **ends)
-    return schedule
+    return ZeroTerminalSNR(of=schedule) if process.zero_terminal_snr else schedule
 
 
 def build_network(settings: Settings, record: DataRecord) -> nn.Module:
     """The network of these settings with its first weights, a function of the seed, on its device."""
     network, machine = settings.network, settings.machine
     kind = named(NETWORKS, network.kind, "network.kind")
-    offered = {**asdict(network), "channels": record.shape[0], "classes": len(record.class_names)}
+    words = 2 if learns_variance(settings.process) else 1
+    offered = {
+        **asdict(network),
+        "channels": record.shape[0],
+        "out_channels": words * record.shape[0],
+        "classes": len(record.class_names),
+    }
     options = {name: offered[name] for name in inspect.signature(kind).parameters if name in offered}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.training.seed)
@@ -152,9 +159,15 @@ def build_network(settings: Settings, record: DataRecord) -> nn.Module:
     return placed
 
 
-def build_denoiser(settings: Settings, network: nn.Module) -> NetworkDenoiser:
-    """The network with its process, as these settings say."""
+def learns_variance(process: ProcessSettings) -> bool:
+    """Whether the network has a second word, about the variance."""
+    return process.variance == LearnedRange.name
+
+
+def build_denoiser(settings: Settings, network: nn.Module, units: Units) -> NetworkDenoiser:
+    """The network with its process, as these settings say, for data of this kind."""
     process = settings.process
+    named(SIGMA_1, process.sigma_1, "process.sigma_1")
     named(PARAMETRIZATIONS, process.predicts, "process.predicts")
     named(VARIANCES, process.variance, "process.variance")
     return NetworkDenoiser(
@@ -164,6 +177,8 @@ def build_denoiser(settings: Settings, network: nn.Module) -> NetworkDenoiser:
         variance=process.variance,
         clip=1.0 if process.clip else None,
         autocast=torch.bfloat16 if settings.machine.precision == "bf16" else None,
+        sigma_1=process.sigma_1,
+        levels=units.levels if isinstance(units, Levels) else None,
     )
 
 
@@ -190,10 +205,10 @@ def build_recipe(settings: Settings) -> Recipe:
     )
 
 
-def build_loss(settings: Settings) -> Loss:
-    """The loss of these settings."""
-    loss: Loss = named(LOSSES, settings.training.loss, "training.loss")
-    return loss
+def build_loss(settings: Settings, denoiser: NetworkDenoiser) -> Loss:
+    """The loss of these settings. Raises SettingsError where it does not go with the variance."""
+    named(LOSSES, settings.training.loss, "training.loss")
+    return loss_for(settings.training.loss, denoiser, settings.training.min_snr_gamma)
 
 
 def build_batches(settings: Settings, prepared: Prepared) -> Batches:

@@ -60,10 +60,14 @@ class ProcessSettings:
     """First beta of a linear schedule; auto: 1e-4 x 1000/T."""
     beta_T: float | Auto = "auto"
     """Last beta of a linear schedule; auto: 0.02 x 1000/T."""
+    zero_terminal_snr: bool = False
+    """Stretch the schedule so that it ends in pure noise (Lin et al. 2024); for v and x_0, not for eps."""
     predicts: str = "eps"
     """What the network says: eps, x_0 or v."""
     variance: str = "fixed-large"
-    """sigma^2 of a reverse step: fixed-large (beta) or fixed-small (beta~)."""
+    """sigma^2 of a reverse step: fixed-large (beta), fixed-small (beta~) or learned (between them)."""
+    sigma_1: str = "beta~_2"
+    """sigma^2 of the step that ends at the data: beta~_2 (as Ho et al.) or beta_1."""
     clip: bool | Auto = "auto"
     """Hold the guess of x_0 to [-1, 1] in sampling; auto: yes for level data, never for real data."""
 
@@ -100,14 +104,16 @@ class TrainingSettings:
     """Optimizer steps; auto: what --training.minutes buys."""
     minutes: float | Auto = "auto"
     """Length of the training, measured and fixed as a number of steps; auto: 30, unless steps are given."""
-    loss: str = "simple"
-    """simple: mean squared error."""
+    loss: str = "auto"
+    """simple, weighted (Eq. 12), bound, hybrid or min-snr; auto: simple, or hybrid where the variance is learned."""
+    min_snr_gamma: float = 5.0
+    """Where min-snr stops to weigh by the signal-to-noise ratio."""
     batch_size: int = 128
     """Images a step."""
     accumulation: int = 1
     """Micro-batches that a batch is split into: less memory, same step."""
     times: str = "uniform"
-    """How t is drawn: uniform or stratified over the batch."""
+    """How t is drawn: uniform, stratified over the batch, or importance (where losses are large)."""
     learning_rate: float = 2e-4
     """Step size of AdamW."""
     warmup: int = 500
@@ -215,6 +221,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "training.learning_rate": (0, 10),
     "training.warmup": (0, 10**9),
     "training.weight_decay": (0, 10),
+    "training.min_snr_gamma": (1e-6, math.inf),
     "training.clip_norm": (1e-9, math.inf),
     "training.ema": (0, 1),
     "training.seed": (0, 2**63 - 1),

@@ -201,8 +201,9 @@ def _restore(task: Task, run: RunFolder) -> Iterator[Event]:
 
 def _differences(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:
     """What is not as it was when the checkpoint was written. RunError where the weights would mean something else."""
-    was, now = checkpoint.state["settings"], frozen_settings(task.settings)
-    changed = {name: (was.get(name), value) for name, value in now.items() if was.get(name) != value}
+    was = {**frozen_settings(Settings()), **checkpoint.state["settings"]}  # older ones lack newer settings
+    now = frozen_settings(task.settings)
+    changed = {name: (was[name], value) for name, value in now.items() if was[name] != value}
     fatal = {name: pair for name, pair in changed.items() if not name.startswith("machine.")}
     if fatal:
         raise RunError(
@@ -290,8 +291,7 @@ def _dump(task: Task, run: RunFolder, step: int) -> tuple[str, ...]:
     tensors: dict[str, Tensor] = {}
     for micro in range(task.recipe.accumulation):
         fed = drawn(task.state, task.batches, task.recipe, step, micro)
-        pairs = zip(("x_0", "t", "noise", "labels"), fed, strict=True)
-        tensors |= {f"{name}.{micro}": x.cpu().contiguous() for name, x in pairs if x is not None}
+        tensors |= {f"{name}.{micro}": x.cpu().contiguous() for name, x in vars(fed).items() if x is not None}
     path = run.dump_path(step + 1)
     try:
         durable.atomic_write(path, tensor_bytes(tensors))

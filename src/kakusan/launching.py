@@ -90,7 +90,7 @@ def launch(
 def stored_settings(run: RunFolder) -> Settings:
     """The resolved settings of a run. Raises RunError where one of them is missing."""
     settings = from_mapping(run.config, str(run.folder / "config.toml"))
-    needed = ("network.", "machine.", "training.steps", "samples.every")
+    needed = ("network.", "machine.", "training.steps", "training.loss", "samples.every")
     missing = [name for name, value in flat(settings).items() if value == "auto" and name.startswith(needed)]
     if missing:
         raise RunError(
@@ -166,6 +166,11 @@ def _like(asked: Asked, parent: RunFolder) -> Settings:
         for name, value in flat(stored).items()
         if name.startswith(("network.", "process.")) and name not in OF_THE_SAMPLING
     }
+    if "learned" in (
+        stored.process.variance,
+        asked.settings.process.variance,
+    ):  # the network has a word for it
+        kept["process.variance"] = stored.process.variance
     changed = differences(replace(asked, chosen=asked.chosen & frozenset(kept)), stored)
     if changed:
         name, (wanted, had) = next(iter(changed.items()))

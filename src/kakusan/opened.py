@@ -81,7 +81,7 @@ class Run:
         )
         network.load_state_dict(checkpoint.tensors[weights])
         network.eval().requires_grad_(requires_grad=False)
-        denoiser = build_denoiser(settings, network)
+        denoiser = build_denoiser(settings, network, self.data.units)
         if variance is not None:
             denoiser = replace(denoiser, variance=variance)
         return Loaded(denoiser, network, checkpoint.step, settings)

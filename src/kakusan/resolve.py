@@ -33,8 +33,12 @@ def resolve(settings: Settings, facts: DataFacts) -> Settings:
     clip = facts.is_levels if settings.process.clip == "auto" else settings.process.clip
     if clip and not facts.is_levels:
         raise SettingsError("process.clip is for level data; real data have no bounds to clip to")
+    training = settings.training
+    if training.loss == "auto":
+        training = replace(training, loss="hybrid" if settings.process.variance == "learned" else "simple")
     return replace(
         settings,
+        training=training,
         data=_resolve_data(settings.data, facts),
         process=replace(settings.process, clip=clip),
         network=_resolve_network(settings.network, facts),

@@ -49,7 +49,7 @@ def assemble(settings: Settings, prepared: Prepared) -> Task:
     """All parts of a training before its first step."""
     record = DataRecord.read(data_record(prepared))
     network = build_network(settings, record)
-    denoiser = build_denoiser(settings, network)
+    denoiser = build_denoiser(settings, network, record.units)
     recipe = build_recipe(settings)
     device = next(network.parameters()).device
     return Task(
@@ -59,7 +59,7 @@ def assemble(settings: Settings, prepared: Prepared) -> Task:
         network=network,
         denoiser=denoiser,
         batches=build_batches(settings, prepared),
-        loss=build_loss(settings),
+        loss=build_loss(settings, denoiser),
         recipe=recipe,
         state=new_state(denoiser, network, recipe, device),
     )
@@ -78,6 +78,7 @@ def snapshot(task: Task) -> Checkpoint:
             "optimizer": {
                 f"{names[i]}.{key}": value for i, slot in moments.items() for key, value in slot.items()
             },
+            **({"times": history} if (history := state.times.state()) else {}),
         },
         state={
             "images_seen": state.step * task.recipe.batch_size,
@@ -121,6 +122,7 @@ def load_state(task: Task, checkpoint: Checkpoint) -> None:
         groups = state.optimizer.state_dict()["param_groups"]
         state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
     state.tally = Tally.from_state(checkpoint.state["tally"], state.device)
+    state.times.load(checkpoint.tensors.get("times", {}))
     state.step = checkpoint.step
 
 

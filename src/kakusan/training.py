@@ -18,8 +18,9 @@ from kakusan.denoiser import NetworkDenoiser
 from kakusan.ema import EMA
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.losses import Loss
-from kakusan.maths.randomness import Purpose, integers, normals, torch_seed, uniforms
+from kakusan.maths.randomness import Purpose, normals, torch_seed
 from kakusan.shapes import Images, Labels, Times
+from kakusan.times import TIMES, TimeSampler
 
 SCALING_DEVICES = ("cpu", "cuda")
 """Where the fused optimizer heeds a scale and a flag; Metal's ignores both."""
@@ -41,23 +42,6 @@ class BatchSource(Protocol):
     """Batches as a function of the step; `start` and `count` select a part of the whole batch."""
 
     def at(self, step: int, start: int = 0, count: int | None = None) -> Batch: ...
-
-
-def uniform_times(seed: int, step: int, slots: Tensor, batch_size: int, T: int) -> Times:  # noqa: ARG001
-    """t uniform over 1..T, independently. Algorithm 1."""
-    return 1 + integers(uniforms(seed, Purpose.TIMES, step, slots, 1)[:, 0], T).double()
-
-
-def stratified_times(seed: int, step: int, slots: Tensor, batch_size: int, T: int) -> Times:
-    """t uniform over 1..T for each image, and spread evenly over the batch: less noise in the gradient."""
-    offset = uniforms(seed, Purpose.TIMES, step, slots, 1)[:, 0]
-    return 1 + integers((slots + offset) / batch_size, T).double()
-
-
-TIMES: dict[str, Callable[[int, int, Tensor, int, int], Times]] = {
-    "uniform": uniform_times,
-    "stratified": stratified_times,
-}
 
 
 def constant_rate(progress: float) -> float:  # noqa: ARG001
@@ -134,10 +118,17 @@ class Tally:
             torch.zeros((), device=device),
         )
 
-    def add(self, losses: Float[Tensor, " batch"], t: Times, T: int) -> None:
-        """One product with a 0/1 matrix: the same sum on every run, which scattered additions are not on a GPU."""
+    def add(
+        self, losses: Float[Tensor, " batch"], weights: Float[Tensor, " batch"] | None, t: Times, T: int
+    ) -> None:
+        """One product with a matrix: the same sum on every run, which scattered additions are not on a GPU.
+
+        weights: where t is not uniform, how much each loss counts, so that means are over uniform t.
+        """
         bucket = ((t - 1) * BUCKETS / T).long()
         member = nn.functional.one_hot(bucket, BUCKETS).T.to(losses)
+        if weights is not None:
+            member = member * weights
         self.loss += member @ losses
         self.count += member.sum(1)
 
@@ -166,6 +157,7 @@ class TrainState:
     ema: EMA
     optimizer: torch.optim.AdamW
     tally: Tally
+    times: TimeSampler
     step: int = 0  # finished steps
     first_bad: Tensor = field(default_factory=lambda: torch.tensor(-1))
 
@@ -196,7 +188,13 @@ def new_state(
     )
     first_bad = torch.tensor(-1, device=device)
     return TrainState(
-        denoiser, network, EMA(network, recipe.ema), optimizer, Tally.zero(device), first_bad=first_bad
+        denoiser,
+        network,
+        EMA(network, recipe.ema),
+        optimizer,
+        Tally.zero(device),
+        TIMES[recipe.times](denoiser.schedule.T),
+        first_bad=first_bad,
     )
 
 
@@ -221,38 +219,54 @@ def train_step(state: TrainState, batches: BatchSource, loss: Loss, recipe: Reci
     for group in state.optimizer.param_groups:
         group["lr"] = recipe.rate(state.step)
     finite = torch.ones((), dtype=torch.bool, device=state.device)
+    seen = []
     for micro in range(recipe.accumulation):
-        losses = _micro_step(state, batches, loss, recipe, micro)
+        t, losses = _micro_step(state, batches, loss, recipe, micro)
         finite &= losses.isfinite().all()
+        seen.append((t, losses))
     _update(state, finite, recipe.clip_norm)
+    if state.times.learns and state.first_bad < 0:
+        for t, losses in seen:
+            state.times.learn(t, losses)
     state.ema.update(state.step)
     state.step += 1
 
 
 def _micro_step(
     state: TrainState, batches: BatchSource, loss: Loss, recipe: Recipe, micro: int
-) -> Float[Tensor, " batch"]:
-    x_0, t, noise, labels = drawn(state, batches, recipe, state.step, micro)
+) -> tuple[Times, Float[Tensor, " batch"]]:
+    fed = drawn(state, batches, recipe, state.step, micro)
     torch.manual_seed(torch_seed(recipe.seed, state.step, micro))  # dropout alone asks torch's own generator
-    losses = loss.per_image(state.denoiser, x_0, t, noise, labels)
-    torch.autograd.backward(losses.mean() / recipe.accumulation)
+    losses = loss.per_image(state.denoiser, fed.x_0, fed.t, fed.noise, fed.labels)
+    counted = losses if fed.weights is None else losses * fed.weights
+    torch.autograd.backward(counted.mean() / recipe.accumulation)
     losses = losses.detach()
-    state.tally.add(losses, t, state.denoiser.schedule.T)
-    return losses
+    state.tally.add(losses, fed.weights, fed.t, state.denoiser.schedule.T)
+    return fed.t, losses
 
 
-def drawn(
-    state: TrainState, batches: BatchSource, recipe: Recipe, step: int, micro: int
-) -> tuple[Images, Times, Images, Labels | None]:
-    """What a micro-batch is fed: x_0, t, noise and labels, as a function of (seed, step, slot)."""
+@dataclass(frozen=True)
+class Fed:
+    """What a micro-batch is fed."""
+
+    x_0: Images
+    t: Times
+    noise: Images
+    labels: Labels | None
+    weights: Float[Tensor, " batch"] | None
+    """Of each loss, where t is not uniform."""
+
+
+def drawn(state: TrainState, batches: BatchSource, recipe: Recipe, step: int, micro: int) -> Fed:
+    """A micro-batch as a function of (seed, step, slot) and of what the sampler of t has learned before the step."""
     start = micro * recipe.micro_batch
     batch = batches.at(step, start, recipe.micro_batch)
     slots = torch.arange(start, start + recipe.micro_batch)
-    t = TIMES[recipe.times](recipe.seed, step, slots, recipe.batch_size, state.denoiser.schedule.T)
+    t, weights = state.times.draw(recipe.seed, step, slots, recipe.batch_size)
     x_0 = batch.x_0.to(state.device, non_blocking=True)
     noise = normals(recipe.seed, Purpose.NOISE, step, slots.to(state.device), tuple(x_0.shape[1:]))
     labels = None if batch.labels is None else batch.labels.to(state.device)
-    return x_0, t, noise, labels
+    return Fed(x_0, t, noise, labels, None if weights is None else weights.float().to(state.device))
 
 
 def _update(state: TrainState, finite: Tensor, clip_norm: float) -> None:

@@ -40,7 +40,7 @@ def q_posterior(schedule: NoiseSchedule, x_t: Images, x_0: Images, t: Times, s: 
 
 
 def posterior_weights(schedule: NoiseSchedule, t: Times, s: Times) -> tuple[PerImage, PerImage]:
-    """How much of mu~ is x_t and how much is x_0. Eq. (7)."""
+    """The weights in Eq. (7): how much of mu~ is x_t, and how much is x_0."""
     if not (s.cpu() < t.cpu()).all():
         raise ValueError("a step back goes from t to an earlier time s < t")
     alpha_bar_t, alpha_bar_s = schedule.alpha_bar_at(t), schedule.alpha_bar_at(s)
@@ -51,12 +51,12 @@ def posterior_weights(schedule: NoiseSchedule, t: Times, s: Times) -> tuple[PerI
 
 
 def step_variance(schedule: NoiseSchedule, t: Times, s: Times) -> PerImage:
-    """beta of the step from s to t: 1 - alpha_bar_t / alpha_bar_s; beta_t itself where s = t - 1. Eq. (1)."""
+    """beta of the step from s to t, 1 - alpha_bar_t / alpha_bar_s: the beta_t in Eq. (1) where s = t - 1."""
     return per_image(1 - schedule.alpha_bar_at(t) / schedule.alpha_bar_at(s))
 
 
 def posterior_variance(schedule: NoiseSchedule, t: Times, s: Times) -> PerImage:
-    """beta~: the variance that is left when both ends are known; 0 where s = 0. Eq. (7)."""
+    """beta~ in Eq. (7): the variance that is left when both ends are known; 0 where s = 0."""
     alpha_bar_t, alpha_bar_s = schedule.alpha_bar_at(t), schedule.alpha_bar_at(s)
     return per_image((1 - alpha_bar_s) / (1 - alpha_bar_t)) * step_variance(schedule, t, s)
 

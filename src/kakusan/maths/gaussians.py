@@ -24,11 +24,11 @@ class Gaussian:
     variance: Float64[Tensor, "..."]
 
     def reparametrize(self, noise: Images) -> Images:
-        """A draw, as a function of standard normal noise: mean + sqrt(variance) noise, as in Eq. (2)"""
+        """A draw as a function of standard normal noise, as Eq. (2) has it: mean + sqrt(variance) noise."""
         return self.mean + self.variance.sqrt().to(self.mean) * noise
 
     def kl(self, other: "Gaussian") -> Nats:
-        """KL(self || other): the divergences in Eq. (11)"""
+        """KL(self || other), for each pixel value: what all terms in Eq. (11) but L_0 are."""
         mean, other_mean = double(self.mean), double(other.mean)
         variance, other_variance = self.variance.to(mean.device), other.variance.to(mean.device)
         ratio = variance / other_variance
@@ -64,7 +64,7 @@ def log_normal_interval(low: Float64[Tensor, "..."], high: Float64[Tensor, "..."
     """
     right = low > 0
     low, high = torch.where(right, -high, low), torch.where(right, -low, high)
-    log_high = torch.special.log_ndtr(high)
+    log_high: Tensor = torch.special.log_ndtr(high)
     return log_high + torch.log(-torch.expm1(torch.special.log_ndtr(low) - log_high))
 
 

@@ -25,6 +25,10 @@ class Parametrization(ABC):
     def guess(self, output: Images, x_t: Images, a: PerImage, b: PerImage) -> tuple[Images, Images]:
         """What the network's word means: (x_0, eps)."""
 
+    @abstractmethod
+    def gain(self, a: PerImage, b: PerImage) -> PerImage:
+        """How far the guess of x_0 moves, but for the sign, when the word moves by 1."""
+
 
 @dataclass(frozen=True)
 class PredictsEps(Parametrization):
@@ -35,6 +39,9 @@ class PredictsEps(Parametrization):
 
     def guess(self, output: Images, x_t: Images, a: PerImage, b: PerImage) -> tuple[Images, Images]:
         return x_0_from_eps(output, x_t, a, b), output
+
+    def gain(self, a: PerImage, b: PerImage) -> PerImage:
+        return b / a
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,9 @@ class PredictsX0(Parametrization):
     def guess(self, output: Images, x_t: Images, a: PerImage, b: PerImage) -> tuple[Images, Images]:
         return output, eps_from_x_0(output, x_t, a, b)
 
+    def gain(self, a: PerImage, b: PerImage) -> PerImage:  # noqa: ARG002
+        return torch.ones_like(a)
+
 
 @dataclass(frozen=True)
 class PredictsV(Parametrization):
@@ -57,6 +67,9 @@ class PredictsV(Parametrization):
 
     def guess(self, output: Images, x_t: Images, a: PerImage, b: PerImage) -> tuple[Images, Images]:
         return a * x_t - b * output, b * x_t + a * output
+
+    def gain(self, a: PerImage, b: PerImage) -> PerImage:  # noqa: ARG002
+        return b
 
 
 def x_0_from_eps(eps: Images, x_t: Images, a: PerImage, b: PerImage) -> Images:
@@ -70,7 +83,7 @@ def eps_from_x_0(x_0: Images, x_t: Images, a: PerImage, b: PerImage) -> Images:
 
 
 def amplitudes(schedule: NoiseSchedule, t: Times, like: Images) -> tuple[PerImage, PerImage]:
-    """(sqrt(alpha_bar_t), sqrt(1 - alpha_bar_t)), formed in float64 and cast last to the images' type. Eq. (2)."""
+    """The factors in Eq. (2), sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t): float64, cast last to the images' type."""
     alpha_bar_t = per_image(schedule.alpha_bar_at(t))
     return alpha_bar_t.sqrt().to(like), (1 - alpha_bar_t).sqrt().to(like)
 

@@ -6,7 +6,7 @@ A schedule is a frozen value: its parameters are the fields, its tables follow f
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -150,6 +150,32 @@ class Sigmoid(NoiseSchedule):
         u = torch.linspace(self.start, self.end, self.T + 1, dtype=torch.float64) / self.tau
         fall = u.sigmoid()
         return _betas_of((fall[-1] - fall) / (fall[-1] - fall[0]), self.beta_max)
+
+
+@dataclass(frozen=True)
+class ZeroTerminalSNR(NoiseSchedule):
+    """Another schedule, stretched so that x_T is pure noise (Lin et al. 2024, Algorithm 1).
+
+    sqrt(alpha_bar) is shifted to end at 0 and scaled to begin as before; the linear schedule otherwise keeps 0.6 % of
+    the image at T, which samplers, who start at pure noise, never see. T is that of the other schedule.
+    At T eps says nothing of x_0 (a division by zero): such a schedule goes with v or x_0.
+    """
+
+    T: int = field(init=False, repr=False)
+    of: NoiseSchedule = field(default_factory=Linear)
+
+    def __post_init__(self) -> None:
+        if self.of.T < 2:
+            raise SettingsError("a schedule of T = 1 cannot begin as before and end in pure noise")
+        object.__setattr__(self, "T", self.of.T)
+        super().__post_init__()
+
+    def betas(self) -> Float64[Tensor, " {self.T}"]:
+        root = self.of.alpha_bar.sqrt()
+        first, last = root[1], root[-1]
+        stretched = ((root - last) * (first / (first - last))).square()
+        stretched[0] = 1
+        return 1 - stretched[1:] / stretched[:-1]
 
 
 def _betas_of(alpha_bar: Float64[Tensor, " entries"], beta_max: float) -> Float64[Tensor, " entries-1"]:

@@ -9,9 +9,10 @@ from kakusan.shapes import Images, Times
 
 @dataclass(frozen=True, kw_only=True)
 class Ancestral(Sampler):
-    """A draw from p_theta(x_s | x_t) at each step; the last gives its mean. Eq. (13), Algorithm 2."""
+    """Algorithm 2: a draw from p_theta(x_s | x_t) at each step; the last gives its mean."""
 
     def step(self, denoiser: Denoiser, state: State, t: Times, s: Times, noise: Images) -> State:
+        """x_s = mu_theta(x_t, t) + sigma z: a step of Algorithm 2, with z = 0 where s = 0. Eq. (13)."""
         guess = denoiser.predict(state.x, t, state.condition)
         law = p_given(denoiser, guess, state.x, t, s)
         at_the_end = (s == 0).view(-1, 1, 1, 1)  # z = 0 there: Algorithm 2, line 3

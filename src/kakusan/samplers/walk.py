@@ -18,7 +18,7 @@ class NoiseSource(Protocol):
     """Where a walk's noise comes from: a function of the ordinal of the draw, never of t."""
 
     def start(self) -> Images:
-        """x_T, standard normal. Eq. (4)."""
+        """x_T, standard normal: where the chain in Eq. (4) begins."""
 
     def draw(self, ordinal: int) -> Images:
         """The fresh noise of a step."""
@@ -52,8 +52,9 @@ class Still:
 def walk(
     sampler: Sampler, denoiser: Denoiser, noises: NoiseSource, condition: Labels | None = None
 ) -> Iterator[Still]:
-    """Walk from x_T to x_0 and show each step. Algorithm 2.
+    """From x_T ~ N(0, I) down to x_0, one p_theta step after the other; each is shown. Eq. (4).
 
+    With `Ancestral` this is Algorithm 2; other samplers put a step of their own in the place of p_theta's.
     The caller decides what a still is for: a progress bar, a film strip, a web page or nothing.
     """
     times = sampler.times(denoiser.schedule)
