@@ -45,6 +45,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+LEARNING_TIMES: dict[str, dict[str, Any]] = {
+    "process": {"T": 4, "predicts": "v", "variance": "learned"},
+    "training": {"loss": "bound", "times": "importance"},
+}
+"""With so few t the history of losses is full, and steers the draws, after four steps."""
+
+
 class Interruption(Exception):  # noqa: N818
     """Something that nobody expected."""
 
@@ -76,12 +83,15 @@ WAYS: dict[str, Callable[[], None]] = {
 MID_EPOCH = 7  # where the ways that need not be tried at every step are tried
 
 
-def settings(base: Path, precision: str) -> Settings:
-    """A small training with dropout, flips, labels and accumulation."""
-    sections = {"data": {"source": str(base / "data.npz")}, "machine": {"precision": precision}}
-    return from_mapping(
-        {name: {**table, **sections.get(name, {})} for name, table in SETTINGS.items()}, "here"
-    )
+def settings(base: Path, kind: str) -> Settings:
+    """A small training with dropout, flips, labels and accumulation; kind: fp32, bf16 or importance."""
+    precision = "bf16" if kind == "bf16" else "fp32"
+    sections = [{"data": {"source": str(base / "data.npz")}, "machine": {"precision": precision}}]
+    sections += [LEARNING_TIMES] * (kind == "importance")
+    merged = from_mapping(SETTINGS, "here")
+    for section in sections:
+        merged = from_mapping(section, "here", merged)
+    return merged
 
 
 def write_data(base: Path) -> None:
@@ -94,7 +104,7 @@ def train(
     folder: Path,
     interrupt: Callable[[], None] | None = None,
     at: int = -1,
-    precision: str = "fp32",
+    kind: str = "fp32",
     in_picture: int = -1,
 ) -> None:
     """Train to the end, or until interrupted in the middle of a step: after its first micro-batch was learned."""
@@ -115,7 +125,7 @@ def train(
         return plain_picture(task, run)
 
     experiment._picture = killed_in_the_picture
-    launched = launch(Asked(settings(folder.parent, precision)), folder)
+    launched = launch(Asked(settings(folder.parent, kind)), folder)
     with StopRequest() as stop:
         stop.arm()
         for _ in continue_training(launched.run, launched.settings, launched.task, stop=stop):
@@ -152,28 +162,29 @@ def traces(folder: Path) -> dict[str, Any]:
     }
 
 
-def tried(folder: Path, way: str, at: int, precision: str = "fp32") -> dict[str, Any]:
+def tried(folder: Path, way: str, at: int, kind: str = "fp32") -> dict[str, Any]:
     """An interrupted training and its second start: exit codes, checkpoints in between, and what is left."""
-    code = in_a_child(lambda: train(folder, WAYS[way], at, precision))
+    code = in_a_child(lambda: train(folder, WAYS[way], at, kind))
     steps = RunFolder.open(folder).steps
-    again = in_a_child(lambda: train(folder, precision=precision))
+    again = in_a_child(lambda: train(folder, kind=kind))
     return {"code": code, "steps": steps, "again": again, "traces": traces(folder)}
 
 
 def main(base: Path) -> None:
-    """Every way at every step; Ctrl-C, and half precision, at one."""
+    """Every way at every step; Ctrl-C, half precision, and times that learn, at one."""
     torch.set_num_threads(1)
     write_data(base)
     results: dict[str, Any] = {}
-    for precision in ("fp32", "bf16"):
-        whole = base / f"whole-{precision}"
-        assert in_a_child(lambda: train(whole, precision=precision)) == 0  # noqa: B023 (called at once)
+    for kind in ("fp32", "bf16", "importance"):
+        whole = base / f"whole-{kind}"
+        assert in_a_child(lambda: train(whole, kind=kind)) == 0  # noqa: B023 (called at once)
         results[whole.name] = traces(whole)
     for way in ("exception", "SIGTERM", "SIGKILL"):
         for at in range(STEPS):
             results[f"{way}-{at}"] = tried(base / f"{way}-{at}", way, at)
     results["SIGINT"] = tried(base / "SIGINT", "SIGINT", MID_EPOCH)
     results["bf16"] = tried(base / "bf16", "SIGKILL", MID_EPOCH, "bf16")
+    results["importance"] = tried(base / "importance", "SIGKILL", MID_EPOCH, "importance")
     for step in (6, STEPS):
         folder = base / f"picture-{step}"
         code = in_a_child(lambda: train(folder, in_picture=step))  # noqa: B023

@@ -65,6 +65,13 @@ def test_half_precision_resumes_bit_for_bit_too(results: dict[str, Any]) -> None
     assert case["traces"]["files"] != results["whole-fp32"]["files"]
 
 
+def test_a_history_of_losses_that_steers_t_is_part_of_the_checkpoint(results: dict[str, Any]) -> None:
+    case, whole = results["importance"], results["whole-importance"]
+    assert (case["code"], case["again"]) == (-9, 0)
+    assert "times.safetensors" in whole["files"]
+    assert case["traces"] == whole | {"steps": case["traces"]["steps"]}
+
+
 def test_the_training_that_is_compared_learns_and_reports(results: dict[str, Any]) -> None:
     lines = results["whole-fp32"]["metrics"]
     assert [line["step"] for line in lines if "loss" in line] == [5, 10, 12]
