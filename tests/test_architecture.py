@@ -21,7 +21,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("task",),
     ("launching", "experiment"),
     ("opened", "outputs"),
-    ("report",),
+    ("appraisal",),
+    ("report", "explain", "plots"),
     ("cli",),
     ("__main__", "__init__"),
 )

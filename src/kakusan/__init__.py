@@ -8,13 +8,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kakusan import oracles
     from kakusan.config import Settings, settings_for
     from kakusan.data import Dataset, open_data
     from kakusan.denoiser import Denoiser, NetworkDenoiser, Prediction, p_step
     from kakusan.errors import DataError, KakusanError, NumbersError, RunError, SettingsError
+    from kakusan.likelihood import variational_bound
     from kakusan.maths.forward import q_marginal, q_posterior, q_step
     from kakusan.maths.gaussians import Gaussian
-    from kakusan.maths.schedules import Cosine, Linear, NoiseSchedule, ScaledLinear, Sigmoid
+    from kakusan.maths.schedules import Cosine, Linear, NoiseSchedule, ScaledLinear, Sigmoid, ZeroTerminalSNR
     from kakusan.maths.units import Levels, Real
     from kakusan.metrics import copy_rate, frechet, nearest
     from kakusan.networks import PointMLP, UNet
@@ -26,9 +28,10 @@ _HOMES = {
     "data": ("Dataset", "open_data"),
     "denoiser": ("Denoiser", "NetworkDenoiser", "Prediction", "p_step"),
     "errors": ("DataError", "KakusanError", "NumbersError", "RunError", "SettingsError"),
+    "likelihood": ("variational_bound",),
     "maths.forward": ("q_marginal", "q_posterior", "q_step"),
     "maths.gaussians": ("Gaussian",),
-    "maths.schedules": ("Cosine", "Linear", "NoiseSchedule", "ScaledLinear", "Sigmoid"),
+    "maths.schedules": ("Cosine", "Linear", "NoiseSchedule", "ScaledLinear", "Sigmoid", "ZeroTerminalSNR"),
     "maths.units": ("Levels", "Real"),
     "metrics": ("copy_rate", "frechet", "nearest"),
     "networks": ("PointMLP", "UNet"),
@@ -63,10 +66,12 @@ __all__ = [
     "SettingsError",
     "Sigmoid",
     "UNet",
+    "ZeroTerminalSNR",
     "copy_rate",
     "frechet",
     "nearest",
     "open_data",
+    "oracles",
     "p_step",
     "q_marginal",
     "q_posterior",
@@ -74,11 +79,14 @@ __all__ = [
     "sample",
     "settings_for",
     "train",
+    "variational_bound",
     "walk",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "oracles":
+        return import_module("kakusan.oracles")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'kakusan' has no attribute {name!r}")
     return getattr(import_module(f"kakusan.{_HOME_OF[name]}"), name)

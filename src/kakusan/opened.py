@@ -6,14 +6,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from kakusan.assembly import DataRecord, build_denoiser, build_network, named
 from kakusan.config import Asked, Settings, flat, settings_for, with_values
 from kakusan.denoiser import NetworkDenoiser
-from kakusan.errors import SettingsError
+from kakusan.errors import RunError, SettingsError
 from kakusan.experiment import Event, continue_training
 from kakusan.launching import absolute_source, free_folder, launch, stored_settings
+from kakusan.maths.units import Real
+from kakusan.maths.variances import Analytic
 from kakusan.resolve import resolve_machine
 from kakusan.runs import RunFolder
 from kakusan.samplers import DDIM, SAMPLERS, Sampler, sample
@@ -29,6 +32,12 @@ class Loaded:
     step: int
     settings: Settings
     """Those of the run, with the machine of today."""
+    weights: str = "ema"
+
+    @property
+    def analytic_key(self) -> dict[str, Any]:
+        """What the errors of its guesses depend on."""
+        return {"step": self.step, "weights": self.weights, "clip": self.denoiser.clip}
 
     @property
     def device(self) -> str:
@@ -72,8 +81,13 @@ class Run:
         device: str = "auto",
         precision: Literal["auto", "fp32", "bf16"] = "auto",
         variance: str | None = None,
+        sigma_1: str | None = None,
+        clip: bool | None = None,
     ) -> Loaded:
-        """The newest good weights (or those of a step) in a network; "auto" is as trained, if that device is here."""
+        """The newest good weights (or those of a step) in a network; "auto" is as trained, if that device is here.
+
+        variance, sigma_1, clip: as the run says unless given; "analytic" needs what `kakusan evaluate` estimates.
+        """
         settings = self._for_use(device, precision)
         network = build_network(settings, self.data)
         checkpoint = self.files.load(
@@ -81,10 +95,25 @@ class Run:
         )
         network.load_state_dict(checkpoint.tensors[weights])
         network.eval().requires_grad_(requires_grad=False)
+        fixed = None if variance == Analytic.name else variance
+        given = {"process.variance": fixed, "process.sigma_1": sigma_1, "process.clip": clip}
+        settings = with_values(settings, {k: value for k, value in given.items() if value is not None})
+        if settings.process.clip and isinstance(self.data.units, Real):
+            raise SettingsError("real data have no bounds to clip to")
         denoiser = build_denoiser(settings, network, self.data.units)
-        if variance is not None:
-            denoiser = replace(denoiser, variance=variance)
-        return Loaded(denoiser, network, checkpoint.step, settings)
+        loaded = Loaded(denoiser, network, checkpoint.step, settings, weights)
+        return self.with_analytic_variance(loaded) if variance == Analytic.name else loaded
+
+    def with_analytic_variance(self, loaded: Loaded) -> Loaded:
+        """The same with the best variance for its guesses. Raises RunError where it has not been estimated."""
+        errors = self.files.analytic(loaded.analytic_key)
+        if errors is None:
+            raise RunError(
+                f"the analytic variance of {self.folder} at step {loaded.step} has not been estimated",
+                f"to do so, from its training images: kakusan evaluate {self.folder} --variance analytic",
+            )
+        best = Analytic(torch.tensor(errors, dtype=torch.float64))
+        return replace(loaded, denoiser=replace(loaded.denoiser, variance=best))
 
     def _for_use(self, device: str, precision: Literal["auto", "fp32", "bf16"]) -> Settings:
         machine = self.settings.machine

@@ -1,7 +1,7 @@
 """The folder that remembers one training, a run. Only this module and checkpoints.py know its file names.
 
     config.toml  environment.json  data.json  metrics.jsonl  checkpoints/  samples/step-00001200.png
-    report.html  log.txt  lock  lock.json (who holds it)
+    report.html  evaluation/step-00001200.json  analytic.json  log.txt  lock  lock.json (who holds it)
 
 ``config.toml`` is written last: a folder is a run once it has one.
 """
@@ -34,6 +34,8 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 SAMPLES = "samples"
 REPORT = "report.html"
+EVALUATION = "evaluation"
+ANALYTIC = "analytic.json"
 LOG = "log.txt"
 LOCK = "lock"
 HOLDER = "lock.json"
@@ -229,6 +231,28 @@ class RunFolder:
     @property
     def report_path(self) -> Path:
         return self.folder / REPORT
+
+    def evaluation_path(self, step: int, suffix: str = "") -> Path:
+        """Where the figures of the weights of a step go, without the ending of the file; its folder is there."""
+        folder = self.folder / EVALUATION
+        with durable.telling(f"cannot make {folder}", self.folder):
+            durable.make_folders(folder)
+        return folder / f"{folder_name(step)}{suffix}"
+
+    def analytic(self, key: Mapping[str, Any]) -> list[float] | None:
+        """The errors of the guess of x_0 at t = 0..T, where they were estimated for these weights."""
+        path = self.folder / ANALYTIC
+        entries = self._read_json(ANALYTIC) if path.exists() else []
+        found = [entry for entry in entries if entry["key"] == dict(key)]
+        return list(found[-1]["errors"]) if found else None
+
+    def save_analytic(
+        self, key: Mapping[str, Any], errors: Sequence[float], about: Mapping[str, Any]
+    ) -> None:
+        """Remember them, with how they were estimated."""
+        path = self.folder / ANALYTIC
+        entries = [e for e in (self._read_json(ANALYTIC) if path.exists() else []) if e["key"] != dict(key)]
+        self._write(ANALYTIC, json_bytes([*entries, {"key": dict(key), **about, "errors": list(errors)}]))
 
     def dump_path(self, step: int) -> Path:
         """Where what was fed goes when a step's numbers were not finite."""

@@ -20,7 +20,7 @@ MEAN, DEVIATION = 0.3, 0.2
 
 
 def oracle(variance: str = "fixed-large", T: int = 1000) -> GaussianOracle:
-    return GaussianOracle(Linear(T=T), MEAN, DEVIATION, variance)
+    return GaussianOracle(Linear(T=T), MEAN, DEVIATION**2, variance)
 
 
 @pytest.mark.parametrize("kind", SAMPLERS.values())
@@ -120,7 +120,7 @@ def test_the_exact_chain_reaches_the_data_law_as_steps_grow() -> None:
 
 
 def _spread_at(T: int) -> float:
-    denoiser = GaussianOracle(Linear(T=T), MEAN, DEVIATION, "fixed-large")
+    denoiser = GaussianOracle(Linear(T=T), MEAN, DEVIATION**2, "fixed-large")
     spread, one = 1.0, torch.ones(1, 1, 1, 1, dtype=torch.float64)
     for t, s in pairwise(range(T, -1, -1)):
         ts = times_like(t, one), times_like(s, one)
@@ -134,7 +134,7 @@ def test_ddim_reaches_the_data_law_and_halves_its_error_when_steps_double() -> N
     """Deterministic: a point one deviation above the mean of x_T must come out one deviation above the data's."""
 
     def error(steps: int) -> float:
-        denoiser = GaussianOracle(Linear(T=1000), MEAN, DEVIATION)
+        denoiser = GaussianOracle(Linear(T=1000), MEAN, DEVIATION**2)
         a_T = math.sqrt(float(denoiser.schedule.alpha_bar[-1]))
         spread_T = math.sqrt(a_T**2 * DEVIATION**2 + 1 - a_T**2)
         state = State(torch.full((1, 1, 1, 1), a_T * MEAN + spread_T, dtype=torch.float64))
@@ -177,7 +177,7 @@ def test_eta_outside_of_0_to_1_is_refused(eta: float) -> None:
 
 
 def test_a_schedule_that_ends_in_pure_noise_can_be_walked() -> None:
-    denoiser = GaussianOracle(Linear(T=100, beta_T=1.0), MEAN, DEVIATION)
+    denoiser = GaussianOracle(Linear(T=100, beta_T=1.0), MEAN, DEVIATION**2)
     for sampler in (Ancestral(), DDIM(steps=10)):
         assert sample(denoiser, sampler, count=2, shape=(1, 1, 1), seed=0).isfinite().all()
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train on DATA: a bundled name, a folder of images, .npz, .npy, IDX; no other flag is needed",
     "resume": "go on with a RUN exactly where it stopped; --steps N trains it for longer",
     "sample": "new images from a RUN: a grid .png, a folder of .png, or .npz",
+    "evaluate": "how many bits an image takes, and at which noise level: the bound of a RUN",
     "report": "one self-contained HTML page about a RUN",
     "data": "what is in DATA: counts, sizes, bad files, duplicates, a contact sheet",
     "doctor": "versions, devices, what is missing",

@@ -15,5 +15,5 @@ class Ancestral(Sampler):
         """x_s = mu_theta(x_t, t) + sigma z: a step of Algorithm 2, with z = 0 where s = 0. Eq. (13)."""
         guess = denoiser.predict(state.x, t, state.condition)
         law = p_given(denoiser, guess, state.x, t, s)
-        at_the_end = (s == 0).view(-1, 1, 1, 1)  # z = 0 there: Algorithm 2, line 3
+        at_the_end = (s == 0).view(-1, 1, 1, 1).to(noise.device)  # z = 0 there: Algorithm 2, line 3
         return State(law.reparametrize(noise.masked_fill(at_the_end, 0)), guess.x_0, state.condition)

@@ -1,0 +1,289 @@
+"""What a run is worth: its bound on training and on held-out images side by side, and where the bits go.
+
+The gap between the two is what memorizing looks like; so is a network whose guesses come near to those of
+`FiniteSetOracle`, the denoiser that knows the training images by heart and nothing else.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kakusan.assembly import Prepared, data_options, environment, reopen_data
+from kakusan.data import Dataset, open_data
+from kakusan.data.dataset import Progress, silent
+from kakusan.errors import DataError, SettingsError
+from kakusan.evaluation import bounds_of, distances_between, labels_of, mean_errors, spread
+from kakusan.likelihood import VariationalBound, concatenated
+from kakusan.maths.units import Levels, Units
+from kakusan.maths.variances import Analytic, FixedLarge
+from kakusan.opened import Loaded, Run
+from kakusan.oracles import FiniteSetOracle
+from kakusan.runs import RunFolder
+
+Floats = NDArray[np.float64]
+Split = Literal["both", "held-out", "training"]
+
+FOR_ANALYTIC = 128
+"""Training images from which the analytic variance is estimated."""
+COMPARED_TIMES = 20
+COMPARED_IMAGES = 64
+MOST_VALUES = 1 << 28
+"""Of a training set that is compared with: 1 GiB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of a run. None: as the run says."""
+
+    images: int = 180
+    terms: int | None = None
+    split: Split = "both"
+    data: Path | None = None
+    variance: str | None = None
+    sigma_1: str | None = None
+    clip: bool | None = None
+    weights: Literal["ema", "model"] = "ema"
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    seed: int = 0
+    memorizer: bool = True
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise SettingsError(f"an evaluation needs at least 1 image, not {self.images}")
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some images of one split, and their bound."""
+
+    name: str
+    dataset: Dataset
+    numbers: NDArray[np.int64]
+    """Places in the data set."""
+    bound: VariationalBound
+    near: dict[int, float]
+    """t -> root mean square distance of the guesses from those of the memorizer, in the network's units."""
+
+    @property
+    def spent(self) -> Floats:
+        """What the term of each t = 1..T adds to the mean total, in bits/dim, estimated where not all were measured."""
+        return _sums(self.bound, (self.bound.bits * self.bound.weight).numpy()) / len(self.numbers)
+
+    @property
+    def bits_by_t(self) -> Floats:
+        """The mean term at each t = 1..T; nan where none was measured."""
+        return self._mean(self.bound.bits.numpy())
+
+    @property
+    def distortion(self) -> Floats:
+        """Root mean squared error of the guess of x_0 at each t = 1..T, in the network's units; nan likewise."""
+        return np.sqrt(self._mean(self.bound.squared_error.numpy()))
+
+    def distortion_at(self, t: int) -> float:
+        """The same at one t, between its neighbours where it was not measured."""
+        known = np.flatnonzero(np.isfinite(self.distortion))
+        return float(np.interp(t - 1, known, self.distortion[known]))
+
+    @property
+    def rate(self) -> Floats:
+        """Bits/dim spent once x_t is known, t = 0..T (Ho et al. 2020, section 4.3)."""
+        later = np.cumsum(self.spent[::-1])[::-1]
+        return float(self.bound.L_T.mean()) + np.append(later, 0.0)
+
+    def _mean(self, values: Floats) -> Floats:
+        count = _sums(self.bound, np.ones_like(values))
+        return np.where(count > 0, _sums(self.bound, values) / np.maximum(count, 1), np.nan)
+
+
+def _sums(bound: VariationalBound, values: Floats) -> Floats:
+    """Sums over the images at each t = 1..T."""
+    sums = np.bincount(bound.t.numpy().ravel() - 1, values.ravel(), minlength=bound.T)
+    return sums.astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Appraisal:
+    """The answer: parts, and all that the figures depend on."""
+
+    parts: tuple[Part, ...]
+    about: dict[str, Any]
+    units: Units
+
+    @property
+    def scale(self) -> float:
+        """From the network's units to levels (0..levels-1); for real data 1."""
+        return (self.units.levels - 1) / 2 if isinstance(self.units, Levels) else 1.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as plain numbers; by t = 1..T where nothing else is said."""
+        return {**self.about, "parts": {part.name: _figures(part, self.scale) for part in self.parts}}
+
+
+@dataclass(frozen=True)
+class Working:
+    """How far the work has come."""
+
+    what: str
+    done: float
+
+
+def appraise(run: Run, question: Question, progress: Progress = silent) -> Iterator[Working | Appraisal]:
+    """Measure the run; the last thing yielded is the appraisal.
+
+    Raises DataError where the data do not fit the network, RunError where the run's own have changed,
+    SettingsError where there is nothing to measure.
+    """
+    prepared = reopen_data(run.settings, run.files.data, progress)
+    loaded = run.load(
+        weights=question.weights,
+        device=question.device,
+        precision=question.precision,
+        variance=None if question.variance == Analytic.name else question.variance,
+        sigma_1=question.sigma_1,
+        clip=question.clip,
+    )
+    chosen = _chosen(run, prepared, question, progress)
+    if question.variance == Analytic.name:
+        yield from estimate_analytic(run.files, loaded, prepared)
+        loaded = run.with_analytic_variance(loaded)
+    parts = []
+    for name, dataset, numbers in chosen:
+        measured: list[VariationalBound] = []
+        for bound in bounds_of(
+            loaded.denoiser,
+            dataset,
+            numbers,
+            torch.device(loaded.device),
+            terms=question.terms,
+            seed=question.seed,
+        ):
+            measured.append(bound)
+            yield Working(f"the bound of {name} images", sum(len(b.t) for b in measured) / len(numbers))
+        parts.append(Part(name, dataset, numbers, concatenated(measured), {}))
+    if question.memorizer and _is_comparable(prepared):
+        yield Working("how near to memorizing", 0.0)
+        oracle = memorizer(loaded, prepared)
+        parts = [replace(part, near=_nearness(loaded, oracle, part)) for part in parts]
+    yield Appraisal(tuple(parts), _about(run, loaded, question, prepared), run.data.units)
+
+
+def _chosen(
+    run: Run, prepared: Prepared, question: Question, progress: Progress
+) -> list[tuple[str, Dataset, NDArray[np.int64]]]:
+    """Which images: some of each split, evenly spread, or of another source."""
+    if question.data is not None:
+        other = _other(run, question.data, progress)
+        return [(other.name, other, spread(np.arange(len(other)), question.images))]
+    splits = {"training": prepared.split.training, "held-out": prepared.split.held_out}
+    wanted = {name: part for name, part in splits.items() if question.split in ("both", name) and len(part)}
+    if not wanted:
+        raise SettingsError(f"{run.folder} held no images out", "ask for --split training, or name --data")
+    return [(name, prepared.dataset, spread(part, question.images)) for name, part in wanted.items()]
+
+
+def _other(run: Run, path: Path, progress: Progress) -> Dataset:
+    """Other images, in the units of this run."""
+    other = open_data(str(path), data_options(run.settings), progress)
+    if other.shape != run.data.shape:
+        raise DataError(
+            f"the images of {path} are {_size(other.shape)}, those of {run.folder} {_size(run.data.shape)}"
+        )
+    if type(other.units) is not type(run.data.units) or (
+        isinstance(other.units, Levels) and other.units != run.data.units
+    ):
+        raise DataError(f"{path} has {other.units}, but {run.folder} has learned {run.data.units}")
+    return replace(other, units=run.data.units)
+
+
+def _size(shape: tuple[int, int, int]) -> str:
+    channels, height, width = shape
+    return f"{width}x{height} with {channels} channel{'s' * (channels > 1)}"
+
+
+def estimate_analytic(run: RunFolder, loaded: Loaded, prepared: Prepared) -> Iterator[Working]:
+    """Estimate the errors of the guesses on training images, and store them in the run; once for given weights."""
+    if run.analytic(loaded.analytic_key) is not None:
+        return
+    denoiser = replace(loaded.denoiser, variance=FixedLarge.name)
+    numbers = spread(prepared.split.training, FOR_ANALYTIC)
+    measured: list[VariationalBound] = []
+    for bound in bounds_of(denoiser, prepared.dataset, numbers, torch.device(loaded.device)):
+        measured.append(bound)
+        yield Working("the analytic variance", sum(len(b.t) for b in measured) / len(numbers))
+    errors = mean_errors(concatenated(measured)).tolist()
+    run.save_analytic(loaded.analytic_key, errors, {"training_images": len(numbers), "seed": 0})
+
+
+def memorizer(loaded: Loaded, prepared: Prepared) -> FiniteSetOracle:
+    """The exact denoiser of the training images."""
+    images = prepared.dataset.x_0(prepared.split.training).to(loaded.device)
+    return FiniteSetOracle(loaded.denoiser.schedule, images)
+
+
+def _is_comparable(prepared: Prepared) -> bool:
+    return len(prepared.split.training) * int(np.prod(prepared.dataset.shape)) <= MOST_VALUES
+
+
+def compared_times(T: int) -> list[int]:
+    """About twenty times, evenly spread over 1..T."""
+    return sorted({round(1 + (T - 1) * i / (COMPARED_TIMES - 1)) for i in range(COMPARED_TIMES)})
+
+
+def _nearness(loaded: Loaded, oracle: FiniteSetOracle, part: Part) -> dict[int, float]:
+    numbers = part.numbers[:: max(1, len(part.numbers) // COMPARED_IMAGES)][:COMPARED_IMAGES]
+    device = torch.device(loaded.device)
+    x_0, labels = part.dataset.x_0(numbers).to(device), labels_of(part.dataset, numbers, device)
+    found = {}
+    for t in compared_times(loaded.denoiser.schedule.T):
+        apart = distances_between(loaded.denoiser, oracle, x_0, t, numbers, labels)
+        found[t] = float(apart.square().mean().sqrt())
+    return found
+
+
+def _about(run: Run, loaded: Loaded, question: Question, prepared: Prepared) -> dict[str, Any]:
+    """All that the figures depend on."""
+    process, denoiser = loaded.settings.process, loaded.denoiser
+    variance = denoiser.variance if isinstance(denoiser.variance, str) else denoiser.variance.name
+    return {
+        "run": str(run.folder),
+        "step": loaded.step,
+        "weights": question.weights,
+        "data": str(question.data or run.data.name),
+        "T": process.T,
+        "schedule": process.schedule,
+        "zero_terminal_snr": process.zero_terminal_snr,
+        "predicts": process.predicts,
+        "variance": variance,
+        "sigma_1": "analytic" if variance == Analytic.name else denoiser.sigma_1,
+        "clip": denoiser.clip,
+        "levels": denoiser.levels,
+        "terms": question.terms or "all",
+        "seed": question.seed,
+        "training_images": len(prepared.split.training),
+        "unit_of_distortion": "levels" if denoiser.levels else "the network's units",
+        "precision": loaded.settings.machine.precision,
+        "environment": environment(loaded.settings.machine),
+    }
+
+
+def _figures(part: Part, scale: float) -> dict[str, Any]:
+    bound = part.bound
+    return {
+        "images": len(part.numbers),
+        "bits_per_dim": bound.mean,
+        "standard_error": bound.mean_standard_error,
+        "L_T": float(bound.L_T.mean()),
+        "L_steps": float(bound.L_steps.mean()),
+        "L_0": float(bound.L_0.mean()),
+        "terms_standard_error": float(bound.standard_error.square().sum().sqrt()) / len(part.numbers),
+        "bits_by_t": part.bits_by_t.tolist(),
+        "rate_from_t_0": part.rate.tolist(),
+        "distortion": (part.distortion * scale).tolist(),
+        "distance_from_memorizer": {str(t): value * scale for t, value in part.near.items()},
+    }

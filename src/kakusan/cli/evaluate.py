@@ -1,0 +1,280 @@
+"""kakusan evaluate RUN."""
+
+import csv
+import io
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from kakusan.cli.arguments import parse
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from kakusan.appraisal import Appraisal, Part, Question
+    from kakusan.opened import Run
+
+EXAMPLES = (
+    "kakusan evaluate runs/demo                                bits/dim, training beside held-out",
+    "kakusan evaluate runs/demo --images 20 --terms 50         a quick look: 50 of the T terms for each image",
+    "kakusan evaluate runs/demo --variance analytic            with the best variance for these guesses",
+    "kakusan evaluate runs/demo --data odd/ --per-image scores.csv    which images are odd",
+)
+MILESTONES = 9
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """How many bits it takes to write down an image, and at which noise level they are spent: the variational bound.
+
+    Prints a table; writes the figures as JSON and a picture into RUN/evaluation. By default, all T terms of 180
+    training and 180 held-out images, on averaged weights.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of the run."""
+    images: int = 180
+    """Images of each split, evenly spread over it."""
+    terms: int | None = None
+    """Measure so many of the T terms of each image, a stratified draw (unbiased); default: all."""
+    split: Literal["both", "held-out", "training"] = "both"
+    """Which of the run's images."""
+    data: Path | None = None
+    """Other images: a folder or a file like those that `train` takes."""
+    per_image: Path | None = None
+    """Write each image's bound to this CSV file, too."""
+    variance: Literal["fixed-large", "fixed-small", "learned", "analytic"] | None = None
+    """sigma^2 of the reverse steps; default: as the run says. analytic is estimated from training images and stored."""
+    sigma_1: Literal["beta~_2", "beta_1"] | None = None
+    """sigma^2 of the step that ends at the data; default: as the run says."""
+    clip: Literal["yes", "no"] | None = None
+    """Hold guesses of x_0 to [-1, 1]; default: as the run says."""
+    weights: Literal["ema", "model"] = "ema"
+    """Averaged weights, or those of the last step."""
+    memorizer: bool = True
+    """Compare the guesses with those of the denoiser that knows the training images by heart."""
+    seed: int = 0
+    """Of the noise, and of the draw of terms."""
+    device: str = "auto"
+    """cpu, cuda or mps; default: as trained, where that is here."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Type of convolutions and products; auto: as trained. Half precision costs bits."""
+    out: Path | None = None
+    """Write NAME.json and NAME.png here; default: RUN/evaluation/step-...."""
+    json: bool = False
+    """Print the figures as JSON, on stdout, in place of the table."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    command = parse(Evaluate, arguments, "evaluate", EXAMPLES)
+    from kakusan.assembly import set_machine
+    from kakusan.cli.display import console
+    from kakusan.opened import Run
+
+    run = Run.open(command.run)
+    set_machine(run.settings.machine)
+    begun = time.perf_counter()
+    appraisal = _measured(run, _question(command))
+    appraisal.about["seconds"] = round(time.perf_counter() - begun, 1)
+    to = console()
+    for warning in run.warnings:
+        to.print(f"warning: {warning}", markup=False)
+    written = _write(command, run, appraisal)
+    if command.json:
+        print(json.dumps({**appraisal.as_json(), "out": [str(path) for path in written]}))
+        return 0
+    _show(appraisal, written)
+    return 0
+
+
+def _question(command: Evaluate) -> "Question":
+    from kakusan.appraisal import Question
+
+    return Question(
+        images=command.images,
+        terms=command.terms,
+        split=command.split,
+        data=command.data,
+        variance=command.variance,
+        sigma_1=command.sigma_1,
+        clip=None if command.clip is None else command.clip == "yes",
+        weights=command.weights,
+        device=command.device,
+        precision=command.precision,
+        seed=command.seed,
+        memorizer=command.memorizer,
+    )
+
+
+def _measured(run: "Run", question: "Question") -> "Appraisal":
+    """The appraisal, with its progress shown: one bar for each piece of the work."""
+    from kakusan.appraisal import Appraisal, Working, appraise
+    from kakusan.cli.display import Bar, console, duration, reading
+
+    to = console()
+    shown: Bar | None = None
+    what, begun = "", 0.0
+    with reading(to) as progress:
+        try:
+            for event in appraise(run, question, progress):
+                if isinstance(event, Appraisal):
+                    return event
+                assert isinstance(event, Working)
+                if shown is None or event.what != what:
+                    if shown is not None:
+                        shown.stop()
+                    what, begun, shown = event.what, time.monotonic(), Bar(event.what, 1.0, to)
+                left = (time.monotonic() - begun) / max(event.done, 1e-9) * (1 - event.done)
+                shown.at(event.done, f"{duration(left)} left" if event.done else "")
+        finally:
+            if shown is not None:
+                shown.stop()
+    raise AssertionError("an appraisal ends with its answer")
+
+
+def _write(command: Evaluate, run: "Run", appraisal: "Appraisal") -> list[Path]:
+    """The figures, the picture and, where asked for, the images one by one."""
+    from kakusan import durable
+    from kakusan.plots import appraisal_png
+
+    about = appraisal.about
+    suffix = "" if command.data is None else f"-{command.data.stem}"
+    suffix += "" if command.variance is None else f"-{command.variance}"
+    base = command.out or run.files.evaluation_path(about["step"], suffix)
+    base = base.with_suffix("") if base.suffix in (".json", ".png") else base
+    text = (json.dumps(_finite(appraisal.as_json()), indent=1) + "\n").encode()
+    contents = {
+        base.with_name(base.name + ".json"): text,
+        base.with_name(base.name + ".png"): appraisal_png(appraisal),
+    }
+    if command.per_image is not None:
+        contents[command.per_image] = _csv(appraisal).encode("utf-8", "backslashreplace")
+    for path, content in contents.items():
+        with durable.telling(f"cannot write {path}", path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            durable.atomic_write(path, content)
+    return list(contents)
+
+
+def _finite(value: Any) -> Any:
+    """null for what is not a number, as JSON wants it."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def _csv(appraisal: "Appraisal") -> str:
+    """One line an image, those that need most bits first."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["number", "image", "split", "bits_per_dim", "standard_error", "L_T", "L_steps", "L_0"])
+    rows = [row for part in appraisal.parts for row in _rows(part)]
+    for row in sorted(rows, key=lambda row: -row[3]):
+        writer.writerow([*row[:3], *(f"{value:.8g}" for value in row[3:])])
+    return buffer.getvalue()
+
+
+def _rows(part: "Part") -> Iterator[tuple[Any, ...]]:
+    bound, captions = part.bound, part.dataset.captions
+    columns = (bound.total, bound.standard_error, bound.L_T, bound.L_steps, bound.L_0)
+    for place, (number, *values) in enumerate(
+        zip(part.numbers.tolist(), *(c.tolist() for c in columns), strict=True)
+    ):
+        del place
+        yield number, captions[number] if captions else "", part.name, *values
+
+
+def _show(appraisal: "Appraisal", written: list[Path]) -> None:
+    from rich.console import Console
+
+    to = Console(highlight=False)
+    about, parts = appraisal.about, appraisal.parts
+    to.print(_bits_table(appraisal))
+    to.print(_rate_table(appraisal))
+    words = [
+        f"{about['schedule']}{' (zero terminal SNR)' if about['zero_terminal_snr'] else ''}, T = {about['T']}",
+        f"predicts {about['predicts']}",
+        f"variance {about['variance']}",
+        f"sigma_1^2 = {about['sigma_1']}",
+        f"x_0 clipped to ±{about['clip']:g}" if about["clip"] else "x_0 not clipped",
+        f"{about['weights']} weights of step {about['step']:,}",
+        f"terms: {about['terms']}",
+        f"{'levels: ' + str(about['levels']) if about['levels'] else 'real data: a density'}",
+        about["precision"],
+    ]
+    to.print("; ".join(words), style="dim", markup=False, soft_wrap=True)
+    if len(parts) == 2:
+        to.print(_verdict(*parts), markup=False, soft_wrap=True)
+    for path in written:
+        to.print(f"  {path}", markup=False, soft_wrap=True)
+
+
+def _bits_table(appraisal: "Appraisal") -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    parts = appraisal.parts
+    table = Table(box=box.SIMPLE_HEAD, title="the variational bound, bits/dim", title_justify="left")
+    table.add_column("")
+    for part in parts:
+        table.add_column(f"{part.name} ({len(part.numbers):,} images)", justify="right")
+    rows = {
+        "L_T       the prior": "L_T",
+        "L_{t-1}   sum, t = 2..T": "L_steps",
+        "L_0       the decoder": "L_0",
+    }
+    for name, column in rows.items():
+        table.add_row(name, *(f"{float(getattr(part.bound, column).mean()):.5f}" for part in parts))
+    table.add_section()
+    total = (f"{part.bound.mean:.5f} ± {part.bound.mean_standard_error:.5f}" for part in parts)
+    table.add_row("bound", *total, style="bold")
+    return table
+
+
+def _rate_table(appraisal: "Appraisal") -> "Table":
+    """Bits spent so far, and what they buy, at some t."""
+    from rich import box
+    from rich.table import Table
+
+    parts = appraisal.parts
+    unit = appraisal.about["unit_of_distortion"]
+    title = f"rate and distortion: bits/dim once x_t is known; RMSE of the guess of x_0 ({unit})"
+    near = any(part.near for part in parts)
+    if near:
+        title += "; its distance from the memorizer's"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    table.add_column("t", justify="right")
+    for part in parts:
+        for column in ("rate", "RMSE", *(["from memorizer"] * near)):
+            table.add_column(f"{part.name}\n{column}", justify="right")
+    for t in _milestones(appraisal):
+        cells = []
+        for part in parts:
+            cells += [f"{part.rate[t]:.4f}", f"{part.distortion_at(t) * appraisal.scale:.3f}" if t else "0"]
+            if near:
+                cells.append(f"{part.near[t] * appraisal.scale:.3f}" if t in part.near else "")
+        table.add_row(f"{t:,}", *cells)
+    return table
+
+
+def _milestones(appraisal: "Appraisal") -> list[int]:
+    """Some times from T down to 0."""
+    T, near = appraisal.about["T"], appraisal.parts[0].near
+    times = list(near) or [round(1 + (T - 1) * i / MILESTONES) for i in range(MILESTONES + 1)]
+    return [*sorted(set(times[:: max(1, len(times) // MILESTONES)]) | {T}, reverse=True), 0]
+
+
+def _verdict(training: "Part", held_out: "Part") -> str:
+    """What the gap means, in a sentence; it counts beyond twice its standard error."""
+    gap = held_out.bound.mean - training.bound.mean
+    error = (held_out.bound.mean_standard_error**2 + training.bound.mean_standard_error**2) ** 0.5
+    words = f"held-out images need {gap:+.4f} bits/dim more than training images (standard error {error:.4f})"
+    return words + (": a sign of memorizing" if gap > 2 * error else ": no sign of memorizing")

@@ -1,0 +1,33 @@
+"""Numbers as a person would write them: four digits, real minus signs, powers of ten where there is need."""
+
+import math
+
+RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+UNKNOWN = "—"
+
+
+def shown(value: float) -> str:
+    """0.01006, 1.2×10⁻⁷, 226.4; a dash where there is no number."""
+    if math.isnan(value):
+        return UNKNOWN
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return _finite(value).replace("-", "−")
+
+
+def _finite(value: float) -> str:
+    size = abs(value)
+    if value == 0 or (size < 1e6 and value == round(value)):
+        return f"{value:.0f}"
+    if 0.999 < size < 1:  # "1" would be another number
+        return f"{value:.4g}" if float(f"{size:.4g}") < 1 else f"{value:.7f}".rstrip("0")
+    if 1e-3 <= size < 1e5:
+        return f"{value:.4g}"
+    digits, _, power = f"{value:.1e}".partition("e")
+    return f"{digits}×10{str(int(power)).translate(RAISED)}"
+
+
+def careful(value: float) -> str:
+    """The same, in parentheses where it is negative: 3 − (−2)."""
+    text = shown(value)
+    return f"({text})" if text.startswith("−") else text
