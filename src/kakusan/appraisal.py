@@ -20,7 +20,7 @@ from kakusan.errors import DataError, SettingsError
 from kakusan.evaluation import bounds_of, distances_between, labels_of, mean_errors, spread
 from kakusan.likelihood import VariationalBound, concatenated
 from kakusan.maths.units import Levels, Units
-from kakusan.maths.variances import Analytic, FixedLarge
+from kakusan.maths.variances import Analytic, FixedLarge, variance_named
 from kakusan.opened import Loaded, Run
 from kakusan.oracles import FiniteSetOracle
 from kakusan.runs import RunFolder
@@ -249,7 +249,7 @@ def _nearness(loaded: Loaded, oracle: FiniteSetOracle, part: Part) -> dict[int, 
 def _about(run: Run, loaded: Loaded, question: Question, prepared: Prepared) -> dict[str, Any]:
     """All that the figures depend on."""
     process, denoiser = loaded.settings.process, loaded.denoiser
-    variance = denoiser.variance if isinstance(denoiser.variance, str) else denoiser.variance.name
+    variance = variance_named(denoiser.variance).name
     return {
         "run": str(run.folder),
         "step": loaded.step,

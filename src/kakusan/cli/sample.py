@@ -39,8 +39,8 @@ class Sample:
     """Denoising steps; default: 50 for ddim, all T for ancestral."""
     eta: float | None = None
     """Fresh noise of ddim: 0 none, 1 as much as ancestral."""
-    variance: Literal["fixed-large", "fixed-small"] | None = None
-    """sigma^2 of an ancestral step; default: as the run says."""
+    variance: Literal["fixed-large", "fixed-small", "learned", "analytic"] | None = None
+    """sigma^2 of an ancestral step; default: as the run says. analytic: as `kakusan evaluate` has estimated it."""
     seed: int = 0
     """Which series of images."""
     first: int = 0
@@ -104,6 +104,7 @@ def _drawn(command: Sample, run: Any) -> tuple[Any, dict[str, Any]]:
     from kakusan.assembly import environment
     from kakusan.cli.display import bar, console
     from kakusan.maths.units import Levels
+    from kakusan.maths.variances import variance_named
     from kakusan.opened import sampler_from
     from kakusan.samplers import Order, draw
 
@@ -137,7 +138,7 @@ def _drawn(command: Sample, run: Any) -> tuple[Any, dict[str, Any]]:
         "sampler": command.sampler,
         "steps": len(sampler.times(loaded.denoiser.schedule)) - 1,
         "eta": command.eta or 0.0,
-        "variance": loaded.denoiser.variance,
+        "variance": variance_named(loaded.denoiser.variance).name,
         "clip": loaded.denoiser.clip,
         **{k: v for k, v in asdict(order).items() if k not in ("shape", "device")},
         "machine": asdict(loaded.settings.machine),

@@ -1,0 +1,272 @@
+"""What `kakusan evaluate` measures, on real small runs."""
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import kakusan as kk
+from kakusan.appraisal import Appraisal, Part, Question, appraise
+from kakusan.config import with_values
+from kakusan.errors import DataError, RunError, SettingsError
+from kakusan.likelihood import variational_bound
+from kakusan.maths.forward import posterior_weights
+from kakusan.maths.randomness import Purpose, normals
+from kakusan.maths.variances import Analytic
+from kakusan.opened import Run
+from kakusan.oracles import FiniteSetOracle
+
+T = 40
+SMALL = {
+    "process.T": T,
+    "network.width": 8,
+    "network.groups": 4,
+    "training.steps": 12,
+    "training.batch_size": 16,
+    "samples.count": 2,
+    "samples.steps": 2,
+    "machine.threads": 1,
+    "machine.device": "cpu",
+}
+
+
+def trained(folder: Path, source: str = "digits", **values: Any) -> Run:
+    settings = with_values(kk.settings_for(source), {**SMALL, **values})
+    return kk.train(source, run=folder, settings=settings)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return trained(tmp_path_factory.mktemp("appraisal") / "run")
+
+
+def answer(run: Run, **question: Any) -> Appraisal:
+    *_, last = appraise(run, Question(**{"images": 6, **question}))
+    assert isinstance(last, Appraisal)
+    return last
+
+
+def part(appraisal: Appraisal, name: str) -> Part:
+    return next(part for part in appraisal.parts if part.name == name)
+
+
+def test_the_figures_are_those_of_the_library(run: Run) -> None:
+    """Evaluated through the run, and by hand from its data, its network and the function of the equation."""
+    held_out = part(answer(run), "held-out")
+    x_0 = held_out.dataset.x_0(held_out.numbers)
+    by_hand = variational_bound(run.load(precision="fp32").denoiser, x_0, numbers=held_out.numbers.tolist())
+    assert torch.equal(by_hand.total, held_out.bound.total)
+    assert set(held_out.numbers) <= set(run.files.data["held_out"])
+
+
+def test_the_same_question_has_the_same_answer_and_an_image_keeps_its_figure_in_any_company(run: Run) -> None:
+    whole, again, alone = answer(run), answer(run), answer(run, images=1)
+    assert json.dumps(whole.as_json()) == json.dumps(again.as_json())
+    assert whole.as_json() != answer(run, seed=1).as_json()
+    first = part(alone, "held-out")
+    known = dict(
+        zip(
+            part(whole, "held-out").numbers.tolist(),
+            part(whole, "held-out").bound.total.tolist(),
+            strict=True,
+        )
+    )
+    assert first.bound.total[0].item() == known[int(first.numbers[0])]
+
+
+def test_rate_rises_to_the_bound_and_distortion_falls_to_the_data(run: Run) -> None:
+    training = part(answer(run), "training")
+    rate = training.rate
+    assert len(rate) == T + 1
+    assert rate[0] == pytest.approx(training.bound.mean, rel=1e-12)  # x_0 is known: everything is spent
+    assert rate[T] == pytest.approx(float(training.bound.L_T.mean()), rel=1e-12)
+    assert (
+        np.diff(rate) <= 0
+    ).all()  # divergences are not negative; digits have probabilities, so L_0 is not either
+    assert training.distortion[0] < training.distortion[-1]
+    assert training.spent.sum() + rate[T] == pytest.approx(rate[0], rel=1e-12)
+
+
+def test_some_of_the_terms_say_nearly_the_same(run: Run) -> None:
+    whole, some = (part(answer(run, terms=terms, images=40), "training") for terms in (None, 21))
+    assert some.bound.t.shape[1] == 21
+    error = float(some.bound.standard_error.square().sum().sqrt()) / 40
+    assert abs(some.bound.mean - whole.bound.mean) < 4 * error
+    assert some.rate[0] == pytest.approx(some.bound.mean, rel=1e-12)
+
+
+def test_the_memorizer_is_as_far_away_as_by_hand(run: Run) -> None:
+    found = part(answer(run), "training")
+    t = list(found.near)[10]
+    images = torch.from_numpy(_training(run)).permute(0, 3, 1, 2).double() / 8 - 1
+    x_0 = found.dataset.x_0(found.numbers)
+    noise = normals(0, Purpose.EVALUATION, t, torch.from_numpy(found.numbers), (1, 8, 8))
+    denoiser = run.load(precision="fp32").denoiser
+    alpha_bar = float(denoiser.schedule.alpha_bar[t])
+    x_t = alpha_bar**0.5 * x_0.double() + (1 - alpha_bar) ** 0.5 * noise
+    distance = (x_t[:, None] - alpha_bar**0.5 * images).square().flatten(2).sum(2)
+    known = torch.softmax(-distance / (2 * (1 - alpha_bar)), 1) @ images.flatten(1)
+    guess = denoiser.predict(x_t.float(), torch.full((len(x_0),), float(t), dtype=torch.float64)).x_0
+    by_hand = (guess.double().flatten(1) - known).square().mean().sqrt()
+    assert found.near[t] == pytest.approx(float(by_hand), rel=1e-4)  # x_t in float32
+    assert len(found.near) == 20
+
+
+def test_a_network_that_knows_the_images_by_heart_is_found_out(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memorizer in place of the network: no distance from itself, and few bits for training images alone."""
+    plain = Run.load
+
+    def by_heart(self: Run, **options: Any) -> Any:
+        loaded = plain(self, **options)
+        images = torch.from_numpy(_training(self)).permute(0, 3, 1, 2) / 8 - 1
+        memorizer = FiniteSetOracle(loaded.denoiser.schedule, images.float())
+        object.__setattr__(memorizer, "levels", 17)
+        return replace(loaded, denoiser=memorizer)
+
+    monkeypatch.setattr(Run, "load", by_heart)
+    found = answer(run, images=12)
+    training, held_out = part(found, "training"), part(found, "held-out")
+    assert max([*training.near.values(), *held_out.near.values()]) < 1e-6
+    gap = held_out.bound.mean - training.bound.mean
+    assert gap > 4 * (held_out.bound.mean_standard_error + training.bound.mean_standard_error)
+
+
+def _training(run: Run) -> np.ndarray[Any, Any]:
+    dataset = kk.open_data("digits")
+    return dataset.images[np.setdiff1d(np.arange(len(dataset)), run.files.data["held_out"])].astype(
+        np.float32
+    )
+
+
+def test_the_analytic_variance_is_stored_in_the_run_and_beats_the_fixed_ones(run: Run) -> None:
+    with pytest.raises(RunError, match="has not been estimated"):
+        run.load(variance="analytic")
+    best = answer(run, variance="analytic", split="training", images=40)
+    loaded = run.load(variance="analytic")
+    assert isinstance(loaded.denoiser.variance, Analytic)
+    errors = loaded.denoiser.variance.errors
+    assert errors[0] == 0
+    assert (errors[1:] > 0).all()
+    assert best.about["variance"] == best.about["sigma_1"] == "analytic"
+    # it is the best isotropic variance on its own images; these are others of the same law, hence the slack
+    for other in ("fixed-large", "fixed-small"):
+        worse = answer(run, variance=other, split="training", images=40)
+        assert (
+            part(best, "training").bound.L_steps.mean() < part(worse, "training").bound.L_steps.mean() + 0.01
+        )
+    assert run.sample(2, kk.Ancestral(steps=4)).isfinite().all()
+
+
+def test_no_other_variance_has_a_smaller_bound_for_the_errors_it_was_made_from() -> None:
+    """For one step, E KL as a function of sigma^2 has its minimum at beta~ + w^2 E|x_0 - x_0_hat|^2."""
+    schedule = kk.Linear(T=10)
+    t = torch.tensor([6.0], dtype=torch.float64)
+    errors = torch.linspace(0, 0.5, 11, dtype=torch.float64)
+    best = Analytic(errors).of(schedule, t, t - 1, "beta~_2", None)
+    tilde = kk.q_posterior(schedule, torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), t, t - 1).variance
+    weight = posterior_weights(schedule, t, t - 1)[1]
+
+    def divergence(variance: torch.Tensor) -> float:
+        distance = weight.square() * errors[6]
+        return float(0.5 * (tilde / variance - 1 - (tilde / variance).log() + distance / variance))
+
+    assert divergence(best) < min(divergence(best * 1.01), divergence(best / 1.01))
+
+
+def test_other_data_are_measured_in_the_units_of_the_run(run: Run, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 17, (5, 8, 8, 1), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", images=images, levels=np.array(17))
+    odd = answer(run, data=tmp_path / "noise.npz")
+    assert [p.name for p in odd.parts] == ["noise.npz"]
+    assert odd.parts[0].bound.mean > part(answer(run), "held-out").bound.mean  # noise is odd
+    np.savez(tmp_path / "large.npz", images=np.zeros((5, 9, 8, 1), dtype=np.uint8), levels=np.array(17))
+    with pytest.raises(DataError, match="8x9"):
+        answer(run, data=tmp_path / "large.npz")
+    np.savez(tmp_path / "bytes.npz", images=images)
+    with pytest.raises(DataError, match="has learned"):
+        answer(run, data=tmp_path / "bytes.npz")
+
+
+def test_real_data_have_a_density_of_their_own(tmp_path: Path) -> None:
+    run = trained(tmp_path / "points", "two-moons", **{"network.width": 16, "network.groups": 1})
+    found = answer(run, images=8)
+    assert found.about["levels"] is None
+    assert found.about["clip"] is None
+    assert found.about["unit_of_distortion"] == "the network's units"
+    with pytest.raises(SettingsError, match="no bounds"):
+        answer(run, clip=True)
+
+
+def test_a_run_with_labels_is_asked_with_them(tmp_path: Path, data: Path) -> None:
+    run = trained(tmp_path / "labels", str(data), **{"data.labels": True, "data.held_out": 0.0})
+    assert [p.name for p in answer(run).parts] == ["training"]
+    with pytest.raises(SettingsError, match="held no images out"):
+        answer(run, split="held-out")
+
+
+def test_a_learned_variance_is_used_and_others_can_take_its_place(tmp_path: Path) -> None:
+    run = trained(tmp_path / "learned", **{"process.variance": "learned"})
+    assert run.settings.training.loss == "hybrid"
+    assert answer(run).about["variance"] == "learned"
+    assert answer(run, variance="fixed-small").about["variance"] == "fixed-small"
+    assert run.sample(2, kk.Ancestral(steps=4)).isfinite().all()
+
+
+def test_the_command_prints_a_table_and_writes_figures_a_picture_and_each_image(
+    run: Run, tmp_path: Path
+) -> None:
+    scores = tmp_path / "scores.csv"
+    done = kakusan("evaluate", str(run.folder), "--images", "5", "--per-image", str(scores))
+    for words in (
+        "bits/dim",
+        "L_T",
+        "L_0",
+        "held-out (5 images)",
+        "rate and distortion",
+        "sigma_1^2 = beta~_2",
+        "clipped",
+    ):
+        assert words in done.stdout
+    base = run.folder / "evaluation" / "step-00000012"
+    figures = json.loads(base.with_suffix(".json").read_text())
+    assert figures["parts"]["training"]["images"] == 5
+    assert len(figures["parts"]["training"]["bits_by_t"]) == T
+    assert base.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    rows = list(csv.DictReader(scores.read_text("utf-8").splitlines()))
+    assert len(rows) == 10
+    totals = [float(row["bits_per_dim"]) for row in rows]
+    assert totals == sorted(totals, reverse=True)
+    by_split = [float(row["bits_per_dim"]) for row in rows if row["split"] == "held-out"]
+    assert np.mean(by_split) == pytest.approx(figures["parts"]["held-out"]["bits_per_dim"], rel=1e-6)
+
+
+def test_the_command_answers_programs_in_json(run: Run, tmp_path: Path) -> None:
+    flags = ("--images", "3", "--terms", "9", "--no-memorizer", "--json", "--out", str(tmp_path / "x.json"))
+    found = json.loads(kakusan("evaluate", str(run.folder), *flags).stdout)
+    assert found["terms"] == 9
+    assert found["out"] == [str(tmp_path / "x.json"), str(tmp_path / "x.png")]
+    assert found["parts"]["held-out"]["distance_from_memorizer"] == {}
+
+
+def test_bad_questions_get_one_clear_error(run: Run) -> None:
+    for flags, words in ((("--images", "0"), "at least 1 image"), (("--terms", "2"), "take 3 or more")):
+        done = kakusan("evaluate", str(run.folder), *flags, code=2)
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+    assert "is not a run" in kakusan("evaluate", "nowhere", code=4).stderr
+
+
+def kakusan(*arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-W", "error", "-m", "kakusan", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done
