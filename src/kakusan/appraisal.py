@@ -189,7 +189,8 @@ def _chosen(
 
 def _other(run: Run, path: Path, progress: Progress) -> Dataset:
     """Other images, in the units of this run."""
-    other = open_data(str(path), data_options(run.settings), progress)
+    options = data_options(run.settings)
+    other = open_data(str(path), options if path.is_dir() else replace(options, size=None), progress)
     if other.shape != run.data.shape:
         raise DataError(
             f"the images of {path} are {_size(other.shape)}, those of {run.folder} {_size(run.data.shape)}"
