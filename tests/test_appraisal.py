@@ -130,7 +130,7 @@ def test_a_network_that_knows_the_images_by_heart_is_found_out(
         images = torch.from_numpy(_training(self)).permute(0, 3, 1, 2) / 8 - 1
         memorizer = FiniteSetOracle(loaded.denoiser.schedule, images.float())
         object.__setattr__(memorizer, "levels", 17)
-        return replace(loaded, denoiser=memorizer)
+        return replace(loaded, denoiser=memorizer)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Run, "load", by_heart)
     found = answer(run, images=12)
@@ -142,9 +142,8 @@ def test_a_network_that_knows_the_images_by_heart_is_found_out(
 
 def _training(run: Run) -> np.ndarray[Any, Any]:
     dataset = kk.open_data("digits")
-    return dataset.images[np.setdiff1d(np.arange(len(dataset)), run.files.data["held_out"])].astype(
-        np.float32
-    )
+    training = np.setdiff1d(np.arange(len(dataset)), run.files.data["held_out"])
+    return np.asarray(dataset.images[training], dtype=np.float32)
 
 
 def test_the_analytic_variance_is_stored_in_the_run_and_beats_the_fixed_ones(run: Run) -> None:
