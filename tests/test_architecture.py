@@ -22,7 +22,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("launching", "experiment"),
     ("opened", "outputs"),
     ("appraisal",),
-    ("report", "explain", "plots"),
+    ("report", "plots"),
+    ("explain",),  # draws with the report's charts and seal
     ("cli",),
     ("__main__", "__init__"),
 )

@@ -1,9 +1,12 @@
 """The bound: against closed forms for Gaussian data, against quadrature elsewhere, and its identities (9) to (11)."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise, product
 
+import mpmath  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 import torch
@@ -12,20 +15,28 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kakusan.denoiser import Denoiser, Prediction, p_step, times_like
+from kakusan.errors import DataError, SettingsError
 from kakusan.likelihood import (
     BITS,
+    VariationalBound,
+    bounds,
+    check_levels,
+    concatenated,
     decoder_term,
     pair_terms,
     prior_term,
     step_term,
+    strata,
+    terms,
     variational_bound,
 )
-from kakusan.maths.forward import q_marginal, q_step
+from kakusan.maths.forward import posterior_variance, q_marginal, q_step, step_variance
 from kakusan.maths.gaussians import Gaussian
 from kakusan.maths.parametrizations import amplitudes, eps_from_x_0
+from kakusan.maths.randomness import Purpose, normals
 from kakusan.maths.schedules import SCHEDULES, Cosine, Linear, NoiseSchedule
-from kakusan.maths.variances import SIGMA_1, Analytic, Variance
-from kakusan.oracles import GaussianOracle, MixtureOracle
+from kakusan.maths.variances import SIGMA_1, Analytic, LearnedRange, Variance, variance_named
+from kakusan.oracles import FiniteSetOracle, GaussianOracle, MixtureOracle
 from kakusan.shapes import Images, Labels, Times
 
 F = torch.float64
@@ -88,7 +99,7 @@ def kl_of_variances(variance: float, other: float) -> float:
 
 def marginal_gap(schedule: NoiseSchedule, mean: float, deviation: float) -> float:
     """KL(q(x_T) || N(0, 1)) of the marginal of x_T."""
-    alpha_bar = math.prod(1 - beta for beta in schedule.betas().tolist())
+    alpha_bar: float = math.prod(1 - beta for beta in schedule.betas().tolist())
     spread = alpha_bar * deviation**2 + 1 - alpha_bar
     return kl_of_variances(spread, 1) + 0.5 * alpha_bar * mean**2
 
@@ -436,15 +447,19 @@ FAR = [
 
 
 @pytest.mark.parametrize(("levels", "mean", "deviation"), FAR)
-def test_the_far_tails_are_right_to_hundreds_of_deviations(levels: int, mean: float, deviation: float) -> None:
+def test_the_far_tails_are_right_to_hundreds_of_deviations(
+    levels: int, mean: float, deviation: float
+) -> None:
     """Against 50 digits, for every level: 1e-10 of the logarithm, or 1e-10 where that is small."""
     masses = log_masses(mean, deviation**2, levels).tolist()
     with mpmath.workdps(50):
         sigma = mpmath.sqrt(mpmath.mpf(deviation**2))
         # differences of the smaller tails, at 50 digits and any exponent, down to exp(-80000)
-        edges = [(mpmath.mpf(2 * k - 1) / (levels - 1) - 1 - mpmath.mpf(mean)) / sigma for k in range(levels + 1)]
+        edges = [
+            (mpmath.mpf(2 * k - 1) / (levels - 1) - 1 - mpmath.mpf(mean)) / sigma for k in range(levels + 1)
+        ]
         edges[0], edges[-1] = -mpmath.inf, mpmath.inf
-        for low, high, mass in zip(edges, edges[1:], masses, strict=True):
+        for (low, high), mass in zip(pairwise(edges), masses, strict=True):
             left, right = (-high, -low) if low > 0 else (low, high)
             exact = float(mpmath.log(mpmath.ncdf(right) - mpmath.ncdf(left)))
             assert mass == pytest.approx(exact, rel=1e-10, abs=1e-10)
@@ -468,11 +483,10 @@ def test_the_gradient_of_the_mass_is_that_of_the_formula(levels: int) -> None:
     assert torch.autograd.gradcheck(log_mass, (mean, variance), eps=1e-7, atol=1e-5, rtol=1e-5)
 
 
-def test_data_of_levels_are_checked() -> None:
-    denoiser = Wavy(Linear(T=3), levels=17)
-    for value in (0.01, -1.2, 1.125, math.nan):
-        with pytest.raises(DataError, match="none of the 17 levels"):
-            variational_bound(denoiser, column(0.125, value))
+@pytest.mark.parametrize("value", [0.01, -1.2, 1.125, math.inf, math.nan])
+def test_data_of_levels_are_checked(value: float) -> None:
+    with pytest.raises(DataError, match="none of the 17 levels"):
+        variational_bound(Wavy(Linear(T=3), levels=17), column(0.125, value))
 
 
 @given(st.integers(2, 256))
@@ -480,14 +494,288 @@ def test_all_levels_pass_in_float32_too(levels: int) -> None:
     check_levels(grid_of(levels).float(), levels)
 
 
-def test_of_a_few_images_learned_by_heart_the_bound_is_little_above_the_bits_of_their_number() -> None:
-    """8 images of 4 x 4 values on 17 levels: log2(8) / 16 bits/dim. A bound never lies below the entropy."""
-    n, T = 8, 100
+@dataclass(frozen=True, eq=False)
+class ByHeart(FiniteSetOracle):
+    levels: int | None = 17
 
-    @dataclass(frozen=True, eq=False)
-    class ByHeart(FiniteSetOracle):
-        levels: int | None = 17
 
-    level = torch.randint(0, 17, (n, 1, 4, 4), generator=torch.Generator().manual_seed(0))
+def test_of_images_learned_by_heart_the_bound_is_little_above_the_bits_of_their_number() -> None:
+    """8 images of 4 x 4 values on 17 levels: their entropy is log2(8) / 16 bits/dim, and no bound lies below it."""
+    level = torch.randint(0, 17, (8, 1, 4, 4), generator=torch.Generator().manual_seed(0))
     images = level.double() / 8 - 1
-    bound = variational_bound(ByHeart(Linear(T=T)), images.repeat(20, 1, 1, 1))
+    oracle = ByHeart(Linear(T=400), images, "fixed-small")  # beta~ is right where the data are points
+    bound = variational_bound(oracle, images.repeat(20, 1, 1, 1))
+    assert bound.mean > 3 / 16 - 4 * bound.mean_standard_error
+    assert bound.mean == pytest.approx(
+        3 / 16, abs=0.01 + 4 * bound.mean_standard_error
+    )  # the gap is 2 % at T = 400
+
+
+# The prior, and schedules at their ends
+
+
+@given(schedules(), st.lists(st.floats(-3, 3), min_size=1, max_size=5))
+def test_the_prior_term_is_its_closed_form(schedule: NoiseSchedule, points: list[float]) -> None:
+    alpha_bar = math.prod(1 - beta for beta in schedule.betas().tolist())
+    expected = [0.5 * (alpha_bar * (x**2 - 1) - math.log1p(-alpha_bar)) for x in points]
+    # T factors of alpha_bar, each rounded once: T 1e-16 relative
+    assert prior_term(schedule, column(*points)).flatten().tolist() == pytest.approx(
+        expected, rel=1e-11, abs=1e-15
+    )
+
+
+@pytest.mark.parametrize("T", [2, 3, 50])
+def test_a_schedule_that_ends_in_pure_noise_has_a_finite_bound(T: int) -> None:
+    schedule = Linear(T=T, beta_1=0.05, beta_T=1.0)
+    for variance, sigma_1 in product(CHOICES, SIGMA_1):
+        measured = excess(gaussian(schedule, 0.3, 0.5, variance, sigma_1), 0.3, 0.5)
+        expected = expected_excess(schedule, 0.3, 0.5, variance, sigma_1)
+        assert measured == pytest.approx(expected, abs=1e-10)  # T terms, as above; and nothing is left at x_T
+    assert marginal_gap(schedule, 0.3, 0.5) == 0
+    x_0 = mixture(schedule, 2).sample(8)
+    bound = variational_bound(mixture(schedule, 2), x_0)
+    assert bound.total.isfinite().all()
+    assert (bound.L_T == 0).all()
+
+
+def test_a_chain_of_one_step_has_a_bound() -> None:
+    """T = 1: L_T and L_0, and nothing between. Both by hand."""
+    denoiser = Wavy(Linear(T=1))
+    beta = 0.1
+    x_0, noise = 0.3, float(normals(0, Purpose.EVALUATION_NOISE, 0, torch.tensor([1]), (1, 1, 1)))
+    x_1 = math.sqrt(1 - beta) * x_0 + math.sqrt(beta) * noise
+    L_0 = 0.5 * ((x_0 - 0.7 * math.sin(1.3 * x_1 + 0.2)) ** 2 / beta + math.log(2 * math.pi * beta))
+    L_T = 0.5 * ((1 - beta) * (x_0**2 - 1) - math.log(beta))
+    for count in (None, 1, 3):
+        bound = variational_bound(denoiser, column(x_0), terms=count)
+        assert bound.t.tolist() == [[1]]
+        assert float(bound.L_0) == pytest.approx(L_0 * BITS, rel=1e-12)
+        assert float(bound.L_T) == pytest.approx(L_T * BITS, rel=1e-12)
+        assert float(bound.L_steps) == float(bound.standard_error) == 0
+        assert bound.mean == pytest.approx((L_0 + L_T) * BITS, rel=1e-12)
+        assert math.isnan(bound.mean_standard_error)
+
+
+# Variances
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> tuple[NoiseSchedule, Times, Times]:
+    """A step from t to s < t, whole or not; s may be the data."""
+    schedule = draw(schedules())
+    t = draw(st.integers(1, schedule.T) | st.floats(0.02, schedule.T))
+    s = draw(st.just(0.0) | st.floats(0.01, 0.99).map(lambda share: share * t))
+    if isinstance(t, int) and draw(st.booleans()):
+        s = float(draw(st.integers(0, t - 1)))
+    return schedule, torch.tensor([t], dtype=F), torch.tensor([s], dtype=F)
+
+
+@given(steps(), st.sampled_from(sorted(SIGMA_1)), st.lists(st.floats(0, 1), min_size=2, max_size=6))
+def test_the_learned_range_reaches_from_the_small_variance_to_the_large(
+    step: tuple[NoiseSchedule, Times, Times], sigma_1: str, inner: list[float]
+) -> None:
+    schedule, t, s = step
+    fractions = torch.tensor([0.0, *sorted(inner), 1.0], dtype=F).view(1, 1, 1, -1)
+    learned = LearnedRange().of(schedule, t, s, sigma_1, fractions).flatten()
+    small = variance_named("fixed-small").of(schedule, t, s, sigma_1, None)
+    large = step_variance(schedule, t, s)
+    assert float(small) > 0
+    # exp(log x): 1e-16 times a logarithm below 30
+    assert float(learned[0]) == pytest.approx(float(small), rel=1e-13)
+    assert float(learned[-1]) == pytest.approx(float(large), rel=1e-13)
+    slope = float(large.log() - small.log())  # sigma_1^2 = beta~_2 may lie above beta_1
+    assert (learned.diff() * math.copysign(1, slope) >= -1e-13 * learned[1:]).all()
+
+
+@given(schedules(), st.integers(0, 2**32), st.floats(0, 1))
+def test_a_fraction_is_a_way_on_the_logarithm(schedule: NoiseSchedule, seed: int, fraction: float) -> None:
+    t = torch.tensor([1 + seed % schedule.T], dtype=F)
+    learned = LearnedRange().of(schedule, t, t - 1, "beta_1", torch.full((1, 1, 1, 1), fraction).double())
+    beta = float(step_variance(schedule, t, t - 1))
+    tilde = float(posterior_variance(schedule, t, t - 1)) if t > 1 else beta
+    assert float(learned) == pytest.approx(
+        tilde ** (1 - fraction) * beta**fraction, rel=1e-6
+    )  # fraction is a float32
+
+
+@given(schedules())
+def test_sigma_1_is_beta_1_or_beta_tilde_2(schedule: NoiseSchedule) -> None:
+    one, two = (torch.tensor([t], dtype=F) for t in (1.0, 2.0))
+    for name in ("fixed-small", "fixed-large"):
+        variance = variance_named(name)
+        assert float(variance.of(schedule, one, one - 1, "beta_1", None)) == pytest.approx(
+            float(schedule.beta[1]), rel=1e-11
+        )  # 1 - (1 - beta_1) / 1, of beta_1 >= 1e-5
+        by_ho = float(variance.of(schedule, one, one - 1, "beta~_2", None))
+        if schedule.T > 1:
+            assert by_ho == float(posterior_variance(schedule, two, one))
+        else:
+            assert by_ho == pytest.approx(float(schedule.beta[1]), rel=1e-11)
+
+
+def test_a_variance_that_the_network_does_not_learn_or_that_is_unknown_is_an_error() -> None:
+    x_0 = column(0.1)
+    with pytest.raises(SettingsError, match="says nothing of the variance"):
+        variational_bound(GaussianOracle(Linear(T=3), variance="learned"), x_0)
+    with pytest.raises(SettingsError, match="unknown variance"):
+        variance_named("fixed-huge")
+    with pytest.raises(SettingsError, match="do not fit"):
+        variational_bound(GaussianOracle(Linear(T=3), variance=Analytic(torch.zeros(3, dtype=F))), x_0)
+
+
+# The bound from some of its terms
+
+
+@given(st.integers(1, 4000), st.data())
+def test_the_strata_cover_every_t_once_and_hold_what_is_drawn(T: int, data: st.DataObject) -> None:
+    count = data.draw(st.integers(min(3, T), T))
+    layout = strata(T, count)
+    assert sum(n for _, _, n in layout) == count
+    assert [t for low, high, _ in layout for t in range(low, high + 1)] == list(range(1, T + 1))
+    assert all(1 <= n <= high - low + 1 for low, high, n in layout)
+    assert layout[0] == (1, 1, 1)
+    if count < T:
+        assert all(n >= 2 for _, _, n in layout[1:])  # so that the spread within it shows
+        widths = [high - low for low, high, _ in layout[1:]]
+        assert widths[0] <= widths[-1]
+
+
+@given(st.integers(4, 400), st.data())
+@settings(max_examples=40)
+def test_the_times_drawn_are_those_of_the_strata_and_the_weights_count_them(
+    T: int, data: st.DataObject
+) -> None:
+    count = data.draw(st.integers(3, min(T, 60)))
+    bound = variational_bound(
+        Wavy(Linear(T=T)), column(0.3, -0.2), terms=count, seed=data.draw(st.integers(0, 99))
+    )
+    assert bound.t.shape == (2, count)
+    assert (bound.t.diff(dim=1) > 0).all()
+    start = 0
+    for low, high, n in strata(T, count):
+        drawn = bound.t[:, start : start + n]
+        assert ((drawn >= low) & (drawn <= high)).all()
+        assert torch.allclose(
+            bound.weight[:, start : start + n].sum(1), torch.tensor(high - low + 1.0).double()
+        )
+        start += n
+
+
+def test_fewer_than_three_terms_are_refused() -> None:
+    with pytest.raises(SettingsError, match="take 3 or more"):
+        variational_bound(Wavy(Linear(T=10)), column(0.1), terms=2)
+
+
+@cache
+def repeated(count: int | None) -> VariationalBound:
+    """The bound of one image under 1,500 numbers, seed 0, T = 40."""
+    oracle = mixture(Linear(T=40), 2)
+    return variational_bound(oracle, oracle.sample(1, seed=4).expand(1500, 2, 1, 1), terms=count)
+
+
+@pytest.mark.parametrize("count", [3, 8, 39])
+def test_a_bound_from_some_terms_is_unbiased_and_knows_its_error(count: int) -> None:
+    """Against the whole sum on the same noise, within 4 standard errors: false alarm 6e-5 each."""
+    some, whole = repeated(count), repeated(None)
+    assert torch.equal(
+        some.bits, whole.bits.gather(1, some.t - 1)
+    )  # the noise of a term depends on its t alone
+    assert torch.equal(some.L_0, whole.L_0)
+    assert (whole.standard_error == 0).all()
+    error = some.total - whole.total
+    n = len(error)
+    assert abs(float(error.mean())) < 4 * float(error.std()) / math.sqrt(n)
+    squares, claimed = error.square(), some.standard_error.square()
+    difference = squares - claimed  # of mean 0: the variance is estimated without bias
+    assert abs(float(difference.mean())) < 4 * float(difference.std()) / math.sqrt(n)
+    # errors have long tails: a mean of 1,500 squares is right to 4 to 6 %, and this is four times as wide
+    assert float(squares.mean() / claimed.mean()) == pytest.approx(1, abs=0.25)
+
+
+def test_the_whole_bound_is_the_terms_of_its_noise() -> None:
+    denoiser = Wavy(Cosine(T=7))
+    x_0 = torch.linspace(-1, 1, 24, dtype=F).view(2, 3, 2, 2)
+    bound = variational_bound(denoiser, x_0, seed=5, numbers=[3, 11])
+    t = torch.arange(1, 8)
+    for row, number in enumerate((3, 11)):
+        noise = normals(5, Purpose.EVALUATION_NOISE, number, t, (3, 2, 2)).double()
+        bits, errors = pair_terms(denoiser, x_0[row].expand(7, 3, 2, 2), t.double(), noise)
+        assert torch.allclose(bound.bits[row], bits, rtol=1e-13, atol=1e-15)
+        assert torch.allclose(bound.squared_error[row], errors, rtol=1e-13, atol=0)
+        assert float(bound.total[row]) == pytest.approx(float(bits.sum() + bound.L_T[row]), rel=1e-13)
+    assert bound.mean == pytest.approx(float(bound.total.mean()))
+    assert (bound.variance, bound.sigma_1, bound.clip, bound.levels, bound.T) == (
+        "fixed-large",
+        "beta~_2",
+        None,
+        None,
+        7,
+    )
+
+
+def alone_and_in_company() -> Iterator[tuple[str, Denoiser, Images]]:
+    shape = (2, 2, 2)
+    root = torch.randn(8, 8, generator=torch.Generator().manual_seed(0), dtype=F)
+    data = torch.randn(11, *shape, generator=torch.Generator().manual_seed(1), dtype=F)
+    yield "wavy", Wavy(Linear(T=30), "learned"), data
+    yield "levels", Wavy(Linear(T=30), levels=17), (data * 4).round().clamp(-8, 8) / 8
+    yield "full covariance", GaussianOracle(Linear(T=30), 0.1, root @ root.T), data
+    yield "finite set", FiniteSetOracle(Linear(T=30), data), data
+    yield "float32", Wavy(Linear(T=30)), data.float()
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "x_0"), [pytest.param(d, x, id=name) for name, d, x in alone_and_in_company()]
+)
+@given(order=st.permutations(range(11)), count=st.sampled_from([None, 3, 8]), kept=st.integers(1, 11))
+@settings(max_examples=8)
+def test_an_image_has_the_same_bound_alone_and_in_any_company(
+    denoiser: Denoiser, x_0: Images, order: list[int], count: int | None, kept: int
+) -> None:
+    whole = variational_bound(denoiser, x_0, terms=count, seed=3)
+    chosen = order[:kept]
+    part = variational_bound(denoiser, x_0[chosen], terms=count, seed=3, numbers=chosen)
+    assert torch.equal(part.t, whole.t[chosen])
+    for name in ("bits", "squared_error", "L_T", "total"):
+        assert torch.equal(getattr(part, name), getattr(whole, name)[chosen]), name  # to the last bit
+    # how a variance is summed up may depend on the number of rows
+    assert torch.allclose(part.standard_error, whole.standard_error[chosen], rtol=1e-14, atol=0)
+
+
+def test_the_parts_of_a_long_measurement_are_the_whole() -> None:
+    denoiser, x_0 = Wavy(Linear(T=200)), torch.linspace(-1, 1, 20, dtype=F).view(20, 1, 1, 1)
+    parts = list(bounds(denoiser, x_0, seed=1))
+    assert len(parts) > 1
+    assert torch.equal(concatenated(parts).total, variational_bound(denoiser, x_0, seed=1).total)
+    with pytest.raises(ValueError, match="no images"):
+        concatenated([])
+
+
+def test_each_image_is_seen_with_its_own_label() -> None:
+    denoiser, x_0 = Wavy(Linear(T=40)), torch.linspace(-1, 1, 30, dtype=F).view(30, 1, 1, 1)
+    labels = torch.arange(30) % 3
+    mixed = variational_bound(denoiser, x_0, condition=labels)
+    for label in range(3):
+        pure = variational_bound(denoiser, x_0, condition=torch.full((30,), label))
+        assert torch.equal(mixed.total[labels == label], pure.total[labels == label])
+
+
+def test_terms_come_in_the_order_of_the_batch_with_gradients() -> None:
+    denoiser, t = Wavy(Linear(T=9), "learned"), torch.tensor([3.0, 1, 9, 1, 2], dtype=F)
+    x_0, x_t = column(0.1, -0.5, 0.4, 0.2, -0.3), column(0.3, -0.2, 1.4, 0.1, -0.8)
+
+    def of_guess(x_0_hat: Tensor, fraction: Tensor) -> Tensor:
+        return terms(denoiser, Prediction(x_0_hat, x_0_hat, fraction), x_t, x_0, t)
+
+    guess = denoiser.predict(x_t, t)
+    assert guess.fraction is not None
+    each = [
+        decoder_term(denoiser, guess.rows(k), x_t[k], x_0[k])
+        if t[k] == 1
+        else step_term(denoiser, guess.rows(k), x_t[k], x_0[k], t[k])
+        for k in torch.arange(5).view(5, 1)
+    ]
+    together = terms(denoiser, guess, x_t, x_0, t)
+    assert together.tolist() == pytest.approx([float(nats) * BITS for nats in each], rel=1e-13)
+    inputs = guess.x_0.clone().requires_grad_(), guess.fraction.clone().requires_grad_()
+    assert torch.autograd.gradcheck(of_guess, inputs)

@@ -268,9 +268,15 @@ def _about(run: Run, loaded: Loaded, question: Question, prepared: Prepared) -> 
         "seed": question.seed,
         "training_images": len(prepared.split.training),
         "unit_of_distortion": "levels" if denoiser.levels else "the network's units",
+        "own_units_offset": _offset(run.data.units),
         "precision": loaded.settings.machine.precision,
         "environment": environment(loaded.settings.machine),
     }
+
+
+def _offset(units: Units) -> float:
+    """What to add to bits/dim of a density in the network's units for the data's own: the mean log2 of the scale."""
+    return 0.0 if isinstance(units, Levels) else float(np.log2(units.scale).mean())
 
 
 def _figures(part: Part, scale: float) -> dict[str, Any]:

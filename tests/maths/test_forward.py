@@ -1,4 +1,6 @@
-"""The identities of the forward process: (1) composed is (3), Bayes' rule (6) gives (7), and (8) is (7) again."""
+"""The identities of the forward process: (1) composed is (3), Bayes' rule (6) gives (7), which is (8) and (13)."""
+
+import math
 
 import pytest
 import torch
@@ -6,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from kakusan.denoiser import p_step
 from kakusan.maths.forward import (
     posterior_mean_from_eps,
     posterior_variance,
@@ -17,6 +20,8 @@ from kakusan.maths.forward import (
 from kakusan.maths.gaussians import Gaussian
 from kakusan.maths.parametrizations import amplitudes
 from kakusan.maths.schedules import SCHEDULES, Linear, NoiseSchedule
+from kakusan.oracles import MixtureOracle
+from kakusan.samplers import Ancestral, State
 
 
 def image(value: float) -> Tensor:
@@ -48,7 +53,7 @@ def _log(law: Gaussian, x: Tensor) -> float:
     return float(law.log_density(x))
 
 
-@given(st.sampled_from(sorted(SCHEDULES)), st.integers(2, 1000), st.data())
+@given(st.sampled_from(sorted(SCHEDULES)), st.integers(2, 4000), st.data())
 def test_bayes_rule_holds_at_every_point(name: str, T: int, data: st.DataObject) -> None:
     schedule = SCHEDULES[name](T=T)
     t = data.draw(st.integers(2, T))
@@ -87,6 +92,30 @@ def test_the_forms_7_and_8_of_the_mean_agree(name: str, T: int, data: st.DataObj
     by_eps = posterior_mean_from_eps(schedule, x_t, eps, time(t), time(s))
     tolerance = 1e-11 / float(a)  # (8) divides by sqrt(alpha), which may be as small as a
     assert float((by_x_0 - by_eps).abs()) < tolerance
+
+
+@given(st.sampled_from(sorted(SCHEDULES)), st.integers(1, 4000), st.floats(-4, 4), st.data())
+def test_a_step_of_the_sampler_is_13_and_its_mean_is_7_and_8_at_the_guess(
+    name: str, T: int, value: float, data: st.DataObject
+) -> None:
+    schedule, x_t = SCHEDULES[name](T=T), image(value)
+    t = data.draw(st.integers(1, T))
+    to = time(t), time(t - 1)
+    means = torch.tensor([-0.8, 0.5], dtype=torch.float64).view(2, 1, 1, 1)
+    oracle = MixtureOracle(schedule, torch.tensor([1.0, 2.0]), means, torch.tensor([0.1, 0.3]))
+    guess = oracle.predict(x_t, to[0])
+    by_x_0 = q_posterior(schedule, x_t, guess.x_0, *to).mean
+    by_eps = posterior_mean_from_eps(schedule, x_t, guess.eps, *to)
+    beta, alpha_bar = float(schedule.beta[t]), float(schedule.alpha_bar[t])
+    written = (value - beta / math.sqrt(1 - alpha_bar) * float(guess.eps)) / math.sqrt(1 - beta)
+    still = Ancestral().step(oracle, State(x_t), *to, image(0.0)).x
+    moved = Ancestral().step(oracle, State(x_t), *to, image(1.5)).x
+    # (8) divides a difference of numbers below 10, each right to 1e-15 / sqrt(1 - alpha_bar), by sqrt(alpha)
+    tolerance = 1e-13 / math.sqrt((1 - beta) * (1 - alpha_bar))
+    for mean in (by_x_0, by_eps, p_step(oracle, x_t, *to).mean, still):
+        assert float(mean) == pytest.approx(written, abs=tolerance)
+    noise = math.sqrt(beta) * 1.5 if t > 1 else 0.0  # z = 0 at t = 1
+    assert float(moved) == pytest.approx(written + noise, abs=tolerance + 1e-12)
 
 
 def test_one_step_variances_are_beta_and_beta_tilde() -> None:

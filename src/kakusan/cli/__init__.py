@@ -19,12 +19,14 @@ COMMANDS = {
     "sample": "new images from a RUN: a grid .png, a folder of .png, or .npz",
     "evaluate": "how many bits an image takes, and at which noise level: the bound of a RUN",
     "report": "one self-contained HTML page about a RUN",
+    "explain": "the thirteen equations in symbols, in numbers and in pictures; with a RUN or without",
     "data": "what is in DATA: counts, sizes, bad files, duplicates, a contact sheet",
     "doctor": "versions, devices, what is missing",
 }
 
 EXAMPLES = (
     ("kakusan demo", "see it work"),
+    ("kakusan explain", "see how it works, equation by equation"),
     ("kakusan data photos/", "look before you train"),
     ("kakusan train photos/ --minutes 60", "train; Ctrl-C saves"),
     ("kakusan resume runs/photos", "go on"),

@@ -1,6 +1,7 @@
 """Argument parsing: dataclasses to flags, with the help text from their docstrings."""
 
 from collections.abc import Sequence
+from inspect import cleandoc
 from typing import Any, TypeVar
 
 import tyro
@@ -19,7 +20,7 @@ def parse(
 ) -> Command:
     """The command of these arguments; exits with code 2, after saying why, if they are none."""
     text = "\n".join(("examples:", *(f"  {line}" for line in examples)))
-    description = f"{(kind.__doc__ or '').strip()}\n\n{text}"
+    description = f"{cleandoc(kind.__doc__ or '')}\n\n{text}"
     options: dict[str, Any] = {} if default is None else {"default": default}
     parsed: Command = tyro.cli(
         kind,

@@ -207,7 +207,7 @@ def _show(appraisal: "Appraisal", written: list[Path]) -> None:
         f"x_0 clipped to ±{about['clip']:g}" if about["clip"] else "x_0 not clipped",
         f"{about['weights']} weights of step {about['step']:,}",
         f"terms: {about['terms']}",
-        f"{'levels: ' + str(about['levels']) if about['levels'] else 'real data: a density'}",
+        f"{about['levels']} levels" if about["levels"] else _density(about),
         about["precision"],
     ]
     to.print("; ".join(words), style="dim", markup=False, soft_wrap=True)
@@ -215,6 +215,11 @@ def _show(appraisal: "Appraisal", written: list[Path]) -> None:
         to.print(_verdict(*parts), markup=False, soft_wrap=True)
     for path in written:
         to.print(f"  {path}", markup=False, soft_wrap=True)
+
+
+def _density(about: dict[str, Any]) -> str:
+    offset = about["own_units_offset"]
+    return f"real data: a density in the network's units, in the data's own {offset:+.4f} bits/dim"
 
 
 def _bits_table(appraisal: "Appraisal") -> "Table":

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kakusan.explain.numbers import shown
 from kakusan.explain.story import BayesBells, Bell, Story
-from kakusan.report.svg import Floats, Frame, Scale
+from kakusan.report.svg import Frame, Scale
 
 DECADES = 1e-5
 """How far below its highest point the chart of the bound reaches."""
@@ -21,8 +22,8 @@ def signal(story: Story) -> str:
     lines = [frame.line(t, alpha_bar, "accent"), frame.line(t, 1 - alpha_bar, "second")]
     marks = [
         _rule(frame, stop.t, 0, 1)
-        + frame.dots(np.array([stop.t]), np.array([alpha_bar[stop.t]]), "accent", [f"t = {stop.t}"])
-        + frame.dots(np.array([stop.t]), np.array([1 - alpha_bar[stop.t]]), "second", [f"t = {stop.t}"])
+        + _dot(frame, stop.t, alpha_bar[stop.t], "accent")
+        + _dot(frame, stop.t, 1 - alpha_bar[stop.t], "second")
         for stop in story.stops
     ]
     return frame.close("The share of image and the share of noise over t", *lines, _marks(marks, story))
@@ -36,19 +37,29 @@ def bits(story: Story) -> str:
     if highest <= 0 or story.T == 1:
         return ""
     low = highest * DECADES
-    shown = np.clip(terms, low, None)
-    scale = Scale(low, highest * 1.6, log=True)
-    frame = Frame(x=Scale(0, story.T), y=scale, x_name="t", height=200, y_text="{:.0e}".format)
+    frame = Frame(
+        x=Scale(0, story.T),
+        y=Scale(low, highest * 1.6, log=True),
+        x_name="t",
+        height=200,
+        y_text=lambda value: shown(value).removeprefix("1×"),
+    )
     marks = [
         _rule(frame, stop.t, low, highest * 1.6)
-        + frame.dots(np.array([stop.t]), np.array([value]), "accent", [f"t = {stop.t}"])
-        for stop, value in zip(story.stops, shown, strict=True)
+        + (_dot(frame, stop.t, value, "accent") if value >= low else "")
+        for stop, value in zip(story.stops, terms, strict=True)
     ]
-    return frame.close("The bits of each term over t", frame.line(t, shown, "accent"), _marks(marks, story))
+    line = frame.line(t, np.where(terms >= low, terms, np.nan), "accent")
+    return frame.close("The bits of each term over t", line, _marks(marks, story))
 
 
 def _rule(frame: Frame, t: float, low: float, high: float) -> str:
     return frame.line(np.array([t, t], dtype=np.float64), np.array([low, high]), "at")
+
+
+def _dot(frame: Frame, t: int, value: float, style: str) -> str:
+    words = [f"t = {t}: {shown(value)}"]
+    return frame.dots(np.array([t], dtype=np.float64), np.array([value], dtype=np.float64), style, words)
 
 
 def _marks(marks: Sequence[str], story: Story) -> str:
@@ -68,42 +79,35 @@ def slope(story: Story) -> tuple[str, str]:
     return f"M{line}", f"M0 1L{line}L100 1Z"
 
 
+def bell() -> str:
+    """The standard bell curve, from -4 to 4, as high as its drawing: the page moves and stretches it."""
+    x = np.linspace(-4, 4, 81)
+    return "M" + "L".join(
+        f"{at:.1f} {HIGH * (1 - 0.96 * height):.1f}" for at, height in zip(x, np.exp(-x * x / 2), strict=True)
+    )
+
+
 def bells(given: BayesBells | None) -> dict[str, str]:
-    """The three curves of (6) as paths, each to the same height, and the ends of their axis."""
+    """Where the three curves of (6) lie and how wide they are, as transformations of `bell`."""
     if given is None:
-        return {"bell_step": "", "bell_prior": "", "bell_posterior": ""}
+        return dict.fromkeys(("bell_step", "bell_prior", "bell_posterior"), "scale(0)")
+    named = {"bell_step": given.step, "bell_prior": given.prior, "bell_posterior": given.posterior}
     low, high = reach(given)
-    x = np.linspace(low, high, WIDE // 2 + 1)
-    return {
-        name: _path(_height(bell, x))
-        for name, bell in (
-            ("bell_step", given.step),
-            ("bell_prior", given.prior),
-            ("bell_posterior", given.posterior),
-        )
-    }
+    return {name: _placed(curve, low, WIDE / (high - low)) for name, curve in named.items()}
+
+
+def _placed(curve: Bell, low: float, scale: float) -> str:
+    if not np.isfinite(curve.deviation):  # alpha_t = 0: it says nothing
+        return f"translate({WIDE / 2} 0) scale(1000 1)"
+    return f"translate({(curve.mean - low) * scale:.2f} 0) scale({curve.deviation * scale:.3f} 1)"
 
 
 def reach(given: BayesBells) -> tuple[float, float]:
     """The stretch of x_{t-1} that all three curves fit in."""
     ends = [
-        bell.mean + side * 3.2 * bell.deviation
-        for bell in (given.step, given.prior, given.posterior)
+        curve.mean + side * 3.2 * curve.deviation
+        for curve in (given.step, given.prior, given.posterior)
         for side in (-1, 1)
-        if np.isfinite(bell.deviation)
+        if np.isfinite(curve.deviation)
     ]
     return min(ends), max(ends)
-
-
-def _height(bell: Bell, x: Floats) -> Floats:
-    if not np.isfinite(bell.deviation):
-        return np.ones_like(x)
-    heights: Floats = np.exp(-0.5 * ((x - bell.mean) / bell.deviation) ** 2)
-    return heights
-
-
-def _path(height: Floats) -> str:
-    """Along the drawing; points on the floor but for its ends are left out."""
-    y = np.rint((1 - height) * HIGH * 0.96 + HIGH * 0.04).astype(int)
-    kept = [i for i in range(len(y)) if not (0 < i < len(y) - 1 and y[i - 1] == y[i] == y[i + 1])]
-    return "M" + "L".join(f"{2 * i} {y[i]}" for i in kept)

@@ -5,10 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from kakusan.maths.units import Levels, Real, Units
 from kakusan.pictures import encode_png
@@ -16,10 +14,10 @@ from kakusan.shapes import Images
 
 SIDE = 32
 """Larger images are shown with every second, third, ... pixel only: noise stays noise, and the page small."""
-NOISE = frozenset({"z", "eps", "eps_hat", "eps_error", "fresh"})
-"""Pictures of noise, which needs a wider scale than an image."""
 NOISE_SHOWN = 2.5
-"""Half-width, in the network's units, of what a picture of noise shows from black to white."""
+"""Half-width, in the network's units, of what a picture of pure noise shows from black to white."""
+CLEAN = frozenset({"x_0", "guess", "walk_guess", "walk_end"})
+NOISE = frozenset({"z", "eps", "eps_hat", "eps_error", "fresh", "walk_start"})
 COLOUR_SHADES = 32
 """Colour noise hardly packs: so many shades a channel keep the page small, and nobody sees it."""
 HALF = 100
@@ -34,22 +32,24 @@ class Painter:
     units: Units
     is_points: bool
 
-    def drawn(self, pictures: Mapping[str, Images]) -> dict[str, str]:
-        """Each picture as the page holds it."""
-        return {name: self.one(name, x) for name, x in pictures.items()}
+    def drawn(self, pictures: Mapping[str, Images], alpha_bar: float = 1.0) -> dict[str, str]:
+        """Each picture as the page holds it; alpha_bar: the share of image in those that are on their way."""
+        if self.is_points:
+            return {name: cloud_paths(x) for name, x in pictures.items()}
+        return {name: png_uri(self.shades(name, x, alpha_bar)) for name, x in pictures.items()}
 
-    def one(self, name: str, x: Images) -> str:
-        return cloud_paths(x) if self.is_points else png_uri(self.shades(name, x))
-
-    def shades(self, name: str, x: Images) -> NDArray[np.uint8]:
+    def shades(self, name: str, x: Images, alpha_bar: float = 1.0) -> NDArray[np.uint8]:
         """(height, width, 1 or 3) bytes of the first image."""
-        if name in NOISE:
-            scale: Units = Real((0.0,), (1.0,), shown=NOISE_SHOWN)
-        else:
-            scale = Levels(256) if isinstance(self.units, Levels) else self.units
         step = -(-max(x.shape[2:]) // SIDE)
-        bytes_ = scale.to_bytes(x[:1, :, ::step, ::step])[0]
-        return bytes_ if bytes_.shape[2] in (1, 3) else bytes_[..., :1]
+        scale = Real((0.0,), (1.0,), shown=self._shown(name, alpha_bar))
+        shades: NDArray[np.uint8] = scale.to_bytes(x[:1, :, ::step, ::step])[0]
+        return shades if shades.shape[2] in (1, 3) else shades[..., :1]
+
+    def _shown(self, name: str, alpha_bar: float) -> float:
+        """From black to white it is twice this: stretched with the noise, as a photograph is exposed."""
+        clean = 1.0 if isinstance(self.units, Levels) else self.units.shown
+        share = 1.0 if name in CLEAN else 0.0 if name in NOISE else alpha_bar
+        return float(np.hypot(np.sqrt(share) * clean, np.sqrt(1 - share) * NOISE_SHOWN))
 
 
 def png_uri(shades: NDArray[np.uint8]) -> str:
@@ -71,10 +71,3 @@ def _places(x: Images) -> Sequence[tuple[int, int]]:
     limit = 1.2 * HALF
     at = (x.flatten(1) * (HALF / CLOUD_SHOWN)).clamp(-limit, limit).round().int()
     return [(px, -py) for px, py in at.tolist()]
-
-
-def pixels(
-    painter: Painter, pictures: Mapping[str, Images], names: Sequence[str]
-) -> dict[str, NDArray[np.uint8]]:
-    """Some of the pictures as bytes, for a terminal."""
-    return {name: painter.shades(name, pictures[name]) for name in names}

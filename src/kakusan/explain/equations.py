@@ -1,53 +1,6 @@
-"""The thirteen equations in words, symbols and names: what the terminal and the page both tell, in this order.
+"""The thirteen equations, in the order of the derivation: what the terminal and the page both tell, for a student."""
 
-Formulas are in the TeX of `typeset`; "&" marks where a narrow page may break a line. Words are for a student.
-`{who}` is the denoiser: "the network", or "the exact denoiser".
-"""
-
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class View:
-    """A picture that stands in an equation for its symbol."""
-
-    name: str
-    symbol: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Equation:
-    """One equation. `numbers` are its formulas again, with the numbers of this t in place of the symbols."""
-
-    number: int
-    title: str
-    term: str
-    """The same in Japanese."""
-    words: str
-    symbols: tuple[str, ...]
-    numbers: tuple[str, ...]
-    functions: tuple[str, ...]
-    """What computes it, below `kakusan`; for an identity, what computes both sides."""
-    agreement: tuple[str, str] | None = None
-    """For an identity: what was compared, and the name of the difference."""
-    picture: tuple[View | str, ...] = ()
-    """The equation in pictures, with formulas between them."""
-    chart: str = ""
-    note: str = ""
-    """One more sentence, about the numbers."""
-
-    @property
-    def identity(self) -> bool:
-        return self.agreement is not None
-
-
-@dataclass(frozen=True)
-class Chapter:
-    title: str
-    term: str
-    words: str
-    equations: tuple[Equation, ...]
-
+from kakusan.explain.equation import Chapter, Equation, View
 
 X_T, X_PREV, X_0 = View("x_t", "x_t"), View("x_prev", "x_{t-1}"), View("x_0", "x_0")
 GUESS = View("guess", r"\hat x_0")
@@ -62,20 +15,20 @@ FORWARD = Chapter(
         Equation(
             number=1,
             title="One step of noise",
-            term="拡散の一歩",
+            term="ノイズの一歩",
             words="Each step shrinks the image a little and adds a little fresh noise, so that the total variance "
-            "stays the same. How little is the schedule β, which is chosen, not learned.",
+            "stays near one. How little is the schedule $\\beta_t$, which is chosen, not learned.",
             symbols=(r"q(x_t | x_{t-1}) = & \N(\sqrt{1-\beta_t} x_{t-1}, \beta_t \I)",),
             numbers=(r"q(x_{\n{t}} | x_{\n{s}}) = & \N(\n{root_alpha} x_{\n{s}}, \n{beta} \I)",),
             functions=("maths.forward.q_step",),
-            picture=(X_T, r"= \n{root_alpha}", X_PREV, r"+ \n{root_beta}", View("z", "z")),
+            picture=(X_T, r"= \n{root_alpha}", X_PREV, r"{}+ \n{root_beta}", View("z", "z")),
         ),
         Equation(
             number=2,
             title="Two noises are one",
             term="再パラメータ化",
             words="A draw is a function of standard noise. And two Gaussian noises, one after the other, are again "
-            "one Gaussian noise: their variances add. So all the steps so far merge into a single ε.",
+            "one Gaussian noise: their variances add. So all the steps so far merge into a single $\\eps$.",
             symbols=(
                 r"x_t = & \sqrt{\bar\alpha_t} x_0 + \sqrt{1-\bar\alpha_t} \eps",
                 r"\alpha_t (1-\bar\alpha_{t-1}) + \beta_t = & 1-\bar\alpha_t",
@@ -86,14 +39,14 @@ FORWARD = Chapter(
             ),
             functions=("maths.forward.q_step", "maths.forward.q_marginal"),
             agreement=("Two draws in a row and one draw of the merged noise differ by at most", "jump_gap"),
-            picture=(X_T, r"= \n{root_alpha_bar}", X_0, r"+ \n{root_noise}", EPS),
+            picture=(X_T, r"= \n{root_alpha_bar}", X_0, r"{}+ \n{root_noise}", EPS),
         ),
         Equation(
             number=3,
             title="The jump to any t",
             term="周辺分布",
-            words="So there is no need to walk: any moment can be reached in one jump from the image itself. ᾱ is the "
-            "product of all α so far, the share of the variance that is still image.",
+            words="So there is no need to walk: any moment can be reached in one jump from the image itself. "
+            "$\\bar\\alpha_t$ is the product of all α so far: the share of the variance that is still image.",
             symbols=(r"q(x_t | x_0) = & \N(\sqrt{\bar\alpha_t} x_0, (1-\bar\alpha_t) \I)",),
             numbers=(r"q(x_{\n{t}} | x_0) = & \N(\n{root_alpha_bar} x_0, \n{noise} \I)",),
             functions=("maths.forward.q_marginal",),
@@ -111,7 +64,7 @@ REVERSE = Chapter(
         Equation(
             number=4,
             title="From noise to an image",
-            term="逆過程",
+            term="マルコフ連鎖",
             words="A new image begins as pure noise and is cleaned in T steps. Each step depends on the one before "
             "alone, so the probability of the whole walk is a product.",
             symbols=(
@@ -119,7 +72,8 @@ REVERSE = Chapter(
                 r"p(x_T) = & \N(0, \I)",
             ),
             numbers=(
-                r"p_\theta(x_{0:\n{T}}) = & p(x_{\n{T}}) \dots p_\theta(x_{\n{s}} | x_{\n{t}}) \dots & p_\theta(x_0 | x_1)",
+                r"p_\theta(x_{0:\n{T}}) = & p(x_{\n{T}}) \dots p_\theta(x_{\n{s}} | x_{\n{t}}) \dots & "
+                r"p_\theta(x_0 | x_1)",
             ),
             functions=("samplers.walk.walk",),
             picture=(
@@ -131,28 +85,30 @@ REVERSE = Chapter(
                 "quad",
                 View("walk_guess", r"\hat x_0"),
             ),
-            note="A walk of {who} from noise of its own; on the right, what it takes the image to be at this t. {end}",
+            caption="A walk of {who} from noise of its own: its beginning, this t, its end; and what it takes the "
+            "image to be at this t.",
+            note="{end}",
         ),
         Equation(
             number=5,
             title="One learned step back",
-            term="逆過程の一歩",
-            words="If steps are small, a step back is Gaussian too. Here {who} enters: it guesses the clean image x̂_0 "
-            "in x_t, and the mean of the step lies a little way towards that guess.",
+            term="ガウス分布の一歩",
+            words="If steps are small, a step back is Gaussian too. Here {who} enters: it guesses the clean image "
+            "$\\hat x_0$ in $x_t$, and the mean of the step lies a little way towards that guess.",
             symbols=(r"p_\theta(x_{t-1} | x_t) = & \N(\mu_\theta(x_t, t), \Sigma_\theta(x_t, t))",),
             numbers=(
                 r"p_\theta(x_{\n{s}} | x_{\n{t}}) = & \N(\n{of_x_t} x_{\n{t}} + \n{of_x_0} \hat x_0, \n{sigma2} \I)",
             ),
             functions=("denoiser.p_step",),
-            picture=(View("mean_hat", r"\mu_\theta"), r"= \n{of_x_t}", X_T, r"+ \n{of_x_0}", GUESS),
+            picture=(View("mean_hat", r"\mu_\theta"), r"= \n{of_x_t}", X_T, r"{}+ \n{of_x_0}", GUESS),
             note="The guess is off by {guess_error}, the mean of the step by {mean_error} (root mean square).",
         ),
         Equation(
             number=6,
             title="Bayes turns the step around",
             term="ベイズの定理",
-            words="If the image is known, the step back follows from what is known already. Where could x_t have come "
-            "from (red)? Where was the image likely to be before (grey)? The product says where it was (blue).",
+            words="If the image is known, the step back follows from what is known already. Where could $x_t$ have "
+            "come from? Where was the image likely to be before? Both together say where it was.",
             symbols=(r"q(x_{t-1} | x_t, x_0) = & \frac{q(x_t | x_{t-1}) q(x_{t-1} | x_0)}{q(x_t | x_0)}",),
             numbers=(r"\n{log_posterior} = & \n{log_step} + \p{log_prev} - \p{log_jump}",),
             functions=("maths.forward.q_step", "maths.forward.q_marginal", "maths.forward.q_posterior"),
@@ -161,6 +117,7 @@ REVERSE = Chapter(
                 "bayes_gap",
             ),
             chart="bayes",
+            caption="For one pixel, each curve drawn to the same height.",
             note="{bayes}",
         ),
         Equation(
@@ -168,7 +125,7 @@ REVERSE = Chapter(
             title="Where the image was",
             term="事後分布",
             words="The quadratic in the exponent can be completed: the answer is one Gaussian. Its mean lies between "
-            "x_t and x_0; its variance is what stays uncertain although both ends are known.",
+            "$x_t$ and $x_0$; its variance is what stays uncertain although both ends are known.",
             symbols=(
                 r"\tilde\mu_t = & \frac{\sqrt{\alpha_t} (1-\bar\alpha_{t-1})}{1-\bar\alpha_t} x_t & + "
                 r"\frac{\sqrt{\bar\alpha_{t-1}} \beta_t}{1-\bar\alpha_t} x_0",
@@ -179,20 +136,27 @@ REVERSE = Chapter(
                 r"\tilde\beta_{\n{t}} = & \n{beta_tilde}",
             ),
             functions=("maths.forward.q_posterior",),
-            picture=(View("mean", r"\tilde\mu_t"), r"= \n{of_x_t}", X_T, r"+ \n{of_x_0}", X_0),
+            picture=(View("mean", r"\tilde\mu_t"), r"= \n{of_x_t}", X_T, r"{}+ \n{of_x_0}", X_0),
         ),
         Equation(
             number=8,
             title="The same, told by the noise",
-            term="ノイズで表した平均",
-            words="By (2), who knows x_t and the noise in it knows x_0. So the image can be left out of the formula: "
-            "take a little of the noise away, and stretch what is left.",
+            term="ノイズで書いた平均",
+            words="By (2), who knows $x_t$ and the noise in it knows $x_0$. So the image can be left out of the "
+            "formula: take a little of the noise away, and stretch what is left.",
             symbols=(
                 r"\tilde\mu_t = & \frac{1}{\sqrt{\alpha_t}} (x_t - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}} \eps)",
             ),
             numbers=(r"\tilde\mu_{\n{t}} = & \n{stretch} (x_{\n{t}} - \n{of_eps} \eps)",),
             functions=("maths.forward.posterior_mean_from_eps",),
-            picture=(View("mean", r"\tilde\mu_t"), r"= \n{stretch} \lparen", X_T, r"- \n{of_eps}", EPS, r"\rparen"),
+            picture=(
+                View("mean", r"\tilde\mu_t"),
+                r"= \n{stretch} \lparen",
+                X_T,
+                r"{}- \n{of_eps}",
+                EPS,
+                r"\rparen",
+            ),
             note="It differs from (7) by at most {mean_gap}.",
         ),
     ),
@@ -200,7 +164,7 @@ REVERSE = Chapter(
 
 TRAINING = Chapter(
     "Training",
-    "学習と変分下界",
+    "学習",
     "A model is good if it finds real images probable. That probability cannot be computed, but it can be bounded, "
     "and the bound comes apart into one small question for each t.",
     (
@@ -220,7 +184,7 @@ TRAINING = Chapter(
             agreement=("The bound is higher, as it must be, by", "evidence_gap"),
             chart="evidence",
             note="In bits, for a model so small that both sides have a closed form: it has a single pixel, and knows "
-            "only the mean ({case_mean}) and the spread ({case_deviation}) of this image's. Here x_0 = {case_pixel}.",
+            "only the mean ({case_mean}) and the spread ({case_deviation}) of this image's. Here $x_0$ = {case_pixel}.",
         ),
         Equation(
             number=10,
@@ -241,13 +205,13 @@ TRAINING = Chapter(
         Equation(
             number=11,
             title="One term for each t",
-            term="変分下界の分解",
-            words="The bound is a sum. L_T asks whether all is noise at the end; each L_{t−1}, how far the learned "
-            "step is from the one that knows the image; L_0, how well the last step hits the exact pixel values.",
+            term="項に分ける",
+            words="The bound is a sum. $L_T$ asks whether all is noise at the end; each $L_{t-1}$, how far the learned "
+            "step is from the one that knows the image; $L_0$, how well the last step hits the exact pixel values.",
             symbols=(
                 r"L_{\text{VLB}} = & \E_q[L_T + \sum_{t=2}^{T} L_{t-1} + L_0]",
-                r"L_T = & KL(q(x_T | x_0) \parallel p(x_T))",
-                r"L_{t-1} = & KL(q(x_{t-1} | x_t, x_0) \parallel p_\theta(x_{t-1} | x_t))",
+                r"L_T = & \KL(q(x_T | x_0) \parallel p(x_T))",
+                r"L_{t-1} = & \KL(q(x_{t-1} | x_t, x_0) \parallel p_\theta(x_{t-1} | x_t))",
                 r"L_0 = & -\log p_\theta(x_0 | x_1)",
             ),
             numbers=(
@@ -266,7 +230,7 @@ TRAINING = Chapter(
         Equation(
             number=12,
             title="Guess the noise",
-            term="ノイズの予測",
+            term="ノイズを当てる",
             words="With a fixed variance only the means count, and by (8) they differ in the noise alone. So the whole "
             "bound asks one question: which noise was added? Training asks it with weight 1, for random images and "
             "random t.",
@@ -277,7 +241,7 @@ TRAINING = Chapter(
             ),
             numbers=(r"L_{\n{s}} = & \n{weight} \times \n{error} + \n{constant} = & \n{weighted_error}",),
             functions=("losses.eps_weight",),
-            picture=(EPS, "-", EPS_HAT, "=", View("eps_error", r"\eps - \eps_\theta")),
+            picture=(EPS, "{}-{}", EPS_HAT, "=", View("eps_error", r"\eps - \eps_\theta")),
             note="{weighted}",
         ),
     ),
@@ -285,14 +249,14 @@ TRAINING = Chapter(
 
 SAMPLING = Chapter(
     "Sampling",
-    "生成",
+    "サンプリング",
     "What remains is a loop: ask for the noise, take a little of it away, add a little fresh noise, and again.",
     (
         Equation(
             number=13,
             title="The step of the loop",
-            term="サンプリング",
-            words="The mean is (8), with the noise that {who} sees in place of the true one; then fresh noise z, as "
+            term="一歩戻る",
+            words="The mean is (8), with the noise that {who} sees in place of the true one; then fresh noise $z$, as "
             "much as the step leaves uncertain. At t = 1 there is none: what is left is the image.",
             symbols=(
                 r"x_{t-1} = & \frac{1}{\sqrt{\alpha_t}} "
@@ -304,9 +268,9 @@ SAMPLING = Chapter(
                 View("stepped", "x_{t-1}"),
                 r"= \n{stretch} \lparen",
                 X_T,
-                r"- \n{of_eps}",
+                r"{}- \n{of_eps}",
                 EPS_HAT,
-                r"\rparen + \n{sigma_z}",
+                r"\rparen{}+ \n{sigma_z}",
                 View("fresh", "z"),
             ),
             note="The function and the formula differ by at most {step_gap}.",

@@ -6,18 +6,20 @@
   const all = (selector) => [...document.querySelectorAll(selector)];
   const texts = all("[data-n]").filter((node) => places.has(node.dataset.n));
   const pictures = all("[data-p]").filter((node) => node.dataset.p in told.pictures[0]);
-  const marks = all("[data-marks]");
+  const marks = all("[data-marks]"), stills = all("[data-stop]");
 
   const show = (stop) => {
     for (const node of texts) node.textContent = told.texts[stop][places.get(node.dataset.n)];
     for (const node of pictures) {
       const picture = told.pictures[stop][node.dataset.p];
       if (node.localName === "img") node.src = picture;
-      else node.setAttribute("d", picture.split("|")[node.dataset.part || 0]);
+      else if (node.dataset.part) node.setAttribute("d", picture.split("|")[node.dataset.part]);
+      else node.setAttribute("transform", picture);
     }
     for (const group of marks) {
       [...group.children].forEach((mark, place) => mark.classList.toggle("now", place === stop));
     }
+    for (const still of stills) still.toggleAttribute("aria-current", Number(still.dataset.stop) === stop);
     slider.setAttribute("aria-valuetext", "t = " + told.t[stop]);
   };
 
@@ -34,6 +36,9 @@
   };
   slider.addEventListener("input", () => { stop(); show(slider.valueAsNumber); });
   play.addEventListener("click", () => (film ? stop() : start()));
+  for (const still of stills) {
+    still.addEventListener("click", () => { stop(); slider.value = still.dataset.stop; show(slider.valueAsNumber); });
+  }
   document.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!step || document.activeElement !== document.body || event.altKey || event.ctrlKey || event.metaKey) return;

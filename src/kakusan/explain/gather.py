@@ -51,6 +51,7 @@ def tell(subject: Subject, t: int, progress: Progress = lambda _, __: None) -> S
     first, last = stills[max(stills)], stills[0]
     fixed = {"x_0": moment.truth, "z": moment.noise(STEP), "walk_start": first.x, "walk_end": last.x}
     seen = {"x_0": moment.truth, "x_t": moment.x_t, "guess": moment.guess.x_0}
+    alpha_bar = float(subject.schedule.alpha_bar[t])
     return Story(
         title=subject.title,
         image=subject.image,
@@ -67,7 +68,7 @@ def tell(subject: Subject, t: int, progress: Progress = lambda _, __: None) -> S
         notes={"bound": bound_words, "end": _end_of(last.x, subject)},
         pictures=painter.drawn(fixed),
         alpha_bar=tuple(subject.schedule.alpha_bar.tolist()),
-        pixels={} if subject.is_points else {name: painter.shades(name, x) for name, x in seen.items()},
+        pixels={} if subject.is_points else {n: painter.shades(n, x, alpha_bar) for n, x in seen.items()},
     )
 
 
@@ -90,7 +91,7 @@ def _stop(subject: Subject, t: int, stills: Mapping[int, Still], painter: Painte
     return Stop(
         t=t,
         numbers=numbers,
-        pictures=painter.drawn({**moment.pictures(), **walked}),
+        pictures=painter.drawn({**moment.pictures(), **walked}, numbers["alpha_bar"]),
         notes=_notes(t, numbers),
         bells=_bells(moment) if t > 1 else None,
     )
@@ -103,7 +104,7 @@ def _walk(subject: Subject, times: tuple[int, ...], progress: Progress) -> dict[
     _, channels, height, width = x_0.shape
     noises = SeededNoise(SEED, torch.arange(len(x_0)), (channels, height, width))
     sampler = Through(visits=(*reversed(times), 0))
-    stills = []
+    stills: list[Still] = []
     for still in walk(sampler, denoiser, noises):
         progress(0.3 + 0.3 * len(stills) / len(times), "a walk")
         stills.append(still)
@@ -157,15 +158,16 @@ def _measured(bound: VariationalBound) -> str:
     if count == bound.T:
         return "Bits for each pixel value, one draw of noise for each term."
     error = shown(float(bound.standard_error[0]))
-    return f"Bits for each pixel value, from {count} of the {bound.T:,} terms: the total to within {error} (standard error)."
+    share = f"from {count} of the {bound.T:,} terms"
+    return f"Bits for each pixel value, {share}: the total to within {error} (standard error)."
 
 
 def _model(bound: VariationalBound) -> str:
     """The choices that belong to a bound."""
-    clip = "x̂_0 not clipped" if bound.clip is None else f"x̂_0 clipped at {bound.clip:g}"
+    clip = "$\\hat x_0$ not clipped" if bound.clip is None else f"$\\hat x_0$ clipped at {bound.clip:g}"
     kind = "densities" if bound.levels is None else f"probabilities of {bound.levels} levels"
-    sigma_1 = bound.sigma_1.replace("beta~", "β̃").replace("beta", "β")
-    return f"The model: variance {bound.variance}, σ_1² = {sigma_1}, {clip}, {kind}."
+    sigma_1 = {"beta~_2": "\\tilde\\beta_2", "beta_1": "\\beta_1"}[bound.sigma_1]
+    return f"The model: variance {bound.variance}, $\\sigma_1^2 = {sigma_1}$, {clip}, {kind}."
 
 
 def _naming(subject: Subject) -> str:
@@ -202,17 +204,19 @@ def _end_of(x_0: Images, subject: Subject) -> str:
         return ""
     level = subject.units.decode(x_0)
     same = (subject.known.images == level[0]).all((1, 2, 3)).nonzero()[0]
-    return f"It ends at {subject.known.captions[int(same[0])]}." if len(same) else ""
+    if not len(same):
+        return ""
+    return f"A walk of {subject.who} from noise of its own ends at {subject.known.captions[int(same[0])]}."
 
 
 def _notes(t: int, numbers: Mapping[str, float]) -> dict[str, str]:
     if t == 1:
         return {
-            "bayes": "At t = 1 there is nothing to turn around: x_0 is known, and the left side is a single point.",
-            "weighted": "At t = 1 the term is L_0, which is not of this form.",
+            "bayes": "At t = 1 there is nothing to turn around: the answer is the image itself, a single point.",
+            "weighted": "At t = 1 the term is L₀ of (11), which is not of this form.",
         }
     gap = shown(numbers["weight_gap"])
     return {
-        "bayes": "Nats for the whole image; the picture is of one pixel, each curve drawn to the same height.",
+        "bayes": "Nats for the whole image.",
         "weighted": f"Bits for each pixel value: the term of (11) once more, up to {gap}.",
     }

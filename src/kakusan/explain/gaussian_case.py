@@ -1,4 +1,4 @@
-"""The one case where the evidence itself has a closed form: a pixel that is N(mean, deviation^2), and its exact denoiser.
+"""The case where the evidence itself has a closed form: a pixel that is N(mean, deviation^2), and its exact denoiser.
 
 Then every reverse step is linear, so p_theta(x_0) is a Gaussian whose mean and variance follow from step to step; and
 every term of the bound is quadratic in x_0 and in the noise, so that two points stand for each expectation, exactly.

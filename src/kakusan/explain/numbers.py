@@ -24,7 +24,7 @@ def _finite(value: float) -> str:
     if 1e-3 <= size < 1e5:
         return f"{value:.4g}"
     digits, _, power = f"{value:.1e}".partition("e")
-    return f"{digits}×10{str(int(power)).translate(RAISED)}"
+    return f"{digits.removesuffix('.0')}×10{str(int(power)).translate(RAISED)}"
 
 
 def careful(value: float) -> str:

@@ -17,19 +17,22 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from kakusan.explain import charts
-from kakusan.explain.equations import CHAPTERS, Equation, View
+from kakusan.explain.equation import Equation, View
+from kakusan.explain.equations import CHAPTERS
 from kakusan.explain.numbers import UNKNOWN, shown
 from kakusan.explain.story import Stop, Story
 from kakusan.explain.typeset import mathml, plain
 from kakusan.report.mark import KAKU, SAN, seal
 
 CLOSE = r"\rparen"
+STRIP = 9
+"""Stills of the image on its way to noise."""
 
 
 def render(story: Story, commands: list[tuple[str, str]], footer: str) -> str:
     """The page as text, to be written as UTF-8. commands: what it does and the line to type."""
     script = _resource("explain.js")
-    pictures = {**story.pictures, **_pictures_at(story, story.now)}
+    pictures = {**story.pictures, **_pictures_at(story.now)}
     return _template().render(
         story=story,
         chapters=CHAPTERS,
@@ -42,15 +45,18 @@ def render(story: Story, commands: list[tuple[str, str]], footer: str) -> str:
         icon="data:image/svg+xml;base64," + _base64(seal(KAKU, SAN, colour="#b5402c").encode()),
         data=Markup(_data(story)),
         slope=charts.slope(story),
+        bell=charts.bell(),
         signal=Markup(charts.signal(story)),
         bits=Markup(charts.bits(story)),
+        strip=_strip(len(story.stops)),
         measures=_measures(story),
         reach=_reach(story.now),
         pictures=pictures,
-        lines=lambda tex: [Markup(mathml(piece, story.text)) for piece in tex.split("&")],
+        pieces=lambda tex: _pieces(tex, story),
         math=lambda tex: Markup(mathml(tex, story.text)),
         words=lambda text: _live(text, story),
         groups=_groups,
+        dotted=_dotted,
         plain=plain,
     )
 
@@ -70,16 +76,43 @@ def _groups(equation: Equation) -> Iterator[dict[str, Any]]:
 
 
 def _live(text: str, story: Story) -> Markup:
-    """Words with the numbers and notes that their {names} stand for, so that the script can renew them."""
-    parts = re.split(r"\{(\w+)\}", text)
-    live = (
-        escape(part) if place % 2 == 0 else Markup('<span data-n="{}">{}</span>').format(part, story.text(part))
-        for place, part in enumerate(parts)
-    )
-    return Markup("").join(live)
+    """Words with their $formulas$, and with the numbers and notes that {names} stand for, for the script to renew."""
+    parts = re.split(r"(\$[^$]+\$|\{\w+\})", text)
+    return Markup("").join(_live_part(part, story) for part in parts)
 
 
-def _pictures_at(story: Story, stop: Stop) -> dict[str, str]:
+def _live_part(part: str, story: Story) -> Markup:
+    if part.startswith("$"):
+        return Markup(mathml(part.strip("$"), story.text))
+    if not part.startswith("{"):
+        return escape(part)
+    name = part.strip("{}")
+    if name in story.notes:
+        return _live(story.notes[name], story)
+    tag = "span" if name in story.now.notes or name == "who" else "b"
+    return Markup('<{0} data-n="{1}">{2}</{0}>').format(Markup(tag), name, story.text(name))
+
+
+def _pieces(tex: str, story: Story) -> list[Markup]:
+    """The parts that a line may be broken into; an operator at the head of a part keeps its space."""
+    first, *others = tex.split("&")
+    return [
+        Markup(mathml(piece, story.text)) for piece in (first, *("{}" + other.lstrip() for other in others))
+    ]
+
+
+def _dotted(name: str) -> Markup:
+    """A function's full name, which may be broken after a dot."""
+    return Markup(".<wbr>").join(("kakusan", *name.split(".")))
+
+
+def _strip(stops: int) -> list[int]:
+    """Some of the stops, the first and the last among them."""
+    count = min(STRIP, stops)
+    return sorted({round(place * (stops - 1) / max(count - 1, 1)) for place in range(count)})
+
+
+def _pictures_at(stop: Stop) -> dict[str, str]:
     return {**stop.pictures, **charts.bells(stop.bells)}
 
 
@@ -94,7 +127,7 @@ def _data(story: Story) -> str:
         "t": [stop.t for stop in story.stops],
         "names": [*names, "bell_low", "bell_high"],
         "texts": [[*_texts_at(story, stop, names), *_reach(stop)] for stop in story.stops],
-        "pictures": [_pictures_at(story, stop) for stop in story.stops],
+        "pictures": [_pictures_at(stop) for stop in story.stops],
     }
     return json.dumps(told, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 

@@ -1,11 +1,9 @@
 """What is explained: a schedule, a denoiser and an image, from a run or from what ships with kakusan."""
 
-import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from kakusan.assembly import named, reopen_data, set_machine
@@ -78,7 +76,7 @@ def bundled(
     units = dataset.units
     denoiser = ByHeart(
         kind(T=T),
-        dataset.x_0(np.arange(len(dataset))),
+        dataset.x_0(np.arange(len(dataset))).double(),  # as it computes: converted once
         variance="fixed-small",  # right for single points: what is left of them to guess is nothing
         levels=units.levels if isinstance(units, Levels) else None,
     )
@@ -92,9 +90,10 @@ def bundled(
         image=name,
         who="the exact denoiser",
         facts={
-            "Image": f"{name}, one of {len(dataset):,} {things} ({dataset.name}), {_size(dataset.shape)}",
+            "Data": f"{dataset.name}, {len(dataset):,} {things}, {_size(dataset.shape)}",
+            "Image": name,
             "Schedule": _schedule_words(schedule, T),
-            "Denoiser": f"exact, for these {len(dataset):,} {things}; no network, no training",
+            "Denoiser": "exact: no network, no training",
         },
         remark=f"In place of a network stands the exact denoiser of the {len(dataset):,} bundled {things}: it knows "
         "them all by heart and gives their mean, each weighted by how well it explains what is seen. A network has to "
@@ -119,10 +118,11 @@ def of_run(folder: Path, image: str | None = None) -> Subject:
         image=name,
         who="the network",
         facts={
-            "Image": f"{name} of {run.data.name}, {_size(run.data.shape)}",
+            "Run": str(folder),
+            "Data": f"{run.data.name}, {_size(run.data.shape)}",
+            "Image": name,
             "Schedule": _schedule_words(process.schedule, process.T),
             "Denoiser": f"{parameters:,} parameters, predicts {process.predicts}, after {loaded.step:,} steps",
-            "Run": str(folder),
         },
         remark=_words_of(run),
         warnings=(*run.warnings, *warnings),
@@ -174,8 +174,8 @@ def _chosen(dataset: Dataset, indices: NDArray[np.int64], image: str, kind: str)
                 f"there is no {kind}image {number}", f"there are {len(indices):,}, numbered from 0"
             )
         one = int(indices[number])
-    others = spread(indices[indices != one], CLOUD - 1) if dataset.is_points else []
-    return np.array([one, *others], dtype=np.int64)
+    others = spread(indices[indices != one], CLOUD - 1 if dataset.is_points else 0)
+    return np.concatenate([[one], others])
 
 
 def _whole(image: str) -> int:

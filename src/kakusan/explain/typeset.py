@@ -1,173 +1,44 @@
-"""A few words of TeX, as MathML for a page and as plain text for a terminal: a formula is written down once.
+"""A formula, written down once in the TeX of `formula`, as MathML for a page and as plain text for a terminal.
 
-Known are letters, digits and operators; `\\alpha`, `\\bar`, `\\sqrt`, `\\frac`, `\\sum` and the other words below;
-`_`, `^` and braces. Parentheses are groups. A space is seen in the plain text, and is a thin space on the page
-between two factors. `\\n{name}` is a number that is known only later, under this name; `\\p{name}` is the number
-named "name()", the same in parentheses where it is negative.
+A space in it is seen in the plain text, and is a thin space on the page between two factors.
 """
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
 from html import escape
 from typing import TypeAlias
 
-LETTERS = {
-    "alpha": "α", "beta": "β", "eps": "ε", "theta": "θ", "mu": "μ", "sigma": "σ", "Sigma": "Σ", "infty": "∞",
-    "N": "𝒩", "I": "𝐈", "E": "𝔼", "log": "log", "KL": "KL",
-}  # fmt: skip
-UPRIGHT = {"Σ", "𝒩", "𝐈", "𝔼", "∞"}
-PLAIN = {"𝒩": "N", "𝐈": "I", "𝔼": "E"}
-"""What few fonts of a terminal have, in letters that all have."""
-OPERATORS = {
-    "le": "≤", "to": "→", "dots": "⋯", "times": "×", "parallel": "∥", "lparen": "(", "rparen": ")",
-}  # fmt: skip
-ACCENTS = {"bar": ("¯", "\u0304"), "tilde": ("~", "\u0303"), "hat": ("^", "\u0302")}
-LARGE = {"sum": "∑", "prod": "∏"}
-COMPOSED = {"α\u0304": "ᾱ"}
-RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+from kakusan.explain.formula import (
+    LARGE,
+    Accent,
+    Fraction,
+    Group,
+    Node,
+    Norm,
+    Number,
+    Root,
+    Row,
+    Scripts,
+    Sign,
+    Space,
+    parse,
+)
 
-TOKEN = re.compile(r"\\[A-Za-z]+|\d+(?:\.\d+)?|\S|\s+")
+UPRIGHT = {"Σ", "𝒩", "𝐈", "𝔼"}
+PLAIN = {"𝒩": "N", "𝐈": "I", "𝔼": "E", "∑": "Σ", "∏": "Π"}
+"""What few fonts of a terminal have, in letters that all have."""
+ABOVE = {"bar": ("¯", "\u0304"), "tilde": ("~", "\u0303"), "hat": ("^", "\u0302")}
+"""An accent as an operator, and as a character that combines with the one before."""
+COMPOSED = {"α\u0304": "ᾱ"}
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 Values: TypeAlias = Callable[[str], str]
 """The text of the number of this name."""
 
 
-@dataclass(frozen=True)
-class Sign:
-    """A letter, a number or an operator."""
-
-    kind: str  # "mi", "mn" or "mo", as in MathML
-    text: str
-
-
-@dataclass(frozen=True)
-class Space:
-    """What stands between two things."""
-
-
-@dataclass(frozen=True)
-class Row:
-    parts: tuple["Node", ...]
-
-
-@dataclass(frozen=True)
-class Number:
-    """Known later, under this name."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Accent:
-    base: "Node"
-    name: str
-
-
-@dataclass(frozen=True)
-class Root:
-    inner: "Node"
-
-
-@dataclass(frozen=True)
-class Fraction:
-    above: "Node"
-    below: "Node"
-
-
-@dataclass(frozen=True)
-class Norm:
-    inner: "Node"
-
-
-@dataclass(frozen=True)
-class Scripts:
-    """What is written low and high beside a base, or below and above a large sign."""
-
-    base: "Node"
-    low: "Node | None"
-    high: "Node | None"
-
-
-Node: TypeAlias = Sign | Space | Row | Number | Accent | Root | Fraction | Norm | Scripts
-
-
-@cache
-def parse(tex: str) -> Row:
-    """The tree of a formula. Raises ValueError where it is none."""
-    tokens = [" " if token.isspace() else token for token in TOKEN.findall(tex)]
-    tokens.reverse()
-    row = _row(tokens, "")
-    return row
-
-
-def _row(tokens: list[str], end: str) -> Row:
-    """Everything up to this closing token, or to the end."""
-    parts: list[Node] = []
-    while tokens:
-        if tokens[-1] == end:
-            tokens.pop()
-            return Row(tuple(parts))
-        parts.append(_scripted(tokens))
-    if end:
-        raise ValueError(f"a formula lacks its {end!r}")
-    return Row(tuple(parts))
-
-
-def _scripted(tokens: list[str]) -> Node:
-    base = _single(tokens)
-    found: dict[str, Node] = {}
-    while tokens and tokens[-1] in ("_", "^"):
-        place = tokens.pop()
-        found[place] = _single(tokens)
-    return Scripts(base, found.get("_"), found.get("^")) if found else base
-
-
-def _single(tokens: list[str]) -> Node:
-    if not tokens:
-        raise ValueError("a formula ends too early")
-    token = tokens.pop()
-    if token == "{":
-        return _row(tokens, "}")
-    if token == "(":
-        return Row((Sign("mo", "("), *_row(tokens, ")").parts, Sign("mo", ")")))
-    if token == " ":
-        return Space()
-    if token.startswith("\\"):
-        return _word(token[1:], tokens)
-    kind = "mi" if token.isalpha() else "mn" if token[0].isdigit() else "mo"
-    return Sign(kind, token.replace("-", "−"))
-
-
-def _word(name: str, tokens: list[str]) -> Node:
-    if name in ("n", "p"):
-        return Number(_name(tokens) + "()" * (name == "p"))
-    if name == "text":
-        return Sign("mtext", _name(tokens))
-    if name in ACCENTS:
-        return Accent(_single(tokens), name)
-    if name == "sqrt":
-        return Root(_single(tokens))
-    if name == "norm":
-        return Norm(_single(tokens))
-    if name == "frac":
-        above = _single(tokens)
-        return Fraction(above, _single(tokens))
-    if name in LARGE or name in OPERATORS:
-        return Sign("mo", {**LARGE, **OPERATORS}[name])
-    if name in LETTERS:
-        return Sign("mi", LETTERS[name])
-    raise ValueError(f"a formula knows no \\{name}")
-
-
-def _name(tokens: list[str]) -> str:
-    """The letters in the braces that follow."""
-    letters = []
-    if tokens.pop() != "{":
-        raise ValueError("a name stands in braces")
-    while (token := tokens.pop()) != "}":
-        letters.append(token)
-    return "".join(letters)
+def numbers_in(tex: str) -> tuple[str, ...]:
+    """The names of the numbers that a formula waits for, in their order."""
+    return tuple(name + "()" * (kind == "p") for kind, name in re.findall(r"\\([np])\{(\w+)\}", tex))
 
 
 def mathml(tex: str, value: Values = lambda name: name) -> str:
@@ -193,14 +64,17 @@ def _mathml(node: Node, value: Values, *, tight: bool = False) -> str:
             return f'<mn data-n="{escape(name)}">{escape(value(name))}</mn>'
         case Row(parts):
             return f"<mrow>{''.join(_spaced(parts, value, tight=tight))}</mrow>"
+        case Group(inner):
+            calm = "" if _is_tall(inner) else ' stretchy="false"'
+            return f"<mrow><mo{calm}>(</mo>{write(inner)}<mo{calm}>)</mo></mrow>"
         case Accent(base, name):
-            return f'<mover accent="true">{write(base)}<mo>{ACCENTS[name][0]}</mo></mover>'
+            return f'<mover accent="true">{write(base)}<mo>{ABOVE[name][0]}</mo></mover>'
         case Root(inner):
             return f"<msqrt>{write(inner)}</msqrt>"
-        case Fraction(above, below):
-            return f"<mfrac>{write(above)}{write(below)}</mfrac>"
+        case Fraction(top, bottom):
+            return f"<mfrac>{write(top)}{write(bottom)}</mfrac>"
         case Norm(inner):
-            return f"<mrow><mo>‖</mo>{write(inner)}<mo>‖</mo></mrow>"
+            return f'<mrow><mo stretchy="false">‖</mo>{write(inner)}<mo stretchy="false">‖</mo></mrow>'
         case Scripts(base, low, high):
             large = isinstance(base, Sign) and base.text in LARGE.values()
             tag = _script_tag(low is not None, high is not None, large=large)
@@ -235,6 +109,19 @@ def _spaced(parts: tuple[Node, ...], value: Values, *, tight: bool) -> Iterator[
             yield '<mspace width="0.17em"/>'
 
 
+def _is_tall(node: Node) -> bool:
+    """Whether parentheses around it should grow."""
+    match node:
+        case Fraction():
+            return True
+        case Row(parts):
+            return any(map(_is_tall, parts))
+        case Group(inner) | Scripts(inner, _, _):
+            return _is_tall(inner)
+        case _:
+            return False
+
+
 def _is_operator(node: Node) -> bool:
     return isinstance(node, Sign) and node.kind == "mo"
 
@@ -250,24 +137,28 @@ def _plain(node: Node, value: Values) -> str:
             return value(name)
         case Row(parts):
             return "".join(map(write, parts))
+        case Group(inner):
+            return f"({write(inner)})"
         case Accent(base, name):
-            accented = write(base) + ACCENTS[name][1]
+            accented = write(base) + ABOVE[name][1]
             return COMPOSED.get(accented, accented)
         case Root(inner):
             return f"√{_held(write(inner))}"
-        case Fraction(above, below):
-            return f"{_held(write(above))}/{_held(write(below))}"
+        case Fraction(top, bottom):
+            return f"{_held(write(top))}/{_held(write(bottom))}"
         case Norm(inner):
             return f"‖{write(inner)}‖"
-        case Scripts(base, low, high):
-            return _plain_scripts(write(base), low and write(low), high and write(high))
+        case Scripts(base, index, power):
+            below = None if index is None else write(index)
+            above = None if power is None else write(power)
+            return _plain_scripts(write(base), below, above)
         case Space():
             return " "
 
 
 def _plain_scripts(base: str, low: str | None, high: str | None) -> str:
-    if base in LARGE.values() and low and high:
-        return f"{base.replace('∑', 'Σ').replace('∏', 'Π')}_{{{low}..{high}}}"
+    if base in ("Σ", "Π") and low and high:
+        return f"{base}_{{{low}..{high}}}"
     below = "" if low is None else f"_{low}" if low.isalnum() else f"_{{{low}}}"
     above = "" if high is None else high.translate(RAISED)
     return base + below + above
@@ -275,5 +166,5 @@ def _plain_scripts(base: str, low: str | None, high: str | None) -> str:
 
 def _held(text: str) -> str:
     """In parentheses, unless it is one thing."""
-    whole = re.fullmatch(r"√?[^\s()/+−]+|√\([^()]*\)", text)
-    return text if whole else f"({text})"
+    one = r"[^\s()/+−{}]+(_\{[^{}]*\})?"
+    return text if re.fullmatch(rf"√?{one}|√?{one}\([^()]*\)|√?\([^()]*\)", text) else f"({text})"

@@ -1,0 +1,136 @@
+"""kakusan explain [RUN]."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from kakusan.cli.arguments import parse
+from kakusan.errors import SettingsError
+
+if TYPE_CHECKING:
+    from kakusan.explain.story import Story
+    from kakusan.explain.subject import Subject
+
+EXAMPLES = (
+    "kakusan explain                              a bundled kanji and its exact denoiser: nothing is trained",
+    "kakusan explain --t 600 --schedule cosine    another t, another schedule",
+    "kakusan explain runs/demo --image 5          a run, its network and one of its held-out images",
+    "kakusan explain --data digits --out page.html",
+)
+PAGE = "explain.html"
+OURS = '<meta name="generator" content="kakusan">'
+
+
+@dataclass(frozen=True)
+class Explain:
+    """The thirteen equations of DDPM in symbols, in numbers and by the names of their functions: here, and as a page
+    with pictures and a slider over t.
+    """
+
+    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
+    """Folder of a run; without one, bundled data with their exact denoiser."""
+    t: int | None = None
+    """Which noise level, 1 to T; default: T/2."""
+    image: str | None = None
+    """Which image: its number, counted from 0 (with RUN, among those held out), its character or its file name."""
+    data: str | None = None
+    """Without RUN: kanji (default), digits, two-moons or swiss-roll."""
+    schedule: str | None = None
+    """Without RUN: linear (default), cosine, sigmoid or scaled-linear."""
+    T: int | None = None
+    """Without RUN: how many steps; default 1000."""
+    out: Path | None = None
+    """Where the page goes; default: RUN/explain.html, or explain.html here."""
+    json: bool = False
+    """Print the numbers as JSON instead of the text."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    command = parse(Explain, arguments, "explain", EXAMPLES)
+    from rich.console import Console
+
+    from kakusan.explain.text import as_json, show
+
+    out = command.out or (command.run or Path()) / PAGE
+    _check_place(out)
+    story = _told(command)
+    _write(story, command, out)
+    if command.json:
+        print(json.dumps({**as_json(story), "page": str(out)}, ensure_ascii=False))
+        return 0
+    show(story, Console(highlight=False))
+    print(f"\n{out}")
+    return 0
+
+
+def _told(command: Explain) -> "Story":
+    from kakusan.cli.display import bar, console
+    from kakusan.explain.gather import tell
+    from kakusan.explain.subject import time_of
+
+    subject = _subject(command)
+    t = time_of(subject, command.t)
+    with bar("explaining", 1.0, console()) as shown:
+        return tell(subject, t, shown.at)
+
+
+def _subject(command: Explain) -> "Subject":
+    from kakusan.explain import subject
+
+    if command.run is None:
+        return subject.bundled(
+            command.data or subject.DEFAULT_DATA,
+            command.schedule or subject.DEFAULT_SCHEDULE,
+            subject.DEFAULT_T if command.T is None else command.T,
+            command.image,
+        )
+    given = [f"--{name}" for name in ("data", "schedule", "T") if getattr(command, name) is not None]
+    if given:
+        raise SettingsError(
+            f"a run has its own data and schedule, so {given[0]} does not go with it",
+            f"leave it out, or leave out {command.run}",
+        )
+    return subject.of_run(command.run, command.image)
+
+
+def _check_place(out: Path) -> None:
+    """Only a page of ours is ever replaced."""
+    if out.is_dir():
+        raise SettingsError(f"{out} is a folder", f"name a file: --out {out / PAGE}")
+    if out.exists() and OURS not in out.read_text("utf-8", "replace")[:2000]:
+        raise SettingsError(
+            f"{out} is there already and is not a page of kakusan", "name another: --out PAGE.html"
+        )
+
+
+def _write(story: "Story", command: Explain, out: Path) -> None:
+    from importlib import metadata
+
+    from kakusan import durable
+    from kakusan.explain.page import render
+
+    page = render(story, _commands(command, story), f"kakusan {metadata.version('kakusan')}.").encode()
+    with durable.telling(f"cannot write {out}", out.parent, needed=len(page)):
+        durable.make_folders(out.parent)
+        durable.atomic_write(out, page)
+
+
+def _commands(command: Explain, story: "Story") -> list[tuple[str, str]]:
+    """What to type next."""
+    other = max(1, story.t // 2)
+    if command.run is None:
+        return [
+            ("Another t, another schedule", f"kakusan explain --t {other} --schedule cosine"),
+            ("Train a network on these images", "kakusan demo"),
+            ("And see the same equations with it", "kakusan explain runs/demo"),
+        ]
+    return [
+        ("Another image, another t", f"kakusan explain {command.run} --image 1 --t {other}"),
+        ("New images", f"kakusan sample {command.run} --count 64 --out new.png"),
+        ("How good it is", f"kakusan report {command.run}"),
+    ]

@@ -1,0 +1,51 @@
+"""What an equation is to the terminal and to the page: words, symbols, numbers, pictures and the names of functions.
+
+Formulas are in the TeX of `formula`; "&" marks where a line may be broken. Words may hold $formulas$ and {names} of
+numbers and notes; {who} is the denoiser: "the network", or "the exact denoiser".
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture that stands in an equation for its symbol."""
+
+    name: str
+    symbol: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Equation:
+    """One equation. `numbers` are its formulas again, with the numbers of this t in place of the symbols."""
+
+    number: int
+    title: str
+    term: str
+    """The same in Japanese."""
+    words: str
+    symbols: tuple[str, ...]
+    numbers: tuple[str, ...]
+    functions: tuple[str, ...]
+    """What computes it, below `kakusan`; for an identity, what computes both sides."""
+    agreement: tuple[str, str] | None = None
+    """For an identity: what was compared, and the name of the difference."""
+    picture: tuple[View | str, ...] = ()
+    """The equation in pictures, with formulas between them."""
+    chart: str = ""
+    caption: str = ""
+    """What is seen in the picture or the chart, where there is one."""
+    note: str = ""
+    """One more sentence, about the numbers."""
+
+    @property
+    def identity(self) -> bool:
+        return self.agreement is not None
+
+
+@dataclass(frozen=True)
+class Chapter:
+    title: str
+    term: str
+    words: str
+    equations: tuple[Equation, ...]
