@@ -117,6 +117,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--preset", help="default: the one called like the data")
     parser.add_argument("--steps", type=int, help="default: as the preset says")
     parser.add_argument("--images", type=int, default=500, help="of each split")
+    parser.add_argument("--terms", type=int, help="of each image; default: all T")
     parser.add_argument("--parallel", type=int, default=1, help="trainings at a time")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps")
     parser.add_argument("--threads", type=int, help="CPU threads of each training")
@@ -130,7 +131,8 @@ def main(arguments: Sequence[str]) -> int:
         ("--machine.threads", asked.threads),
     ):
         train += [flag, str(value)] * (value is not None)
-    order = Order(asked.folder, asked.data, tuple(train), ("--images", str(asked.images)))
+    evaluate = ["--images", str(asked.images)] + ["--terms", str(asked.terms)] * (asked.terms is not None)
+    order = Order(asked.folder, asked.data, tuple(train), tuple(evaluate))
     with ThreadPoolExecutor(asked.parallel) as pool:
         found = [
             figures for part in pool.map(lambda name: measured(order, name), asked.only) for figures in part
@@ -139,10 +141,10 @@ def main(arguments: Sequence[str]) -> int:
         asked.json.write_text(json.dumps(found))
     first = found[0]
     print(table(HEADER, [row(figures) for figures in found]))
-    held_out, training = (first["parts"][name]["images"] for name in ("held-out", "training"))
+    counts = ", ".join(f"{first['parts'][name]['images']} {name}" for name in ("held-out", "training"))
     print(
-        f"\n{first['data']}: {held_out} held-out and {training} training images, T = {first['T']}, all terms, "
-        f"{first['weights']} weights, {first['precision']} evaluation, {first['environment']['device']}"
+        f"\n{first['data']}: {counts} images, T = {first['T']}, {first['terms']} terms, {first['weights']} weights, "
+        f"{first['precision']} evaluation, {first['environment']['device']}"
     )
     return 0
 

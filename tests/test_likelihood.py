@@ -270,7 +270,7 @@ def test_in_two_dimensions_too() -> None:
     assert coarse / fine == pytest.approx(2, abs=0.1)
 
 
-@pytest.mark.parametrize(("D", "n"), [(1, 1500), (2, 1500)])
+@pytest.mark.parametrize(("D", "n"), [(1, 1000), (2, 1000)])
 def test_sampled_bounds_lie_above_the_log_density_by_just_that_gap(D: int, n: int) -> None:
     """T = 50, data of seed 1, noise of seed 2; 4 standard errors, false alarm 6e-5 each."""
     oracle = mixture(Linear(T=50), D)

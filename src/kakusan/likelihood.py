@@ -183,7 +183,9 @@ def concatenated(parts: Sequence[VariationalBound]) -> VariationalBound:
 def check_levels(x_0: Images, levels: int) -> None:
     """Raises DataError where a value is none of the levels."""
     level = (double(x_0) + 1) * ((levels - 1) / 2)
-    wrong = ((level - level.round()).abs() > 1e-3) | (level < -1e-3) | (level > levels - 1 + 1e-3)
+    wrong = (
+        ~((level - level.round()).abs() <= 1e-3) | (level < -1e-3) | (level > levels - 1 + 1e-3)
+    )  # nan is wrong
     if wrong.any():
         raise DataError(
             f"{float(x_0[wrong.to(x_0.device)][0]):.6g} is none of the {levels} levels from -1 to 1",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kakusan.denoiser import times_like
 from kakusan.errors import SettingsError
-from kakusan.maths.forward import per_image, posterior_variance
+from kakusan.maths.forward import per_image
 from kakusan.maths.schedules import Cosine, Linear
 from kakusan.oracles import GaussianOracle
 from kakusan.samplers import DDIM, SAMPLERS, Ancestral, Sampler, State, sample, walk
@@ -75,25 +75,17 @@ def test_a_walk_shows_each_step_with_its_guess(kind: type[Sampler]) -> None:
     )  # the last step gives the mean: the guess itself
 
 
-def propagated(variance: str, sampler: Sampler, eta: float | None) -> tuple[float, float]:
-    """Mean and variance of the last x, exactly: every step is affine in x and adds known noise."""
-    denoiser = oracle(variance)
-    mean, spread = torch.zeros(1, 1, 1, 1, dtype=torch.float64), 1.0
-    for t, s in pairwise(sampler.times(denoiser.schedule)):
-        ts = times_like(t, mean), times_like(s, mean)
-        at = [
-            sampler.step(denoiser, State(x), *ts, torch.zeros_like(x)).x
-            for x in (torch.zeros_like(mean), torch.ones_like(mean))
-        ]
-        slope = at[1] - at[0]
-        guess = denoiser.predict(mean, ts[0])
-        fresh = (
-            denoiser.variance_of(guess, *ts)
-            if eta is None
-            else eta**2 * posterior_variance(denoiser.schedule, *ts)
-        )
-        mean, spread = at[0] + slope * mean, float(slope.square() * spread + (fresh if s else 0))
-    return float(mean), spread
+def propagated(denoiser: GaussianOracle, sampler: Sampler) -> tuple[float, float]:
+    """Mean and variance of the last x, exactly: every step is affine in x, known from two points, and adds noise."""
+    times = torch.tensor(sampler.times(denoiser.schedule)).double()
+    t, s = times[:-1], times[1:]
+    zero = torch.zeros(len(t), 1, 1, 1, dtype=torch.float64)
+    low, high = (sampler.step(denoiser, State(x), t, s, zero).x for x in (zero, zero + 1))
+    fresh = denoiser.variance_of(denoiser.predict(zero, t), t, s).flatten() * (s > 0)
+    mean, spread = 0.0, 1.0
+    for offset, slope, noise in torch.stack([low.flatten(), (high - low).flatten(), fresh], dim=1).tolist():
+        mean, spread = offset + slope * mean, slope**2 * spread + noise
+    return mean, spread
 
 
 @pytest.mark.parametrize("variance", ["fixed-small", "fixed-large"])
@@ -101,7 +93,7 @@ def propagated(variance: str, sampler: Sampler, eta: float | None) -> tuple[floa
 def test_ancestral_samples_have_the_mean_and_variance_of_the_exact_chain(
     variance: str, steps: int | None
 ) -> None:
-    mean, spread = propagated(variance, Ancestral(steps=steps), None)
+    mean, spread = propagated(oracle(variance), Ancestral(steps=steps))
     n = 16 * 1024
     x = sample(
         oracle(variance), Ancestral(steps=steps), count=1024, shape=(1, 4, 4), seed=1, micro_batch=1024
@@ -111,23 +103,10 @@ def test_ancestral_samples_have_the_mean_and_variance_of_the_exact_chain(
 
 
 def test_the_exact_chain_reaches_the_data_law_as_steps_grow() -> None:
-    errors = []
-    for T in (250, 500, 1000):
-        denoiser_spread = _spread_at(T)
-        errors.append(abs(denoiser_spread - DEVIATION**2))
+    spreads = [propagated(oracle(T=T), Ancestral())[1] for T in (250, 500, 1000)]
+    errors = [abs(spread - DEVIATION**2) for spread in spreads]
     assert errors[2] < 3e-3 * DEVIATION
     assert all(1.7 < coarse / fine < 2.3 for coarse, fine in pairwise(errors))  # first order in 1/T
-
-
-def _spread_at(T: int) -> float:
-    denoiser = GaussianOracle(Linear(T=T), MEAN, DEVIATION**2, "fixed-large")
-    spread, one = 1.0, torch.ones(1, 1, 1, 1, dtype=torch.float64)
-    for t, s in pairwise(range(T, -1, -1)):
-        ts = times_like(t, one), times_like(s, one)
-        low, high = (Ancestral().step(denoiser, State(x), *ts, 0 * one).x for x in (0 * one, one))
-        fresh = float(denoiser.variance_of(denoiser.predict(one, ts[0]), *ts)) if s else 0.0
-        spread = float((high - low).square()) * spread + fresh
-    return spread
 
 
 def test_ddim_reaches_the_data_law_and_halves_its_error_when_steps_double() -> None:

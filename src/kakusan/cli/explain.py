@@ -102,10 +102,18 @@ def _check_place(out: Path) -> None:
     """Only a page of ours is ever replaced."""
     if out.is_dir():
         raise SettingsError(f"{out} is a folder", f"name a file: --out {out / PAGE}")
-    if out.exists() and OURS not in out.read_text("utf-8", "replace")[:2000]:
+    if out.exists() and not _is_ours(out):
         raise SettingsError(
-            f"{out} is there already and is not a page of kakusan", "name another: --out PAGE.html"
+            f"{out} is there already and is no page of kakusan", "name another: --out PAGE.html"
         )
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return OURS.encode() in file.read(4000)
+    except OSError:
+        return False
 
 
 def _write(story: "Story", command: Explain, out: Path) -> None:

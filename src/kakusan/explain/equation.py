@@ -4,6 +4,7 @@ Formulas are in the TeX of `formula`; "&" marks where a line may be broken. Word
 numbers and notes; {who} is the denoiser: "the network", or "the exact denoiser".
 """
 
+import re
 from dataclasses import dataclass
 
 
@@ -49,3 +50,8 @@ class Chapter:
     term: str
     words: str
     equations: tuple[Equation, ...]
+
+
+def names_in(words: str) -> tuple[str, ...]:
+    """The {names} of the numbers and notes in words."""
+    return tuple(re.findall(r"\{(\w+)\}", re.sub(r"\$[^$]*\$", "", words)))

@@ -85,8 +85,8 @@ REVERSE = Chapter(
                 "quad",
                 View("walk_guess", r"\hat x_0"),
             ),
-            caption="A walk of {who} from noise of its own: its beginning, this t, its end; and what it takes the "
-            "image to be at this t.",
+            caption="A walk from noise of its own: its beginning, this t and its end; on the right, what the image is "
+            "taken to be at this t.",
             note="{end}",
         ),
         Equation(
@@ -113,7 +113,7 @@ REVERSE = Chapter(
             numbers=(r"\n{log_posterior} = & \n{log_step} + \p{log_prev} - \p{log_jump}",),
             functions=("maths.forward.q_step", "maths.forward.q_marginal", "maths.forward.q_posterior"),
             agreement=(
-                "In logarithms of the densities of the whole image, both sides differ by",
+                "In logarithms of the densities of the whole image (nats), both sides differ by",
                 "bayes_gap",
             ),
             chart="bayes",

@@ -6,10 +6,14 @@
   const all = (selector) => [...document.querySelectorAll(selector)];
   const texts = all("[data-n]").filter((node) => places.has(node.dataset.n));
   const pictures = all("[data-p]").filter((node) => node.dataset.p in told.pictures[0]);
+  const wholes = all("[data-whole]").map((line) => [line, texts.filter((node) => line.contains(node))]);
   const marks = all("[data-marks]"), stills = all("[data-stop]");
 
   const show = (stop) => {
     for (const node of texts) node.textContent = told.texts[stop][places.get(node.dataset.n)];
+    for (const [line, nodes] of wholes) {
+      line.hidden = nodes.some((node) => node.textContent === "—" || node.textContent.includes("∞"));
+    }
     for (const node of pictures) {
       const picture = told.pictures[stop][node.dataset.p];
       if (node.localName === "img") node.src = picture;
@@ -19,7 +23,10 @@
     for (const group of marks) {
       [...group.children].forEach((mark, place) => mark.classList.toggle("now", place === stop));
     }
-    for (const still of stills) still.toggleAttribute("aria-current", Number(still.dataset.stop) === stop);
+    for (const still of stills) {
+      if (Number(still.dataset.stop) === stop) still.setAttribute("aria-current", "true");
+      else still.removeAttribute("aria-current");
+    }
     slider.setAttribute("aria-valuetext", "t = " + told.t[stop]);
   };
 

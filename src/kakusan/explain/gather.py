@@ -46,14 +46,16 @@ def tell(subject: Subject, t: int, progress: Progress = lambda _, __: None) -> S
     always, bound_words = _bound(subject)
     stills = _walk(subject, times, progress)
     painter = Painter(subject.units, subject.is_points)
-    told = [_stop(subject, at, stills, painter) for at in _watched(times, progress)]
+    told: list[Stop] = []
+    for at in times:
+        progress(0.6 + 0.4 * len(told) / len(times), f"t = {at}")
+        told.append(_stop(subject, at, stills[at], painter))
     moment = Moment(subject.denoiser, subject.x_0, t)
     first, last = stills[max(stills)], stills[0]
     fixed = {"x_0": moment.truth, "z": moment.noise(STEP), "walk_start": first.x, "walk_end": last.x}
     seen = {"x_0": moment.truth, "x_t": moment.x_t, "guess": moment.guess.x_0}
     alpha_bar = float(subject.schedule.alpha_bar[t])
     return Story(
-        title=subject.title,
         image=subject.image,
         who=subject.who,
         facts=subject.facts,
@@ -78,21 +80,16 @@ def stops(T: int, t: int) -> tuple[int, ...]:
     return tuple(sorted({at for at in (*SMALL_TIMES, *even, t) if 1 <= at <= T}))
 
 
-def _watched(times: tuple[int, ...], progress: Progress) -> tuple[int, ...]:
-    progress(0.6, "every t")
-    return times
-
-
-def _stop(subject: Subject, t: int, stills: Mapping[int, Still], painter: Painter) -> Stop:
+def _stop(subject: Subject, t: int, still: Still, painter: Painter) -> Stop:
     moment = Moment(subject.denoiser, subject.x_0, t)
     numbers = moment.numbers()
-    still, guess = stills[t], stills[t].x_0
-    walked = {"walk": still.x} | ({} if guess is None else {"walk_guess": guess})
+    assert still.x_0 is not None  # the walk has gone on from here
+    pictures = {**moment.pictures(), "walk": still.x, "walk_guess": still.x_0}
     return Stop(
         t=t,
         numbers=numbers,
-        pictures=painter.drawn({**moment.pictures(), **walked}, numbers["alpha_bar"]),
-        notes=_notes(t, numbers),
+        pictures=painter.drawn(pictures, numbers["alpha_bar"]),
+        notes=_notes(moment, numbers),
         bells=_bells(moment) if t > 1 else None,
     )
 
@@ -166,7 +163,9 @@ def _model(bound: VariationalBound) -> str:
     """The choices that belong to a bound."""
     clip = "$\\hat x_0$ not clipped" if bound.clip is None else f"$\\hat x_0$ clipped at {bound.clip:g}"
     kind = "densities" if bound.levels is None else f"probabilities of {bound.levels} levels"
-    sigma_1 = {"beta~_2": "\\tilde\\beta_2", "beta_1": "\\beta_1"}[bound.sigma_1]
+    sigma_1 = (
+        bound.sigma_1.replace("beta~", "\\tilde\\beta") if "~" in bound.sigma_1 else f"\\{bound.sigma_1}"
+    )
     return f"The model: variance {bound.variance}, $\\sigma_1^2 = {sigma_1}$, {clip}, {kind}."
 
 
@@ -177,8 +176,8 @@ def _naming(subject: Subject) -> str:
     count, values = len(subject.known), subject.x_0[0].numel()
     bits = math.log2(count)
     return (
-        f"To say which of {count:,} images it is takes log₂ {count:,} = {bits:.4g} bits,"
-        f" {bits / values:.4g} for each of {values:,} values: an exact denoiser needs hardly more."
+        f"No code says which of {count:,} images it is in fewer than log₂ {count:,} = {bits:.4g} bits on average, "
+        f"{bits / values:.4g} for each of {values:,} values; with small steps the exact denoiser comes close to that."
     )
 
 
@@ -206,17 +205,24 @@ def _end_of(x_0: Images, subject: Subject) -> str:
     same = (subject.known.images == level[0]).all((1, 2, 3)).nonzero()[0]
     if not len(same):
         return ""
-    return f"A walk of {subject.who} from noise of its own ends at {subject.known.captions[int(same[0])]}."
+    return f"This walk ends at {subject.known.captions[int(same[0])]}, one of the images that {subject.who} knows."
 
 
-def _notes(t: int, numbers: Mapping[str, float]) -> dict[str, str]:
-    if t == 1:
+def _notes(moment: Moment, numbers: Mapping[str, float]) -> dict[str, str]:
+    """Words that depend on t."""
+    if moment.t == 1:
         return {
             "bayes": "At t = 1 there is nothing to turn around: the answer is the image itself, a single point.",
             "weighted": "At t = 1 the term is L₀ of (11), which is not of this form.",
         }
-    gap = shown(numbers["weight_gap"])
+    gap = numbers["weight_gap"]
+    weighted = (
+        f"Bits for each pixel value: the term of (11) once more, up to {shown(gap)}."
+        if math.isfinite(gap)
+        else "Here α is 0, and ε says nothing of the image: this form divides by zero, and (11) does not."
+    )
+    learned = moment.back.variance[0].numel() > 1
     return {
-        "bayes": "Nats for the whole image.",
-        "weighted": f"Bits for each pixel value: the term of (11) once more, up to {gap}.",
+        "bayes": "",
+        "weighted": weighted + " The variance is learned; the weight is its mean over the image." * learned,
     }

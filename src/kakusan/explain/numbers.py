@@ -4,6 +4,7 @@ import math
 
 RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 UNKNOWN = "—"
+ENDLESS = "∞"
 
 
 def shown(value: float) -> str:
@@ -11,7 +12,7 @@ def shown(value: float) -> str:
     if math.isnan(value):
         return UNKNOWN
     if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
+        return ENDLESS if value > 0 else f"−{ENDLESS}"
     return _finite(value).replace("-", "−")
 
 
@@ -19,10 +20,10 @@ def _finite(value: float) -> str:
     size = abs(value)
     if value == 0 or (size < 1e6 and value == round(value)):
         return f"{value:.0f}"
-    if 0.999 < size < 1:  # "1" would be another number
-        return f"{value:.4g}" if float(f"{size:.4g}") < 1 else f"{value:.7f}".rstrip("0")
-    if 1e-3 <= size < 1e5:
-        return f"{value:.4g}"
+    if 0.999 < size < 1.001 and float(f"{size:.4g}") == 1:  # "1" would be another number
+        return f"{value:.7f}".rstrip("0")
+    if 1e-3 <= size < 1e6:
+        return f"{value:.4g}" if size < 1e4 else f"{value:.0f}"
     digits, _, power = f"{value:.1e}".partition("e")
     return f"{digits.removesuffix('.0')}×10{str(int(power)).translate(RAISED)}"
 
@@ -31,3 +32,8 @@ def careful(value: float) -> str:
     """The same, in parentheses where it is negative: 3 − (−2)."""
     text = shown(value)
     return f"({text})" if text.startswith("−") else text
+
+
+def is_told(text: str) -> bool:
+    """Whether there is a finite number in this place."""
+    return text != UNKNOWN and ENDLESS not in text

@@ -17,11 +17,11 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from kakusan.explain import charts
-from kakusan.explain.equation import Equation, View
+from kakusan.explain.equation import Equation, View, names_in
 from kakusan.explain.equations import CHAPTERS
 from kakusan.explain.numbers import UNKNOWN, shown
 from kakusan.explain.story import Stop, Story
-from kakusan.explain.typeset import mathml, plain
+from kakusan.explain.typeset import mathml, numbers_in, plain
 from kakusan.report.mark import KAKU, SAN, seal
 
 CLOSE = r"\rparen"
@@ -48,7 +48,7 @@ def render(story: Story, commands: list[tuple[str, str]], footer: str) -> str:
         bell=charts.bell(),
         signal=Markup(charts.signal(story)),
         bits=Markup(charts.bits(story)),
-        strip=_strip(len(story.stops)),
+        strip=_strip(story),
         measures=_measures(story),
         reach=_reach(story.now),
         pictures=pictures,
@@ -57,6 +57,8 @@ def render(story: Story, commands: list[tuple[str, str]], footer: str) -> str:
         words=lambda text: _live(text, story),
         groups=_groups,
         dotted=_dotted,
+        in_tex=numbers_in,
+        in_words=names_in,
         plain=plain,
     )
 
@@ -106,10 +108,11 @@ def _dotted(name: str) -> Markup:
     return Markup(".<wbr>").join(("kakusan", *name.split(".")))
 
 
-def _strip(stops: int) -> list[int]:
-    """Some of the stops, the first and the last among them."""
-    count = min(STRIP, stops)
-    return sorted({round(place * (stops - 1) / max(count - 1, 1)) for place in range(count)})
+def _strip(story: Story) -> list[int]:
+    """The places of some of the stops, as evenly over 1..T as there are."""
+    times = [stop.t for stop in story.stops]
+    wanted = (1 + (story.T - 1) * place / (STRIP - 1) for place in range(STRIP))
+    return sorted({min(range(len(times)), key=lambda place: abs(times[place] - t)) for t in wanted})
 
 
 def _pictures_at(stop: Stop) -> dict[str, str]:

@@ -1,12 +1,12 @@
 """What the explanation tells: plain numbers, words and pictures as text, gathered by whoever knows the subject."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kakusan.explain.numbers import careful, shown
+from kakusan.explain.numbers import careful, is_told, shown
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,6 @@ class Stop:
 class Story:
     """All that is told. Strings may come from anywhere: the page escapes them."""
 
-    title: str
     image: str
     """Which image it is about: a character, a number."""
     who: str
@@ -89,3 +88,7 @@ class Story:
         written = careful if name.endswith("()") else shown
         bare = name.removesuffix("()")
         return written(stop.numbers[bare] if bare in stop.numbers else self.always[bare])
+
+    def tells(self, names: Iterable[str]) -> bool:
+        """Whether all these are finite numbers, or words, at the asked t: what is not is left out."""
+        return all(is_told(self.text(name)) for name in names)

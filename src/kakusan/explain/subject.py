@@ -33,15 +33,13 @@ class Subject:
     denoiser: Denoiser
     x_0: Images
     units: Units
-    title: str
-    """Of the data: "kanji"."""
     image: str
     """Which image: 散, "held-out image 0"."""
     who: str
     """The denoiser in a sentence: "the network", "the exact denoiser"."""
     facts: dict[str, str] = field(default_factory=dict)
     remark: str = ""
-    """What one should know of the denoiser, in a sentence or two."""
+    """What one should know of the denoiser, in a sentence or two; with $formulas$."""
     warnings: tuple[str, ...] = ()
     known: Dataset | None = None
     """The images that an exact denoiser knows by heart."""
@@ -86,7 +84,6 @@ def bundled(
         denoiser=denoiser,
         x_0=dataset.x_0(chosen),
         units=units,
-        title=dataset.name,
         image=name,
         who="the exact denoiser",
         facts={
@@ -95,7 +92,8 @@ def bundled(
             "Schedule": _schedule_words(schedule, T),
             "Denoiser": "exact: no network, no training",
         },
-        remark=f"In place of a network stands the exact denoiser of the {len(dataset):,} bundled {things}: it knows "
+        remark=_of_points(dataset.is_points)
+        + f"In place of a network stands the exact denoiser of the {len(dataset):,} bundled {things}: it knows "
         "them all by heart and gives their mean, each weighted by how well it explains what is seen. A network has to "
         "learn this, and should not learn it quite so well.",
         known=dataset,
@@ -114,7 +112,6 @@ def of_run(folder: Path, image: str | None = None) -> Subject:
         denoiser=loaded.denoiser,
         x_0=x_0,
         units=run.data.units,
-        title=run.data.name,
         image=name,
         who="the network",
         facts={
@@ -132,12 +129,19 @@ def of_run(folder: Path, image: str | None = None) -> Subject:
 
 def _words_of(run: Run) -> str:
     predicts = run.settings.process.predicts
+    points = _of_points(run.data.shape == (2, 1, 1))
     if predicts == "eps":
-        return ""
-    return (
-        f"The network of this run was trained to say {predicts}; by Eq. (2) that is one guess with an x_0 and an ε of "
-        "its own, and these are what the equations speak of."
+        return points
+    return points + (
+        f"The network of this run was trained to say {predicts}; by (2) that is one guess with an $x_0$ and an "
+        "$\\eps$ of its own, and these are what the equations speak of."
     )
+
+
+def _of_points(is_points: bool) -> str:
+    if not is_points:
+        return ""
+    return f"A point is an image of two values. {CLOUD} of them are shown; the numbers are those of the red one. "
 
 
 def _image_of(run: Run, image: str | None) -> tuple[Images, str, list[str]]:

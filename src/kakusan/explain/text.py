@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from kakusan.explain.equation import Equation
+from kakusan.explain.equation import Equation, names_in
 from kakusan.explain.equations import CHAPTERS, EQUATIONS
 from kakusan.explain.story import Story
 from kakusan.explain.typeset import numbers_in, plain
@@ -29,7 +29,7 @@ def show(story: Story, to: Console) -> None:
     to.print()
     for label, value in (*story.facts.items(), ("t", f"{story.t:,} of {story.T:,}")):
         to.print(Text.assemble((f"{label:<10}", "dim"), value))
-    for words in (story.remark, *(f"note: {warning}" for warning in story.warnings)):
+    for words in (words_of(story.remark, story), *(f"note: {warning}" for warning in story.warnings)):
         if words:
             to.print()
             _paragraph(to, words)
@@ -55,17 +55,19 @@ def _equation(equation: Equation, story: Story, to: Console) -> None:
     _paragraph(to, words_of(equation.words, story), INDENT)
     if equation.agreement:
         words, name = equation.agreement
-        _paragraph(to, f"Identity, tested. {words} {story.text(name)}.", INDENT)
-    if note := words_of(equation.note, story):
+        compared = f" {words} {story.text(name)}." if story.tells([name]) else ""
+        _paragraph(to, f"Identity, tested.{compared}", INDENT)
+    if story.tells(names_in(equation.note)) and (note := words_of(equation.note, story)):
         _paragraph(to, note, INDENT)
     _paragraph(to, ", ".join(f"kakusan.{name}" for name in equation.functions), INDENT, style="dim")
 
 
 def _numbers(equation: Equation, story: Story, to: Console) -> None:
     """The formulas in numbers; "t = 500:" stands before those that depend on t."""
-    names = {name for line in equation.numbers for name in numbers_in(line)}
+    lines = [line for line in equation.numbers if story.tells(numbers_in(line))]
+    names = {name for line in lines for name in numbers_in(line)}
     head = f"t = {story.t}:  " if names & set(story.now.numbers) else ""
-    rows = [row for line in equation.numbers for row in broken(line, story, _width(to) - INDENT - len(head))]
+    rows = [row for line in lines for row in broken(line, story, _width(to) - INDENT - len(head))]
     for place, row in enumerate(rows):
         _paragraph(to, row, INDENT + bool(place) * len(head), head="" if place else head, style="green")
 

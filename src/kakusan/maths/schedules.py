@@ -37,7 +37,7 @@ class NoiseSchedule(ABC):
 
     @cached_property
     def beta(self) -> Float64[Tensor, " {self.T+1}"]:
-        """beta_t, with beta[0] = 0. Eq. (1)."""
+        """The beta_t in Eq. (1), with beta[0] = 0."""
         return torch.cat([torch.zeros(1, dtype=torch.float64), self.betas()])
 
     @cached_property

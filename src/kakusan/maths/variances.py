@@ -114,7 +114,7 @@ class LearnedRange(Variance):
 
 @dataclass(frozen=True, eq=False)
 class Analytic(Variance):
-    """The best variance for a given mean: beta~ + w^2 E|x_0 - x_0_hat|^2, w the weight of x_0 in Eq. (7).
+    """The best variance for a given mean: beta~ + w^2 E|x_0 - x_0_hat|^2, where w is what Eq. (7) gives to x_0.
 
     errors: the mean squared error of the guess of x_0, for each pixel value, at t = 0, ..., T (0 at t = 0).
     Where the guess is exactly E[x_0 | x_t] this is Bao et al. 2022 (Analytic-DPM), Theorem 1, whose estimate

@@ -55,7 +55,7 @@ def small_series(rows: Rows, key: str, label: str) -> str:
 
 
 def signal_and_noise(table: Sequence[float], times: Sequence[int]) -> str:
-    """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t) over t, with dots at the times shown. Eq. (3)."""
+    """The factors in Eq. (3), sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), over t, with dots at the times shown."""
     alpha_bar = np.asarray(table, dtype=np.float64)
     if len(alpha_bar) < 2:
         return ""

@@ -31,7 +31,7 @@ class FilmStrip:
 
 @dataclass(frozen=True, kw_only=True)
 class Forward:
-    """A real image on its way to noise, Eq. (3)."""
+    """A real image on its way to noise, drawn by Eq. (3) at a few t."""
 
     png: bytes
     """One row, as `pictures.film_strip` makes it."""
