@@ -140,5 +140,6 @@ def _commands(command: Explain, story: "Story") -> list[tuple[str, str]]:
     return [
         ("Another image, another t", f"kakusan explain {command.run} --image 1 --t {other}"),
         ("New images", f"kakusan sample {command.run} --count 64 --out new.png"),
-        ("How good it is", f"kakusan report {command.run}"),
+        ("How many bits an image takes", f"kakusan evaluate {command.run}"),
+        ("How good they look", f"kakusan report {command.run}"),
     ]
