@@ -13,10 +13,13 @@ import pytest
 import torch
 
 import kakusan as kk
-from kakusan.appraisal import Appraisal, Part, Question, appraise
+from kakusan.appraisal import Appraisal, Part, Question, _offset, appraise
+from kakusan.assembly import reopen_data
+from kakusan.cli.evaluate import _rate_table, _rows, _verdict
 from kakusan.config import with_values
 from kakusan.errors import DataError, RunError, SettingsError
-from kakusan.likelihood import variational_bound
+from kakusan.evaluation import spread
+from kakusan.likelihood import VariationalBound, variational_bound
 from kakusan.maths.forward import posterior_weights
 from kakusan.maths.randomness import Purpose, normals
 from kakusan.maths.variances import Analytic
@@ -269,3 +272,122 @@ def kakusan(*arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     return done
+
+
+def made(
+    t: list[list[int]], weight: list[list[float]], bits: list[list[float]], errors: list[list[float]]
+) -> Part:
+    """A part whose terms are known, of a process with T = 3; L_T is 0.5 and 0.7."""
+    table = [torch.tensor(column, dtype=torch.float64) for column in (weight, bits, errors)]
+    bound = VariationalBound(
+        t=torch.tensor(t),
+        weight=table[0],
+        sampling_variance=torch.full_like(table[0], 0.02),
+        bits=table[1],
+        squared_error=table[2],
+        L_T=torch.tensor([0.5, 0.7], dtype=torch.float64),
+        T=3,
+        variance="fixed-large",
+        sigma_1="beta~_2",
+        clip=1.0,
+        levels=17,
+    )
+    return Part("held-out", kk.open_data("digits"), np.array([4, 9]), bound, {})
+
+
+WHOLE = made(
+    [[1, 2, 3]] * 2, [[1, 1, 1]] * 2, [[3, 2, 1], [5, 4, 3]], [[0.01, 0.04, 0.16], [0.03, 0.14, 0.56]]
+)
+SOME = made([[1, 2], [1, 3]], [[1, 2]] * 2, [[3, 2], [5, 3]], [[0.01, 0.04], [0.03, 0.16]])
+
+
+def test_rate_and_distortion_of_known_terms() -> None:
+    assert WHOLE.rate.tolist() == pytest.approx([0.6 + 4 + 3 + 2, 0.6 + 3 + 2, 0.6 + 2, 0.6])
+    assert WHOLE.distortion.tolist() == pytest.approx([0.02**0.5, 0.3, 0.6])
+    assert WHOLE.bits_by_t.tolist() == [4, 3, 2]
+    assert [WHOLE.distortion_at(t) for t in (1, 2, 3)] == pytest.approx(WHOLE.distortion.tolist())
+    assert SOME.rate.tolist() == pytest.approx([0.6 + 4 + 2 + 3, 0.6 + 2 + 3, 0.6 + 3, 0.6])  # weight 2 each
+    assert SOME.bits_by_t.tolist() == [4, 2, 3]
+    assert SOME.bound.mean == pytest.approx(9.6)
+
+
+def test_the_figures_are_in_levels_and_their_errors_those_of_a_mean() -> None:
+    figures = Appraisal((SOME,), {}, kk.Levels(17)).as_json()["parts"]["held-out"]
+    assert figures["distortion"] == pytest.approx([8 * 0.02**0.5, 8 * 0.2, 8 * 0.4])
+    assert figures["terms_standard_error"] == pytest.approx(
+        (4 * 0.02) ** 0.5 / 2
+    )  # of the mean of two images
+    assert (figures["L_T"], figures["L_steps"], figures["L_0"]) == pytest.approx((0.6, 5, 4))
+    assert (
+        _offset(kk.Real((0.0, 0.0), (2.0, 8.0))) == 2
+    )  # a value spread twice as wide has a density half as high
+
+
+def test_the_tables_and_the_verdict_say_what_the_figures_say() -> None:
+    appraisal = Appraisal(
+        (replace(WHOLE, name="training"), WHOLE), {"T": 3, "unit_of_distortion": "levels"}, kk.Levels(17)
+    )
+    columns = [list(column.cells) for column in _rate_table(appraisal).columns]
+    assert columns[0] == ["3", "2", "1", "0"]
+    assert columns[1] == ["0.6000", "2.6000", "5.6000", "9.6000"]
+    assert columns[2] == ["4.800", "2.400", "1.131", "0"]
+    worse = replace(WHOLE, bound=replace(WHOLE.bound, bits=WHOLE.bound.bits + 5))
+    assert _verdict(WHOLE, worse).startswith("held-out images need +15.0")
+    assert _verdict(WHOLE, worse).endswith(": a sign of memorizing")
+    assert _verdict(worse, WHOLE).endswith("no sign of memorizing")
+    rows = list(_rows(SOME))
+    assert rows[0][0] == 4
+    assert rows[0][3:] == pytest.approx(
+        (0.5 + 4 + 3, 0.2, 0.5, 4, 3)
+    )  # total, standard error, L_T, L_steps, L_0
+
+
+def test_what_is_asked_is_what_is_measured(run: Run) -> None:
+    plain = answer(run)
+    split = [part.numbers for part in plain.parts]
+    held_out = np.array(sorted(run.files.data["held_out"]))
+    assert (split[1][0], split[1][-1]) == (held_out[0], held_out[-1])  # spread over all of the split
+    for change in ({"sigma_1": "beta_1"}, {"clip": False}, {"weights": "model"}):
+        other = answer(run, **change)
+        stated = {"clip": None} if "clip" in change else change
+        assert {name: other.about[name] for name in stated} == stated
+        assert other.parts[1].bound.mean != plain.parts[1].bound.mean
+    by_hand = run.load(weights="model", precision="fp32").denoiser
+    numbers = plain.parts[1].numbers
+    expected = variational_bound(by_hand, plain.parts[1].dataset.x_0(numbers), numbers=numbers.tolist())
+    assert torch.equal(answer(run, weights="model").parts[1].bound.total, expected.total)
+    found = json.loads(kakusan("evaluate", str(run.folder), "--images", "2", "--clip", "no", "--json").stdout)
+    assert found["clip"] is None
+
+
+def test_the_analytic_variance_comes_from_training_images_for_these_weights_and_this_clipping(
+    tmp_path: Path,
+) -> None:
+    run = trained(tmp_path / "run")
+    answer(run, variance="analytic", images=1)
+    prepared = reopen_data(run.settings, run.files.data)
+    numbers = spread(prepared.split.training, 128)
+    denoiser = run.load(precision="fp32").denoiser
+    bound = variational_bound(denoiser, prepared.dataset.x_0(numbers), numbers=numbers.tolist())
+    errors = run.files.analytic({"step": 12, "weights": "ema", "clip": 1.0})
+    assert errors is not None
+    assert errors[1:] == pytest.approx(bound.squared_error.mean(0).tolist(), rel=1e-12)
+    for other in ({"clip": False}, {"weights": "model"}):
+        with pytest.raises(RunError, match="has not been estimated"):
+            run.load(variance="analytic", precision="fp32", **other)
+
+
+def test_images_with_labels_are_measured_with_their_own(tmp_path: Path, data: Path) -> None:
+    run = trained(
+        tmp_path / "labels", str(data), **{"data.labels": True, "data.held_out": 0.0, "training.steps": 30}
+    )
+    found = answer(run).parts[0]
+    assert found.dataset.labels is not None
+    labels = torch.from_numpy(found.dataset.labels[found.numbers])
+    denoiser, x_0 = run.load(precision="fp32").denoiser, found.dataset.x_0(found.numbers)
+    own, swapped = (
+        variational_bound(denoiser, x_0, numbers=found.numbers.tolist(), condition=condition).total
+        for condition in (labels, 1 - labels)
+    )
+    assert torch.equal(found.bound.total, own)
+    assert not torch.equal(own, swapped)

@@ -13,7 +13,7 @@ from kakusan.errors import NumbersError, SettingsError
 from kakusan.losses import LOSSES, Simple
 from kakusan.maths.randomness import Purpose, normals
 from kakusan.maths.schedules import Linear
-from kakusan.times import TIMES
+from kakusan.times import TIMES, TimeSampler
 from kakusan.training import DECAYS, Recipe, TrainState, fit, new_state, train_step
 
 RECIPE = Recipe(
@@ -194,3 +194,69 @@ def test_where_the_optimizer_cannot_scale_the_step_is_the_same(monkeypatch: pyte
     for a, b in zip(fused.network.parameters(), plain.network.parameters(), strict=True):
         assert torch.allclose(a, b, rtol=1e-6)
         assert b.isfinite()
+
+
+class Scripted(TimeSampler):
+    """Times with weights, as one that learns gives them, and a record of all it was asked and told."""
+
+    learns = True
+
+    def __init__(self, T: int) -> None:
+        super().__init__(T)
+        self.told: list[tuple[Tensor, Tensor] | str] = []
+
+    def draw(self, seed: int, step: int, slots: Tensor, batch_size: int) -> tuple[Tensor, Tensor | None]:  # noqa: ARG002
+        self.told.append("draw")
+        return 1 + (7.0 * slots.double()) % self.T, 0.5 + slots.double() / 4
+
+    def learn(self, t: Tensor, losses: Tensor) -> None:
+        self.told.append((t, losses))
+
+
+def test_weights_of_losses_reach_the_gradient_and_the_figures() -> None:
+    recipe = replace(RECIPE, clip_norm=1e9)
+    state = fresh(recipe)
+    state.times = Scripted(100)
+    slots = torch.arange(12)
+    t, weights = state.times.draw(0, 0, slots, 12)
+    assert weights is not None
+    noise = normals(0, Purpose.NOISE, 0, slots, (1, 2, 2))
+    losses = Simple().per_image(state.denoiser, Images().at(0).x_0, t, noise)
+    expected = torch.autograd.grad((losses * weights).mean(), list(state.network.parameters()))
+    train_step(state, Images(), Simple(), recipe)
+    for parameter, gradient in zip(state.network.parameters(), expected, strict=True):
+        moment = state.optimizer.state[parameter]["exp_avg"]
+        assert torch.allclose(moment, (1 - recipe.betas[0]) * gradient, rtol=1e-5)  # float32
+    assert float(state.tally.loss.sum()) == pytest.approx((losses * weights).sum().item(), rel=1e-6)
+    assert float(state.tally.count.sum()) == pytest.approx(float(weights.sum()), rel=1e-6)
+
+
+def test_a_sampler_of_t_learns_once_a_step_after_all_draws_from_losses_without_weights() -> None:
+    recipe = replace(RECIPE, accumulation=2)
+    state = fresh(recipe)
+    state.times = times = Scripted(100)
+    train_step(state, Images(), Simple(), recipe)
+    assert [told if isinstance(told, str) else "learn" for told in times.told] == [
+        "draw",
+        "draw",
+        "learn",
+        "learn",
+    ]
+    before = fresh(recipe)
+    for told, start in zip(times.told[2:], (0, 6), strict=True):
+        assert not isinstance(told, str)
+        t, losses = told
+        slots = torch.arange(start, start + 6)
+        noise = normals(0, Purpose.NOISE, 0, slots, (1, 2, 2))
+        assert torch.equal(t, times.draw(0, 0, slots, 12)[0])
+        assert torch.allclose(
+            losses, Simple().per_image(before.denoiser, Images().at(0, start, 6).x_0, t, noise)
+        )
+
+
+def test_a_sampler_of_t_learns_nothing_from_numbers_that_are_not_finite_nor_after_them() -> None:
+    state = fresh()
+    state.times = times = Scripted(100)
+    for _ in range(4):
+        train_step(state, Images(bad_step=2), Simple(), RECIPE)
+    assert sum(not isinstance(told, str) for told in times.told) == 2
