@@ -194,7 +194,7 @@ def test_other_data_are_measured_in_the_units_of_the_run(run: Run, tmp_path: Pat
     with pytest.raises(DataError, match="8x9"):
         answer(run, data=tmp_path / "large.npz")
     np.savez(tmp_path / "bytes.npz", images=images)
-    with pytest.raises(DataError, match="has learned"):
+    with pytest.raises(DataError, match="of 256 levels, those of .* of 17"):
         answer(run, data=tmp_path / "bytes.npz")
 
 
@@ -238,7 +238,7 @@ def test_the_command_prints_a_table_and_writes_figures_a_picture_and_each_image(
         "clipped",
     ):
         assert words in done.stdout
-    base = run.folder / "evaluation" / "step-00000012"
+    base = run.folder / "evaluation" / "step-00000012-images-5"
     figures = json.loads(base.with_suffix(".json").read_text())
     assert figures["parts"]["training"]["images"] == 5
     assert len(figures["parts"]["training"]["bits_by_t"]) == T
@@ -260,7 +260,12 @@ def test_the_command_answers_programs_in_json(run: Run, tmp_path: Path) -> None:
 
 
 def test_bad_questions_get_one_clear_error(run: Run) -> None:
-    for flags, words in ((("--images", "0"), "at least 1 image"), (("--terms", "2"), "take 3 or more")):
+    cases = {
+        ("--images", "0"): "at least 1 image",
+        ("--terms", "2"): "take 3 or more",
+        ("--out", "."): "is a folder",
+    }
+    for flags, words in cases.items():
         done = kakusan("evaluate", str(run.folder), *flags, code=2)
         assert words in done.stderr
         assert "Traceback" not in done.stderr
@@ -332,8 +337,9 @@ def test_the_tables_and_the_verdict_say_what_the_figures_say() -> None:
     assert columns[1] == ["0.6000", "2.6000", "5.6000", "9.6000"]
     assert columns[2] == ["4.800", "2.400", "1.131", "0"]
     worse = replace(WHOLE, bound=replace(WHOLE.bound, bits=WHOLE.bound.bits + 5))
-    assert _verdict(WHOLE, worse).startswith("held-out images need +15.0")
+    assert _verdict(WHOLE, worse).startswith("held-out images need 15.0000 bits/dim more")
     assert _verdict(WHOLE, worse).endswith(": a sign of memorizing")
+    assert "bits/dim fewer" in _verdict(worse, WHOLE)
     assert _verdict(worse, WHOLE).endswith("no sign of memorizing")
     rows = list(_rows(SOME))
     assert rows[0][0] == 4
@@ -391,3 +397,25 @@ def test_images_with_labels_are_measured_with_their_own(tmp_path: Path, data: Pa
     )
     assert torch.equal(found.bound.total, own)
     assert not torch.equal(own, swapped)
+
+
+def test_one_image_a_split_says_nothing_of_memorizing(run: Run) -> None:
+    done = kakusan("evaluate", str(run.folder), "--images", "1", "--terms", "9")
+    assert "(1 image)" in done.stdout
+    assert "says nothing of memorizing" in done.stdout
+    found = kakusan("evaluate", str(run.folder), "--images", "1", "--terms", "9", "--json").stdout
+    assert "NaN" not in found
+    assert json.loads(found)["terms"] == 9
+
+
+def test_other_images_are_measured_where_the_training_images_have_gone(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), dtype=np.uint8)
+    np.savez(tmp_path / "first.npz", images=images)
+    np.savez(tmp_path / "second.npz", images=images[:3])
+    run = trained(tmp_path / "run", str(tmp_path / "first.npz"))
+    (tmp_path / "first.npz").unlink()
+    found = answer(run, data=tmp_path / "second.npz")
+    assert len(found.parts[0].numbers) == 3
+    assert found.parts[0].near == {}
+    with pytest.raises(DataError):
+        answer(run)

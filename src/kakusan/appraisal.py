@@ -4,7 +4,7 @@ The gap between the two is what memorizing looks like; so is a network whose gue
 `FiniteSetOracle`, the denoiser that knows the training images by heart and nothing else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kakusan.assembly import Prepared, data_options, environment, reopen_data
 from kakusan.data import Dataset, open_data
 from kakusan.data.dataset import Progress, silent
-from kakusan.errors import DataError, SettingsError
+from kakusan.errors import DataError, KakusanError, SettingsError
 from kakusan.evaluation import bounds_of, distances_between, labels_of, mean_errors, spread
 from kakusan.likelihood import VariationalBound, concatenated
 from kakusan.maths.units import Levels, Units
@@ -139,7 +139,7 @@ def appraise(run: Run, question: Question, progress: Progress = silent) -> Itera
     Raises DataError where the data do not fit the network, RunError where the run's own have changed,
     SettingsError where there is nothing to measure.
     """
-    prepared = reopen_data(run.settings, run.files.data, progress)
+    prepared = _own_data(run, question, progress)
     loaded = run.load(
         weights=question.weights,
         device=question.device,
@@ -150,6 +150,7 @@ def appraise(run: Run, question: Question, progress: Progress = silent) -> Itera
     )
     chosen = _chosen(run, prepared, question, progress)
     if question.variance == Analytic.name:
+        assert prepared is not None
         yield from estimate_analytic(run.files, loaded, prepared)
         loaded = run.with_analytic_variance(loaded)
     parts = []
@@ -166,20 +167,45 @@ def appraise(run: Run, question: Question, progress: Progress = silent) -> Itera
             measured.append(bound)
             yield Working(f"the bound of {name} images", sum(len(b.t) for b in measured) / len(numbers))
         parts.append(Part(name, dataset, numbers, concatenated(measured), {}))
-    if question.memorizer and _is_comparable(prepared):
-        yield Working("how near to memorizing", 0.0)
-        oracle = memorizer(loaded, prepared)
-        parts = [replace(part, near=_nearness(loaded, oracle, part)) for part in parts]
-    yield Appraisal(tuple(parts), _about(run, loaded, question, prepared), run.data.units)
+    if question.memorizer and prepared is not None and _is_comparable(prepared):
+        parts = yield from _compared(loaded, memorizer(loaded, prepared), parts)
+    yield Appraisal(tuple(parts), _about(run, loaded, question), run.data.units)
+
+
+def _own_data(run: Run, question: Question, progress: Progress) -> Prepared | None:
+    """The run's own images; None where they have gone and others are asked about, for which they are not needed."""
+    try:
+        return reopen_data(run.settings, run.files.data, progress)
+    except KakusanError:
+        if question.data is None or question.variance == Analytic.name:
+            raise
+        return None
+
+
+def _compared(
+    loaded: Loaded, oracle: FiniteSetOracle, parts: list[Part]
+) -> Generator[Working, None, list[Part]]:
+    """The parts with their distances from the memorizer."""
+    times = compared_times(loaded.denoiser.schedule.T)
+    found: list[Part] = []
+    for part in parts:
+        near: dict[int, float] = {}
+        for t in times:
+            done = (len(found) + len(near) / len(times)) / len(parts)
+            yield Working("how near to memorizing", done)
+            near[t] = _distance(loaded, oracle, part, t)
+        found.append(replace(part, near=near))
+    return found
 
 
 def _chosen(
-    run: Run, prepared: Prepared, question: Question, progress: Progress
+    run: Run, prepared: Prepared | None, question: Question, progress: Progress
 ) -> list[tuple[str, Dataset, NDArray[np.int64]]]:
     """Which images: some of each split, evenly spread, or of another source."""
     if question.data is not None:
         other = _other(run, question.data, progress)
         return [(other.name, other, spread(np.arange(len(other)), question.images))]
+    assert prepared is not None
     splits = {"training": prepared.split.training, "held-out": prepared.split.held_out}
     wanted = {name: part for name, part in splits.items() if question.split in ("both", name) and len(part)}
     if not wanted:
@@ -198,13 +224,20 @@ def _other(run: Run, path: Path, progress: Progress) -> Dataset:
     if type(other.units) is not type(run.data.units) or (
         isinstance(other.units, Levels) and other.units != run.data.units
     ):
-        raise DataError(f"{path} has {other.units}, but {run.folder} has learned {run.data.units}")
+        raise DataError(
+            f"the images of {path} are {_kind(other.units)}, those of {run.folder} {_kind(run.data.units)}",
+            "an .npz says how many levels its uint8 `images` have in an entry `levels`",
+        )
     return replace(other, units=run.data.units)
 
 
 def _size(shape: tuple[int, int, int]) -> str:
     channels, height, width = shape
     return f"{width}x{height} with {channels} channel{'s' * (channels > 1)}"
+
+
+def _kind(units: Units) -> str:
+    return f"of {units.levels} levels" if isinstance(units, Levels) else "real numbers"
 
 
 def estimate_analytic(run: RunFolder, loaded: Loaded, prepared: Prepared) -> Iterator[Working]:
@@ -236,18 +269,15 @@ def compared_times(T: int) -> list[int]:
     return sorted({round(1 + (T - 1) * i / (COMPARED_TIMES - 1)) for i in range(COMPARED_TIMES)})
 
 
-def _nearness(loaded: Loaded, oracle: FiniteSetOracle, part: Part) -> dict[int, float]:
+def _distance(loaded: Loaded, oracle: FiniteSetOracle, part: Part, t: int) -> float:
     numbers = part.numbers[:: max(1, len(part.numbers) // COMPARED_IMAGES)][:COMPARED_IMAGES]
     device = torch.device(loaded.device)
     x_0, labels = part.dataset.x_0(numbers).to(device), labels_of(part.dataset, numbers, device)
-    found = {}
-    for t in compared_times(loaded.denoiser.schedule.T):
-        apart = distances_between(loaded.denoiser, oracle, x_0, t, numbers, labels)
-        found[t] = float(apart.square().mean().sqrt())
-    return found
+    apart = distances_between(loaded.denoiser, oracle, x_0, t, numbers, labels)
+    return float(apart.square().mean().sqrt())
 
 
-def _about(run: Run, loaded: Loaded, question: Question, prepared: Prepared) -> dict[str, Any]:
+def _about(run: Run, loaded: Loaded, question: Question) -> dict[str, Any]:
     """All that the figures depend on."""
     process, denoiser = loaded.settings.process, loaded.denoiser
     variance = variance_named(denoiser.variance).name
@@ -264,9 +294,9 @@ def _about(run: Run, loaded: Loaded, question: Question, prepared: Prepared) -> 
         "sigma_1": "analytic" if variance == Analytic.name else denoiser.sigma_1,
         "clip": denoiser.clip,
         "levels": denoiser.levels,
-        "terms": question.terms or "all",
+        "terms": question.terms if question.terms is not None and question.terms < process.T else "all",
         "seed": question.seed,
-        "training_images": len(prepared.split.training),
+        "training_images": run.files.data["count"] - len(run.files.data["held_out"]),
         "unit_of_distortion": "levels" if denoiser.levels else "the network's units",
         "own_units_offset": _offset(run.data.units),
         "precision": loaded.settings.machine.precision,

@@ -113,7 +113,8 @@ class TrainingSettings:
     accumulation: int = 1
     """Micro-batches that a batch is split into: less memory, same step."""
     times: str = "uniform"
-    """How t is drawn: uniform, stratified over the batch, or importance (where losses are large)."""
+    """How t is drawn: uniform, stratified over the batch, or importance (where losses are large,
+    once there are ten for each t)."""
     learning_rate: float = 2e-4
     """Step size of AdamW."""
     warmup: int = 500

@@ -108,9 +108,12 @@ class Run:
         """The same with the best variance for its guesses. Raises RunError where it has not been estimated."""
         errors = self.files.analytic(loaded.analytic_key)
         if errors is None:
+            flags = " --weights model" * (loaded.weights == "model")
+            if bool(self.settings.process.clip) != (loaded.denoiser.clip is not None):
+                flags += f" --clip {'no' if loaded.denoiser.clip is None else 'yes'}"
             raise RunError(
                 f"the analytic variance of {self.folder} at step {loaded.step} has not been estimated",
-                f"to do so, from its training images: kakusan evaluate {self.folder} --variance analytic",
+                f"to do so, from its training images: kakusan evaluate {self.folder} --variance analytic{flags}",
             )
         best = Analytic(torch.tensor(errors, dtype=torch.float64))
         return replace(loaded, denoiser=replace(loaded.denoiser, variance=best))

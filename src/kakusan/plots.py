@@ -48,7 +48,10 @@ def _bits_by_t(axis: Any, appraisal: Appraisal) -> None:
         axis.plot(t[shown], bits[shown], color=_colour(part), linewidth=1.3, label=part.name)
         if bits[0] > 0:
             axis.plot(1, bits[0], "o", color=_colour(part), markersize=4)
+    highest = max(float(np.nanmax(part.bits_by_t)) for part in appraisal.parts)
+    floor = {"ymin": highest * 1e-6} if highest > 0 else {}  # an L_0 of 1e-20 bits says nothing
     axis.set(xscale="log", yscale="log", xlabel="t", ylabel="bits/dim")
+    axis.set_ylim(**floor)
     axis.set_title("Where the bits go: $L_{t-1}$ by $t$ ($L_0$ at $t = 1$)", fontsize=10)
     axis.legend(frameon=False)
 
@@ -100,7 +103,7 @@ def _nearness(axis: Any, appraisal: Appraisal) -> None:
             label=f"{part.name}: from $x_0$",
         )
     axis.set(xlabel="t", ylabel=f"distance of the guess, {unit}", ylim=(0, None))
-    axis.set_title("Has it learned the images by heart?", fontsize=10)
+    axis.set_title("Learned by heart? Then the solid lines are near 0", fontsize=10)
     if any(part.near for part in appraisal.parts):
         axis.legend(frameon=False, fontsize=8)
     else:

@@ -5,6 +5,7 @@ Exit codes: 0 well; 1 a bug (with its traceback); 2 usage or settings; 3 data; 4
 """
 
 import difflib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -53,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code says how it went."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("GOMP_SPINCOUNT", str(PATIENT_SPINS))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no kanji gets question marks
     try:
         return _dispatch(arguments)
     except KakusanError as error:

@@ -3,9 +3,10 @@
 import csv
 import io
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,12 +21,16 @@ if TYPE_CHECKING:
     from kakusan.opened import Run
 
 EXAMPLES = (
-    "kakusan evaluate runs/demo                                bits/dim, training beside held-out",
-    "kakusan evaluate runs/demo --images 20 --terms 50         a quick look: 50 of the T terms for each image",
+    "kakusan evaluate runs/demo                                bits/dim, training beside held-out: some minutes",
+    "kakusan evaluate runs/demo --images 20 --terms 60         a quick look: 60 of the T terms for each of 20 images",
     "kakusan evaluate runs/demo --variance analytic            with the best variance for these guesses",
     "kakusan evaluate runs/demo --data odd/ --per-image scores.csv    which images are odd",
 )
 MILESTONES = 9
+RATE_WORDS = (
+    "rate: bits/dim spent once x_t is known. RMSE: of the guess of x_0 at t, in {0}. by heart: how far the guess is "
+    "from that of the denoiser which knows the training images by heart; near 0 is memorizing.\n"
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ def main(arguments: Sequence[str]) -> int:
     from kakusan.opened import Run
 
     run = Run.open(command.run)
+    _check_outputs(command)
     set_machine(run.settings.machine)
     begun = time.perf_counter()
     appraisal = _measured(run, _question(command))
@@ -87,10 +93,19 @@ def main(arguments: Sequence[str]) -> int:
         to.print(f"warning: {warning}", markup=False)
     written = _write(command, run, appraisal)
     if command.json:
-        print(json.dumps({**appraisal.as_json(), "out": [str(path) for path in written]}))
+        print(json.dumps(_finite({**appraisal.as_json(), "out": [str(path) for path in written]})))
         return 0
     _show(appraisal, written)
     return 0
+
+
+def _check_outputs(command: Evaluate) -> None:
+    """Before the work: what is to be written must be a file. Raises SettingsError."""
+    from kakusan.errors import SettingsError
+
+    for flag, path in (("--out", command.out), ("--per-image", command.per_image)):
+        if path is not None and (path.is_dir() or not path.name):
+            raise SettingsError(f"{flag} {path} is a folder", f"name a file: {flag} {path / 'scores'}")
 
 
 def _question(command: Evaluate) -> "Question":
@@ -143,10 +158,7 @@ def _write(command: Evaluate, run: "Run", appraisal: "Appraisal") -> list[Path]:
     from kakusan import durable
     from kakusan.plots import appraisal_png
 
-    about = appraisal.about
-    suffix = "" if command.data is None else f"-{command.data.stem}"
-    suffix += "" if command.variance is None else f"-{command.variance}"
-    base = command.out or run.files.evaluation_path(about["step"], suffix)
+    base = command.out or run.files.evaluation_path(appraisal.about["step"], _suffix(command))
     base = base.with_suffix("") if base.suffix in (".json", ".png") else base
     text = (json.dumps(_finite(appraisal.as_json()), indent=1) + "\n").encode()
     contents = {
@@ -160,6 +172,29 @@ def _write(command: Evaluate, run: "Run", appraisal: "Appraisal") -> list[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             durable.atomic_write(path, content)
     return list(contents)
+
+
+NAMING = (
+    "images",
+    "terms",
+    "split",
+    "variance",
+    "sigma_1",
+    "clip",
+    "weights",
+    "seed",
+    "precision",
+    "memorizer",
+)
+
+
+def _suffix(command: Evaluate) -> str:
+    """What was asked for beyond the usual, for the name of the files: a quick look replaces no whole evaluation."""
+    defaults = {field.name: field.default for field in fields(Evaluate)}
+    changed = {name: getattr(command, name) for name in NAMING if getattr(command, name) != defaults[name]}
+    words = [] if command.data is None else [command.data.stem]
+    words += [f"{name.replace('_', '-')}-{str(value).lower()}" for name, value in changed.items()]
+    return "".join(f"-{word}" for word in words)
 
 
 def _finite(value: Any) -> Any:
@@ -199,6 +234,7 @@ def _show(appraisal: "Appraisal", written: list[Path]) -> None:
     about, parts = appraisal.about, appraisal.parts
     to.print(_bits_table(appraisal))
     to.print(_rate_table(appraisal))
+    to.print(RATE_WORDS.format(about["unit_of_distortion"]), style="dim", markup=False)
     words = [
         f"{about['schedule']}{' (zero terminal SNR)' if about['zero_terminal_snr'] else ''}, T = {about['T']}",
         f"predicts {about['predicts']}",
@@ -210,9 +246,9 @@ def _show(appraisal: "Appraisal", written: list[Path]) -> None:
         f"{about['levels']} levels" if about["levels"] else _density(about),
         about["precision"],
     ]
-    to.print("; ".join(words), style="dim", markup=False, soft_wrap=True)
+    to.print("; ".join(words), style="dim", markup=False)
     if len(parts) == 2:
-        to.print(_verdict(*parts), markup=False, soft_wrap=True)
+        to.print(_verdict(*parts), markup=False)
     for path in written:
         to.print(f"  {path}", markup=False, soft_wrap=True)
 
@@ -230,7 +266,8 @@ def _bits_table(appraisal: "Appraisal") -> "Table":
     table = Table(box=box.SIMPLE_HEAD, title="the variational bound, bits/dim", title_justify="left")
     table.add_column("")
     for part in parts:
-        table.add_column(f"{part.name} ({len(part.numbers):,} images)", justify="right")
+        count = len(part.numbers)
+        table.add_column(f"{part.name} ({count:,} image{'s' * (count != 1)})", justify="right")
     rows = {
         "L_T       the prior": "L_T",
         "L_{t-1}   sum, t = 2..T": "L_steps",
@@ -240,7 +277,7 @@ def _bits_table(appraisal: "Appraisal") -> "Table":
         table.add_row(name, *(f"{float(getattr(part.bound, column).mean()):.5f}" for part in parts))
     table.add_section()
     total = (f"{part.bound.mean:.5f} ± {part.bound.mean_standard_error:.5f}" for part in parts)
-    table.add_row("bound", *total, style="bold")
+    table.add_row("bound ± its standard error", *total, style="bold")
     return table
 
 
@@ -250,16 +287,12 @@ def _rate_table(appraisal: "Appraisal") -> "Table":
     from rich.table import Table
 
     parts = appraisal.parts
-    unit = appraisal.about["unit_of_distortion"]
-    title = f"rate and distortion: bits/dim once x_t is known; RMSE of the guess of x_0 ({unit})"
     near = any(part.near for part in parts)
-    if near:
-        title += "; its distance from the memorizer's"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, title="rate and distortion", title_justify="left")
     table.add_column("t", justify="right")
     for part in parts:
-        for column in ("rate", "RMSE", *(["from memorizer"] * near)):
-            table.add_column(f"{part.name}\n{column}", justify="right")
+        for column in ("rate", "RMSE", *(["by heart"] * near)):
+            table.add_column(f"{part.name}\n{column}", justify="right", no_wrap=True)
     for t in _milestones(appraisal):
         cells = []
         for part in parts:
@@ -281,5 +314,8 @@ def _verdict(training: "Part", held_out: "Part") -> str:
     """What the gap means, in a sentence; it counts beyond twice its standard error."""
     gap = held_out.bound.mean - training.bound.mean
     error = (held_out.bound.mean_standard_error**2 + training.bound.mean_standard_error**2) ** 0.5
-    words = f"held-out images need {gap:+.4f} bits/dim more than training images (standard error {error:.4f})"
+    if not math.isfinite(error):
+        return "one image of a split says nothing of memorizing: ask for more --images"
+    sense = "more" if gap >= 0 else "fewer"
+    words = f"held-out images need {abs(gap):.4f} bits/dim {sense} than training images (standard error {error:.4f})"
     return words + (": a sign of memorizing" if gap > 2 * error else ": no sign of memorizing")

@@ -68,9 +68,14 @@ def main(arguments: Sequence[str]) -> int:
     command = parse(Sample, arguments, "sample", EXAMPLES)
     from kakusan.assembly import set_machine
     from kakusan.cli.display import console
+    from kakusan.errors import SettingsError
     from kakusan.opened import Run
     from kakusan.outputs import Output, free_output
 
+    if command.variance is not None and command.sampler != "ancestral":
+        raise SettingsError(
+            f"the {command.sampler} sampler has no --variance", "it belongs to --sampler ancestral"
+        )
     run = Run.open(command.run)
     numbers = range(command.first, command.first + command.count)
     out = Output(command.out or free_output(run.folder / "samples"), numbers, command.raw, command.overwrite)

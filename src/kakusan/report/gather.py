@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kakusan import durable
 from kakusan.assembly import Prepared, reopen_data
+from kakusan.config import ProcessSettings
 from kakusan.errors import DataError, KakusanError
 from kakusan.evaluation import spread
 from kakusan.maths.forward import q_marginal
@@ -223,22 +224,30 @@ def _words(run: Run, loaded: Loaded) -> Story:
             "Images": f"{record['count'] - held_out:,} to train on, {held_out:,} held out; {size}",
             "Network": f"{parameters:,} parameters, predicts {settings.process.predicts}",
             "Steps": f"{loaded.step:,} of {settings.training.batch_size} images",
-            "Process": f"{settings.process.schedule} schedule, T = {settings.process.T}",
+            "Process": _process(settings.process),
             "Device": _device(run.files.environment),
         },
         metrics=run.files.metrics(),
         T=settings.process.T,
         predicts=settings.process.predicts,
+        loss=settings.training.loss,
         commands=(
             ("New images", f"kakusan sample {run.folder} --count 64 --seed 1 --out new.png"),
             ("Go on training", f"kakusan resume {run.folder} --steps {2 * loaded.step}"),
             ("Start from these weights", f"kakusan train DATA --from {run.folder}"),
+            ("How many bits an image takes", f"kakusan evaluate {run.folder}"),
             ("This page anew", f"kakusan report {run.folder}"),
         ),
         settings={name: dict(table) for name, table in asdict(settings).items()},
         environment=run.files.environment,
         footer=f"kakusan {metadata.version('kakusan')}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
+
+
+def _process(process: ProcessSettings) -> str:
+    """The schedule, and what is unusual in it."""
+    ends = ", ending in pure noise" * process.zero_terminal_snr
+    return f"{process.schedule} schedule, T = {process.T}{ends}, variance {process.variance}"
 
 
 def _device(machine: Mapping[str, Any]) -> str:

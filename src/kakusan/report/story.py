@@ -92,6 +92,7 @@ class Story:
     T: int | None = None
     """The number of noise levels, for the axis of the loss by t."""
     predicts: str = "eps"
+    loss: str = "simple"
     """What the network was trained to give, "eps", "x_0" or "v": the words about the loss depend on it."""
     copying: Copying | None = None
     commands: Sequence[tuple[str, str]] = ()
