@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import kakusan as kk
 from kakusan.appraisal import Appraisal, Part, Question, _offset, appraise
@@ -25,6 +26,7 @@ from kakusan.maths.randomness import Purpose, normals
 from kakusan.maths.variances import Analytic
 from kakusan.opened import Run
 from kakusan.oracles import FiniteSetOracle
+from kakusan.plots import appraisal_png
 
 T = 40
 SMALL = {
@@ -194,7 +196,7 @@ def test_other_data_are_measured_in_the_units_of_the_run(run: Run, tmp_path: Pat
     with pytest.raises(DataError, match="8x9"):
         answer(run, data=tmp_path / "large.npz")
     np.savez(tmp_path / "bytes.npz", images=images)
-    with pytest.raises(DataError, match="of 256 levels, those of .* of 17"):
+    with pytest.raises(DataError, match=r"of 256 levels, those of .* of 17"):
         answer(run, data=tmp_path / "bytes.npz")
 
 
@@ -419,3 +421,36 @@ def test_other_images_are_measured_where_the_training_images_have_gone(tmp_path:
     assert found.parts[0].near == {}
     with pytest.raises(DataError):
         answer(run)
+
+
+def test_classes_of_other_images_go_by_their_names(tmp_path: Path) -> None:
+    def folder(name: str, classes: str) -> Path:
+        for place, kind in enumerate("abc"):
+            for k in range(6 if kind in classes else 0):
+                path = tmp_path / name / kind / f"{k}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                picture = np.random.default_rng(10 * place + k).integers(0, 256, (8, 8), dtype=np.uint8)
+                Image.fromarray(picture).save(path)
+        return tmp_path / name
+
+    labelled = {"data.labels": True, "data.held_out": 0.0, "training.steps": 30}
+    run = trained(tmp_path / "run", str(folder("all", "abc")), **labelled)
+    known = dict(zip("abc", range(3), strict=True))
+    found = answer(run, data=folder("some", "bc")).parts[0]
+    assert found.dataset.labels is not None
+    assert set(found.dataset.labels.tolist()) == {known["b"], known["c"]}
+    (tmp_path / "some" / "c").rename(tmp_path / "some" / "d")
+    with pytest.raises(DataError, match="class 'd'"):
+        answer(run, data=tmp_path / "some")
+    for path in (tmp_path / "some").glob("*/*.png"):
+        path.rename(tmp_path / "some" / f"{path.parent.name}{path.name}")
+    for empty in (tmp_path / "some" / "b", tmp_path / "some" / "d"):
+        empty.rmdir()
+    assert answer(run, data=tmp_path / "some").parts[0].dataset.labels is None  # the null label
+
+
+def test_a_name_that_looks_like_a_formula_is_a_name(run: Run, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 17, (3, 8, 8, 1), dtype=np.uint8)
+    path = tmp_path / "cost$_{x$y.npz"
+    np.savez(path, images=images, levels=np.array(17))
+    assert appraisal_png(answer(run, data=path)).startswith(b"\x89PNG")

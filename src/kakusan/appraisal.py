@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from kakusan.assembly import Prepared, data_options, environment, reopen_data
-from kakusan.data import Dataset, open_data
+from kakusan.data import DataOptions, Dataset, open_data
 from kakusan.data.dataset import Progress, silent
 from kakusan.errors import DataError, KakusanError, SettingsError
 from kakusan.evaluation import bounds_of, distances_between, labels_of, mean_errors, spread
@@ -216,7 +216,7 @@ def _chosen(
 def _other(run: Run, path: Path, progress: Progress) -> Dataset:
     """Other images, in the units of this run."""
     options = data_options(run.settings)
-    other = open_data(str(path), options if path.is_dir() else replace(options, size=None), progress)
+    other = _opened(path, options if path.is_dir() else replace(options, size=None), progress)
     if other.shape != run.data.shape:
         raise DataError(
             f"the images of {path} are {_size(other.shape)}, those of {run.folder} {_size(run.data.shape)}"
@@ -228,7 +228,31 @@ def _other(run: Run, path: Path, progress: Progress) -> Dataset:
             f"the images of {path} are {_kind(other.units)}, those of {run.folder} {_kind(run.data.units)}",
             "an .npz says how many levels its uint8 `images` have in an entry `levels`",
         )
-    return replace(other, units=run.data.units)
+    return replace(other, units=run.data.units, labels=_labels_as_learned(other, run.data.class_names))
+
+
+def _opened(path: Path, options: DataOptions, progress: Progress) -> Dataset:
+    """With their classes where there are any: images without are measured under the null label."""
+    try:
+        return open_data(str(path), options, progress)
+    except KakusanError:
+        if not options.labels:
+            raise
+        return open_data(str(path), replace(options, labels=False), progress)
+
+
+def _labels_as_learned(other: Dataset, learned: tuple[str, ...]) -> NDArray[np.int64] | None:
+    """The classes of other images by the numbers that the run gave to their names."""
+    if other.labels is None or not learned:
+        return None
+    if unknown := sorted(set(other.class_names) - set(learned)):
+        raise DataError(
+            f"{other.name} has a class {unknown[0]!r} that the run has not learned",
+            f"it has learned: {', '.join(learned[:20])}",
+        )
+    numbers = np.array([learned.index(name) for name in other.class_names], dtype=np.int64)
+    mapped: NDArray[np.int64] = numbers[other.labels]
+    return mapped
 
 
 def _size(shape: tuple[int, int, int]) -> str:
@@ -257,10 +281,15 @@ def estimate_analytic(run: RunFolder, loaded: Loaded, prepared: Prepared) -> Ite
 def memorizer(loaded: Loaded, prepared: Prepared) -> FiniteSetOracle:
     """The exact denoiser of the training images."""
     images = prepared.dataset.x_0(prepared.split.training).to(loaded.device)
+    if loaded.settings.data.flip:
+        images = torch.cat([images, images.flip(3)])  # it was shown these, too
     return FiniteSetOracle(loaded.denoiser.schedule, images)
 
 
 def _is_comparable(prepared: Prepared) -> bool:
+    """Whether the set fits into memory. With classes, knowing by heart would be one set for each."""
+    if prepared.dataset.class_names:
+        return False
     return len(prepared.split.training) * int(np.prod(prepared.dataset.shape)) <= MOST_VALUES
 
 
@@ -270,7 +299,7 @@ def compared_times(T: int) -> list[int]:
 
 
 def _distance(loaded: Loaded, oracle: FiniteSetOracle, part: Part, t: int) -> float:
-    numbers = part.numbers[:: max(1, len(part.numbers) // COMPARED_IMAGES)][:COMPARED_IMAGES]
+    numbers = spread(part.numbers, COMPARED_IMAGES)
     device = torch.device(loaded.device)
     x_0, labels = part.dataset.x_0(numbers).to(device), labels_of(part.dataset, numbers, device)
     apart = distances_between(loaded.denoiser, oracle, x_0, t, numbers, labels)

@@ -118,6 +118,10 @@ class NetworkDenoiser(Denoiser):
         with torch.autocast(x_t.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             out = self.network(x_t, time, condition).float()
         channels = x_t.shape[1]
+        if out.shape[1] not in (channels, 2 * channels):
+            raise ValueError(
+                f"the network gives {out.shape[1]} channels for {channels}: it must be as many, or twice"
+            )
         return out[:, :channels], (out[:, channels:] + 1) / 2 if out.shape[1] > channels else None
 
     def meaning(self, word: Images, fraction: Images | None, x_t: Images, t: Times) -> Prediction:
@@ -126,11 +130,12 @@ class NetworkDenoiser(Denoiser):
         return Prediction(x_0, eps, fraction)
 
     def predict(self, x_t: Images, t: Times, condition: Labels | None = None) -> Prediction:
-        guess = self.meaning(*self.output(x_t, t, condition), x_t, t)
-        if self.clip is None:
-            return guess
-        clipped = clip_x_0(guess.x_0, x_t, *amplitudes(self.schedule, t, x_t), self.clip)
-        return Prediction(*clipped, guess.fraction)
+        word, fraction = self.output(x_t, t, condition)
+        a, b = amplitudes(self.schedule, t, x_t)
+        x_0, eps = self.parametrization.guess(word, x_t, a, b)
+        if self.clip is not None:
+            x_0, eps = clip_x_0(x_0, x_t, a, b, self.clip)
+        return Prediction(x_0, eps, fraction)
 
 
 def times_like(t: int | float, x: Images) -> Times:

@@ -32,6 +32,7 @@ PAIRS = 256
 GROUP = 1024
 """Pairs after which the next images begin, at the earliest."""
 FEWEST_TERMS = 3
+FLOAT32_BYTES = 4
 
 
 def prior_term(schedule: NoiseSchedule, x_0: Images) -> Nats:
@@ -158,6 +159,8 @@ def bounds(
 ) -> Iterator[VariationalBound]:
     """`variational_bound` in parts, a few images at a time."""
     T = denoiser.schedule.T
+    _check_lengths(x_0, numbers, condition)
+    x_0 = x_0.float() if x_0.element_size() < FLOAT32_BYTES else x_0
     if terms is not None and terms < min(FEWEST_TERMS, T):
         raise SettingsError(f"a bound from {terms} terms has no standard error", "take 3 or more")
     if denoiser.levels is not None:
@@ -169,6 +172,15 @@ def bounds(
         part = slice(start, start + size)
         labels = None if condition is None else condition[part]
         yield _measured(denoiser, x_0[part], known[part], count, seed, labels)
+
+
+def _check_lengths(x_0: Images, numbers: Sequence[int] | None, condition: Labels | None) -> None:
+    """Raises ValueError where there is not one number, or one label, for each image, or the images are no floats."""
+    if not x_0.is_floating_point():
+        raise ValueError(f"x_0 is in the network's units, floats, not {x_0.dtype}: Levels.encode gives them")
+    for name, given in (("numbers", numbers), ("condition", condition)):
+        if given is not None and len(given) != len(x_0):
+            raise ValueError(f"{len(given)} {name} do not fit {len(x_0)} images")
 
 
 def concatenated(parts: Sequence[VariationalBound]) -> VariationalBound:
@@ -227,7 +239,7 @@ def _measured(
         sampling_variance=_sampling_variance(bits, layout),
         bits=bits,
         squared_error=errors,
-        L_T=prior_term(schedule, x_0).flatten(1).mean(1).cpu() * BITS,
+        L_T=prior_term(schedule, x_0.detach()).flatten(1).mean(1).cpu() * BITS,
         T=schedule.T,
         variance=variance_named(denoiser.variance).name,
         sigma_1=denoiser.sigma_1,

@@ -132,9 +132,14 @@ class Run:
             machine = replace(machine, precision=precision)
         return replace(self.settings, machine=resolve_machine(machine))
 
-    def denoiser(self, weights: Literal["ema", "model"] = "ema", device: str = "auto") -> NetworkDenoiser:
-        """The trained network with its process, on its averaged weights."""
-        return self.load(weights=weights, device=device).denoiser
+    def denoiser(
+        self,
+        weights: Literal["ema", "model"] = "ema",
+        device: str = "auto",
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+    ) -> NetworkDenoiser:
+        """The trained network with its process, on its averaged weights; bounds want precision "fp32"."""
+        return self.load(weights=weights, device=device, precision=precision).denoiser
 
     def sample(
         self,

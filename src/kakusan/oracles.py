@@ -174,6 +174,7 @@ class GaussianOracle(Oracle):
     covariance: float | int | Tensor = 1.0
     variance: Variance | str = "fixed-large"
     sigma_1: str = "beta~_2"
+    levels: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -223,6 +224,7 @@ class MixtureOracle(Oracle):
     covariances: Tensor
     variance: Variance | str = "fixed-large"
     sigma_1: str = "beta~_2"
+    levels: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -269,6 +271,7 @@ class FiniteSetOracle(Oracle):
     images: Tensor
     variance: Variance | str = "fixed-large"
     sigma_1: str = "beta~_2"
+    levels: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

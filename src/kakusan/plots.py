@@ -25,14 +25,20 @@ def appraisal_png(appraisal: Appraisal) -> bytes:
         each.spines[["top", "right"]].set_visible(False)
         each.grid(alpha=0.25, linewidth=0.6)
     about = appraisal.about
+    name = _plain(about["data"])
     figure.suptitle(
-        f"{about['data']}, step {about['step']:,}: {about['schedule']} schedule, T = {about['T']}, {about['variance']} "
+        f"{name}, step {about['step']:,}: {about['schedule']} schedule, T = {about['T']}, {about['variance']} "
         f"variance, sigma_1 {about['sigma_1']}, clip {about['clip'] or 'none'}, {about['weights']} weights",
         fontsize=10,
     )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
     return buffer.getvalue()
+
+
+def _plain(name: str) -> str:
+    """A name in which no formula is seen."""
+    return name.replace("$", r"\$")
 
 
 def _colour(part: Part) -> str:
@@ -45,7 +51,7 @@ def _bits_by_t(axis: Any, appraisal: Appraisal) -> None:
         bits = part.bits_by_t
         t = np.arange(1, len(bits) + 1)
         shown = np.isfinite(bits) & (bits > 0)
-        axis.plot(t[shown], bits[shown], color=_colour(part), linewidth=1.3, label=part.name)
+        axis.plot(t[shown], bits[shown], color=_colour(part), linewidth=1.3, label=_plain(part.name))
         if bits[0] > 0:
             axis.plot(1, bits[0], "o", color=_colour(part), markersize=4)
     highest = max(float(np.nanmax(part.bits_by_t)) for part in appraisal.parts)
@@ -60,7 +66,7 @@ def _rate_and_distortion(axis: Any, appraisal: Appraisal) -> None:
     for part in appraisal.parts:
         rate, distortion = part.rate[1:], part.distortion * appraisal.scale
         shown = np.isfinite(distortion)
-        axis.plot(rate[shown], distortion[shown], color=_colour(part), linewidth=1.5, label=part.name)
+        axis.plot(rate[shown], distortion[shown], color=_colour(part), linewidth=1.5, label=_plain(part.name))
     unit = appraisal.about["unit_of_distortion"]
     axis.set(xlabel="bits/dim spent so far", ylabel=f"RMSE of the guess of $x_0$, {unit}", ylim=(0, None))
     axis.set_title("What they buy: rate and distortion", fontsize=10)
@@ -73,7 +79,7 @@ def _images(axis: Any, appraisal: Appraisal) -> None:
     edges = np.histogram_bin_edges(np.concatenate(totals), bins=30)
     for part, values in zip(appraisal.parts, totals, strict=True):
         weights = np.full(len(values), 100 / len(values))
-        axis.hist(values, edges, weights=weights, color=_colour(part), alpha=0.55, label=part.name)
+        axis.hist(values, edges, weights=weights, color=_colour(part), alpha=0.55, label=_plain(part.name))
         axis.axvline(values.mean(), color=_colour(part), linewidth=1.2)
     axis.set(xlabel="bits/dim of an image", ylabel="% of the images")
     axis.set_title("Image by image", fontsize=10)
@@ -89,7 +95,12 @@ def _nearness(axis: Any, appraisal: Appraisal) -> None:
         t = np.array(list(part.near))
         near = np.array(list(part.near.values())) * appraisal.scale
         axis.plot(
-            t, near, color=_colour(part), linewidth=1.5, marker=".", label=f"{part.name}: from the memorizer"
+            t,
+            near,
+            color=_colour(part),
+            linewidth=1.5,
+            marker=".",
+            label=f"{_plain(part.name)}: from the memorizer",
         )
         truth = part.distortion * appraisal.scale
         every = np.arange(1, len(truth) + 1)
@@ -100,7 +111,7 @@ def _nearness(axis: Any, appraisal: Appraisal) -> None:
             color=_colour(part),
             linewidth=1,
             linestyle=":",
-            label=f"{part.name}: from $x_0$",
+            label=f"{_plain(part.name)}: from $x_0$",
         )
     axis.set(xlabel="t", ylabel=f"distance of the guess, {unit}", ylim=(0, None))
     axis.set_title("Learned by heart? Then the solid lines are near 0", fontsize=10)

@@ -37,7 +37,7 @@ class TimeSampler(ABC):
         """t, and the weight of each loss (None: all 1)."""
 
     def learn(self, t: Times, losses: Float[Tensor, " batch"]) -> None:  # noqa: B027
-        """What the losses of a step were, not weighted; called once a step, after it."""
+        """What the losses of a step were, not weighted; called after the step, once for each of its micro-batches."""
 
     def state(self) -> dict[str, Tensor]:
         """The history, for a checkpoint; empty where there is none."""

@@ -5,7 +5,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -27,9 +27,10 @@ EXAMPLES = (
     "kakusan evaluate runs/demo --data odd/ --per-image scores.csv    which images are odd",
 )
 MILESTONES = 9
-RATE_WORDS = (
-    "rate: bits/dim spent once x_t is known. RMSE: of the guess of x_0 at t, in {0}. by heart: how far the guess is "
-    "from that of the denoiser which knows the training images by heart; near 0 is memorizing.\n"
+RATE_WORDS = "rate: bits/dim spent once x_t is known. RMSE: of the guess of x_0 at t, in {0}."
+HEART_WORDS = (
+    "by heart: how far the guess is from that of the denoiser which knows the training images by heart; "
+    "near 0 is memorizing."
 )
 
 
@@ -161,17 +162,15 @@ def _write(command: Evaluate, run: "Run", appraisal: "Appraisal") -> list[Path]:
     base = command.out or run.files.evaluation_path(appraisal.about["step"], _suffix(command))
     base = base.with_suffix("") if base.suffix in (".json", ".png") else base
     text = (json.dumps(_finite(appraisal.as_json()), indent=1) + "\n").encode()
-    contents = {
-        base.with_name(base.name + ".json"): text,
-        base.with_name(base.name + ".png"): appraisal_png(appraisal),
-    }
+    makers: dict[Path, Callable[[], bytes]] = {base.with_name(base.name + ".json"): lambda: text}
     if command.per_image is not None:
-        contents[command.per_image] = _csv(appraisal).encode("utf-8", "backslashreplace")
-    for path, content in contents.items():
+        makers[command.per_image] = lambda: _csv(appraisal).encode("utf-8", "backslashreplace")
+    makers[base.with_name(base.name + ".png")] = lambda: appraisal_png(appraisal)  # last: figures come first
+    for path, content in makers.items():
         with durable.telling(f"cannot write {path}", path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-            durable.atomic_write(path, content)
-    return list(contents)
+            durable.atomic_write(path, content())
+    return list(makers)
 
 
 NAMING = (
@@ -220,10 +219,7 @@ def _csv(appraisal: "Appraisal") -> str:
 def _rows(part: "Part") -> Iterator[tuple[Any, ...]]:
     bound, captions = part.bound, part.dataset.captions
     columns = (bound.total, bound.standard_error, bound.L_T, bound.L_steps, bound.L_0)
-    for place, (number, *values) in enumerate(
-        zip(part.numbers.tolist(), *(c.tolist() for c in columns), strict=True)
-    ):
-        del place
+    for number, *values in zip(part.numbers.tolist(), *(c.tolist() for c in columns), strict=True):
         yield number, captions[number] if captions else "", part.name, *values
 
 
@@ -235,6 +231,8 @@ def _show(appraisal: "Appraisal", written: list[Path]) -> None:
     to.print(_bits_table(appraisal))
     to.print(_rate_table(appraisal))
     to.print(RATE_WORDS.format(about["unit_of_distortion"]), style="dim", markup=False)
+    if any(part.near for part in parts):
+        to.print(HEART_WORDS, style="dim", markup=False)
     words = [
         f"{about['schedule']}{' (zero terminal SNR)' if about['zero_terminal_snr'] else ''}, T = {about['T']}",
         f"predicts {about['predicts']}",

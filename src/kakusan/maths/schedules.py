@@ -78,10 +78,12 @@ class NoiseSchedule(ABC):
     def _check_betas(self) -> None:
         beta = self.betas()
         wrong = ~((beta > 0) & (beta <= 1))
+        wrong[:-1] |= beta[:-1] == 1  # after pure noise there is nothing left to dissolve
         if wrong.any():
             t = int(wrong.nonzero()[0]) + 1
             raise SettingsError(
-                f"beta must be above 0 and at most 1, but beta_{t} is {float(beta[t - 1]):.6g} in {self!r}",
+                f"beta must be above 0 and at most 1 (1 at T alone), "
+                f"but beta_{t} is {float(beta[t - 1]):.6g} in {self!r}",
                 "DDPM uses beta_1 = 1e-4 and beta_T = 0.02 at T = 1000",
             )
 
