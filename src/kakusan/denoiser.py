@@ -60,7 +60,7 @@ class Denoiser(ABC):
         """The guess of x_0, and of the eps in x_t, at times 1 <= t <= T."""
 
     def variance_of(self, guess: Prediction, t: Times, s: Times) -> StepVariance:
-        """sigma^2 of the step from t to any s < t, float64 and never 0: Sigma_theta in Eq. (5)"""
+        """sigma^2 of the step from t to any s < t, float64: Sigma_theta in Eq. (5)"""
         return variance_named(self.variance).of(self.schedule, t, s, self.sigma_1, guess.fraction)
 
 

@@ -31,7 +31,7 @@ def _beta_tilde_of_the_next(schedule: NoiseSchedule, t: Times, s: Times) -> PerI
     before = (2 * t).clamp(max=schedule.T)
     is_first = before <= t
     tilde = posterior_variance(schedule, torch.where(is_first, t + 1, before).clamp(max=schedule.T), t)
-    return torch.where(per_image(is_first.double()) > 0, step_variance(schedule, t, s), tilde)
+    return torch.where(is_first.view(-1, 1, 1, 1), step_variance(schedule, t, s), tilde)
 
 
 SIGMA_1: dict[str, Callable[[NoiseSchedule, Times, Times], PerImage]] = {
@@ -43,8 +43,15 @@ SIGMA_1: dict[str, Callable[[NoiseSchedule, Times, Times], PerImage]] = {
 
 def smallest_variance(schedule: NoiseSchedule, t: Times, s: Times, sigma_1: str) -> PerImage:
     """beta~ of Eq. (7) and, where the step ends at the data, sigma_1^2 by its convention: never 0."""
-    at_the_data = per_image((s.cpu() == 0).double()) > 0
-    return torch.where(at_the_data, SIGMA_1[sigma_1](schedule, t, s), posterior_variance(schedule, t, s))
+    return _ending_in_sigma_1(posterior_variance(schedule, t, s), schedule, t, s, sigma_1)
+
+
+def _ending_in_sigma_1(
+    variance: PerImage, schedule: NoiseSchedule, t: Times, s: Times, sigma_1: str
+) -> PerImage:
+    """The same variance, but sigma_1^2 by its convention for steps that end at the data."""
+    at_the_data = (s.cpu() == 0).view(-1, 1, 1, 1)
+    return torch.where(at_the_data, SIGMA_1[sigma_1](schedule, t, s), variance)
 
 
 class Variance(ABC):
@@ -73,8 +80,7 @@ class FixedLarge(Variance):
         sigma_1: str,
         fraction: Images | None,  # noqa: ARG002
     ) -> StepVariance:
-        at_the_data = per_image((s.cpu() == 0).double()) > 0
-        return torch.where(at_the_data, SIGMA_1[sigma_1](schedule, t, s), step_variance(schedule, t, s))
+        return _ending_in_sigma_1(step_variance(schedule, t, s), schedule, t, s, sigma_1)
 
 
 @dataclass(frozen=True)
