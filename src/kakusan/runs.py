@@ -1,7 +1,8 @@
 """The folder that remembers one training, a run. Only this module and checkpoints.py know its file names.
 
     config.toml  environment.json  data.json  metrics.jsonl  checkpoints/  samples/step-00001200.png
-    report.html  evaluation/step-00001200.json  analytic.json  log.txt  lock  lock.json (who holds it)
+    report.html  explain.html  evaluation/step-00001200.json  analytic.json  log.txt
+    lock  lock.json (who holds it)
 
 ``config.toml`` is written last: a folder is a run once it has one.
 """
@@ -34,6 +35,7 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 SAMPLES = "samples"
 REPORT = "report.html"
+EXPLANATION = "explain.html"
 EVALUATION = "evaluation"
 ANALYTIC = "analytic.json"
 LOG = "log.txt"

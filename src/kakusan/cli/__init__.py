@@ -32,6 +32,7 @@ EXAMPLES = (
     ("kakusan train photos/ --minutes 60", "train; Ctrl-C saves"),
     ("kakusan resume runs/photos", "go on"),
     ("kakusan sample runs/photos --count 64 --out new.png", "new images"),
+    ("kakusan evaluate runs/photos --images 20 --terms 60", "how many bits they take"),
 )
 
 FINISHED_BY_PIPE = 141
@@ -45,7 +46,7 @@ def usage() -> str:
     commands = "\n".join(f"  {name:<8} {line}" for name, line in COMMANDS.items())
     examples = "\n".join(f"  {line:<52} {word}" for line, word in EXAMPLES)
     return (
-        "kakusan (拡散, diffusion): train, sample and measure denoising diffusion models\n\n"
+        "kakusan (拡散, diffusion): train, sample, measure and explain denoising diffusion models\n\n"
         f"usage: kakusan COMMAND ...        kakusan COMMAND --help says more\n\n{commands}\n\nexamples\n{examples}"
     )
 

@@ -21,7 +21,6 @@ EXAMPLES = (
     "kakusan explain runs/demo --image 5          a run, its network and one of its held-out images",
     "kakusan explain --data digits --out page.html",
 )
-PAGE = "explain.html"
 OURS = '<meta name="generator" content="kakusan">'
 
 
@@ -55,8 +54,9 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console
 
     from kakusan.explain.text import as_json, show
+    from kakusan.runs import EXPLANATION
 
-    out = command.out or (command.run or Path()) / PAGE
+    out = command.out or (command.run or Path()) / EXPLANATION
     _check_place(out)
     story = _told(command)
     _write(story, command, out)
@@ -101,7 +101,7 @@ def _subject(command: Explain) -> "Subject":
 def _check_place(out: Path) -> None:
     """Only a page of ours is ever replaced."""
     if out.is_dir():
-        raise SettingsError(f"{out} is a folder", f"name a file: --out {out / PAGE}")
+        raise SettingsError(f"{out} is a folder", f"name a file: --out {out / 'explain.html'}")
     if out.exists() and not _is_ours(out):
         raise SettingsError(
             f"{out} is there already and is no page of kakusan", "name another: --out PAGE.html"
