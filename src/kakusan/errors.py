@@ -34,6 +34,12 @@ class RunError(KakusanError):
     exit_code = 4
 
 
+class ModelError(KakusanError):
+    """A model of another program that cannot be read, or one of ours that has no counterpart there."""
+
+    exit_code = 4
+
+
 class NumbersError(KakusanError):
     """A loss, a gradient or a weight that is not finite."""
 
