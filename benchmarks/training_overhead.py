@@ -27,9 +27,10 @@ from PIL import Image
 
 from kakusan import losses, training
 from kakusan.assembly import prepare_data, set_machine
-from kakusan.config import Settings, settings_for
+from kakusan.config import settings_for
 from kakusan.maths.gaussians import Gaussian
 from kakusan.resolve import resolve
+from kakusan.settings import Settings
 from kakusan.task import Task, assemble
 from kakusan.training import Batch, BatchSource, train_step
 

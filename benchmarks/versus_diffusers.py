@@ -22,10 +22,11 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from kakusan.assembly import DataRecord, build_network, set_machine
-from kakusan.config import NetworkSettings, Settings, settings_for
+from kakusan.config import settings_for
 from kakusan.maths.units import Levels
 from kakusan.networks import UNet
 from kakusan.resolve import DataFacts, resolve
+from kakusan.settings import NetworkSettings, Settings
 
 Action: TypeAlias = Callable[[], object]
 

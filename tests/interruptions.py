@@ -17,12 +17,13 @@ import torch
 
 from kakusan import experiment
 from kakusan.cli.signals import StopRequest
-from kakusan.config import Asked, Settings, from_mapping
+from kakusan.config import Asked, from_mapping
 from kakusan.data import Batches
 from kakusan.data.batches import Batch
 from kakusan.experiment import continue_training
 from kakusan.launching import launch
 from kakusan.runs import RunFolder
+from kakusan.settings import Settings
 from kakusan.task import Task
 
 STEPS = 12

@@ -88,7 +88,8 @@ def test_a_preset_does_not_undo_a_longer_training(tmp_path: Path) -> None:
 
 
 def _mapping(settings: object) -> dict[str, object]:
-    from kakusan.config import Settings, to_mapping
+    from kakusan.config import to_mapping
+    from kakusan.settings import Settings
 
     assert isinstance(settings, Settings)
     return to_mapping(settings)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kakusan import oracles
-    from kakusan.config import Settings, settings_for
+    from kakusan.config import settings_for
     from kakusan.data import Dataset, open_data
     from kakusan.denoiser import Denoiser, NetworkDenoiser, Prediction, p_step
     from kakusan.errors import DataError, KakusanError, NumbersError, RunError, SettingsError
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from kakusan.networks import PointMLP, UNet
     from kakusan.opened import Run, train
     from kakusan.samplers import DDIM, Ancestral, Sampler, SeededNoise, sample, walk
+    from kakusan.settings import Settings
 
 _HOMES = {
-    "config": ("Settings", "settings_for"),
+    "config": ("settings_for",),
     "data": ("Dataset", "open_data"),
     "denoiser": ("Denoiser", "NetworkDenoiser", "Prediction", "p_step"),
     "errors": ("DataError", "KakusanError", "NumbersError", "RunError", "SettingsError"),
@@ -36,6 +37,7 @@ _HOMES = {
     "metrics": ("copy_rate", "frechet", "nearest"),
     "networks": ("PointMLP", "UNet"),
     "opened": ("Run", "train"),
+    "settings": ("Settings",),
     "samplers": ("DDIM", "Ancestral", "Sampler", "SeededNoise", "sample", "walk"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

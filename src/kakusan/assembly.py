@@ -13,20 +13,29 @@ import numpy as np
 import torch
 from torch import nn
 
-from kakusan.config import MachineSettings, ProcessSettings, Settings
 from kakusan.data import Batches, DataOptions, Dataset, Split, open_data, split
 from kakusan.data.dataset import Progress, silent
 from kakusan.denoiser import NetworkDenoiser
 from kakusan.errors import RunError, SettingsError
 from kakusan.losses import LOSSES, Loss, loss_for
 from kakusan.maths.parametrizations import PARAMETRIZATIONS
-from kakusan.maths.schedules import SCHEDULES, Linear, NoiseSchedule, ScaledLinear, ZeroTerminalSNR
+from kakusan.maths.schedules import (
+    SCHEDULES,
+    BetweenEnds,
+    Given,
+    NoiseSchedule,
+    ZeroTerminalSNR,
+)
 from kakusan.maths.units import Levels, Units, units_from_state
 from kakusan.maths.variances import SIGMA_1, VARIANCES, LearnedRange
 from kakusan.networks import NETWORKS
 from kakusan.resolve import DataFacts
+from kakusan.settings import MachineSettings, ProcessSettings, Settings
 from kakusan.times import TIMES
 from kakusan.training import DECAYS, Recipe
+
+GIVEN = "given"
+"""The schedule whose betas stand in the settings."""
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
@@ -54,6 +63,12 @@ def prepare_data(settings: Settings, progress: Progress = silent) -> Prepared:
 
 def reopen_data(settings: Settings, record: dict[str, Any], progress: Progress = silent) -> Prepared:
     """The data of a run, divided as they were when it began. Raises RunError if they have changed since."""
+    if not settings.data.source:
+        raise RunError(
+            "the run was imported: the images it was trained on are not known here",
+            "to measure it on others: kakusan evaluate RUN --data DATA",
+            "to train it further: kakusan train DATA --from RUN",
+        )
     dataset = open_data(settings.data.source, data_options(settings), progress)
     if dataset.fingerprint != record["fingerprint"]:
         raise RunError(
@@ -131,12 +146,27 @@ def named(table: dict[str, Any], name: str, setting: str) -> Any:
 
 def build_schedule(process: ProcessSettings) -> NoiseSchedule:
     """The noise schedule of these settings."""
+    schedule = _given(process) if process.schedule == GIVEN else _named_schedule(process)
+    return ZeroTerminalSNR(of=schedule) if process.zero_terminal_snr else schedule
+
+
+def _given(process: ProcessSettings) -> NoiseSchedule:
+    if len(process.betas) != process.T:
+        raise SettingsError(
+            f"process.betas has {len(process.betas)} values for T = {process.T}", "one for each t = 1..T"
+        )
+    return Given(process.betas)
+
+
+def _named_schedule(process: ProcessSettings) -> NoiseSchedule:
+    if process.betas:
+        raise SettingsError(f"process.betas is for the schedule {GIVEN!r}, not for {process.schedule}")
     kind = named(SCHEDULES, process.schedule, "process.schedule")
     ends = {name: value for name in ("beta_1", "beta_T") if (value := getattr(process, name)) != "auto"}
-    if ends and kind not in (Linear, ScaledLinear):
+    if ends and not issubclass(kind, BetweenEnds):
         raise SettingsError(f"process.{next(iter(ends))} is for linear schedules, not for {process.schedule}")
     schedule: NoiseSchedule = kind(T=process.T, **ends)
-    return ZeroTerminalSNR(of=schedule) if process.zero_terminal_snr else schedule
+    return schedule
 
 
 def build_network(settings: Settings, record: DataRecord) -> nn.Module:
@@ -159,6 +189,16 @@ def build_network(settings: Settings, record: DataRecord) -> nn.Module:
     return placed
 
 
+def usual_label(settings: Settings, record: DataRecord) -> tuple[int, ...] | None:
+    """What samples show where no class is asked for: none, or each in turn where the network knows no other images."""
+    return tuple(range(len(record.class_names))) if needs_class(settings, record) else None
+
+
+def needs_class(settings: Settings, record: DataRecord) -> bool:
+    """Whether the network knows classes and no label for none of them."""
+    return bool(record.class_names) and not settings.network.null_label
+
+
 def learns_variance(process: ProcessSettings) -> bool:
     """Whether the network has a second word, about the variance."""
     return process.variance == LearnedRange.name
@@ -175,7 +215,7 @@ def build_denoiser(settings: Settings, network: nn.Module, units: Units) -> Netw
         build_schedule(process),
         predicts=process.predicts,
         variance=process.variance,
-        clip=1.0 if process.clip else None,
+        clip=process.clip_range if process.clip else None,
         autocast=torch.bfloat16 if settings.machine.precision == "bf16" else None,
         sigma_1=process.sigma_1,
         levels=units.levels if isinstance(units, Levels) else None,

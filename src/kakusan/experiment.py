@@ -15,9 +15,9 @@ from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
 from kakusan import durable
-from kakusan.assembly import environment, reopen_data, set_machine
+from kakusan.assembly import environment, reopen_data, set_machine, usual_label
 from kakusan.checkpoints import Checkpoint
-from kakusan.config import Settings, to_mapping
+from kakusan.config import to_mapping
 from kakusan.data.dataset import Progress, silent
 from kakusan.errors import NumbersError, RunError
 from kakusan.evaluation import held_out_losses
@@ -25,6 +25,7 @@ from kakusan.pictures import encode_png, grid
 from kakusan.resolve import require_device
 from kakusan.runs import RunFolder
 from kakusan.samplers import DDIM, sample
+from kakusan.settings import Settings
 from kakusan.task import Task, advice_on_memory, assemble, averaged, frozen_settings, load_state, snapshot
 from kakusan.training import StepReport, check_finite, drawn, fit
 
@@ -246,10 +247,11 @@ def _picture(task: Task, run: RunFolder) -> Sampled | Warned:
     with averaged(task):
         x_0 = sample(
             task.denoiser,
-            DDIM(steps=min(samples.steps, task.denoiser.schedule.T)),
+            DDIM(steps=min(samples.steps, task.denoiser.schedule.T), spacing=task.settings.process.spacing),
             count=samples.count,
             shape=task.record.shape,
             seed=samples.seed,
+            label=usual_label(task.settings, task.record),
             micro_batch=machine.micro_batch,
             device=machine.device,
         )

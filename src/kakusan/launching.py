@@ -10,24 +10,13 @@ from statistics import median
 from typing import Any
 
 from kakusan.assembly import DataRecord, Prepared, data_record, environment, prepare_data, set_machine
-from kakusan.config import (
-    BUDGETS,
-    CHANGEABLE,
-    Asked,
-    MachineSettings,
-    Settings,
-    checked,
-    differences,
-    flat,
-    from_mapping,
-    to_mapping,
-    with_values,
-)
-from kakusan.data import DATASETS
+from kakusan.config import Asked, checked, differences, flat, from_mapping, to_mapping, with_values
+from kakusan.data import DATASETS, is_image_folder
 from kakusan.data.dataset import Progress, silent
 from kakusan.errors import RunError, SettingsError
 from kakusan.resolve import resolve, resolve_machine, resolve_samples
 from kakusan.runs import RunFolder
+from kakusan.settings import BUDGETS, CHANGEABLE, MachineSettings, Settings
 from kakusan.task import Task, advice_on_memory, assemble
 from kakusan.training import check_finite, train_step
 
@@ -154,7 +143,13 @@ def start(
     return Launched(run, settings, task)
 
 
-OF_THE_SAMPLING = ("process.clip", "process.variance")
+OF_THE_SAMPLING = (
+    "process.clip",
+    "process.clip_range",
+    "process.variance",
+    "process.sigma_1",
+    "process.spacing",
+)
 """Settings of the process that the weights know nothing of."""
 
 
@@ -178,6 +173,11 @@ def _like(asked: Asked, parent: RunFolder) -> Settings:
             f"{name} = {wanted} does not fit the weights of {parent.folder}, which have {had}",
             "leave out settings of the network and the process with --from",
         )
+    if is_image_folder(
+        asked.settings.data.source
+    ):  # pictures come in the parent's size, unless another is chosen
+        of_pictures = {"data.size": stored.data.size, "data.channels": stored.data.channels}
+        kept |= {name: value for name, value in of_pictures.items() if name not in asked.chosen}
     return with_values(asked.settings, kept)
 
 
@@ -205,6 +205,8 @@ def _with_budget(settings: Settings, chosen: frozenset[str], prepared: Prepared)
     else:
         training = replace(training, minutes="auto")
     assert training.steps != "auto"
+    if training.steps < 1:
+        raise SettingsError(f"training.steps must be at least 1, not {training.steps}")
     return replace(settings, training=training, samples=resolve_samples(settings.samples, training.steps))
 
 

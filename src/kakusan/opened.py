@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from kakusan.assembly import DataRecord, build_denoiser, build_network, named
-from kakusan.config import Asked, Settings, flat, settings_for, with_values
+from kakusan.assembly import DataRecord, build_denoiser, build_network, named, usual_label
+from kakusan.config import Asked, flat, settings_for, with_values
 from kakusan.denoiser import NetworkDenoiser
 from kakusan.errors import RunError, SettingsError
 from kakusan.experiment import Event, continue_training
@@ -20,6 +20,7 @@ from kakusan.maths.variances import Analytic
 from kakusan.resolve import resolve_machine
 from kakusan.runs import RunFolder
 from kakusan.samplers import DDIM, SAMPLERS, Sampler, sample
+from kakusan.settings import ProcessSettings, Settings
 from kakusan.shapes import Images
 
 
@@ -160,16 +161,20 @@ class Run:
         loaded = self.load(device=device)
         return sample(
             loaded.denoiser,
-            sampler or usual_sampler(loaded.denoiser.schedule.T),
+            sampler or usual_sampler(self.settings.process),
             count=count,
             shape=self.data.shape,
             seed=seed,
             first=first,
-            label=None if label is None else self.class_number(label),
+            label=self.label_of(label),
             micro_batch=self.settings.machine.micro_batch,
             exact=exact,
             device=loaded.device,
         )
+
+    def label_of(self, label: str | None) -> int | tuple[int, ...] | None:
+        """What samples are to show: this class, or what is usual in this run."""
+        return usual_label(self.settings, self.data) if label is None else self.class_number(label)
 
     def class_number(self, label: str) -> int:
         """The number of a class given by name or number. Raises SettingsError if there is none."""
@@ -187,9 +192,9 @@ class Run:
         return continue_training(self.files, self.settings, stop=stop)
 
 
-def usual_sampler(T: int) -> Sampler:
-    """DDIM in 50 steps, or in T where there are fewer."""
-    return DDIM(steps=min(50, T))
+def usual_sampler(process: ProcessSettings) -> Sampler:
+    """DDIM in 50 steps, or in T where there are fewer, spaced as the run says."""
+    return DDIM(steps=min(50, process.T), spacing=process.spacing)
 
 
 def sampler_from(name: str, options: Mapping[str, Any]) -> Sampler:

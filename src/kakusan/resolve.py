@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from kakusan.config import DataSettings, MachineSettings, NetworkSettings, SamplesSettings, Settings
 from kakusan.errors import SettingsError
+from kakusan.settings import DataSettings, MachineSettings, NetworkSettings, SamplesSettings, Settings
 
 SHORT = 100
 """Steps: grids come no oftener by themselves."""
@@ -33,13 +33,16 @@ def resolve(settings: Settings, facts: DataFacts) -> Settings:
     clip = facts.is_levels if settings.process.clip == "auto" else settings.process.clip
     if clip and not facts.is_levels:
         raise SettingsError("process.clip is for level data; real data have no bounds to clip to")
+    data = _resolve_data(settings.data, facts)
+    if not settings.network.null_label:  # there is nothing to put in the place of a label
+        data = replace(data, label_dropout=0.0)
     training = settings.training
     if training.loss == "auto":
         training = replace(training, loss="hybrid" if settings.process.variance == "learned" else "simple")
     return replace(
         settings,
         training=training,
-        data=_resolve_data(settings.data, facts),
+        data=data,
         process=replace(settings.process, clip=clip),
         network=_resolve_network(settings.network, facts),
         machine=machine,
@@ -121,10 +124,10 @@ def _resolve_network(network: NetworkSettings, facts: DataFacts) -> NetworkSetti
         raise SettingsError(
             f"network.kind {kind} does not fit these data", "mlp is for points, unet for images"
         )
-    width = network.width
+    width = network.widths[0] if network.widths else network.width
     if width == "auto":
         width = 128 if kind == "mlp" else 64 if side > 16 else 32
-    multipliers = network.multipliers
+    multipliers = (1,) * len(network.widths) or network.multipliers
     if multipliers == "auto":
         multipliers = (1,) + (2,) * max(1, math.ceil(math.log2(max(side, 8) / 8)))
     attention = network.attention

@@ -87,6 +87,11 @@ class RunFolder:
         return cls(folder, config)
 
     @staticmethod
+    def refuse_what_is_there(folder: Path) -> None:
+        """Raise RunError where `create` would: nothing is ever replaced."""
+        _refuse_what_is_there(Path(folder))
+
+    @staticmethod
     def exists(folder: Path) -> bool:
         return (Path(folder) / CONFIG).is_file()
 
@@ -229,6 +234,16 @@ class RunFolder:
         with durable.telling(f"cannot make {folder}", self.folder):
             durable.make_folders(folder)
         return folder / f"{folder_name(step)}.png"
+
+    def samples_picture(self, step: int) -> Path | None:
+        """The picture of the samples after a step, if there is one."""
+        path = self.folder / SAMPLES / f"{folder_name(step)}.png"
+        return path if path.is_file() else None
+
+    def evaluations(self, step: int) -> list[dict[str, Any]]:
+        """The figures of `kakusan evaluate` for the weights of a step."""
+        paths = sorted((self.folder / EVALUATION).glob(f"{folder_name(step)}*.json"))
+        return [dict(self._read_json(f"{EVALUATION}/{path.name}")) for path in paths]
 
     @property
     def report_path(self) -> Path:

@@ -20,11 +20,12 @@ from kakusan.assembly import (
     environment,
 )
 from kakusan.checkpoints import Checkpoint
-from kakusan.config import CHANGEABLE, Settings, flat
+from kakusan.config import flat
 from kakusan.data import Batches
 from kakusan.denoiser import NetworkDenoiser
 from kakusan.errors import SettingsError
 from kakusan.losses import Loss
+from kakusan.settings import CHANGEABLE, Settings
 from kakusan.training import Recipe, Tally, TrainState, new_state
 
 NO_MEMORY = "can't allocate memory|not enough memory"

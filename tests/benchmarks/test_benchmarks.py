@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kakusan.config import Settings, settings_for
+from kakusan.config import settings_for
 from kakusan.data.builtin import RESERVED_KANJI, kanji
 from kakusan.opened import Run, train
+from kakusan.settings import Settings
 
 Figures: TypeAlias = dict[str, Any]
 Script: TypeAlias = Callable[..., Figures]

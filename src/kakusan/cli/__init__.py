@@ -21,9 +21,14 @@ COMMANDS = {
     "evaluate": "how many bits an image takes, and at which noise level: the bound of a RUN",
     "report": "one self-contained HTML page about a RUN",
     "explain": "the thirteen equations in symbols, in numbers and in pictures; with a RUN or without",
+    "import": "a run from a model trained elsewhere: a folder of diffusers, or hf:owner/name",
+    "export": "the model of a RUN for other programs: diffusers, ONNX, safetensors",
     "data": "what is in DATA: counts, sizes, bad files, duplicates, a contact sheet",
     "doctor": "versions, devices, what is missing",
 }
+
+MODULES = {"import": "importing", "export": "exporting"}
+"""Commands whose name cannot be that of a module, or reads badly as one."""
 
 EXAMPLES = (
     ("kakusan demo", "see it work"),
@@ -33,6 +38,8 @@ EXAMPLES = (
     ("kakusan resume runs/photos", "go on"),
     ("kakusan sample runs/photos --count 64 --out new.png", "new images"),
     ("kakusan evaluate runs/photos --images 20 --terms 60", "how many bits they take"),
+    ("kakusan import ddpm-cat-256/", "go on from a model of diffusers"),
+    ("kakusan export runs/photos photos-model/", "and back"),
 )
 
 FINISHED_BY_PIPE = 141
@@ -84,7 +91,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"error: there is no command {name!r}", file=sys.stderr)
         print(f"  {f'did you mean: kakusan {near[0]}' if near else 'see: kakusan --help'}", file=sys.stderr)
         return 2
-    code: int = import_module(f"kakusan.cli.{name}").main(rest)
+    code: int = import_module(f"kakusan.cli.{MODULES.get(name, name)}").main(rest)
     return code
 
 

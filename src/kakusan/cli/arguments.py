@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 import tyro
 
-from kakusan.config import Settings, flat
+from kakusan.config import flat
+from kakusan.settings import Settings
 
 Command = TypeVar("Command")
 

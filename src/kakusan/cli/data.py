@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from kakusan.cli.arguments import parse
-from kakusan.config import DataSettings, Settings
 from kakusan.errors import SettingsError
+from kakusan.settings import DataSettings, Settings
 
 if TYPE_CHECKING:
     from kakusan.data.survey import Files, Survey

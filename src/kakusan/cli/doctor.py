@@ -39,8 +39,8 @@ def findings() -> dict[str, Any]:
     import torch
 
     from kakusan.assembly import environment
-    from kakusan.config import MachineSettings
     from kakusan.resolve import has_bf16, resolve_machine
+    from kakusan.settings import MachineSettings
 
     machine = resolve_machine(MachineSettings())
     torch.set_num_threads(int(machine.threads))

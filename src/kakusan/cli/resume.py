@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import tyro
 
 from kakusan.cli.arguments import mentioned, parse
-from kakusan.config import CheckpointSettings, SamplesSettings, Settings, flat
+from kakusan.config import flat
+from kakusan.settings import CheckpointSettings, SamplesSettings, Settings
 
 EXAMPLES = (
     "kakusan resume runs/photos                  go on where it stopped, bit for bit",

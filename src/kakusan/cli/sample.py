@@ -37,6 +37,8 @@ class Sample:
     """ddim, or ancestral (Algorithm 2)."""
     steps: int | None = None
     """Denoising steps; default: 50 for ddim, all T for ancestral."""
+    spacing: Literal["trailing", "leading", "linspace"] | None = None
+    """Which times fewer steps visit: from T on, down to 1, or both; default: as the run says."""
     eta: float | None = None
     """Fresh noise of ddim: 0 none, 1 as much as ancestral."""
     variance: Literal["fixed-large", "fixed-small", "learned", "analytic"] | None = None
@@ -46,7 +48,7 @@ class Sample:
     first: int = 0
     """Number of the first image in the series."""
     label: str | None = None
-    """A class, by name or number, for runs that learned classes."""
+    """A class, by name or number, for runs that learned classes; default: none, or each in turn for imported runs."""
     weights: Literal["ema", "model"] = "ema"
     """Averaged weights, or those of the last step."""
     exact: bool = False
@@ -118,13 +120,14 @@ def _drawn(command: Sample, run: Any) -> tuple[Any, dict[str, Any]]:
     )
     T = loaded.denoiser.schedule.T
     steps = min(50, T) if command.steps is None and command.sampler == "ddim" else command.steps
-    sampler = sampler_from(command.sampler, {"steps": steps, "eta": command.eta})
+    spacing = command.spacing or loaded.settings.process.spacing
+    sampler = sampler_from(command.sampler, {"steps": steps, "eta": command.eta, "spacing": spacing})
     order = Order(
         count=command.count,
         shape=run.data.shape,
         seed=command.seed,
         first=command.first,
-        label=None if command.label is None else run.class_number(command.label),
+        label=run.label_of(command.label),
         micro_batch=loaded.settings.machine.micro_batch,
         exact=command.exact,
         device=loaded.device,
@@ -142,6 +145,7 @@ def _drawn(command: Sample, run: Any) -> tuple[Any, dict[str, Any]]:
         "weights": command.weights,
         "sampler": command.sampler,
         "steps": len(sampler.times(loaded.denoiser.schedule)) - 1,
+        "spacing": spacing,
         "eta": command.eta or 0.0,
         "variance": variance_named(loaded.denoiser.variance).name,
         "clip": loaded.denoiser.clip,

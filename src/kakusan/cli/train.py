@@ -9,7 +9,8 @@ from typing import Annotated
 import tyro
 
 from kakusan.cli.arguments import mentioned, parse
-from kakusan.config import Asked, Settings, checked, chosen_in, presets, settings_for, with_values
+from kakusan.config import Asked, checked, chosen_in, presets, settings_for, with_values
+from kakusan.settings import Settings
 
 EXAMPLES = (
     "kakusan train kanji                         the bundled kanji, with their preset",

@@ -3,7 +3,7 @@
 from kakusan.data.batches import Batch, Batches, Split, split
 from kakusan.data.builtin import DATASETS, BuiltIn
 from kakusan.data.dataset import BadFile, Dataset, Progress
-from kakusan.data.opening import open_data
+from kakusan.data.opening import is_image_folder, open_data
 from kakusan.data.options import DataOptions
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Dataset",
     "Progress",
     "Split",
+    "is_image_folder",
     "open_data",
     "split",
 ]

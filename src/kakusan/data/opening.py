@@ -87,6 +87,12 @@ def reader_of(path: Path) -> Reader:
     return _reader_of_folder(path) if path.is_dir() else _reader_of_file(path)
 
 
+def is_image_folder(source: str | Path) -> bool:
+    """Whether this is a folder of pictures, which are brought to one size and as many channels as wanted."""
+    path = Path(source).expanduser()
+    return source not in DATASETS and path.is_dir() and reader_of(path) is read_folder
+
+
 def _reader_of_folder(folder: Path) -> Reader:
     if (folder / "config.toml").is_file() and (folder / "data.json").is_file():
         raise DataError(f"{folder} is a run, not data", "its data stand in its config.toml: data.source")

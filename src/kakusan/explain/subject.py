@@ -1,21 +1,23 @@
 """What is explained: a schedule, a denoiser and an image, from a run or from what ships with kakusan."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kakusan.assembly import named, reopen_data, set_machine
 from kakusan.data import DATASETS, Dataset
-from kakusan.denoiser import Denoiser
+from kakusan.denoiser import Denoiser, NetworkDenoiser
 from kakusan.errors import KakusanError, SettingsError
 from kakusan.evaluation import spread
 from kakusan.maths.schedules import SCHEDULES, NoiseSchedule
 from kakusan.maths.units import Levels, Units
 from kakusan.opened import Run
 from kakusan.oracles import FiniteSetOracle
-from kakusan.shapes import Images
+from kakusan.shapes import Images, Labels
 
 DEFAULT_DATA = "kanji"
 DEFAULT_SCHEDULE = "linear"
@@ -105,11 +107,11 @@ def of_run(folder: Path, image: str | None = None) -> Subject:
     run = Run.open(folder)
     set_machine(run.settings.machine)
     loaded = run.load(device="cpu")
-    x_0, name, warnings = _image_of(run, image)
+    x_0, name, label, warnings = _image_of(run, image)
     parameters = sum(p.numel() for p in loaded.network.parameters())
     process = run.settings.process
     return Subject(
-        denoiser=loaded.denoiser,
+        denoiser=loaded.denoiser if label is None else _of_class(loaded.denoiser, label),
         x_0=x_0,
         units=run.data.units,
         image=name,
@@ -144,20 +146,38 @@ def _of_points(is_points: bool) -> str:
     return f"A point is an image of two values. {CLOUD} of them are shown; the numbers are those of the red one. "
 
 
-def _image_of(run: Run, image: str | None) -> tuple[Images, str, list[str]]:
-    """A held-out image (or cloud of points) and its name; one that the run makes itself if the data are gone."""
+def _of_class(denoiser: NetworkDenoiser, label: int) -> NetworkDenoiser:
+    """The same, asked about images of one class alone."""
+    network = denoiser.network
+
+    def answer(x_t: Images, time: Tensor, condition: Labels | None = None) -> Tensor:
+        return network(
+            x_t, time, torch.full_like(time, label, dtype=torch.int64) if condition is None else condition
+        )
+
+    return replace(denoiser, network=answer)
+
+
+def _image_of(run: Run, image: str | None) -> tuple[Images, str, int | None, list[str]]:
+    """A held-out image (or cloud of points), its name, its class where the network must know it, and warnings.
+
+    It is one that the run makes itself if the data are gone.
+    """
+    turn = run.label_of(None)
     try:
         prepared = reopen_data(run.settings, run.files.data)
     except KakusanError as error:
         number = _whole(image or "0")
         x_0 = _generated(run, number)
         told = f"the data are not here ({error.problem}), so the image is one that the run made itself"
-        return x_0, f"sample {number}", [told]
+        return x_0, f"sample {number}", turn[number % len(turn)] if isinstance(turn, tuple) else None, [told]
     split = prepared.split
     kind, indices = ("held-out ", split.held_out) if len(split.held_out) else ("training ", split.training)
     chosen = _chosen(prepared.dataset, indices, image or "0", kind)
     place = int(np.flatnonzero(indices == chosen[0])[0])
-    return prepared.dataset.x_0(chosen), _name_of(prepared.dataset, int(chosen[0]), kind, place), []
+    labels = prepared.dataset.labels
+    label = None if labels is None or turn is None else int(labels[chosen[0]])
+    return prepared.dataset.x_0(chosen), _name_of(prepared.dataset, int(chosen[0]), kind, place), label, []
 
 
 def _generated(run: Run, number: int) -> Images:

@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float64
@@ -88,41 +89,60 @@ class NoiseSchedule(ABC):
             )
 
 
-def _ends(
-    T: int, first: float | None, last: float | None, defaults: tuple[float, float]
-) -> tuple[float, float]:
-    """Given values are literal; None is the default at T = 1000, scaled so that as much noise is added in all."""
-    scaled = [min(value * 1000 / T, BETA_MAX) for value in defaults]
-    return (scaled[0] if first is None else first), (scaled[1] if last is None else last)
+@dataclass(frozen=True)
+class BetweenEnds(NoiseSchedule):
+    """A way from beta_1 to beta_T.
+
+    Given values are literal; None is the usual value at T = 1000, scaled so that as much noise is added in all, and
+    capped at 0.999.
+    """
+
+    beta_1: float | None = None
+    beta_T: float | None = None
+    usual: ClassVar[tuple[float, float]] = (1e-4, 0.02)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """beta_1 and beta_T, whoever chose them."""
+        first, last = (min(value * 1000 / self.T, BETA_MAX) for value in self.usual)
+        return (first if self.beta_1 is None else self.beta_1), (last if self.beta_T is None else self.beta_T)
 
 
 @dataclass(frozen=True)
-class Linear(NoiseSchedule):
+class Linear(BetweenEnds):
     """beta_t on a straight line from beta_1 to beta_T (Ho et al. 2020, section 4).
 
     None means 1e-4 and 0.02, scaled by 1000/T and capped at 0.999; given values are literal.
     """
 
-    beta_1: float | None = None
-    beta_T: float | None = None
-
     def betas(self) -> Float64[Tensor, " {self.T}"]:
-        first, last = _ends(self.T, self.beta_1, self.beta_T, (1e-4, 0.02))
-        return torch.linspace(first, last, self.T, dtype=torch.float64)
+        return torch.linspace(*self.ends, self.T, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
-class ScaledLinear(NoiseSchedule):
+class ScaledLinear(BetweenEnds):
     """sqrt(beta_t) on a straight line (Rombach et al. 2022). None means 8.5e-4 and 0.012, scaled by 1000/T."""
 
-    beta_1: float | None = None
-    beta_T: float | None = None
+    usual: ClassVar[tuple[float, float]] = (8.5e-4, 0.012)
 
     def betas(self) -> Float64[Tensor, " {self.T}"]:
-        first, last = _ends(self.T, self.beta_1, self.beta_T, (8.5e-4, 0.012))
+        first, last = self.ends
         if first < 0 or last < 0:
             raise SettingsError(f"beta must be above 0, not {min(first, last):.6g}")
         return torch.linspace(math.sqrt(first), math.sqrt(last), self.T, dtype=torch.float64).square()
+
+
+@dataclass(frozen=True)
+class SigmoidBetas(BetweenEnds):
+    """beta_t rises like a sigmoid from beta_1 towards beta_T (Xu et al. 2022, GeoDiff); None as in `Linear`.
+
+    The sigmoid runs from -6 to 6, and so stops 0.25 % of the way short of either end.
+    """
+
+    def betas(self) -> Float64[Tensor, " {self.T}"]:
+        first, last = self.ends
+        rise = torch.linspace(-6, 6, self.T, dtype=torch.float64).sigmoid()
+        return first + (last - first) * rise
 
 
 @dataclass(frozen=True)
@@ -152,6 +172,21 @@ class Sigmoid(NoiseSchedule):
         u = torch.linspace(self.start, self.end, self.T + 1, dtype=torch.float64) / self.tau
         fall = u.sigmoid()
         return _betas_of((fall[-1] - fall) / (fall[-1] - fall[0]), self.beta_max)
+
+
+@dataclass(frozen=True)
+class Given(NoiseSchedule):
+    """beta_1, ..., beta_T one by one; T is their number."""
+
+    T: int = field(init=False, repr=False)
+    values: tuple[float, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "T", len(self.values))
+        super().__post_init__()
+
+    def betas(self) -> Float64[Tensor, " {self.T}"]:
+        return torch.tensor(self.values, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -192,4 +227,6 @@ SCHEDULES: dict[str, type[NoiseSchedule]] = {
     "cosine": Cosine,
     "sigmoid": Sigmoid,
     "scaled-linear": ScaledLinear,
+    "sigmoid-betas": SigmoidBetas,
 }
+"""Those that follow from T; `Given` and `ZeroTerminalSNR` need more."""

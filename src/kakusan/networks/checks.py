@@ -1,5 +1,8 @@
 """What a network can be asked for, and the advice where it cannot."""
 
+import math
+from collections.abc import Sequence
+
 from kakusan.errors import SettingsError
 
 
@@ -18,10 +21,17 @@ def check_sinusoids(width: int) -> None:
         )
 
 
-def check_widths(width: int, multipliers: tuple[int, ...], groups: int) -> None:
-    """Every level has channels that the groups share evenly."""
-    check_sinusoids(width)
-    check_positive(groups=groups)
+def check_frequencies(width: int, shift: float) -> None:
+    """There are sines and cosines of ``width`` channels, and their frequencies are finite."""
+    if not -math.inf < shift < width // 2:
+        raise SettingsError(
+            f"{width} channels have {width // 2} frequencies, too few for a frequency shift of {shift:g}",
+            "give more channels to the first level, or a smaller shift",
+        )
+
+
+def check_multipliers(multipliers: tuple[int, ...]) -> None:
+    """Each level has a width in units of the first one's."""
     if not multipliers or min(multipliers) < 1:
         raise SettingsError(
             f"multipliers are {multipliers}", "give one number of 1 or more for each level, such as (1, 2, 2)"
@@ -30,21 +40,37 @@ def check_widths(width: int, multipliers: tuple[int, ...], groups: int) -> None:
         raise SettingsError(
             f"multipliers begin with {multipliers[0]}", "the first level has `width` channels: begin with 1"
         )
-    for multiplier in multipliers:
-        check_shared(width * multiplier, "groups", groups, f"width {width} times multiplier {multiplier}")
 
 
-def check_attention(attention: tuple[int, ...], levels: list[int], heads: int) -> None:
-    """The levels with attention exist, and their heads (and those of the middle) share the channels evenly."""
-    check_positive(heads=heads)
+def check_levels(levels: list[int], groups: int) -> None:
+    """Every level has channels that the groups share evenly."""
+    check_positive(groups=groups)
+    for level, channels in enumerate(levels):
+        check_positive(channels=channels)
+        check_shared(channels, "groups", groups, f"level {level}")
+
+
+def check_attention(attention: Sequence[int], levels: list[int], heads: int, head_width: int) -> None:
+    """The levels with attention exist, and its heads fit into their channels."""
     for level in attention:
         if not 0 <= level < len(levels):
             raise SettingsError(
                 f"attention at level {level}, but there are {len(levels)} multipliers, hence levels",
                 f"give levels from 0, the full resolution, to {len(levels) - 1}, the lowest",
             )
-        check_shared(levels[level], "heads", heads, f"attention at level {level}")
-    check_shared(levels[-1], "heads", heads, "attention in the middle")
+        check_heads(levels[level], heads, head_width, f"attention at level {level}")
+
+
+def check_heads(channels: int, heads: int, head_width: int, where: str) -> None:
+    """Heads share the channels evenly, or are no wider than all of them."""
+    check_positive(heads=heads)
+    if not head_width:
+        check_shared(channels, "heads", heads, where)
+    elif not 0 < head_width <= channels:
+        raise SettingsError(
+            f"{where}: {channels} channels hold no head of {head_width}",
+            "give a smaller head width, or 0 to let the number of heads decide",
+        )
 
 
 def check_chances(dropout: float, classes: int) -> None:

@@ -21,18 +21,38 @@ Features: TypeAlias = Float[Tensor, "batch _ _ _"]
 """Channels of pixels on their way through a network."""
 
 NEAR_ZERO = 1e-10  # the variance scale of layers that start as zero, in effect
-NORM_EPS = 1e-6
 FAST_GROUP = 16  # channels
 PLAIN_ATTENTION = 1024  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """What all blocks of a network have in common."""
+    """What the blocks of a network have in common."""
 
     groups: int
-    heads: int
-    dropout: float
+    heads: int = 1
+    """Attention heads that share the channels; not looked at where ``head_width`` is given."""
+    head_width: int = 0
+    """Channels of a head, and then as many heads as fit; 0: ``heads`` decides."""
+    norm_eps: float = 1e-6
+    attention_norm: bool = True
+    """A GroupNorm before queries, keys and values."""
+    scale_shift: bool = False
+    """The time scales and shifts the second normalization, rather than being added before it."""
+    pad_all_sides: bool = False
+    """Before the resolution is halved, rather than on the right and at the bottom."""
+    divisor: float = 1.0
+    """Of each residual sum."""
+    dropout: float = 0.0
+
+    def norm(self, channels: int) -> nn.GroupNorm:
+        return nn.GroupNorm(self.groups, channels, eps=self.norm_eps)
+
+    def heads_of(self, channels: int) -> tuple[int, int]:
+        """How many heads attend over these channels, and the width of each."""
+        if self.head_width:
+            return channels // self.head_width, self.head_width
+        return self.heads, channels // self.heads
 
 
 def xavier_(layer: nn.Conv2d | nn.Linear, *, scale: float = 1.0, rows: Sequence[int] = ()) -> None:
@@ -57,43 +77,70 @@ def linear(width: int, out_width: int, *, scale: float = 1.0, rows: Sequence[int
     return layer
 
 
-def sinusoids(time: Float[Tensor, " batch"], width: int) -> Float[Tensor, "batch {width}"]:
-    """sin, then cos, of the time at width / 2 frequencies from 1 down to 1 / 10000; in float32."""
+def sinusoids(
+    time: Float[Tensor, " batch"], width: int, shift: float = 1.0, *, cos_first: bool = False
+) -> Float[Tensor, "batch {width}"]:
+    """sin, then cos, of the time at width // 2 frequencies from 1 down; in float32, a zero at the end of an odd width.
+
+    The lowest frequency is 1 / 10000 for ``shift`` 1 (Ho et al.), a step above it for 0 (Vaswani et al. 2017).
+    """
     half = width // 2
-    exponents = torch.arange(half, dtype=torch.float32, device=time.device) / (half - 1)
+    exponents = torch.arange(half, dtype=torch.float32, device=time.device) / (half - shift)
     angles = time.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
-    return torch.cat((angles.sin(), angles.cos()), dim=1)
+    waves = (angles.cos(), angles.sin()) if cos_first else (angles.sin(), angles.cos())
+    return F.pad(torch.cat(waves, dim=1), (0, width % 2))
 
 
 class TimeEmbedding(nn.Module):
     """The time as sinusoids, through a small network: what every block is told about t."""
 
-    def __init__(self, width: int, out_width: int) -> None:
+    def __init__(self, width: int, out_width: int, shift: float = 1.0, *, cos_first: bool = False) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.shift, self.cos_first = width, shift, cos_first
         self.linear_1 = linear(width, out_width)
         self.linear_2 = linear(out_width, out_width)
 
     def forward(self, time: Float[Tensor, " batch"]) -> Float[Tensor, "batch _"]:
-        waves = sinusoids(time, self.width).to(self.linear_1.weight.dtype)
+        waves = sinusoids(time, self.width, self.shift, cos_first=self.cos_first).to(
+            self.linear_1.weight.dtype
+        )
         embedding: Tensor = self.linear_2(F.silu(self.linear_1(waves)))
         return embedding
 
 
-def label_embedding(classes: int, width: int) -> nn.Embedding | None:
-    """A row for each class and, the last, for the null label; nothing for a network without classes."""
-    return nn.Embedding(classes + 1, width) if classes else None
+class LabelEmbedding(nn.Embedding):
+    """A row for each class and, the last, for the null label, if there is one."""
+
+    def __init__(self, classes: int, width: int, *, null_label: bool = True) -> None:
+        super().__init__(classes + null_label, width)
+        self.null = classes if null_label else None
+
+    def of(self, condition: Labels | None, like: Tensor) -> Float[Tensor, "batch _"]:
+        """The rows of these labels; no condition is the null label for everyone. SettingsError where there is none."""
+        if condition is None:
+            if self.null is None:
+                raise SettingsError("this network knows no image without a class", "name one: --label")
+            condition = torch.full_like(like, self.null, dtype=torch.int64)
+        rows: Tensor = self(condition)
+        return rows
+
+
+def label_embedding(classes: int, width: int, *, null_label: bool = True) -> LabelEmbedding | None:
+    """Nothing for a network without classes."""
+    return LabelEmbedding(classes, width, null_label=null_label) if classes else None
 
 
 def embed(
-    time: Float[Tensor, " batch"], clock: TimeEmbedding, condition: Labels | None, table: nn.Embedding | None
+    time: Float[Tensor, " batch"],
+    clock: TimeEmbedding,
+    condition: Labels | None,
+    table: LabelEmbedding | None,
 ) -> Float[Tensor, "batch _"]:
-    """The time's embedding plus the label's; no condition is the null label for everyone."""
+    """The time's embedding plus the label's."""
     embedding: Tensor = clock(time)
     if table is not None:
-        null = torch.full_like(time, table.num_embeddings - 1, dtype=torch.int64)
-        embedding = embedding + table(null if condition is None else condition)
-    elif condition is not None:
+        return embedding + table.of(condition, time)
+    if condition is not None:
         raise SettingsError(
             "labels were given to a network that knows no classes",
             "leave the labels out, or train a network with classes",
@@ -126,28 +173,40 @@ def norm_silu(x: Features, norm: nn.GroupNorm) -> Features:
 class ResidualBlock(nn.Module):
     """x + conv(dropout(act(conv(act(x)) + shift))): ``act`` is GroupNorm and SiLU, ``shift`` tells the time.
 
+    With ``scale_shift`` the time comes between the second GroupNorm and its SiLU instead, as factor and summand.
     The second convolution starts near zero, and so the block as the identity (or its 1x1 shortcut).
     """
 
     def __init__(self, channels: int, out_channels: int, style: Style) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(style.groups, channels, eps=NORM_EPS)
+        self.norm1 = style.norm(channels)
         self.conv1 = convolution(channels, out_channels)
-        self.norm2 = nn.GroupNorm(style.groups, out_channels, eps=NORM_EPS)
+        self.norm2 = style.norm(out_channels)
         self.conv2 = convolution(out_channels, out_channels, scale=NEAR_ZERO)
         if channels != out_channels:
             self.conv_shortcut = convolution(channels, out_channels, 1)
-        self.out_channels = out_channels
+        self.shift_width = (1 + style.scale_shift) * out_channels
         self.shortcut = channels != out_channels
-        self.dropout = style.dropout
+        self.style = style
 
     def forward(self, x: Features, shift: Float[Tensor, "batch _"]) -> Features:
-        h = self.conv1(norm_silu(x, self.norm1)) + shift[:, :, None, None]
-        h = norm_silu(h, self.norm2)
-        if self.training and self.dropout:
-            h = F.dropout(h, self.dropout)
+        h = self._timed(self.conv1(norm_silu(x, self.norm1)), shift[:, :, None, None])
+        if self.training and self.style.dropout:
+            h = F.dropout(h, self.style.dropout)
         out: Tensor = (self.conv_shortcut(x) if self.shortcut else x) + self.conv2(h)
-        return out
+        return divided(out, self.style)
+
+    def _timed(self, h: Features, shift: Float[Tensor, "batch _ 1 1"]) -> Features:
+        """The step before the second convolution."""
+        if not self.style.scale_shift:
+            return norm_silu(h + shift, self.norm2)
+        scale, shift = shift.chunk(2, dim=1)
+        return F.silu(group_norm(h, self.norm2) * (1 + scale) + shift).to(h.dtype)
+
+
+def divided(total: Features, style: Style) -> Features:
+    """A residual sum over the divisor of the style, which is nearly always 1."""
+    return total if style.divisor == 1 else total / style.divisor
 
 
 class SelfAttention(nn.Module):
@@ -155,19 +214,24 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, style: Style) -> None:
         super().__init__()
-        self.heads = style.heads
-        self.group_norm = nn.GroupNorm(style.groups, channels, eps=NORM_EPS)
-        self.to_qkv = linear(channels, 3 * channels, rows=(channels,) * 3)
-        self.to_out = nn.ModuleList([linear(channels, channels, scale=NEAR_ZERO)])
+        self.heads, head_width = style.heads_of(channels)
+        self.inner = self.heads * head_width
+        if style.attention_norm:
+            self.group_norm = style.norm(channels)
+        self.to_qkv = linear(channels, 3 * self.inner, rows=(self.inner,) * 3)
+        self.to_out = nn.ModuleList([linear(self.inner, channels, scale=NEAR_ZERO)])
+        self.style = style
 
     def forward(self, x: Features) -> Features:
-        batch, channels, height, width = x.shape
-        normed = group_norm(x, self.group_norm).to(x.dtype)
+        batch, _, height, width = x.shape
+        normed = group_norm(x, self.group_norm).to(x.dtype) if self.style.attention_norm else x
         qkv = per_pixel(normed, self.to_qkv).flatten(2).transpose(1, 2)  # a view in channels_last, as below
-        qkv = qkv.reshape(batch, height * width, 3, self.heads, channels // self.heads)
+        qkv = qkv.reshape(batch, height * width, 3, self.heads, self.inner // self.heads)
         q, k, v = qkv.transpose(1, 3).unbind(2)  # each (batch, heads, pixels, channels of a head)
-        gathered = attend(q, k, v).transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
-        return x + per_pixel(gathered, self.to_out[0])
+        gathered = (
+            attend(q, k, v).transpose(1, 2).reshape(batch, height, width, self.inner).permute(0, 3, 1, 2)
+        )
+        return divided(x + per_pixel(gathered, self.to_out[0]), self.style)
 
 
 def per_pixel(x: Features, product: nn.Module) -> Features:
@@ -190,13 +254,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 class Downsample(nn.Module):
     """Half the resolution: a convolution of stride 2, padded on the right and at the bottom as in the original."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, style: Style) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+        self.pad_all_sides = style.pad_all_sides
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=int(self.pad_all_sides))
         xavier_(self.conv)
 
     def forward(self, x: Features) -> Features:
-        out: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
+        out: Tensor = self.conv(x if self.pad_all_sides else F.pad(x, (0, 1, 0, 1)))
         return out
 
 

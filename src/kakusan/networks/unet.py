@@ -1,17 +1,28 @@
 """The U-Net of Ho et al. 2020: images in, images out, at the same size."""
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import accumulate, pairwise
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kakusan.networks.checks import check_attention, check_chances, check_positive, check_widths
+from kakusan.errors import SettingsError
+from kakusan.networks.checks import (
+    check_attention,
+    check_chances,
+    check_frequencies,
+    check_heads,
+    check_levels,
+    check_multipliers,
+    check_positive,
+)
 from kakusan.networks.layers import (
     NEAR_ZERO,
-    NORM_EPS,
     Downsample,
     Features,
     ResidualBlock,
@@ -48,7 +59,7 @@ class DownLevel(Level):
 
     def __init__(self, widths: list[tuple[int, int]], style: Style, *, attends: bool, last: bool) -> None:
         super().__init__(widths, style, attends=attends)
-        self.downsamplers = nn.ModuleList([] if last else [Downsample(widths[-1][1])])
+        self.downsamplers = nn.ModuleList([] if last else [Downsample(widths[-1][1], style)])
 
     def forward(self, x: Features, shifts: Iterator[Tensor], skips: list[Tensor]) -> Features:
         for number in range(len(self.resnets)):
@@ -61,11 +72,12 @@ class DownLevel(Level):
 
 
 class MiddleLevel(Level):
-    """Block, attention, block, at the lowest resolution."""
+    """Block, attention if wanted, block, at the lowest resolution."""
 
-    def __init__(self, width: int, style: Style) -> None:
+    def __init__(self, width: int, style: Style, *, attends: bool) -> None:
         super().__init__([(width, width)] * 2, style, attends=False)
-        self.attentions.append(SelfAttention(width, style))
+        if attends:
+            self.attentions.append(SelfAttention(width, style))
 
     def forward(self, x: Features, shifts: Iterator[Tensor]) -> Features:
         return self.block(1, self.block(0, x, shifts), shifts)
@@ -90,12 +102,19 @@ class UNet(nn.Module):
     """The network of Ho et al.: with ``channels=3`` and all else left out, their 35,746,307 parameters for CIFAR-10.
 
     Level 0 is the full resolution, each further level half of the one before; level i has
-    ``width * multipliers[i]`` channels (the first multiplier is 1) and ``blocks`` residual blocks, one more on the
-    way up. The levels named in ``attention`` have attention after every block, the middle always has it, with
-    ``heads`` heads that share the channels. GroupNorm works on ``groups`` groups; on CPU in bfloat16, groups of
+    ``width * multipliers[i]`` channels (the first multiplier is 1), or ``widths[i]`` where those are given, and
+    ``blocks`` residual blocks, one more on the way up. The levels named in ``attention`` have attention after every
+    block (``up_attention``: others on the way up), the middle has it too, with ``heads`` heads that share the channels
+    or as many of ``head_width`` channels as fit. GroupNorm works on ``groups`` groups; on CPU in bfloat16, groups of
     16 channels (or 32, 48, ...) are fastest. ``patch`` > 1 folds squares of pixels into channels before all else, a
-    cheap way to spend the compute at a lower resolution. ``classes`` > 0 adds a table of label embeddings with one
-    row more, the last, for the null label; ``condition=None`` is the null label for everyone.
+    cheap way to spend the compute at a lower resolution. ``classes`` > 0 adds a table of label embeddings, with one
+    row more, the last, for the null label if there is one; ``condition=None`` is the null label for everyone.
+
+    The rest is what other DDPMs do otherwise: ``middle`` "blocks" (without attention) or "none", ``middle_norm`` (of
+    its attention) and ``middle_scale`` (its residual sums are divided by it), ``norm_eps``, ``scale_shift`` (the time
+    scales and shifts the second normalization of a block), ``pad_all_sides`` before the resolution is halved, the
+    sinusoids' ``frequency_shift`` and ``cos_first``, and ``time_width``, the width of the time's embedding (0: four
+    times the first level's).
 
     Images may have any size: inside they are padded with zeros, on the right and at the bottom, to a multiple of
     ``patch * 2 ** (levels - 1)``, and the answer is cropped. It comes in the dtype of ``x_t``.
@@ -108,62 +127,97 @@ class UNet(nn.Module):
         out_channels: int | None = None,
         width: int = 128,
         multipliers: tuple[int, ...] = (1, 2, 2, 2),
+        widths: tuple[int, ...] = (),
         blocks: int = 2,
         attention: tuple[int, ...] = (1,),
+        up_attention: tuple[int, ...] | Literal["same"] = "same",
+        middle: Literal["attention", "blocks", "none"] = "attention",
+        middle_norm: bool = True,
+        middle_scale: float = 1.0,
         heads: int = 1,
+        head_width: int = 0,
         groups: int = 32,
+        norm_eps: float = 1e-6,
+        scale_shift: bool = False,
+        pad_all_sides: bool = False,
+        frequency_shift: float = 1.0,
+        cos_first: bool = False,
+        time_width: int = 0,
         dropout: float = 0.0,
         patch: int = 1,
         classes: int = 0,
+        null_label: bool = True,
     ) -> None:
         super().__init__()
         out_channels = channels if out_channels is None else out_channels
         check_positive(channels=channels, out_channels=out_channels, blocks=blocks, patch=patch)
-        check_widths(width, multipliers, groups)
-        check_attention(attention, [width * multiplier for multiplier in multipliers], heads)
+        levels = level_widths(width, multipliers, widths)
+        ways = attention, attention if up_attention == "same" else up_attention
+        time_width = time_width or 4 * levels[0]
+        check_levels(levels, groups)
+        check_frequencies(levels[0], frequency_shift)
+        for way in ways:
+            check_attention(way, levels, heads, head_width)
         check_chances(dropout, classes)
-        style = Style(groups=groups, heads=heads, dropout=dropout)
+        style = Style(
+            groups=groups,
+            heads=heads,
+            head_width=head_width,
+            norm_eps=norm_eps,
+            scale_shift=scale_shift,
+            pad_all_sides=pad_all_sides,
+            dropout=dropout,
+        )
         self.patch = patch
-        self.multiple = patch * 2 ** (len(multipliers) - 1)
+        self.multiple = patch * 2 ** (len(levels) - 1)
 
-        self.conv_in = convolution(channels * patch**2, width)
-        self._build_levels(width, [width * m for m in multipliers], blocks, attention, style)
-        self.conv_norm_out = nn.GroupNorm(groups, width, eps=NORM_EPS)
-        self.conv_out = convolution(width, out_channels * patch**2, scale=NEAR_ZERO)
+        self.conv_in = convolution(channels * patch**2, levels[0])
+        skips = self._build_down(levels, blocks, ways[0], style)
+        middle_style = replace(style, attention_norm=middle_norm, divisor=middle_scale)
+        self.mid_block = middle_level(levels[-1], middle_style, middle)
+        self._build_up(levels, blocks, ways[1], style, skips)
+        self.conv_norm_out = style.norm(levels[0])
+        self.conv_out = convolution(levels[0], out_channels * patch**2, scale=NEAR_ZERO)
 
-        self.time_embedding = TimeEmbedding(width, 4 * width)
-        self.class_embedding = label_embedding(classes, 4 * width)
-        self.shift_widths = [block.out_channels for _, block in self._blocks()]
-        self.time_projections = linear(4 * width, sum(self.shift_widths), rows=self.shift_widths)
+        self.time_embedding = TimeEmbedding(levels[0], time_width, frequency_shift, cos_first=cos_first)
+        self.class_embedding = label_embedding(classes, time_width, null_label=null_label)
+        self.shift_widths = [block.shift_width for _, block in self._blocks()]
+        self.time_projections = linear(time_width, sum(self.shift_widths), rows=self.shift_widths)
 
-    def _build_levels(
-        self, width: int, levels: list[int], blocks: int, attention: tuple[int, ...], style: Style
-    ) -> None:
-        """The way down, the middle and the way up; ``skips`` are the widths that one leaves for the other."""
-        deepest, skips = len(levels) - 1, [width]
+    def _build_down(
+        self, levels: list[int], blocks: int, attention: tuple[int, ...], style: Style
+    ) -> list[int]:
+        """The way down. The widths of what it leaves for the way up, in the order in which it is left."""
+        skips = [levels[0]]
         self.down_blocks = nn.ModuleList()
-        for i, (before, after) in enumerate(pairwise([width, *levels])):
+        for i, (before, after) in enumerate(pairwise([levels[0], *levels])):
             widths = [(before, after), *[(after, after)] * (blocks - 1)]
-            self.down_blocks.append(DownLevel(widths, style, attends=i in attention, last=i == deepest))
-            skips += [after] * (blocks + (i < deepest))
-        self.mid_block = MiddleLevel(levels[-1], style)
+            last = i == len(levels) - 1
+            self.down_blocks.append(DownLevel(widths, style, attends=i in attention, last=last))
+            skips += [after] * (blocks + (not last))
+        return skips
+
+    def _build_up(
+        self, levels: list[int], blocks: int, attention: tuple[int, ...], style: Style, skips: list[int]
+    ) -> None:
+        """The way up; ``skips`` is emptied from its end."""
         self.up_blocks = nn.ModuleList()
         for i, after in reversed(list(enumerate(levels))):
-            before = levels[min(i + 1, deepest)]
+            before = levels[min(i + 1, len(levels) - 1)]
             widths = [(own + skips.pop(), after) for own in (before, *[after] * blocks)]
             self.up_blocks.append(UpLevel(widths, style, attends=i in attention, last=i == 0))
 
     def forward(
         self, x_t: Images, time: Float[Tensor, " batch"], condition: Labels | None = None
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """The network's answer at ``time`` = t - 1; ``condition`` holds labels 0..classes, the last one null."""
+        """The network's answer at ``time`` = t - 1; ``condition`` holds labels, the last one perhaps null."""
         shifts = iter(self.shifts(time, condition))
         x = F.pixel_unshuffle(pad(x_t, self.multiple), self.patch)
         x = self.conv_in(x.to(self.conv_in.weight.dtype))
         skips = [x]
         for down in self.down_blocks:
             x = down(x, shifts, skips)
-        x = self.mid_block(x, shifts)
+        x = x if self.mid_block is None else self.mid_block(x, shifts)
         for up in self.up_blocks:
             x = up(x, shifts, skips)
         x = self.conv_out(norm_silu(x, self.conv_norm_out))
@@ -186,9 +240,9 @@ class UNet(nn.Module):
         for kind in ("weight", "bias"):
             for name, module in self.named_modules():
                 if isinstance(module, SelfAttention):
-                    rows = [(f"{name}.to_{letter}.{kind}", module.to_qkv.in_features) for letter in "qkv"]
+                    rows = [(f"{name}.to_{letter}.{kind}", module.inner) for letter in "qkv"]
                     parts[f"{name}.to_qkv.{kind}"] = consecutive(rows)
-            rows = [(f"{name}.time_emb_proj.{kind}", block.out_channels) for name, block in self._blocks()]
+            rows = [(f"{name}.time_emb_proj.{kind}", block.shift_width) for name, block in self._blocks()]
             parts[f"time_projections.{kind}"] = consecutive(rows)
         return parts
 
@@ -197,6 +251,25 @@ class UNet(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, ResidualBlock):
                 yield name, module
+
+
+def level_widths(width: int, multipliers: tuple[int, ...], widths: tuple[int, ...]) -> list[int]:
+    """The channels of each level: as given one by one, else in units of the first level's."""
+    if widths:
+        return list(widths)
+    check_multipliers(multipliers)
+    return [width * multiplier for multiplier in multipliers]
+
+
+def middle_level(width: int, style: Style, kind: str) -> MiddleLevel | None:
+    """The blocks between the way down and the way up: with attention, without, or none at all."""
+    if kind not in ("attention", "blocks", "none"):
+        raise SettingsError(f"the middle cannot be {kind!r}", "there are: attention, blocks, none")
+    if not 0 < style.divisor < math.inf:
+        raise SettingsError(f"the middle's scale is {style.divisor:g}", "give a number above 0, usually 1")
+    if kind == "attention":
+        check_heads(width, style.heads, style.head_width, "attention in the middle")
+    return None if kind == "none" else MiddleLevel(width, style, attends=kind == "attention")
 
 
 def consecutive(rows: list[tuple[str, int]]) -> dict[str, slice]:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from kakusan import durable
 from kakusan.assembly import Prepared, reopen_data
-from kakusan.config import ProcessSettings
 from kakusan.errors import DataError, KakusanError
 from kakusan.evaluation import spread
 from kakusan.maths.forward import q_marginal
@@ -25,6 +24,7 @@ from kakusan.pictures import cloud_strip, encode_png, film_strip, grid
 from kakusan.report.page import render
 from kakusan.report.story import Copying, FilmStrip, Forward, Neighbour, Samples, Story
 from kakusan.samplers import Order, Still, draw
+from kakusan.settings import ProcessSettings
 from kakusan.shapes import Images
 
 SAMPLES = 64
@@ -71,12 +71,14 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
 
 def _walk(loaded: Loaded, run: Run, progress: Progress) -> list[Still]:
     """The moments of one sampling that the report shows, for all samples together; the last is the end."""
-    sampler = usual_sampler(loaded.denoiser.schedule.T)
+    sampler = usual_sampler(loaded.settings.process)
     times = sampler.times(loaded.denoiser.schedule)
     shown = {times[i] for i in np.linspace(1, len(times) - 1, min(COLUMNS, len(times) - 1)).astype(int)}
     size = loaded.settings.machine.micro_batch
     count = CLOUD if run.data.shape == (2, 1, 1) else SAMPLES
-    order = Order(count=count, shape=run.data.shape, micro_batch=size, device=loaded.device)
+    order = Order(
+        count=count, shape=run.data.shape, label=run.label_of(None), micro_batch=size, device=loaded.device
+    )
     kept: dict[int, list[Still]] = {t: [] for t in times if t in shown}
     for drawn in draw(loaded.denoiser, sampler, order):
         progress(0.9 * drawn.done, "sampling")
@@ -91,8 +93,7 @@ def _joined(parts: list[Still]) -> Still:
 
 
 def _steps(loaded: Loaded) -> int:
-    T = loaded.denoiser.schedule.T
-    return usual_sampler(T).steps or T
+    return usual_sampler(loaded.settings.process).steps or loaded.denoiser.schedule.T
 
 
 def _data_of(run: Run) -> tuple[Prepared | None, list[str]]:

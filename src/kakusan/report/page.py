@@ -94,6 +94,10 @@ def share(value: float) -> str:
     return "< 0.001" if 0 < value < 0.001 else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
+LISTED = 16
+"""Values of a setting that are shown one by one."""
+
+
 def show(value: Any) -> str:
     """A setting as a person would write it."""
     if value is None:
@@ -102,6 +106,8 @@ def show(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.10g}"
+    if isinstance(value, list | tuple) and len(value) > LISTED:
+        return f"{show(value[:3])}, ..., {show(value[-1])} ({len(value)} values)"
     if isinstance(value, list | tuple):
         return ", ".join(show(item) for item in value) or "none"
     return str(value)

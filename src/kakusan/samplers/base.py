@@ -1,6 +1,7 @@
 """What a sampler is: a frozen value that says which times to visit and how to step from one to the next."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kakusan.denoiser import Denoiser
@@ -18,25 +19,51 @@ class State:
     condition: Labels | None = None
 
 
+def trailing(T: int, steps: int) -> list[int]:
+    """Evenly spaced and rounded, from T on."""
+    return [round(T * i / steps) for i in range(steps, 0, -1)]
+
+
+def leading(T: int, steps: int) -> list[int]:
+    """Every (T // steps)-th time from 1 up. A walk starts below T, as if there were noise alone."""
+    return [1 + T // steps * i for i in reversed(range(steps))]
+
+
+def linspace(T: int, steps: int) -> list[int]:
+    """Evenly spaced and rounded, from T to 1, both included."""
+    return [1 + round((T - 1) / max(steps - 1, 1) * i) for i in reversed(range(steps))]
+
+
+SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
+    "trailing": trailing,
+    "leading": leading,
+    "linspace": linspace,
+}
+"""The three of Lin et al. 2024, table 2. Only the first starts at T and takes its last step over a full gap."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampler(ABC):
-    """Walks from t = T to t = 0 in `steps` steps (None: all T of them)."""
+    """Walks from t = T to t = 0 in `steps` steps (None: all T of them), which lie as `spacing` says."""
 
     steps: int | None = None
+    spacing: str = "trailing"
 
     def __post_init__(self) -> None:
+        if self.spacing not in SPACINGS:
+            raise SettingsError(f"unknown spacing {self.spacing!r}", f"there are: {', '.join(SPACINGS)}")
         if self.steps is not None and self.steps < 1:
             raise SettingsError(f"a sampler needs at least 1 step, not {self.steps}")
 
     def times(self, schedule: NoiseSchedule) -> tuple[int, ...]:
-        """T = t_0 > t_1 > ... > 0, evenly spaced and rounded: from T, where the noise is, down to 0."""
+        """t_0 > t_1 > ... > 0: from where the noise is, T unless the spacing starts below it, down to 0."""
         steps = schedule.T if self.steps is None else self.steps
         if steps > schedule.T:
             raise SettingsError(
                 f"{steps} sampling steps are more than the T = {schedule.T} of the schedule",
                 f"take --steps {schedule.T} or fewer",
             )
-        return tuple(round(schedule.T * i / steps) for i in range(steps, -1, -1))
+        return (*SPACINGS[self.spacing](schedule.T, steps), 0)
 
     @property
     def stochastic(self) -> bool:

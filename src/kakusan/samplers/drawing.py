@@ -19,13 +19,16 @@ from kakusan.shapes import Images, Labels
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """Which images are wanted: numbers first, ..., first + count - 1 of a seed. label: one class for all of them."""
+    """Which images are wanted: numbers first, ..., first + count - 1 of a seed.
+
+    label: one class for all of them, or several in turn: image k is of class label[k % len(label)].
+    """
 
     count: int
     shape: tuple[int, int, int]
     seed: int = 0
     first: int = 0
-    label: int | None = None
+    label: int | tuple[int, ...] | None = None
     micro_batch: int = 64
     exact: bool = False
     device: str = "cpu"
@@ -56,13 +59,16 @@ def draw(denoiser: Denoiser, sampler: Sampler, order: Order) -> Iterator[Drawn]:
         padded = order.micro_batch if order.exact else kept
         indices = torch.arange(padded, device=order.device) + (order.first + start)
         noises = SeededNoise(order.seed, indices, order.shape)
-        for step, still in enumerate(walk(sampler, denoiser, noises, _condition(order, padded))):
+        for step, still in enumerate(walk(sampler, denoiser, noises, _condition(order.label, indices))):
             shown = Still(still.t, still.x[:kept], None if still.x_0 is None else still.x_0[:kept])
             yield Drawn(range(start, start + kept), shown, (start + kept * step / steps) / order.count)
 
 
-def _condition(order: Order, count: int) -> Labels | None:
-    return None if order.label is None else torch.full((count,), order.label, device=order.device)
+def _condition(label: int | tuple[int, ...] | None, indices: torch.Tensor) -> Labels | None:
+    if label is None:
+        return None
+    turn = torch.tensor(label if isinstance(label, tuple) else (label,), device=indices.device)
+    return turn[indices % len(turn)]
 
 
 def sample(
@@ -73,7 +79,7 @@ def sample(
     shape: tuple[int, int, int],
     seed: int = 0,
     first: int = 0,
-    label: int | None = None,
+    label: int | tuple[int, ...] | None = None,
     micro_batch: int = 64,
     exact: bool = False,
     device: str = "cpu",

@@ -1,0 +1,61 @@
+"""kakusan import SOURCE."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from kakusan.cli.arguments import parse
+
+EXAMPLES = (
+    "kakusan import ddpm-cat-256/                          a folder of diffusers; a run of it in runs/ddpm-cat-256",
+    "kakusan import hf:google/ddpm-cifar10-32              from the hub (pip install 'kakusan[hf]')",
+    "kakusan import hf:owner/name@v1.0 --run runs/theirs   a certain version, and a folder of your choice",
+)
+
+
+@dataclass(frozen=True)
+class Import:
+    """Make a run of a model that was trained elsewhere: UNet2DModel with a DDPM or DDIM scheduler.
+
+    Its files are read as data, and nothing in them is run. What is not known here is refused by its key and value.
+    """
+
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """A folder of diffusers, or hf:owner/name[@revision]."""
+    run: Path | None = None
+    """Folder of the new run; default: runs/NAME."""
+    size: tuple[int, int] | None = None
+    """Height and width of its images, for models that do not say."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    command = parse(Import, arguments, "import", EXAMPLES)
+    from kakusan.cli.display import console
+    from kakusan.interop.importing import import_model
+
+    to = console()
+    made = import_model(
+        command.source,
+        command.run,
+        size=command.size,
+        say=lambda text: to.print(text, style="dim", markup=False),
+    )
+    run = made.run
+    channels, height, width = run.data.shape
+    process = run.settings.process
+    to.print(
+        f"{run.folder}: {made.parameters:,} parameters, images of {width} x {height} with {channels} "
+        f"channel{'s' * (channels > 1)}, {process.schedule} schedule, T = {process.T}, predicts {process.predicts}",
+        markup=False,
+    )
+    for note in made.notes:
+        to.print(f"  note: {note}", markup=False)
+    to.print(f"  sample     kakusan sample {run.folder}", markup=False)
+    to.print(f"  evaluate   kakusan evaluate {run.folder} --data DATA --images 20 --terms 60", markup=False)
+    to.print(f"  fine-tune  kakusan train DATA --from {run.folder}", markup=False)
+    print(run.folder)
+    return 0

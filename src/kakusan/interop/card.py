@@ -1,0 +1,186 @@
+"""The page that goes with an exported model: its data, its recipe, its figures, and what to mind when using it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
+
+from kakusan.interop.diffusers import PIPELINES, Scheduler
+from kakusan.maths.units import Levels
+from kakusan.opened import Loaded, Run
+
+RECIPE = (
+    *(f"process.{name}" for name in ("schedule", "T", "beta_1", "beta_T", "predicts", "variance", "clip")),
+    "training.steps",
+    *(
+        f"training.{name}"
+        for name in ("loss", "batch_size", "times", "learning_rate", "warmup", "decay", "ema", "seed")
+    ),
+    *(f"data.{name}" for name in ("held_out", "flip", "label_dropout")),
+    *(
+        f"network.{name}"
+        for name in ("width", "multipliers", "widths", "blocks", "attention", "heads", "groups")
+    ),
+    "network.dropout",
+)
+"""Settings that make a training what it was."""
+
+ALL_IMAGES = """\
+from diffusers import {pipeline}
+
+pipe = {pipeline}.from_pretrained("FOLDER")
+images = pipe(batch_size=16{steps}).images"""
+
+BY_CLASS = """\
+import torch
+from diffusers import UNet2DModel, {scheduler}
+
+unet = UNet2DModel.from_pretrained("FOLDER", subfolder="unet")
+scheduler = {scheduler}.from_pretrained("FOLDER", subfolder="scheduler")
+scheduler.set_timesteps({steps})
+x = torch.randn(16, {shape})
+labels = torch.full((16,), 0)
+for t in scheduler.timesteps:
+    with torch.no_grad():
+        word = unet(x, t, class_labels=labels).sample
+    x = scheduler.step(word, t, x).prev_sample"""
+
+
+def model_card(run: Run, loaded: Loaded, kind: Scheduler, notes: Sequence[str] = ()) -> str:
+    """The card in Markdown; notes: what is special about this export."""
+    record, step = run.files.data, loaded.step
+    return _template().render(
+        name=_plain(run.data.name),
+        images=_images(run),
+        parameters=f"{sum(p.numel() for p in loaded.network.parameters()):,}",
+        origin=_origin(record),
+        picture=run.files.samples_picture(step) is not None,
+        data=list(_data(run)),
+        recipe=list(_recipe(loaded)) if step else [],
+        figures=list(_figures(run, step)),
+        example=_example(run, loaded, kind),
+        remarks=[*notes, *_remarks(run, loaded, kind)],
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(  # Markdown; names are made plain by `_plain`
+        autoescape=False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.from_string((resources.files("kakusan.interop") / "card.md.jinja").read_text("utf-8"))
+
+
+def _plain(text: object) -> str:
+    """On one line, and nothing that Markdown or HTML would take for its own."""
+    return "".join(c for c in " ".join(str(text).split()) if c not in "<>[]|`#*")[:200]
+
+
+def _images(run: Run) -> str:
+    channels, height, width = run.data.shape
+    colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    return f"{width} x {height} images ({colour})"
+
+
+def _origin(record: dict[str, Any]) -> str:
+    if imported := record.get("imported"):
+        revision = f", revision {imported['revision']}" if imported["revision"] else ""
+        return f"Imported from {_public(imported['source'])}{revision}."
+    if parent := record.get("weights_from"):
+        name = _plain(Path(parent["run"]).name)
+        return f"Trained with kakusan, beginning from the weights of {name} after step {parent['step']:,}."
+    return "Trained with kakusan."
+
+
+def _public(source: str) -> str:
+    """A name on the hub as it is; of a folder here, its name alone."""
+    return _plain(source if source.startswith("hf:") else Path(source).name)
+
+
+def _data(run: Run) -> Iterator[str]:
+    record, units = run.files.data, run.data.units
+    if record["count"]:
+        held_out = len(record["held_out"])
+        yield f"{_plain(run.data.name)}: {record['count'] - held_out:,} images to train on, {held_out:,} held out"
+        yield f"fingerprint {record['fingerprint']}"
+    else:
+        yield "not known here: the model was imported"
+    if isinstance(units, Levels):
+        yield f"pixels of {units.levels} levels, 0 to {units.levels - 1}, mapped to -1 to 1"
+    else:
+        state = {key: value for key, value in units.to_state().items() if key != "kind"}
+        yield f"real numbers, normalized per channel ({_plain(state)}): the pipeline's own 0 to 1 does not apply"
+    if run.data.class_names:
+        yield f"classes: {', '.join(map(_plain, run.data.class_names[:50]))}"
+
+
+def _recipe(loaded: Loaded) -> Iterator[tuple[str, str]]:
+    tables = asdict(loaded.settings)
+    for dotted in RECIPE:
+        section, _, name = dotted.partition(".")
+        value = tables[section][name]
+        if value not in ("auto", (), False):
+            yield dotted, _plain(", ".join(map(str, value)) if isinstance(value, tuple) else value)
+
+
+def _figures(run: Run, step: int) -> Iterator[str]:
+    losses = [line for line in run.files.metrics() if line.get("step") == step and "training_loss" in line]
+    for line in losses[-1:]:
+        held_out = f", {line['held_out_loss']:.4f} on held-out ones" if "held_out_loss" in line else ""
+        training = f"{line['training_loss']:.4f} on training images"
+        yield f"loss of the averaged weights after {step:,} steps: {training}{held_out}"
+    for found in run.files.evaluations(step):
+        clip = f"x_0 clipped at {found['clip']:g}" if found["clip"] else "x_0 not clipped"
+        stated = (
+            f"terms: {found['terms']} of T = {found['T']}, variance {found['variance']}, {clip}, "
+            f"{found['weights']} weights, {found['precision']}"
+        )
+        for name, part in found["parts"].items():
+            error = part["standard_error"]
+            spread = "" if error is None else f" ± {error:.4f}"
+            count = part["images"]
+            bits = f"{part['bits_per_dim']:.4f}{spread} bits/dim (variational bound)"
+            yield f"{bits} on {count:,} {_plain(name)} images; {stated}"
+
+
+def _example(run: Run, loaded: Loaded, kind: Scheduler) -> str:
+    T = loaded.settings.process.T
+    if run.data.class_names:
+        shape = ", ".join(map(str, run.data.shape))
+        return BY_CLASS.format(
+            scheduler=PIPELINES[kind].replace("Pipeline", "Scheduler"), steps=T, shape=shape
+        )
+    steps = (
+        "" if (kind, T) == ("ddpm", 1000) else f", num_inference_steps={T if kind == 'ddpm' else min(50, T)}"
+    )
+    return ALL_IMAGES.format(pipeline=PIPELINES[kind], steps=steps)
+
+
+def _remarks(run: Run, loaded: Loaded, kind: Scheduler) -> Iterator[str]:
+    process, classes = loaded.settings.process, run.data.class_names
+    if classes:
+        null = f"; {len(classes)} stands for no class" if loaded.settings.network.null_label else ""
+        yield f"The pipelines pass no labels on, hence the loop. Labels are 0 to {len(classes) - 1}{null}."
+    if process.variance == "learned":
+        yield "The variance is learned: DDPMScheduler understands it, DDIMScheduler does not."
+    if process.schedule == "sigmoid-betas":
+        yield "DDIMScheduler does not know this schedule of betas, DDPMScheduler does."
+    elif not classes and process.variance != "learned":
+        yield (
+            'For few steps: `DDIMPipeline.from_pretrained("FOLDER")(num_inference_steps=50, '
+            f"use_clipped_model_output=True)`, with a number of steps that divides {process.T}: its steps are "
+            f"{process.T} // n long, whatever the spacing."
+        )
+    if kind == "ddpm" and process.spacing != "leading":
+        yield (
+            f"DDPMPipeline wants all {process.T} steps: with fewer, and times that are spaced as here, it adds noise "
+            "in its last step too, which stays in the image."
+        )

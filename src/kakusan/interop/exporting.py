@@ -1,0 +1,207 @@
+"""Our models out: a run becomes a folder of diffusers, an ONNX model with its sampler, or a file of weights."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+
+from kakusan import durable
+from kakusan.assembly import build_schedule
+from kakusan.errors import ModelError, SettingsError
+from kakusan.interop import folder as names
+from kakusan.interop.card import model_card
+from kakusan.interop.diffusers import Scheduler, model_index, padded, scheduler_config, unet_config
+from kakusan.interop.onnx import TOLERANCE, largest_difference, onnx_model
+from kakusan.interop.steps import sampler_table
+from kakusan.interop.weights import separated
+from kakusan.maths.units import Levels
+from kakusan.networks import UNet
+from kakusan.opened import Loaded, Run, usual_sampler
+from kakusan.samplers import Sampler
+
+Files = Mapping[str, bytes]
+"""Path inside of the export -> content."""
+
+DIFFUSERS_METADATA = {"format": "pt"}
+"""What diffusers writes into the head of its weights, and wants to find there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What is wanted beyond the format."""
+
+    weights: Literal["ema", "model"] = "ema"
+    step: int | None = None
+    scheduler: Scheduler | None = None
+    """diffusers: ddpm, or ddim; None: as the model was imported, else ddpm."""
+    sampler: Sampler | None = None
+    """onnx: whose times and coefficients; None: DDIM in 50 steps."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and what a user should know of it."""
+
+    path: Path
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Export:
+    """A format's files, on their way to the disk."""
+
+    files: dict[str, bytes]
+    notes: list[str] = field(default_factory=list)
+
+
+def export_model(run: Run, to: str, target: Path | str, wish: Wish | None = None) -> Exported:
+    """Write the model of a run in another format. Nothing that is there is replaced.
+
+    to: diffusers (a folder), onnx (a folder) or safetensors (a file). Raises ModelError for what the format has no
+    words for, SettingsError for an unknown format or a target that is in use.
+    """
+    if to not in FORMATS:
+        raise SettingsError(f"unknown format {to!r}", f"there are: {', '.join(FORMATS)}")
+    target, wish = Path(target).expanduser(), wish or Wish()
+    _check_target(target, is_file=to == "safetensors")
+    loaded = run.load(weights=wish.weights, step=wish.step, device="cpu", precision="fp32")
+    export = FORMATS[to](run, loaded, wish)
+    with durable.telling(
+        f"cannot write {target}", target.parent, needed=sum(map(len, export.files.values()))
+    ):
+        _write(target, export.files, is_file=to == "safetensors")
+    return Exported(target, tuple(export.notes))
+
+
+def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
+    """What DDPMPipeline, DDIMPipeline and UNet2DModel open."""
+    settings, network = loaded.settings, loaded.network
+    kind: Scheduler = wish.scheduler or run.files.data.get("imported", {}).get("scheduler", "ddpm")
+    learned = settings.process.variance == "learned"
+    unet = unet_config(settings.network, run.data.shape, classes=len(run.data.class_names), learned=learned)
+    scheduler = scheduler_config(settings.process, build_schedule(settings.process), kind)
+    assert isinstance(network, UNet)
+    weights = safetensors.torch.save(separated(network, network.state_dict()), DIFFUSERS_METADATA)
+    export = _Export(
+        {
+            names.INDEX: _json(model_index(kind)),
+            f"{names.NETWORK_FOLDER}/{names.CONFIG}": _json(unet),
+            f"{names.NETWORK_FOLDER}/{names.WEIGHTS}.safetensors": weights,
+            f"{names.SCHEDULER_FOLDER}/{names.SCHEDULER_CONFIG}": _json(scheduler),
+            names.ABOUT_OURS: _json(_about(run, loaded)),
+        }
+    )
+    height, width = run.data.shape[1:]
+    larger = padded((height, width), settings.network)
+    if larger != (height, width):
+        export.notes.append(
+            f"sample_size is {larger[0]} x {larger[1]} (height, width), which the network pads its images of "
+            f"{height} x {width} to with zeros: crop what others sample with it, on the right and at the bottom"
+        )
+    picture = run.files.samples_picture(loaded.step)
+    if picture is not None:
+        export.files["samples.png"] = picture.read_bytes()
+    export.files["README.md"] = model_card(run, loaded, kind, notes=export.notes).encode()
+    return export
+
+
+def _to_onnx(run: Run, loaded: Loaded, wish: Wish) -> _Export:
+    """The network, the sampler as a table, and a script that needs neither kakusan nor torch."""
+    shape, classes = run.data.shape, run.data.class_names
+    sampler = wish.sampler or usual_sampler(loaded.settings.process)
+    table = sampler_table(loaded.denoiser, sampler, shape)  # before the long part
+    model = onnx_model(loaded.network, shape, classes=bool(classes))
+    difference = largest_difference(model, loaded.network, shape, classes=bool(classes))
+    if not difference <= TOLERANCE:
+        raise ModelError(f"onnxruntime's answers lie {difference:.1e} from ours, more than {TOLERANCE:g}")
+    null = len(classes) if classes and loaded.settings.network.null_label else None
+    units = run.data.units
+    table |= {
+        "classes": list(classes),
+        "null_label": null,
+        "levels": units.levels if isinstance(units, Levels) else None,
+        "units": units.to_state(),
+        "model": _about(run, loaded)["step"],
+    }
+    example = (resources.files("kakusan.interop") / "sample_onnx.py").read_bytes()
+    return _Export(
+        {"model.onnx": model, "sampler.json": _json(table), "sample.py": example},
+        [f"onnxruntime's answers lie {difference:.1e} from ours (relative to the largest, or 1)"],
+    )
+
+
+def _to_safetensors(run: Run, loaded: Loaded, _: Wish) -> _Export:
+    """The plain weights under our names, with all that makes a model of them in the head of the file."""
+    about = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in _about(run, loaded).items()
+    }
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in loaded.network.state_dict().items()}
+    return _Export({"": safetensors.torch.save(tensors, {**DIFFUSERS_METADATA, **about})})
+
+
+FORMATS: dict[str, Callable[[Run, Loaded, Wish], _Export]] = {
+    "diffusers": _to_diffusers,
+    "onnx": _to_onnx,
+    "safetensors": _to_safetensors,
+}
+
+
+def _about(run: Run, loaded: Loaded) -> dict[str, Any]:
+    """What a model is beyond its weights; an import of ours reads it again."""
+    data = run.data
+    return {
+        "kakusan": metadata.version("kakusan"),
+        "step": loaded.step,
+        "weights": loaded.weights,
+        "network": asdict(loaded.settings.network),
+        "process": asdict(loaded.settings.process),
+        "data": {
+            "name": data.name,
+            "shape": list(data.shape),
+            "units": data.units.to_state(),
+            "class_names": list(data.class_names),
+            "fingerprint": data.fingerprint,
+        },
+    }
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (
+        json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    ).encode()
+
+
+def _check_target(target: Path, *, is_file: bool) -> None:
+    """Raises SettingsError before the work, rather than after it."""
+    if is_file and target.suffix != ".safetensors":
+        raise SettingsError(f"{target} is no name of a file of weights", "name one: model.safetensors")
+    if target.is_dir() and not is_file and not any(target.iterdir()):
+        return
+    if target.exists():
+        raise SettingsError(f"{target} is there already", "nothing in it was changed; name another")
+
+
+def _write(target: Path, files: Files, *, is_file: bool) -> None:
+    """Whole or not there: made beside its place and then renamed."""
+    durable.make_folders(target.parent)
+    if is_file:
+        durable.atomic_write(target, files[""])
+        return
+    unfinished = target.with_name(f".exporting-{target.name}-{os.getpid()}")
+    try:
+        for name, content in files.items():
+            durable.make_folders((unfinished / name).parent)
+            durable.write_new(unfinished / name, [content])
+        durable.rename(unfinished, target)
+    except BaseException:
+        with suppress(OSError):
+            durable.remove_tree(unfinished)
+        raise
+    durable.sync_folder(target.parent)

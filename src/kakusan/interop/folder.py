@@ -1,0 +1,151 @@
+"""A model's folder as strangers write it: what is in it, read as data and never run.
+
+Two layouts are known: parts in folders of their own (``unet/``, ``scheduler/``) and, older, all files side by side.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from kakusan.errors import ModelError
+from kakusan.interop.diffusers import NETWORK, PIPELINES, SCHEDULERS
+from kakusan.interop.keys import Config, shown
+from kakusan.interop.unpickling import read_bin
+
+INDEX = "model_index.json"
+NETWORK_FOLDER, SCHEDULER_FOLDER = "unet", "scheduler"
+CONFIG = "config.json"
+SCHEDULER_CONFIG = "scheduler_config.json"
+WEIGHTS = "diffusion_pytorch_model"
+ABOUT_OURS = "kakusan.json"
+"""What a folder that we wrote says beyond theirs."""
+
+LONGEST_TEXT = 16 << 20
+"""Bytes of a configuration; ten thousand betas take 300,000."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The parts of a model's folder, the texts read and the weights not yet."""
+
+    folder: Path
+    unet: Config
+    scheduler: Config
+    weights: Path
+    about: Config | None
+    """What stands in kakusan.json, where that is."""
+
+
+def find(folder: Path) -> Found:
+    """What is in this folder. Raises ModelError where it is no model that is known here."""
+    if not folder.is_dir():
+        raise ModelError(
+            f"there is no folder {folder}" if not folder.exists() else f"{folder} is a file, not a folder",
+            f"a model is a folder with {INDEX} in it, or a name on the hub: hf:google/ddpm-cifar10-32",
+        )
+    if (folder / "config.toml").is_file():
+        raise ModelError(f"{folder} is a run of kakusan already", f"to use it: kakusan sample {folder}")
+    _check_index(folder)
+    parts = folder / NETWORK_FOLDER
+    home = parts if (parts / CONFIG).is_file() else folder
+    if not (home / CONFIG).is_file():
+        raise ModelError(
+            f"{folder} is no model: it has neither {NETWORK_FOLDER}/{CONFIG} nor {CONFIG}", _list_of(folder)
+        )
+    about = folder / ABOUT_OURS
+    return Found(
+        folder=folder,
+        unet=_of_class(read_json(home / CONFIG), home / CONFIG, (NETWORK,)),
+        scheduler=_scheduler(folder),
+        weights=_weights(home),
+        about=read_json(about) if about.is_file() else None,
+    )
+
+
+def _check_index(folder: Path) -> None:
+    """A pipeline of other parts, such as a decoder of latents, is another model."""
+    if not (folder / INDEX).is_file():
+        return
+    index = _of_class(read_json(folder / INDEX), folder / INDEX, tuple(PIPELINES.values()))
+    known = {NETWORK_FOLDER: (NETWORK,), SCHEDULER_FOLDER: tuple(SCHEDULERS.values())}
+    for part, value in index.items():
+        if part.startswith("_"):
+            continue
+        if not (isinstance(value, list) and len(value) == 2 and value[1] in known.get(part, ())):
+            raise ModelError(
+                f"{part} = {shown(value)} of {folder / INDEX} is not supported",
+                "known here: " + ", ".join(f"{name} ({' or '.join(kinds)})" for name, kinds in known.items()),
+            )
+
+
+def _scheduler(folder: Path) -> Config:
+    paths = [folder / SCHEDULER_FOLDER / SCHEDULER_CONFIG, folder / SCHEDULER_CONFIG]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        above = folder.resolve().parent
+        raise ModelError(
+            f"{folder} has no {SCHEDULER_FOLDER}/{SCHEDULER_CONFIG}: a network alone does not say which process it "
+            "was trained for",
+            f"name the folder above: {above}" if (above / INDEX).is_file() else _list_of(folder),
+        )
+    return _of_class(read_json(path), path, tuple(SCHEDULERS.values()))
+
+
+def _of_class(config: Config, path: Path, known: tuple[str, ...]) -> Config:
+    """Names of classes are compared with those that are known, and never looked up."""
+    name = config.get("_class_name")
+    if name not in known:
+        raise ModelError(
+            f"_class_name = {shown(name)} of {path} is not supported", f"known here: {', '.join(known)}"
+        )
+    return config
+
+
+def _weights(home: Path) -> Path:
+    paths = [home / f"{WEIGHTS}{ending}" for ending in (".safetensors", ".bin")]
+    for path in paths:
+        if path.is_file():
+            return path
+    raise ModelError(f"{home} has no {paths[0].name} and no {paths[1].name}", _list_of(home))
+
+
+def _list_of(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir())
+    return f"there is: {', '.join(names[:12])}{', ...' * (len(names) > 12)}" if names else "it is empty"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of sane size, all its numbers finite. Raises ModelError for anything else."""
+    try:
+        if (size := path.stat().st_size) > LONGEST_TEXT:
+            raise ModelError(f"{path} has {size:,} bytes, which no configuration needs")
+        content = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not JSON: {str(error)[:200]}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} is not a configuration: it holds {shown(content)}")
+    return content
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a .safetensors file, or of a .bin file, which is opened in a process of its own."""
+    if path.suffix == ".bin":
+        return read_bin(path)
+    try:
+        return dict(safetensors.torch.load_file(path))
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise ModelError(f"{path} is no safetensors file, or a damaged one: {error}") from error
