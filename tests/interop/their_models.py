@@ -5,8 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
+from torch import Tensor
+
+from kakusan.interop.importing import Imported
+from kakusan.opened import Run
 
 DOWN, ATTENTION_DOWN = "DownBlock2D", "AttnDownBlock2D"
 UP, ATTENTION_UP = "UpBlock2D", "AttnUpBlock2D"
@@ -22,16 +26,16 @@ class Theirs:
     seed: int = 0
 
     def network(self) -> Any:
-        model: Any = UNet2DModel(**self.unet).eval()
-        return awake(model, self.seed)
+        model: Any = diffusers.UNet2DModel
+        return awake(model(**self.unet).eval(), self.seed)
 
     def make_scheduler(self) -> Any:
-        kind: Any = DDIMScheduler if self.ddim else DDPMScheduler
+        kind: Any = diffusers.DDIMScheduler if self.ddim else diffusers.DDPMScheduler
         return kind(**self.scheduler)
 
     def save(self, folder: Path) -> Any:
         """The whole pipeline, as `save_pretrained` writes it; the network comes back."""
-        network, pipeline = self.network(), DDIMPipeline if self.ddim else DDPMPipeline
+        network, pipeline = self.network(), diffusers.DDIMPipeline if self.ddim else diffusers.DDPMPipeline
         made: Any = pipeline(unet=network, scheduler=self.make_scheduler())
         made.save_pretrained(folder)
         return network
@@ -42,7 +46,7 @@ def awake(network: Any, seed: int) -> Any:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in network.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
-        noise += noise.sign() * 1e-3
+        noise += torch.where(noise < 0, -1e-3, 1e-3)
         if parameter.dim() > 1:
             parameter.data = noise * (0.7 / parameter[0].numel() ** 0.5)
         else:
@@ -102,7 +106,9 @@ MODELS: dict[str, Theirs] = {
         seed=2,
     ),
     "all defaults, narrower": Theirs(
-        {"sample_size": 16, "block_out_channels": [32, 64, 96, 128]}, {"beta_schedule": "scaled_linear"}, seed=3
+        {"sample_size": 16, "block_out_channels": [32, 64, 96, 128]},
+        {"beta_schedule": "scaled_linear"},
+        seed=3,
     ),
     "classes": Theirs(
         {
@@ -193,7 +199,34 @@ MODELS: dict[str, Theirs] = {
             "up_block_types": [ATTENTION_UP],
             "layers_per_block": 3,
         },
-        {"beta_schedule": "sigmoid", "beta_start": 1e-5, "beta_end": 0.03, "variance_type": "fixed_small_log"},
+        {
+            "beta_schedule": "sigmoid",
+            "beta_start": 1e-5,
+            "beta_end": 0.03,
+            "variance_type": "fixed_small_log",
+        },
         seed=9,
     ),
 }
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A model of theirs on the disk, in their memory, and as a run of ours."""
+
+    model: Theirs
+    folder: Path
+    network: Any
+    imported: Imported
+
+    @property
+    def run(self) -> Run:
+        return self.imported.run
+
+    def question(self, count: int = 3) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Images, times as networks are fed them, and labels where there are classes."""
+        generator = torch.Generator().manual_seed(1)
+        x_t = torch.randn(count, *self.run.data.shape, generator=generator)
+        time = torch.tensor([0.0, 7.0, 999.0])[:count]
+        classes = self.model.unet.get("num_class_embeds")
+        return x_t, time, torch.arange(count) % classes if classes else None

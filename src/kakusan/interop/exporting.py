@@ -92,7 +92,7 @@ def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
         {
             names.INDEX: _json(model_index(kind)),
             f"{names.NETWORK_FOLDER}/{names.CONFIG}": _json(unet),
-            f"{names.NETWORK_FOLDER}/{names.WEIGHTS}.safetensors": weights,
+            f"{names.NETWORK_FOLDER}/{names.WEIGHTS[0]}": weights,
             f"{names.SCHEDULER_FOLDER}/{names.SCHEDULER_CONFIG}": _json(scheduler),
             names.ABOUT_OURS: _json(_about(run, loaded)),
         }

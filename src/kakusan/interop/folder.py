@@ -22,7 +22,8 @@ INDEX = "model_index.json"
 NETWORK_FOLDER, SCHEDULER_FOLDER = "unet", "scheduler"
 CONFIG = "config.json"
 SCHEDULER_CONFIG = "scheduler_config.json"
-WEIGHTS = "diffusion_pytorch_model"
+WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+"""The better one first."""
 ABOUT_OURS = "kakusan.json"
 """What a folder that we wrote says beyond theirs."""
 
@@ -34,12 +35,21 @@ LONGEST_TEXT = 16 << 20
 class Found:
     """The parts of a model's folder, the texts read and the weights not yet."""
 
-    folder: Path
+    home: Path
+    """The folder of the network, where its weights lie too."""
     unet: Config
     scheduler: Config
-    weights: Path
     about: Config | None
     """What stands in kakusan.json, where that is."""
+
+    @property
+    def weights(self) -> Path:
+        """The file of the weights. Raises ModelError where there is none, with what is there instead."""
+        paths = [self.home / name for name in WEIGHTS]
+        for path in paths:
+            if path.is_file():
+                return path
+        raise ModelError(f"{self.home} has no {' and no '.join(WEIGHTS)}", _list_of(self.home))
 
 
 def find(folder: Path) -> Found:
@@ -60,10 +70,9 @@ def find(folder: Path) -> Found:
         )
     about = folder / ABOUT_OURS
     return Found(
-        folder=folder,
+        home=home,
         unet=_of_class(read_json(home / CONFIG), home / CONFIG, (NETWORK,)),
         scheduler=_scheduler(folder),
-        weights=_weights(home),
         about=read_json(about) if about.is_file() else None,
     )
 
@@ -105,14 +114,6 @@ def _of_class(config: Config, path: Path, known: tuple[str, ...]) -> Config:
             f"_class_name = {shown(name)} of {path} is not supported", f"known here: {', '.join(known)}"
         )
     return config
-
-
-def _weights(home: Path) -> Path:
-    paths = [home / f"{WEIGHTS}{ending}" for ending in (".safetensors", ".bin")]
-    for path in paths:
-        if path.is_file():
-            return path
-    raise ModelError(f"{home} has no {paths[0].name} and no {paths[1].name}", _list_of(home))
 
 
 def _list_of(folder: Path) -> str:

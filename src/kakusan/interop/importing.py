@@ -88,8 +88,7 @@ def import_model(
     origin = _origin(str(source), say)
     target = Path(run) if run is not None else free_folder(origin.name)
     RunFolder.refuse_what_is_there(target)
-    found = find(origin.folder)
-    model = translated(found.unet, found.scheduler)
+    found, model = _understood(origin.folder)
     say(f"reading {found.weights}")
     theirs = read_weights(found.weights)
     ours, notes = _as_exported(found, model)
@@ -116,8 +115,14 @@ def _origin(source: str, say: Say) -> Origin:
     if not source.startswith(hub.PREFIX):
         folder = Path(source).expanduser()
         return Origin(str(folder.resolve()), folder)
-    fetched = hub.fetch(hub.HubName.parse(source), say)
+    fetched = hub.fetch(hub.HubName.parse(source), say, check=_understood)
     return Origin(source, fetched.folder, fetched.revision)
+
+
+def _understood(folder: Path) -> tuple[Found, Translated]:
+    """What the texts of a folder say. Raises ModelError for what is not known here, before weights are looked at."""
+    found = find(folder)
+    return found, translated(found.unet, found.scheduler)
 
 
 def _settings(model: Translated, size: tuple[int, int] | None, name: str) -> tuple[Settings, dict[str, Any]]:

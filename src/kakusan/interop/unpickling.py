@@ -57,9 +57,11 @@ def read_bin(path: Path) -> dict[str, Tensor]:
 def _convert(source: Path, target: Path) -> None:
     """Have a child write the tensors of ``source`` as safetensors, or raise what it says."""
     seconds = _patience(source)
-    here = str(Path(__file__).parents[2])  # where kakusan is, should our own path name it relatively
-    path = [entry for entry in sys.path if Path(entry).is_absolute()]
-    command = [sys.executable, "-I", "-X", "utf8", "-c", CHILD, str(source), str(target), *path, here]
+    here = Path(__file__).resolve().parents[2]  # where kakusan is; no other relative entry is followed
+    path = [
+        str(Path(at).resolve()) for at in sys.path if Path(at).is_absolute() or Path(at).resolve() == here
+    ]
+    command = [sys.executable, "-I", "-X", "utf8", "-c", CHILD, str(source), str(target), *path]
     with (target.parent / "said").open("w+b") as said:  # a file, so that a flood of words has a limit too
         try:
             code = subprocess.run(
@@ -103,10 +105,9 @@ def _verdict(source: Path, code: int, said: IO[bytes]) -> ModelError:
             return ModelError(problem, *advice)
         except ValueError:
             pass
-    how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return ModelError(
-        f"{source} was not read: the process that opened it ended with {how}", last[:200] or SAFER
-    )
+    how = f"by signal {-code}, as where a limit is met" if code < 0 else f"with exit code {code}"
+    said_last = (last[:200],) if last else ()
+    return ModelError(f"{source} was not read: the process that opened it ended {how}", *said_last, SAFER)
 
 
 def child() -> None:

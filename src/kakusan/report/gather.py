@@ -206,25 +206,14 @@ def _bad_files(run: Run) -> list[str]:
 
 def _words(run: Run, loaded: Loaded) -> Story:
     """Title, facts, curves, settings: what needs no data."""
-    record, settings = run.files.data, run.settings
-    channels, height, width = run.data.shape
+    settings, origin = run.settings, _origin(run, loaded)
     parameters = sum(p.numel() for p in loaded.network.parameters())
-    held_out = len(record["held_out"])
-    things = "points" if run.data.shape == (2, 1, 1) else "images"
-    size = (
-        "points in the plane"
-        if run.data.shape == (2, 1, 1)
-        else f"{width} x {height}, "
-        + ("grey" if channels == 1 else "colour" if channels == 3 else f"{channels} channels")
-    )
     return Story(
         title=run.data.name,
-        subtitle=f"A denoising diffusion model, trained on {record['count'] - held_out:,} {things}.",
+        subtitle=f"A denoising diffusion model, {origin.words}.",
         facts={
-            "Data": f"{record['name']}: {record['source']}",
-            "Images": f"{record['count'] - held_out:,} to train on, {held_out:,} held out; {size}",
+            **origin.facts,
             "Network": f"{parameters:,} parameters, predicts {settings.process.predicts}",
-            "Steps": f"{loaded.step:,} of {settings.training.batch_size} images",
             "Process": _process(settings.process),
             "Device": _device(run.files.environment),
         },
@@ -234,15 +223,52 @@ def _words(run: Run, loaded: Loaded) -> Story:
         loss=settings.training.loss,
         commands=(
             ("New images", f"kakusan sample {run.folder} --count 64 --seed 1 --out new.png"),
-            ("Go on training", f"kakusan resume {run.folder} --steps {2 * loaded.step}"),
+            *origin.commands,
             ("Start from these weights", f"kakusan train DATA --from {run.folder}"),
-            ("How many bits an image takes", f"kakusan evaluate {run.folder}"),
+            ("For other programs", f"kakusan export {run.folder} NEW-FOLDER"),
             ("This page anew", f"kakusan report {run.folder}"),
         ),
         settings={name: dict(table) for name, table in asdict(settings).items()},
         environment=run.files.environment,
         footer=f"kakusan {metadata.version('kakusan')}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where the weights came from, and what one can do with them for that reason."""
+
+    words: str
+    facts: dict[str, str]
+    commands: tuple[tuple[str, str], ...] = ()
+
+
+def _origin(run: Run, loaded: Loaded) -> _Origin:
+    record, size = run.files.data, _size(run.data.shape)
+    if imported := record.get("imported"):
+        facts = {"Data": f"not known here: imported from {imported['source']}", "Images": size}
+        return _Origin("trained elsewhere and imported", facts)
+    held_out = len(record["held_out"])
+    count = f"{record['count'] - held_out:,}"
+    return _Origin(
+        words=f"trained on {count} {'points' if run.data.shape == (2, 1, 1) else 'images'}",
+        facts={
+            "Data": f"{record['name']}: {record['source']}",
+            "Images": f"{count} to train on, {held_out:,} held out; {size}",
+            "Steps": f"{loaded.step:,} of {run.settings.training.batch_size} images",
+        },
+        commands=(
+            ("Go on training", f"kakusan resume {run.folder} --steps {2 * loaded.step}"),
+            ("How many bits an image takes", f"kakusan evaluate {run.folder}"),
+        ),
+    )
+
+
+def _size(shape: tuple[int, int, int]) -> str:
+    channels, height, width = shape
+    if shape == (2, 1, 1):
+        return "points in the plane"
+    return f"{width} x {height}, " + {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
 
 
 def _process(process: ProcessSettings) -> str:
