@@ -267,8 +267,8 @@ def set_machine(machine: MachineSettings) -> None:
     """Threads, as resolved. On a GPU, TF32 stays off: bf16 is the fast way, float32 means float32."""
     if machine.threads != "auto":
         torch.set_num_threads(machine.threads)
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # torch's own default for convolutions is TF32
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    torch.backends.cudnn.allow_tf32 = False  # torch's own default for convolutions is True
+    torch.backends.cuda.matmul.allow_tf32 = False  # these older names, since torch.export asks for them
     if machine.device == "cpu" and sys.platform == "linux":
         _keep_memory()
 
