@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 import torch
 from diffusers import UNet2DModel
+from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 from torch.nn import functional as F
 
 from kakusan.networks import UNet
+from kakusan.networks.layers import sinusoids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,3 +124,13 @@ def test_a_network_of_patches_is_the_network_of_their_pixels_as_channels() -> No
     x_t, time = torch.randn(3, 1, 16, 8), torch.tensor([0.0, 7.0, 999.0])
     expected = F.pixel_shuffle(theirs(F.pixel_unshuffle(x_t, 2), time).sample, 2)
     torch.testing.assert_close(patched(x_t, time), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [4, 7, 32, 96, 128, 224])
+@pytest.mark.parametrize("shift", [0, 1])
+@pytest.mark.parametrize("cos_first", [False, True])
+def test_the_sinusoids_are_theirs_to_the_bit(width: int, shift: int, cos_first: bool) -> None:
+    """At t = 999 a rounding of a frequency would be 6e-5 in its wave, and more than 1e-5 in an answer."""
+    time = torch.arange(1000).float()
+    theirs = get_timestep_embedding(time, width, flip_sin_to_cos=cos_first, downscale_freq_shift=shift)
+    assert sinusoids(time, width, shift, cos_first=cos_first).equal(theirs)

@@ -85,8 +85,11 @@ def sinusoids(
     The lowest frequency is 1 / 10000 for ``shift`` 1 (Ho et al.), a step above it for 0 (Vaswani et al. 2017).
     """
     half = width // 2
-    exponents = torch.arange(half, dtype=torch.float32, device=time.device) / (half - shift)
-    angles = time.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
+    steps = -math.log(10_000) * torch.arange(half, dtype=torch.float32, device=time.device)
+    frequencies = torch.exp(
+        steps / (half - shift)
+    )  # in the order of diffusers: at t = 999 a rounding is 6e-5
+    angles = time.float()[:, None] * frequencies
     waves = (angles.cos(), angles.sin()) if cos_first else (angles.sin(), angles.cos())
     return F.pad(torch.cat(waves, dim=1), (0, width % 2))
 
