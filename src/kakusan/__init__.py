@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from kakusan.config import settings_for
     from kakusan.data import Dataset, open_data
     from kakusan.denoiser import Denoiser, NetworkDenoiser, Prediction, p_step
-    from kakusan.errors import DataError, KakusanError, NumbersError, RunError, SettingsError
+    from kakusan.errors import DataError, KakusanError, ModelError, NumbersError, RunError, SettingsError
+    from kakusan.interop.exporting import export_model
+    from kakusan.interop.importing import import_model
     from kakusan.likelihood import variational_bound
     from kakusan.maths.forward import q_marginal, q_posterior, q_step
     from kakusan.maths.gaussians import Gaussian
@@ -28,7 +30,9 @@ _HOMES = {
     "config": ("settings_for",),
     "data": ("Dataset", "open_data"),
     "denoiser": ("Denoiser", "NetworkDenoiser", "Prediction", "p_step"),
-    "errors": ("DataError", "KakusanError", "NumbersError", "RunError", "SettingsError"),
+    "errors": ("DataError", "KakusanError", "ModelError", "NumbersError", "RunError", "SettingsError"),
+    "interop.exporting": ("export_model",),
+    "interop.importing": ("import_model",),
     "likelihood": ("variational_bound",),
     "maths.forward": ("q_marginal", "q_posterior", "q_step"),
     "maths.gaussians": ("Gaussian",),
@@ -53,6 +57,7 @@ __all__ = [
     "KakusanError",
     "Levels",
     "Linear",
+    "ModelError",
     "NetworkDenoiser",
     "NoiseSchedule",
     "NumbersError",
@@ -70,7 +75,9 @@ __all__ = [
     "UNet",
     "ZeroTerminalSNR",
     "copy_rate",
+    "export_model",
     "frechet",
+    "import_model",
     "nearest",
     "open_data",
     "oracles",

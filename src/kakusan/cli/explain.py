@@ -39,7 +39,7 @@ class Explain:
     data: str | None = None
     """Without RUN: kanji (default), digits, two-moons or swiss-roll."""
     schedule: str | None = None
-    """Without RUN: linear (default), cosine, sigmoid or scaled-linear."""
+    """Without RUN: linear (default), cosine, sigmoid, scaled-linear or sigmoid-betas."""
     T: int | None = None
     """Without RUN: how many steps; default 1000."""
     out: Path | None = None

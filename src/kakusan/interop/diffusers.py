@@ -7,7 +7,7 @@ refused by its key and value. Weights have the same names but for the products t
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from kakusan.errors import ModelError
@@ -96,7 +96,7 @@ def translated(unet: Config, scheduler: Config) -> Translated:
             "out_channels", out_channels, f"the scheduler has {word}, and in_channels is {channels}"
         )
     return Translated(
-        network=network,
+        network=replace(network, null_label=classes == 0),
         process=process,
         channels=channels,
         size=size,
@@ -146,7 +146,6 @@ def read_network(theirs: Keys) -> NetworkSettings:
         cos_first=theirs.flag("flip_sin_to_cos", default=True),
         time_width=theirs.optional_count("time_embedding_dim") or 0,
         dropout=theirs.number("dropout", 0.0),
-        null_label=False,
     )
 
 
