@@ -74,6 +74,28 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
         lambda: UNet(channels=1, width=4, multipliers=(1,), blocks=1, attention=(), groups=2),
         (1, 33, 32),
     ),
+    "all that other models do otherwise": (
+        lambda: UNet(
+            channels=1,
+            widths=(8, 12),
+            blocks=1,
+            attention=(1,),
+            up_attention=(0,),
+            head_width=5,
+            middle_norm=False,
+            middle_scale=1.5,
+            groups=4,
+            norm_eps=1e-4,
+            scale_shift=True,
+            pad_all_sides=True,
+            frequency_shift=0.0,
+            cos_first=True,
+            time_width=20,
+            classes=3,
+            null_label=False,
+        ),
+        (1, 6, 4),
+    ),
     "points with labels": (lambda: PointMLP(width=8, depth=1, classes=2), (2, 1, 1)),
 }
 

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kakusan.errors import SettingsError
-from kakusan.maths.schedules import SCHEDULES, Cosine, Linear, NoiseSchedule, ScaledLinear, Sigmoid
+from kakusan.maths.schedules import (
+    SCHEDULES,
+    Cosine,
+    Given,
+    Linear,
+    NoiseSchedule,
+    ScaledLinear,
+    Sigmoid,
+    SigmoidBetas,
+    ZeroTerminalSNR,
+)
 
 any_schedule = st.builds(
     lambda kind, T: SCHEDULES[kind](T=T), st.sampled_from(sorted(SCHEDULES)), st.integers(1, 4000)
@@ -40,6 +50,24 @@ def test_between_whole_times_the_signal_lies_between_its_neighbours(
     value = float(schedule.alpha_bar_at(torch.tensor([t], dtype=torch.float64)))
     slack = 1e-14  # one rounding of a logit and back
     assert schedule.alpha_bar[low + 1] - slack <= value <= schedule.alpha_bar[low] + slack
+
+
+def test_sigmoid_betas_are_those_of_geodiff() -> None:
+    schedule = SigmoidBetas(T=3, beta_1=0.1, beta_T=0.5)
+    foot = 1 / (1 + math.exp(6))
+    assert schedule.beta[1:].tolist() == pytest.approx([0.1 + 0.4 * foot, 0.3, 0.5 - 0.4 * foot], abs=1e-15)
+    assert SigmoidBetas().ends == (1e-4, 0.02)
+    assert SigmoidBetas(T=100).ends == pytest.approx((1e-3, 0.2), rel=1e-15)
+
+
+def test_given_betas_are_taken_as_they_are() -> None:
+    schedule = Given((0.1, 0.25, 0.5))
+    assert schedule.T == 3
+    assert schedule.beta.tolist() == [0.0, 0.1, 0.25, 0.5]
+    assert ZeroTerminalSNR(of=schedule).alpha_bar[-1] == 0
+    for wrong in ((), (0.1, 0.0), (0.1, 1.5), (1.0, 0.5), (0.1, math.nan)):
+        with pytest.raises(SettingsError):
+            Given(wrong)
 
 
 def test_at_whole_times_the_table_is_given_to_the_bit() -> None:

@@ -8,7 +8,11 @@ from typing import Any
 from kakusan.cli.arguments import parse
 
 EXAMPLES = ("kakusan doctor", "kakusan doctor --json")
-OPTIONAL = {"diffusers": "benchmarks and parity tests (pip install 'kakusan[bench]')"}
+OPTIONAL = {
+    "huggingface_hub": "kakusan import hf:owner/name (pip install 'kakusan[hf]')",
+    "onnxruntime": "kakusan export --to onnx (pip install 'kakusan[onnx]')",
+    "diffusers": "benchmarks and parity tests (pip install 'kakusan[bench]')",
+}
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,8 @@ def _data(run: Run) -> Iterator[str]:
 
 def _recipe(loaded: Loaded) -> Iterator[tuple[str, str]]:
     tables = asdict(loaded.settings)
+    if not loaded.settings.data.labels:
+        tables["data"]["label_dropout"] = ()
     for dotted in RECIPE:
         section, _, name = dotted.partition(".")
         value = tables[section][name]
