@@ -163,7 +163,7 @@ def group_norm(x: Features, norm: nn.GroupNorm) -> Features:
     if x.device.type != "cpu":
         with torch.autocast(x.device.type, enabled=False):
             return F.group_norm(x, norm.num_groups, weight.to(x.dtype), bias.to(x.dtype), norm.eps)
-    if x.dtype != torch.float32 and norm.num_channels // norm.num_groups % FAST_GROUP:
+    if x.dtype.itemsize < 4 and norm.num_channels // norm.num_groups % FAST_GROUP:
         x, weight, bias = x.float(), weight.float(), bias.float()
     return F.group_norm(x, norm.num_groups, weight, bias, norm.eps)
 
