@@ -1,5 +1,6 @@
 """kakusan import SOURCE."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ class Import:
     """A folder of diffusers, or hf:owner/name[@revision]."""
     run: Path | None = None
     """Folder of the new run; default: runs/NAME."""
-    size: tuple[int, int] | None = None
+    size: int | tuple[int, int] | None = None
     """Height and width of its images, for models that do not say."""
 
 
@@ -48,14 +49,19 @@ def main(arguments: Sequence[str]) -> int:
     channels, height, width = run.data.shape
     process = run.settings.process
     to.print(
-        f"{run.folder}: {made.parameters:,} parameters, images of {width} x {height} with {channels} "
+        f"{run.folder}: {made.parameters:,} parameters, images of {_size(height, width)} with {channels} "
         f"channel{'s' * (channels > 1)}, {process.schedule} schedule, T = {process.T}, predicts {process.predicts}",
         markup=False,
     )
     for note in made.notes:
         to.print(f"  note: {note}", markup=False)
-    to.print(f"  sample     kakusan sample {run.folder}", markup=False)
-    to.print(f"  evaluate   kakusan evaluate {run.folder} --data DATA --images 20 --terms 60", markup=False)
-    to.print(f"  fine-tune  kakusan train DATA --from {run.folder}", markup=False)
+    folder = shlex.quote(str(run.folder))
+    to.print(f"  sample     kakusan sample {folder}", markup=False)
+    to.print(f"  evaluate   kakusan evaluate {folder} --data DATA --images 20 --terms 60", markup=False)
+    to.print(f"  fine-tune  kakusan train DATA --from {folder}", markup=False)
     print(run.folder)
     return 0
+
+
+def _size(height: int, width: int) -> str:
+    return f"{height} x {width}" if height == width else f"{height} x {width} (height, width)"

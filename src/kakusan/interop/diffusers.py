@@ -7,14 +7,15 @@ refused by its key and value. Weights have the same names but for the products t
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from kakusan.errors import ModelError
 from kakusan.interop.keys import Config, Keys, is_count, is_number
 from kakusan.maths.schedules import BetweenEnds, NoiseSchedule, ZeroTerminalSNR
-from kakusan.networks.unet import level_widths
-from kakusan.settings import NetworkSettings, ProcessSettings
+from kakusan.networks.unet import level_widths, padded_size
+from kakusan.settings import MOST_LEVELS, RANGES, WIDEST, NetworkSettings, ProcessSettings
 
 Scheduler: TypeAlias = Literal["ddpm", "ddim"]
 
@@ -42,6 +43,7 @@ VARIANCES = {
     "fixed_large": "fixed-large",
     "learned_range": "learned",
 }
+BETAS = (1e-12, 0.9999)
 WITH_ENDS = ("linear", "scaled-linear", "sigmoid-betas")
 
 SILENT = {"_class_name", "_diffusers_version", "_name_or_path", "_commit_hash", "_use_default_values"}
@@ -84,7 +86,7 @@ def translated(unet: Config, scheduler: Config) -> Translated:
     network = read_network(theirs)
     channels = theirs.count("in_channels", 3)
     out_channels = theirs.count("out_channels", 3)
-    size = _size(theirs)
+    size = _size(theirs, 2 ** (len(network.widths or network.multipliers) - 1))
     classes = theirs.optional_count("num_class_embeds") or 0
     theirs.only("class_embed_type", None)
     theirs.optional_count("num_train_timesteps")  # of learned time embeddings, which are refused
@@ -113,7 +115,7 @@ def read_network(theirs: Keys) -> NetworkSettings:
     theirs.only("downsample_type", "conv")
     theirs.only("upsample_type", "conv")
     theirs.choice("act_fn", "silu", ("silu", "swish"))
-    widths = theirs.counts("block_out_channels", (224, 448, 672, 896))
+    widths = theirs.counts("block_out_channels", (224, 448, 672, 896), longest=MOST_LEVELS)
     down = _attending(theirs, "down_block_types", (DOWN, ATTENTION_DOWN), len(widths))
     up = _attending(theirs, "up_block_types", (UP, ATTENTION_UP), len(widths))
     up = tuple(sorted(len(widths) - 1 - place for place in up))  # theirs run from coarse to fine
@@ -121,8 +123,12 @@ def read_network(theirs: Keys) -> NetworkSettings:
         theirs.choice("resnet_time_scale_shift", "default", ("default", "scale_shift")) == "scale_shift"
     )
     groups = theirs.count("norm_num_groups", 32)
+    if uneven := [width for width in widths if width % groups]:
+        theirs.refuse(
+            "norm_num_groups", groups, f"{uneven[0]} channels cannot be shared evenly by so many groups"
+        )
     middle = _middle(theirs)
-    head_width = _head_width(theirs, attends=bool(down or up or middle == "attention"))
+    attending = [widths[i] for i in (*down, *up)] + [widths[-1]] * (middle == "attention")
     multipliers = tuple(width // widths[0] for width in widths)
     whole = widths == tuple(widths[0] * multiplier for multiplier in multipliers)
     return NetworkSettings(
@@ -130,22 +136,22 @@ def read_network(theirs: Keys) -> NetworkSettings:
         width=widths[0],
         multipliers=multipliers if whole else (1,) * len(widths),
         widths=() if whole else widths,
-        blocks=theirs.count("layers_per_block", 2),
+        blocks=theirs.count("layers_per_block", 2, int(RANGES["network.blocks"][1])),
         attention=down,
         up_attention="same" if up == down else up,
         middle=middle,
         middle_norm=_middle_norm(theirs, groups, scale_shift=scale_shift),
-        middle_scale=theirs.number("mid_block_scale_factor", 1.0),
+        middle_scale=theirs.number("mid_block_scale_factor", 1.0, RANGES["network.middle_scale"]),
         heads=1,
-        head_width=head_width,
+        head_width=_head_width(theirs, attending),
         groups=groups,
-        norm_eps=theirs.number("norm_eps", 1e-5),
+        norm_eps=theirs.number("norm_eps", 1e-5, RANGES["network.norm_eps"]),
         scale_shift=scale_shift,
         pad_all_sides=theirs.choice("downsample_padding", 1, (0, 1)) == 1,
-        frequency_shift=theirs.number("freq_shift", 0.0),
+        frequency_shift=_frequency_shift(theirs, widths[0]),
         cos_first=theirs.flag("flip_sin_to_cos", default=True),
         time_width=theirs.optional_count("time_embedding_dim") or 0,
-        dropout=theirs.number("dropout", 0.0),
+        dropout=theirs.number("dropout", 0.0, RANGES["network.dropout"]),
     )
 
 
@@ -172,26 +178,44 @@ def _middle_norm(theirs: Keys, groups: int, *, scale_shift: bool) -> bool:
     """Without a number of its own, the attention of the middle is normalized only where the time is added."""
     own = theirs.optional_count("attn_norm_num_groups")
     if own not in (None, groups):
-        theirs.refuse(
-            "attn_norm_num_groups", own, f"norm_num_groups is {groups}: another number is not known here"
-        )
+        theirs.refuse("attn_norm_num_groups", own, f"only norm_num_groups, {groups}, is known here")
     return own is not None or not scale_shift
 
 
-def _head_width(theirs: Keys, *, attends: bool) -> int:
+def _head_width(theirs: Keys, attending: Sequence[int]) -> int:
     """Channels of a head; 0 for one head of the full width."""
-    if "attention_head_dim" not in theirs.config and attends:
+    if "attention_head_dim" not in theirs.config and attending:
         theirs.notes.append("attention_head_dim is missing, which means heads of 8 channels")
-    return theirs.optional_count("attention_head_dim", 8) or 0
+    width = theirs.optional_count("attention_head_dim", 8) or 0
+    if attending and width > min(attending):
+        theirs.refuse("attention_head_dim", width, f"a level with attention has {min(attending)} channels")
+    return width
 
 
-def _size(theirs: Keys) -> tuple[int, int] | None:
+def _frequency_shift(theirs: Keys, width: int) -> float:
+    shift = theirs.number("freq_shift", 0.0)
+    if not shift < width // 2:
+        theirs.refuse(
+            "freq_shift",
+            theirs.config.get("freq_shift", 0),
+            f"{width} channels have {width // 2} frequencies: it has to be less",
+        )
+    return shift
+
+
+def _size(theirs: Keys, multiple: int) -> tuple[int, int] | None:
     size = theirs.take("sample_size", None)
     if size is None:
         return None
     sides = size if isinstance(size, list) else [size, size]
     if len(sides) != 2 or not all(is_count(side) for side in sides):
-        theirs.refuse("sample_size", size, "it is one whole number, or height and width")
+        theirs.refuse(
+            "sample_size", size, f"it is a whole number, or height and width, of 1 to {WIDEST:,} pixels"
+        )
+    if any(side % multiple for side in sides):
+        theirs.refuse(
+            "sample_size", size, f"with so many levels it has to be a multiple of {multiple}, there too"
+        )
     return sides[0], sides[1]
 
 
@@ -218,7 +242,7 @@ def read_scheduler(config: Config) -> tuple[ProcessSettings, Scheduler]:
         zero_terminal_snr=zero,
         variance=VARIANCES[theirs.choice("variance_type", "fixed_small", tuple(VARIANCES))],
         clip=theirs.flag("clip_sample", default=True),
-        clip_range=theirs.number("clip_sample_range", 1.0),
+        clip_range=theirs.number("clip_sample_range", 1.0, RANGES["process.clip_range"]),
         spacing=theirs.choice("timestep_spacing", "leading", ("trailing", "leading", "linspace")),
         **_betas(theirs),
     )
@@ -234,13 +258,16 @@ def _older_prediction(theirs: Keys) -> str:
 def _betas(theirs: Keys) -> dict[str, Any]:
     """The settings of the schedule. Betas given one by one come before its name, as there."""
     T = theirs.count("num_train_timesteps", 1000, most=100_000)
-    ends = {"beta_1": theirs.number("beta_start", 1e-4), "beta_T": theirs.number("beta_end", 0.02)}
+    ends = {
+        "beta_1": theirs.number("beta_start", 1e-4, BETAS),
+        "beta_T": theirs.number("beta_end", 0.02, BETAS),
+    }
     name = SCHEDULES[theirs.choice("beta_schedule", "linear", tuple(SCHEDULES))]
     betas = theirs.take("trained_betas", None)
     if betas is None:
         return {"schedule": name, "T": T, **(ends if name in WITH_ENDS else {})}
-    if not isinstance(betas, list) or not all(is_number(beta) for beta in betas):
-        theirs.refuse("trained_betas", betas, "it is a list of numbers")
+    if not isinstance(betas, list) or not all(is_number(beta) and 0 < beta <= 1 for beta in betas):
+        theirs.refuse("trained_betas", betas, "it is a list of numbers above 0 and at most 1")
     if len(betas) != T:
         theirs.refuse("trained_betas", f"{len(betas)} numbers", f"num_train_timesteps is {T}")
     return {"schedule": "given", "T": T, "betas": tuple(float(beta) for beta in betas)}
@@ -262,7 +289,7 @@ def unet_config(
     up = network.attention if network.up_attention == "same" else network.up_attention
     down_types = [ATTENTION_DOWN if i in network.attention else DOWN for i in range(len(levels))]
     up_types = [ATTENTION_UP if i in up else UP for i in reversed(range(len(levels)))]
-    sides = padded((height, width), network)
+    sides = padded_size((height, width), 2 ** (len(levels) - 1))
     return {
         "_class_name": NETWORK,
         "_diffusers_version": FORMAT,
@@ -294,13 +321,6 @@ def unet_config(
         "up_block_types": up_types,
         "upsample_type": "conv",
     }
-
-
-def padded(size: tuple[int, int], network: NetworkSettings) -> tuple[int, int]:
-    """The size that the network works at: a multiple of what its levels halve."""
-    assert network.multipliers != "auto"
-    multiple = network.patch * 2 ** (len(network.widths or network.multipliers) - 1)
-    return size[0] + -size[0] % multiple, size[1] + -size[1] % multiple
 
 
 def _refuse_what_they_lack(network: NetworkSettings) -> None:

@@ -16,12 +16,13 @@ from kakusan.assembly import build_schedule
 from kakusan.errors import ModelError, SettingsError
 from kakusan.interop import folder as names
 from kakusan.interop.card import model_card
-from kakusan.interop.diffusers import Scheduler, model_index, padded, scheduler_config, unet_config
+from kakusan.interop.diffusers import Scheduler, model_index, scheduler_config, unet_config
 from kakusan.interop.onnx import TOLERANCE, largest_difference, onnx_model
 from kakusan.interop.steps import sampler_table
 from kakusan.interop.weights import separated
 from kakusan.maths.units import Levels
 from kakusan.networks import UNet
+from kakusan.networks.unet import padded_size
 from kakusan.opened import Loaded, Run, usual_sampler
 from kakusan.samplers import Sampler
 
@@ -98,7 +99,7 @@ def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
         }
     )
     height, width = run.data.shape[1:]
-    larger = padded((height, width), settings.network)
+    larger = padded_size((height, width), network.multiple)
     if larger != (height, width):
         export.notes.append(
             f"sample_size is {larger[0]} x {larger[1]} (height, width), which the network pads its images of "

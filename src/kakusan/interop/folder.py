@@ -49,7 +49,9 @@ class Found:
         for path in paths:
             if path.is_file():
                 return path
-        raise ModelError(f"{self.home} has no {' and no '.join(WEIGHTS)}", _list_of(self.home))
+        variants = sorted(self.home.glob("diffusion_pytorch_model.*.safetensors"))
+        rename = [f"to take {variants[0].name}, rename it to {WEIGHTS[0]}"] if len(variants) == 1 else []
+        raise ModelError(f"{self.home} has no {' and no '.join(WEIGHTS)}", *rename, _list_of(self.home))
 
 
 def find(folder: Path) -> Found:
@@ -57,7 +59,7 @@ def find(folder: Path) -> Found:
     if not folder.is_dir():
         raise ModelError(
             f"there is no folder {folder}" if not folder.exists() else f"{folder} is a file, not a folder",
-            f"a model is a folder with {INDEX} in it, or a name on the hub: hf:google/ddpm-cifar10-32",
+            f"a model is a folder with {INDEX} in it, or a name on the hub, hf:owner/name, not an address",
         )
     if (folder / "config.toml").is_file():
         raise ModelError(f"{folder} is a run of kakusan already", f"to use it: kakusan sample {folder}")
@@ -101,7 +103,8 @@ def _scheduler(folder: Path) -> Config:
         raise ModelError(
             f"{folder} has no {SCHEDULER_FOLDER}/{SCHEDULER_CONFIG}: a network alone does not say which process it "
             "was trained for",
-            f"name the folder above: {above}" if (above / INDEX).is_file() else _list_of(folder),
+            f"copy the {SCHEDULER_CONFIG} that belongs to it into the folder",
+            f"or is this meant: {above}" if (above / INDEX).is_file() else _list_of(folder),
         )
     return _of_class(read_json(path), path, tuple(SCHEDULERS.values()))
 
@@ -140,8 +143,20 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 
+def _refuse_pointer(path: Path) -> None:
+    """A clone without Git LFS has small texts in the place of large files."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(40)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+    if begins.startswith(b"version https://git-lfs"):
+        raise ModelError(f"{path} is a pointer of Git LFS, not the weights", "to fetch them: git lfs pull")
+
+
 def read_weights(path: Path) -> Mapping[str, Tensor]:
     """The tensors of a .safetensors file, or of a .bin file, which is opened in a process of its own."""
+    _refuse_pointer(path)
     if path.suffix == ".bin":
         return read_bin(path)
     try:

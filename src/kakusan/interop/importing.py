@@ -2,8 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def import_model(
     source: str | Path,
     run: Path | str | None = None,
     *,
-    size: tuple[int, int] | None = None,
+    size: int | tuple[int, int] | None = None,
     say: Say = lambda _: None,
 ) -> Imported:
     """A run from a folder of diffusers, or from hf:owner/name[@revision]; by default in runs/NAME.
@@ -86,14 +86,16 @@ def import_model(
     opened in a process of their own. Raises ModelError for what is not known here, by key and value.
     """
     origin = _origin(str(source), say)
-    target = Path(run) if run is not None else free_folder(origin.name)
+    target = Path(run) if run is not None else free_folder(origin.name.replace(".", "-"))
+    size = (size, size) if isinstance(size, int) else size
     RunFolder.refuse_what_is_there(target)
     found, model = _understood(origin.folder)
     say(f"reading {found.weights}")
     theirs = read_weights(found.weights)
     ours, notes = _as_exported(found, model)
     settings, record = ours or _settings(model, size, origin.name)
-    weights = joined(_empty_network(settings, record), theirs)
+    with _telling_notes(model):
+        weights = joined(_empty_network(settings, record), theirs)
     notes = (*model.notes, *notes, *_about_types(theirs))
     record |= {
         "source": "",
@@ -117,6 +119,15 @@ def _origin(source: str, say: Say) -> Origin:
         return Origin(str(folder.resolve()), folder)
     fetched = hub.fetch(hub.HubName.parse(source), say, check=_understood)
     return Origin(source, fetched.folder, fetched.revision)
+
+
+@contextmanager
+def _telling_notes(model: Translated) -> Iterator[None]:
+    """Weights that do not fit may be due to how the configuration was read."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(error.problem, *error.advice, *model.notes) from error
 
 
 def _understood(folder: Path) -> tuple[Found, Translated]:
@@ -192,7 +203,7 @@ def _empty_network(settings: Settings, record: dict[str, Any]) -> UNet:
     return network
 
 
-def _about_types(theirs: Any) -> tuple[str, ...]:
+def _about_types(theirs: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
     types = {str(tensor.dtype).removeprefix("torch.") for tensor in theirs.values()} - {"float32"}
     return (f"weights of {', '.join(sorted(types))} are kept as float32",) if types else ()
 

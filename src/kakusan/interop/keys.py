@@ -65,14 +65,16 @@ class Keys:
         """The same, or null."""
         return None if self.take(key, default) is None else self.count(key, default or 1)
 
-    def number(self, key: str, default: float) -> float:
+    def number(self, key: str, default: float, within: tuple[float, float] | None = None) -> float:
         value = self.take(key, default)
         if not is_number(value):
             self.refuse(key, value, "it has to be a finite number")
+        if within is not None and not within[0] <= value <= within[1]:
+            self.refuse(key, value, f"it has to be {within[0]:g} to {within[1]:g}")
         return float(value)
 
-    def counts(self, key: str, default: Sequence[int]) -> tuple[int, ...]:
-        values = self._list(key, default)
+    def counts(self, key: str, default: Sequence[int], longest: int = LONGEST) -> tuple[int, ...]:
+        values = self._list(key, default, longest)
         if not all(is_count(value) for value in values):
             self.refuse(key, values, f"it has to be a list of whole numbers, 1 to {WIDEST:,}")
         return tuple(values)
@@ -83,10 +85,10 @@ class Keys:
             self.refuse(key, values, "it has to be a list of names")
         return tuple(values)
 
-    def _list(self, key: str, default: Sequence[Any]) -> list[Any]:
+    def _list(self, key: str, default: Sequence[Any], longest: int = LONGEST) -> list[Any]:
         values = self.take(key, list(default))
-        if not isinstance(values, list) or not 0 < len(values) <= LONGEST:
-            self.refuse(key, values, f"it has to be a list of 1 to {LONGEST} values")
+        if not isinstance(values, list) or not 0 < len(values) <= longest:
+            self.refuse(key, values, f"it has to be a list of 1 to {longest} values")
         return values
 
 

@@ -280,8 +280,15 @@ def consecutive(rows: list[tuple[str, int]]) -> dict[str, slice]:
 
 def pad(x: Images, multiple: int) -> Tensor:
     """Zeros on the right and at the bottom, up to the next multiple in both directions."""
-    bottom, right = (-size % multiple for size in x.shape[2:])
+    height, width = x.shape[2:]
+    higher, wider = padded_size((height, width), multiple)
+    bottom, right = higher - height, wider - width
     return F.pad(x, (0, right, 0, bottom)) if right or bottom else x
+
+
+def padded_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """Height and width after `pad`."""
+    return size[0] + -size[0] % multiple, size[1] + -size[1] % multiple
 
 
 def crop(x: Features, like: Images) -> Features:
