@@ -30,6 +30,7 @@ from kakusan.maths.units import Levels, Units, units_from_state
 from kakusan.maths.variances import SIGMA_1, VARIANCES, LearnedRange
 from kakusan.networks import NETWORKS
 from kakusan.resolve import DataFacts
+from kakusan.samplers import SPACINGS
 from kakusan.settings import MachineSettings, ProcessSettings, Settings
 from kakusan.times import TIMES
 from kakusan.training import DECAYS, Recipe
@@ -210,6 +211,7 @@ def build_denoiser(settings: Settings, network: nn.Module, units: Units) -> Netw
     named(SIGMA_1, process.sigma_1, "process.sigma_1")
     named(PARAMETRIZATIONS, process.predicts, "process.predicts")
     named(VARIANCES, process.variance, "process.variance")
+    named(SPACINGS, process.spacing, "process.spacing")
     return NetworkDenoiser(
         network,
         build_schedule(process),

@@ -174,10 +174,11 @@ def chosen_in(mapping: Mapping[str, Any]) -> frozenset[str]:
 def differences(asked: Asked, stored: Settings) -> dict[str, tuple[Any, Any]]:
     """What was chosen and is not what a run has: name -> (asked, stored). "auto" asks for nothing."""
     wanted, had = flat(checked(asked.settings)), flat(stored)
+    given = {"network.width", "network.multipliers"} if asked.settings.network.widths else set()
     return {
         name: (wanted[name], had[name])
         for name in wanted
-        if name in asked.chosen
+        if name in asked.chosen - given  # widths one by one stand in their place
         and not name.startswith(CHANGEABLE)
         and wanted[name] not in ("auto", had[name])
     }

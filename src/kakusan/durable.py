@@ -138,8 +138,53 @@ def make_folders(path: Path) -> None:
     sync_folder(path.parent)
 
 
+@contextmanager
+def whole_folder(target: Path, mark: str) -> Iterator[Path]:
+    """A folder to fill, which becomes ``target`` at the end of the block, or is gone if the block fails.
+
+    What killed processes left of the same work is removed first.
+    """
+    make_folders(target.parent)
+    _sweep(target, mark)
+    unfinished = target.with_name(f".{mark}-{target.name}-{os.getpid()}")
+    try:
+        make_folder(unfinished)
+        yield unfinished
+        rename(unfinished, target)
+    except BaseException:
+        with suppress(OSError):
+            remove_tree(unfinished)
+        raise
+    sync_folder(target.parent)
+
+
+def _sweep(target: Path, mark: str) -> None:
+    for leftover in target.parent.iterdir():
+        number = leftover.name.removeprefix(f".{mark}-{target.name}-")
+        ours = number != leftover.name and number.isdecimal() and not leftover.is_symlink()
+        if ours and not _is_alive(int(number)):
+            remove_tree(leftover)
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process may still be at work; where one cannot ask, it may."""
+    if process == os.getpid():
+        return False  # an earlier one of our number
+    if sys.platform == "win32":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
 def remove_tree(path: Path) -> None:
     """A folder and all in it. Not atomic: give it a name that means nothing first."""
+    if path.is_symlink():
+        raise NotADirectoryError(errno.ENOTDIR, "it is a link, and what it points to is not ours", str(path))
     for child in path.iterdir():
         if child.is_dir() and not child.is_symlink():
             remove_tree(child)

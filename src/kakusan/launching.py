@@ -14,6 +14,7 @@ from kakusan.config import Asked, checked, differences, flat, from_mapping, to_m
 from kakusan.data import DATASETS, is_image_folder
 from kakusan.data.dataset import Progress, silent
 from kakusan.errors import RunError, SettingsError
+from kakusan.maths.units import Levels
 from kakusan.resolve import resolve, resolve_machine, resolve_samples
 from kakusan.runs import RunFolder
 from kakusan.settings import BUDGETS, CHANGEABLE, MachineSettings, Settings
@@ -154,18 +155,22 @@ OF_THE_SAMPLING = (
 
 
 def _like(asked: Asked, parent: RunFolder) -> Settings:
-    """Fine-tuning keeps the parent's network and process, whatever a preset says; choosing others is an error."""
+    """Fine-tuning keeps the parent's network and process, whatever a preset says.
+
+    Choosing others is an error, but for what the weights know nothing of.
+    """
     stored = stored_settings(parent)
-    kept = {
-        name: value
-        for name, value in flat(stored).items()
-        if name.startswith(("network.", "process.")) and name not in OF_THE_SAMPLING
-    }
+    free = set(OF_THE_SAMPLING)
     if "learned" in (
         stored.process.variance,
         asked.settings.process.variance,
     ):  # the network has a word for it
-        kept["process.variance"] = stored.process.variance
+        free.remove("process.variance")
+    kept = {
+        name: value
+        for name, value in flat(stored).items()
+        if name.startswith(("network.", "process.")) and not (name in free and name in asked.chosen)
+    }
     changed = differences(replace(asked, chosen=asked.chosen & frozenset(kept)), stored)
     if changed:
         name, (wanted, had) = next(iter(changed.items()))
@@ -173,9 +178,9 @@ def _like(asked: Asked, parent: RunFolder) -> Settings:
             f"{name} = {wanted} does not fit the weights of {parent.folder}, which have {had}",
             "leave out settings of the network and the process with --from",
         )
-    if is_image_folder(
-        asked.settings.data.source
-    ):  # pictures come in the parent's size, unless another is chosen
+    if kept.get("process.clip") is isinstance(DataRecord.read(parent.data).units, Levels):
+        kept["process.clip"] = "auto"  # as is usual for its data; these may be of the other kind
+    if is_image_folder(asked.settings.data.source):  # in the parent's size, unless another is chosen
         of_pictures = {"data.size": stored.data.size, "data.channels": stored.data.channels}
         kept |= {name: value for name, value in of_pictures.items() if name not in asked.chosen}
     return with_values(asked.settings, kept)
@@ -188,9 +193,11 @@ def _weights_source(folder: Path, record: DataRecord) -> dict[str, Any]:
         raise SettingsError(
             f"{folder} was trained on {theirs.shape[0]} channels and {len(theirs.class_names)} classes, "
             f"these data have {record.shape[0]} and {len(record.class_names)}",
+            *(["to learn their classes too: --data.labels"] if theirs.class_names else []),
         )
     checkpoint = parent.load(lambda _: None, parts=["ema"])
-    return {"run": str(folder.resolve()), "step": checkpoint.step}
+    scheduler = {"scheduler": kind} if (kind := parent.scheduler) else {}
+    return {"run": str(folder.resolve()), "step": checkpoint.step, **scheduler}
 
 
 def _with_budget(settings: Settings, chosen: frozenset[str], prepared: Prepared) -> Settings:

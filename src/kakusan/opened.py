@@ -155,13 +155,15 @@ class Run:
     ) -> Images:
         """New images, in the network's units: `run.data.units.decode(images)` gives the data's own.
 
-        sampler: DDIM in 50 steps where none is given. label: a class, by name or number.
+        sampler: DDIM in 50 steps where none is given; its times are spaced as the run says, unless it says how.
+        label: a class, by name or number.
         Image k of a seed is the same whatever the count.
         """
         loaded = self.load(device=device)
+        sampler = sampler or usual_sampler(self.settings.process)
         return sample(
             loaded.denoiser,
-            sampler or usual_sampler(self.settings.process),
+            replace(sampler, spacing=sampler.spacing or self.settings.process.spacing),
             count=count,
             shape=self.data.shape,
             seed=seed,
@@ -180,7 +182,7 @@ class Run:
         """The number of a class given by name or number. Raises SettingsError if there is none."""
         names = self.data.class_names
         if not names:
-            raise SettingsError(f"{self.folder} has learned no classes", "train with --data.labels")
+            raise SettingsError(f"{self.folder} has learned no classes", "leave --label out")
         if label in names:
             return names.index(label)
         if label.isdecimal() and int(label) < len(names):

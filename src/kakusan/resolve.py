@@ -12,7 +12,14 @@ from pathlib import Path
 import torch
 
 from kakusan.errors import SettingsError
-from kakusan.settings import DataSettings, MachineSettings, NetworkSettings, SamplesSettings, Settings
+from kakusan.settings import (
+    DataSettings,
+    MachineSettings,
+    NetworkSettings,
+    ProcessSettings,
+    SamplesSettings,
+    Settings,
+)
 
 SHORT = 100
 """Steps: grids come no oftener by themselves."""
@@ -36,6 +43,9 @@ def resolve(settings: Settings, facts: DataFacts) -> Settings:
     data = _resolve_data(settings.data, facts)
     if not settings.network.null_label:  # there is nothing to put in the place of a label
         data = replace(data, label_dropout=0.0)
+    process = replace(settings.process, clip=clip)
+    if process.betas and process.T == ProcessSettings().T:  # nobody chose it: as many as there are betas
+        process = replace(process, T=len(process.betas))
     training = settings.training
     if training.loss == "auto":
         training = replace(training, loss="hybrid" if settings.process.variance == "learned" else "simple")
@@ -43,7 +53,7 @@ def resolve(settings: Settings, facts: DataFacts) -> Settings:
         settings,
         training=training,
         data=data,
-        process=replace(settings.process, clip=clip),
+        process=process,
         network=_resolve_network(settings.network, facts),
         machine=machine,
     )

@@ -103,6 +103,13 @@ class RunFolder:
         return dict(self._read_json(DATA))
 
     @property
+    def scheduler(self) -> str | None:
+        """The kind of scheduler that the model, or the one it began from, was imported with."""
+        data = self.data
+        kind: str | None = (data.get("imported") or data.get("weights_from") or {}).get("scheduler")
+        return kind
+
+    @property
     def environment(self) -> dict[str, Any]:
         """Machine and versions of the last who trained it."""
         return dict(self.environments[-1])
@@ -327,7 +334,10 @@ def _advice(folder: Path) -> Iterator[str]:
         yield f"did you mean {meant[0]}?"
     if near:
         yield f"runs here: {', '.join(map(str, list(near.values())[:8]))}{', ...' * (len(near) > 8)}"
-    yield f"to train one: kakusan train DATA --run {_quoted(folder)}"
+    if folder.is_dir() or str(folder).startswith("hf:"):
+        yield f"a model of another program becomes one by: kakusan import {_quoted(folder)}"
+    else:
+        yield f"to train one: kakusan train DATA --run {_quoted(folder)}"
 
 
 def _runs_in(folder: Path) -> list[Path]:

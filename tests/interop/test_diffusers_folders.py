@@ -1,6 +1,8 @@
 """Folders of diffusers in and out, against the real diffusers: the same answers, the same bytes, the same images."""
 
+import inspect
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -186,23 +188,26 @@ def ours_and_theirs(
     return (ours / 2 + 0.5).clamp(0, 1), torch.from_numpy(theirs).permute(0, 3, 1, 2)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name for name, model in MODELS.items() if not {"num_class_embeds", "out_channels"} & {*model.unet}],
-)
+def plain(name: str) -> bool:
+    """Whether the pipeline that takes no labels can make its images, and by the same times as ours.
+
+    DDIMScheduler takes `t - T // steps` for the time before t, which is another one where times are spaced by linspace.
+    """
+    unet, scheduler = MODELS[name].unet, MODELS[name].scheduler
+    learned = unet.get("out_channels", 3) != unet.get("in_channels", 3)
+    own_way = scheduler.get("timestep_spacing") == "linspace" or scheduler.get("beta_schedule") == "sigmoid"
+    return not (learned or own_way or "num_class_embeds" in unet)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if plain(name)])
 def test_their_pipeline_makes_our_images_of_what_we_export(
     name: str, saved: dict[str, Saved], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaints: list[str]
 ) -> None:
     model = saved[name]
-    process = model.run.settings.process
-    if process.schedule == "sigmoid-betas":
-        pytest.skip("DDIMScheduler does not know this schedule")
-    steps = min(50, process.T)
+    steps = min(50, model.run.settings.process.T)
     ours, theirs = ours_and_theirs(model, tmp_path / "out", monkeypatch, steps)
     assert ours.std() > 0.01
-    # their schedules are float32 tables, and their last time is `t - T // steps`, ours 0: the same where the spacing
-    # is not linspace
-    assert (ours - theirs).abs().max() < 1e-4
+    assert (ours - theirs).abs().max() < 1e-4  # their tables are float32
     assert complaints == []
 
 
@@ -453,9 +458,12 @@ def test_images_of_an_imported_model_are_those_of_the_denoiser_in_hand(saved: di
     run = saved["classes"].run
     loaded = run.load(device="cpu")
     turn = run.sample(5, DDIM(steps=3), seed=2)
+    three = DDIM(steps=3, spacing=run.settings.process.spacing)
     for label in range(5):
-        one = sample(loaded.denoiser, DDIM(steps=3), count=5, shape=run.data.shape, seed=2, label=label)
+        one = sample(loaded.denoiser, three, count=5, shape=run.data.shape, seed=2, label=label)
         torch.testing.assert_close(turn[label], one[label], rtol=0, atol=1e-5)
+    later = run.sample(2, DDIM(steps=3), seed=2, first=3)  # the class is the image's, wherever one begins
+    torch.testing.assert_close(later, turn[3:], rtol=0, atol=1e-5)
 
 
 def test_translation_is_pure(saved: dict[str, Saved]) -> None:
@@ -463,3 +471,51 @@ def test_translation_is_pure(saved: dict[str, Saved]) -> None:
     folder = saved["classes"].folder
     unet, scheduler = read(folder / "unet/config.json"), read(folder / "scheduler/scheduler_config.json")
     assert translated(unet, scheduler) == translated(dict(reversed(unet.items())), scheduler)
+
+
+# Keys that are missing
+
+
+@pytest.mark.parametrize("key", sorted(inspect.signature(UNet2DModel.__init__).parameters.keys() - {"self"}))
+def test_a_missing_key_of_the_network_means_what_it_means_there(key: str) -> None:
+    """The same settings as from the configuration that their class completes."""
+    given = {"_class_name": "UNet2DModel", **MODELS["all defaults, narrower"].unet}
+    given.pop(key, None)
+    whole = dict(UNet2DModel.from_config(given).config)
+    whole = json.loads(json.dumps({name: value for name, value in whole.items() if name[0] != "_"}))
+    del whole[key]
+    scheduler = {"_class_name": "DDPMScheduler"}
+    short = translated({"_class_name": "UNet2DModel", **whole}, scheduler)
+    whole[key] = dict(UNet2DModel.from_config(given).config)[key]
+    whole = json.loads(json.dumps(whole))
+    assert replace(short, notes=()) == translated({"_class_name": "UNet2DModel", **whole}, scheduler)
+
+
+@pytest.mark.parametrize("kind", ["DDPMScheduler", "DDIMScheduler"])
+def test_missing_keys_of_a_scheduler_mean_what_they_mean_there(kind: str) -> None:
+    unet = {"_class_name": "UNet2DModel", **MODELS["all defaults, narrower"].unet}
+    whole = json.loads(json.dumps(dict(getattr(diffusers, kind)().config)))
+    whole = {"_class_name": kind, **{name: value for name, value in whole.items() if name[0] != "_"}}
+    expected = translated(unet, whole)
+    for key in whole.keys() - {"_class_name"}:
+        short = {name: value for name, value in whole.items() if name != key}
+        assert translated(unet, short) == expected, key
+    assert translated(unet, {"_class_name": kind}) == expected
+
+
+def test_old_schedulers_said_whether_eps_is_predicted() -> None:
+    unet = {"_class_name": "UNet2DModel", **MODELS["all defaults, narrower"].unet}
+    for predicts, word in ((True, "eps"), (False, "x_0")):
+        scheduler = {"_class_name": "DDPMScheduler", "predict_epsilon": predicts, "tensor_format": "pt"}
+        assert translated(unet, scheduler).process.predicts == word
+
+
+def test_a_schedule_that_ddim_does_not_know_is_written_beta_by_beta(
+    saved: dict[str, Saved], tmp_path: Path, complaints: list[str]
+) -> None:
+    run = saved["sigmoid betas, one level"].run
+    export_model(run, "diffusers", tmp_path / "out", Wish(scheduler="ddim"))
+    scheduler = DDIMPipeline.from_pretrained(tmp_path / "out").scheduler
+    alpha_bar = run.load(device="cpu").denoiser.schedule.alpha_bar[1:]
+    assert (scheduler.alphas_cumprod - alpha_bar).abs().max() < 1e-6  # float32 tables
+    assert complaints == []

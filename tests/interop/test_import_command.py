@@ -18,8 +18,10 @@ from PIL import Image
 
 from kakusan.cli import main
 from kakusan.errors import KakusanError
+from kakusan.interop.exporting import export_model
 from kakusan.interop.importing import import_model
 from kakusan.opened import Run
+from kakusan.samplers import DDIM
 
 TINY = {
     "sample_size": 8,
@@ -127,6 +129,74 @@ def test_an_imported_model_is_trained_further_and_exported_again(classes: int, t
     assert "1,297 images to train on, 500 held out" in card
     assert str(tmp_path) not in card
     assert main(command) == 0  # the same line again goes on with the run
+
+
+def test_fine_tuning_keeps_the_process_unless_told_otherwise(tmp_path: Path) -> None:
+    """Also what the weights know nothing of: clipping, its range, the variance, the spacing, the scheduler."""
+    process = {"clip_sample_range": 2.0, "timestep_spacing": "linspace", "num_train_timesteps": 100}
+    Theirs(TINY, process, ddim=True).save(tmp_path / "theirs")
+    run = import_model(tmp_path / "theirs", tmp_path / "imported").run
+    command = ["train", "digits", "--from", str(run.folder), *QUICK, "--run"]
+    assert main([*command, str(tmp_path / "same")]) == 0
+    same = Run.open(tmp_path / "same")
+    assert same.settings.process == run.settings.process
+    assert same.settings.process.variance == "fixed-small"
+    export_model(same, "diffusers", tmp_path / "out")
+    for part in ("model_index.json", "scheduler/scheduler_config.json"):
+        assert theirs_in(tmp_path / "out" / part) == theirs_in(tmp_path / "theirs" / part)
+    told = ["--process.clip", "False", "--process.variance", "fixed-large"]
+    assert main([*command, str(tmp_path / "other"), *told]) == 0
+    other = Run.open(tmp_path / "other").settings.process
+    assert (other.clip, other.variance, other.spacing) == (False, "fixed-large", "linspace")
+    np.save(tmp_path / "real.npy", np.random.default_rng(0).normal(size=(20, 8, 8)))
+    command[1] = str(tmp_path / "real.npy")
+    clipping = import_model(tmp_path / "theirs", tmp_path / "again").run
+    assert clipping.settings.process.clip is True
+    assert main([*command, str(tmp_path / "real")]) == 0  # data without bounds to clip to
+    assert Run.open(tmp_path / "real").settings.process.clip is False
+
+
+def theirs_in(file: Path) -> dict[str, Any]:
+    content = json.loads(file.read_text("utf-8"))
+    return {key: value for key, value in content.items() if key != "_diffusers_version"}
+
+
+def test_the_same_images_in_python_and_on_the_command_line(run: Path, tmp_path: Path) -> None:
+    """The model's spacing of times is its own, "leading" here, unless one says which."""
+    out = tmp_path / "images.npz"
+    command = ["sample", str(run), "--count", "3", "--seed", "4", "--steps", "7", "--raw", "--out", str(out)]
+    assert main(command) == 0
+    opened = Run.open(run)
+    with np.load(out) as file:
+        images = torch.from_numpy(file["images"]).permute(0, 3, 1, 2)
+    assert opened.sample(3, DDIM(steps=7), seed=4).equal(images)
+    assert not opened.sample(3, DDIM(steps=7, spacing="trailing"), seed=4).equal(images)
+
+
+@pytest.mark.parametrize(("flag", "shape"), [(["8"], (1, 8, 8)), (["8", "6"], (1, 8, 6))])
+def test_a_model_that_does_not_say_its_size_is_told(
+    flag: list[str], shape: tuple[int, int, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Theirs({key: value for key, value in TINY.items() if key != "sample_size"}).save(tmp_path / "theirs")
+    command = ["import", str(tmp_path / "theirs"), "--run", str(tmp_path / "run")]
+    code, _, err = said(command, capsys)
+    assert (code, "--size" in err) == (4, True)
+    assert main([*command, "--size", *flag]) == 0
+    assert Run.open(tmp_path / "run").data.shape == shape
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--steps", "3"], "--steps is for --to onnx"),
+        (["--to", "onnx", "--scheduler", "ddim"], "--scheduler is for --to diffusers"),
+    ],
+)
+def test_flags_of_another_format_are_refused(
+    flags: list[str], problem: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = said(["export", str(run), str(tmp_path / "out"), *flags], capsys)
+    assert (code, problem in err) == (2, True)
 
 
 def test_pictures_for_fine_tuning_come_in_the_size_and_colours_of_the_model(tmp_path: Path) -> None:

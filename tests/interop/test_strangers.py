@@ -1,6 +1,7 @@
 """Folders from strangers: what is not known is refused by key and value, and nothing of theirs is run."""
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -93,7 +94,6 @@ def refused(folder: Path, target: Path) -> KakusanError:
         (SCHEDULER, "variance_type", "fixed_large_log"),
         (SCHEDULER, "thresholding", True),
         (SCHEDULER, "steps_offset", 1),
-        (SCHEDULER, "set_alpha_to_one", False),
         (SCHEDULER, "timestep_spacing", "karras"),
         (SCHEDULER, "clip_sample", "yes"),
         (SCHEDULER, "clip_sample_range", None),
@@ -146,6 +146,16 @@ def test_what_cannot_be_is_refused_before_a_network_is_made(
 ) -> None:
     change(folder / file, **values)
     assert problem in refused(folder, tmp_path / "run").problem
+
+
+def test_what_only_ddim_does_otherwise_is_refused_of_ddim(folder: Path, tmp_path: Path) -> None:
+    """diffusers keeps the keys of one scheduler in the configuration of another, where they mean nothing."""
+    change(folder / SCHEDULER, set_alpha_to_one=False)
+    import_model(folder, tmp_path / "ddpm")
+    change(folder / SCHEDULER, _class_name="DDIMScheduler")
+    assert "set_alpha_to_one = false" in refused(folder, tmp_path / "ddim").problem
+    change(folder / SCHEDULER, set_alpha_to_one=True, beta_schedule="sigmoid")
+    assert "beta_schedule = 'sigmoid'" in refused(folder, tmp_path / "ddim").problem
 
 
 @pytest.mark.parametrize(
@@ -236,19 +246,156 @@ def test_code_in_a_folder_is_never_run(folder: Path, tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-def test_a_lying_kakusan_json_is_passed_over_and_said(folder: Path, tmp_path: Path) -> None:
-    for number, content in enumerate(
-        (
-            {},
-            {"network": 3},
-            {"network": {"width": "os.system"}, "process": {}, "data": {}},
-            {"network": {}, "process": {}},
-        )
-    ):
-        (folder / "kakusan.json").write_text(json.dumps(content))
-        made = import_model(folder, tmp_path / f"run-{number}")
-        assert "kakusan.json is passed over" in made.notes[0]
-        assert len(made.run.data.class_names) == 5
+ABOUT: dict[str, Any] = {
+    "network": {
+        "kind": "unet",
+        "width": 32,
+        "multipliers": [1, 2],
+        "attention": [1],
+        "groups": 32,
+        "head_width": 16,
+    }
+    | {
+        "norm_eps": 1e-5,
+        "pad_all_sides": True,
+        "frequency_shift": 0.0,
+        "cos_first": True,
+        "null_label": False,
+    },
+    "process": {"schedule": "cosine", "predicts": "v", "variance": "fixed-small", "spacing": "leading"},
+    "data": {
+        "name": "digits",
+        "shape": [1, 16, 15],
+        "units": {"kind": "levels", "levels": 17},
+        "class_names": ["zero", "one", "two", "three", "four"],
+        "fingerprint": "",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("network", "attention", (0,)),
+        ("network", "heads", 0),
+        ("network", "width", "os.system"),
+        ("network", "width", HUGE),
+        ("network", "norm_eps", 1e-6),
+        ("network", "kind", "mlp"),
+        ("network", "patch", 2),
+        ("process", "T", HUGE),
+        ("process", "T", 10**30),
+        ("process", "schedule", "linear"),
+        ("process", "sigma_1", "zzz"),
+        ("process", "variance", "zzz"),
+        ("process", "spacing", "zzz"),
+        ("process", "predicts", "zzz"),
+        ("data", "shape", [1, 16, -1]),
+        ("data", "shape", [1, 16]),
+        ("data", "shape", [3, 16, 15]),
+        ("data", "units", {"kind": "levels", "levels": "256"}),
+        ("data", "units", {"kind": "levels", "levels": 1}),
+        ("data", "units", {"kind": "zzz"}),
+        ("data", "class_names", ["zero", "one"]),
+        ("data", "class_names", [0, 1, 2, 3, 4]),
+        ("data", "name", None),
+        ("network", None, 3),
+        ("data", None, []),
+    ],
+    ids=str,
+)
+def test_a_lying_kakusan_json_is_passed_over_and_said(
+    section: str, key: str | None, value: Any, folder: Path, tmp_path: Path
+) -> None:
+    """The truth is believed; with one lie in it, the folder's own files count, and that is said."""
+    (folder / "kakusan.json").write_text(json.dumps(ABOUT))
+    truth = import_model(folder, tmp_path / "truth")
+    assert truth.notes == ()
+    assert truth.run.data.class_names[0] == "zero"
+    assert truth.run.data.shape == (1, 16, 15)
+    lie = {**ABOUT, section: value if key is None else ABOUT[section] | {key: value}}
+    (folder / "kakusan.json").write_text(json.dumps(lie))
+    made = import_model(folder, tmp_path / "run")
+    assert "kakusan.json is passed over" in made.notes[0]
+    assert made.run.data.class_names == ("0", "1", "2", "3", "4")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"network": 1e400}', b"[" * 10_000])
+def test_a_kakusan_json_that_is_none_is_passed_over(content: bytes, folder: Path, tmp_path: Path) -> None:
+    (folder / "kakusan.json").write_bytes(content)
+    assert "kakusan.json is passed over" in import_model(folder, tmp_path / "run").notes[0]
+
+
+def test_no_word_of_a_stranger_reaches_the_terminal_with_control_characters(
+    folder: Path, tmp_path: Path
+) -> None:
+    forged = "\x1b[2J\nerror: forged"
+    names = [forged, *"abcd"]
+    about = {**ABOUT, "data": ABOUT["data"] | {"name": forged, "class_names": names}}
+    (folder / "kakusan.json").write_text(json.dumps(about))
+    run = import_model(folder, tmp_path / "run").run
+    assert all(name.isprintable() for name in (run.data.name, *run.data.class_names))
+    weights = load_file(folder / WEIGHTS)
+    save_file({**weights, forged: torch.ones(1)}, folder / WEIGHTS, {"format": "pt"})
+    tensor = refused(folder, tmp_path / "other")
+    change(folder / UNET, **{forged: 1})
+    key = refused(folder, tmp_path / "other")
+    change(folder / INDEX, **{forged: 1})
+    part = refused(folder, tmp_path / "other")
+    (folder / INDEX).unlink()
+    (folder / UNET).unlink()
+    (folder / forged).touch()
+    for error in (tensor, key, part, refused(folder, tmp_path / "other")):
+        assert all(line.isprintable() for line in (error.problem, *error.advice))
+
+
+def test_a_weight_under_an_old_and_a_new_name_is_refused(folder: Path, tmp_path: Path) -> None:
+    weights = load_file(folder / WEIGHTS)
+    name = next(name for name in weights if ".to_q.weight" in name)
+    save_file(
+        {**weights, name.replace("to_q", "query"): weights[name] + 1}, folder / WEIGHTS, {"format": "pt"}
+    )
+    assert "twice" in refused(folder, tmp_path / "run").problem
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bool, torch.complex64])
+def test_types_of_weights_that_are_not_known_are_refused(
+    dtype: torch.dtype, folder: Path, tmp_path: Path
+) -> None:
+    weights = load_file(folder / WEIGHTS)
+    weights["conv_in.bias"] = weights["conv_in.bias"].to(dtype)
+    save_file(weights, folder / WEIGHTS, {"format": "pt"})
+    assert str(dtype) in refused(folder, tmp_path / "run").problem
+
+
+def test_weights_too_large_for_float32_are_refused(folder: Path, tmp_path: Path) -> None:
+    weights = load_file(folder / WEIGHTS)
+    weights["conv_in.bias"] = weights["conv_in.bias"].double() * 1e300
+    save_file(weights, folder / WEIGHTS, {"format": "pt"})
+    assert "conv_in.bias is not finite" in refused(folder, tmp_path / "run").problem
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/x", "x" * 300, "a\0b"])
+def test_what_is_no_path_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no path|no folder"):
+        import_model(name, tmp_path / "run")
+
+
+def test_imports_of_others_are_left_alone(folder: Path, tmp_path: Path) -> None:
+    """Only what dead processes left of the very same run is swept up, and no link is followed."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").touch()
+    living, dead, other, link = (
+        tmp_path / f".importing-{name}"
+        for name in (f"cat-{os.getppid()}", "cat-99999999", "cat-2-99999999", "cat-7")
+    )
+    for path in (living, dead, other):
+        path.mkdir()
+    link.symlink_to(elsewhere)
+    import_model(folder, tmp_path / "cat")
+    assert (living.exists(), dead.exists(), other.exists()) == (True, False, True)
+    assert (elsewhere / "precious").exists()
 
 
 anything = st.recursive(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from kakusan.cli.arguments import parse
+from kakusan.errors import SettingsError
 
 EXAMPLES = (
     "kakusan export runs/demo kanji/                             what diffusers opens: DDPMPipeline.from_pretrained",
@@ -28,8 +29,8 @@ class Export:
     """The format."""
     scheduler: Literal["ddpm", "ddim"] | None = None
     """diffusers: whose scheduler is written; default: as imported, else ddpm."""
-    sampler: str = "ddim"
-    """onnx: ddim or ancestral, whose times and coefficients are written."""
+    sampler: Literal["ddim", "ancestral"] | None = None
+    """onnx: whose times and coefficients are written; default: ddim."""
     steps: int | None = None
     """onnx: steps of the sampler; default: 50 for ddim, all T for ancestral."""
     eta: float | None = None
@@ -47,20 +48,26 @@ def main(arguments: Sequence[str]) -> int:
     from kakusan.interop.exporting import Wish, export_model
     from kakusan.opened import Run, sampler_from
 
+    _refuse_what_does_not_apply(command)
     run, to = Run.open(command.run), console()
-    process = run.settings.process
-    steps = min(50, process.T) if command.steps is None and command.sampler == "ddim" else command.steps
-    options = {"steps": steps, "eta": command.eta, "spacing": process.spacing}
+    process, name = run.settings.process, command.sampler or "ddim"
+    steps = min(50, process.T) if command.steps is None and name == "ddim" else command.steps
     wish = Wish(
         weights=command.weights,
         step=command.step,
         scheduler=command.scheduler,
-        sampler=sampler_from(command.sampler, options) if command.to == "onnx" else None,
+        sampler=sampler_from(name, {"steps": steps, "eta": command.eta, "spacing": process.spacing}),
+        say=lambda text: to.print(text, style="dim", markup=False),
     )
-    if command.to == "onnx":
-        to.print("tracing the network, and comparing onnxruntime's answers with ours ...", style="dim")
     exported = export_model(run, command.to, command.target, wish)
     for note in (*run.warnings, *exported.notes):
         to.print(f"note: {note}", markup=False)
     print(exported.path)
     return 0
+
+
+def _refuse_what_does_not_apply(command: Export) -> None:
+    for to, names in {"onnx": ("sampler", "steps", "eta"), "diffusers": ("scheduler",)}.items():
+        for name in names:
+            if command.to != to and getattr(command, name) is not None:
+                raise SettingsError(f"--{name} is for --to {to}, not for --to {command.to}", "leave it out")

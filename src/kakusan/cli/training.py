@@ -68,7 +68,9 @@ def _show(event: Event, display: TrainingDisplay, run: RunFolder, *, as_json: bo
 
 
 def _opening_words(event: Began, display: TrainingDisplay, run: RunFolder) -> None:
-    where = f"from step {event.step:,} on" if event.step else "from the start"
+    parent = run.data.get("weights_from")
+    start = f"from the weights of {parent['run']}" if parent else "from the start"
+    where = f"from step {event.step:,} on" if event.step else start
     text = (
         f"{run.folder}: {event.parameters:,} parameters, {event.training_images:,} images"
         f" ({event.held_out_images:,} more held out), {event.steps:,} steps, {where}"

@@ -1,7 +1,6 @@
 """The page that goes with an exported model: its data, its recipe, its figures, and what to mind when using it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -9,25 +8,21 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from kakusan.interop.diffusers import PIPELINES, Scheduler
+from kakusan.config import flat
+from kakusan.interop.diffusers import PIPELINES, SCHEDULERS, Scheduler
 from kakusan.maths.units import Levels
 from kakusan.opened import Loaded, Run
+from kakusan.settings import Settings
 
-RECIPE = (
-    *(f"process.{name}" for name in ("schedule", "T", "beta_1", "beta_T", "predicts", "variance", "clip")),
-    "training.steps",
-    *(
-        f"training.{name}"
-        for name in ("loss", "batch_size", "times", "learning_rate", "warmup", "decay", "ema", "seed")
-    ),
-    *(f"data.{name}" for name in ("held_out", "flip", "label_dropout")),
-    *(
-        f"network.{name}"
-        for name in ("width", "multipliers", "widths", "blocks", "attention", "heads", "groups")
-    ),
-    "network.dropout",
+TOLD = (
+    *(f"process.{name}" for name in ("schedule", "T", "predicts", "variance", "clip", "spacing")),
+    *(f"training.{name}" for name in ("steps", "loss", "batch_size", "times", "learning_rate", "warmup")),
+    *(f"training.{name}" for name in ("decay", "ema", "seed")),
+    *(f"data.{name}" for name in ("held_out", "flip")),
+    *(f"network.{name}" for name in ("width", "multipliers", "blocks", "attention", "groups", "dropout")),
 )
-"""Settings that make a training what it was."""
+"""Settings that are always told; of the others in these sections, those that are not as usual."""
+NOT_TOLD = {"data.source", "data.cache", "data.size", "data.channels", "network.kind", "training.minutes"}
 
 ALL_IMAGES = """\
 from diffusers import {pipeline}
@@ -43,11 +38,12 @@ unet = UNet2DModel.from_pretrained("FOLDER", subfolder="unet")
 scheduler = {scheduler}.from_pretrained("FOLDER", subfolder="scheduler")
 scheduler.set_timesteps({steps})
 x = torch.randn(16, {shape})
-labels = torch.full((16,), 0)
+labels = torch.arange(16) % {classes}
 for t in scheduler.timesteps:
     with torch.no_grad():
         word = unet(x, t, class_labels=labels).sample
-    x = scheduler.step(word, t, x).prev_sample"""
+    x = scheduler.step(word, t, x{clipped}).prev_sample
+images = (x / 2 + 0.5).clamp(0, 1)"""
 
 
 def model_card(run: Run, loaded: Loaded, kind: Scheduler, notes: Sequence[str] = ()) -> str:
@@ -87,7 +83,8 @@ def _plain(text: object) -> str:
 def _images(run: Run) -> str:
     channels, height, width = run.data.shape
     colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
-    return f"{width} x {height} images ({colour})"
+    size = f"{height} x {width}" + (" (height, width)" if height != width else "")
+    return f"images of {size}, {colour}"
 
 
 def _origin(record: dict[str, Any]) -> str:
@@ -123,14 +120,23 @@ def _data(run: Run) -> Iterator[str]:
 
 
 def _recipe(loaded: Loaded) -> Iterator[tuple[str, str]]:
-    tables = asdict(loaded.settings)
-    if not loaded.settings.data.labels:
-        tables["data"]["label_dropout"] = ()
-    for dotted in RECIPE:
-        section, _, name = dotted.partition(".")
-        value = tables[section][name]
-        if value not in ("auto", (), False):
-            yield dotted, _plain(", ".join(map(str, value)) if isinstance(value, tuple) else value)
+    settings, usual = flat(loaded.settings), flat(Settings())
+    instead = {"network.width", "network.multipliers"} if settings["network.widths"] else {"network.widths"}
+    for name, value in settings.items():
+        section = name.partition(".")[0]
+        if section not in ("process", "training", "data", "network") or name in NOT_TOLD | instead:
+            continue
+        if name in TOLD or (value != usual[name] and value not in ("auto", ())):
+            yield name, _shown(value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        few = value if len(value) <= 16 else (*value[:3], "...", value[-1])
+        return _plain(", ".join(map(str, few))) or "none"
+    if isinstance(value, float) and value >= 1 and value == int(value):
+        return str(int(value))
+    return _plain({"True": "yes", "False": "no"}.get(str(value), value))
 
 
 def _figures(run: Run, step: int) -> Iterator[str]:
@@ -154,16 +160,20 @@ def _figures(run: Run, step: int) -> Iterator[str]:
 
 
 def _example(run: Run, loaded: Loaded, kind: Scheduler) -> str:
-    T = loaded.settings.process.T
-    if run.data.class_names:
-        shape = ", ".join(map(str, run.data.shape))
+    process, classes = loaded.settings.process, run.data.class_names
+    steps = process.T if kind == "ddpm" else min(50, process.T)
+    clipped = ", use_clipped_model_output=True" if kind == "ddim" and process.clip else ""
+    if classes:
         return BY_CLASS.format(
-            scheduler=PIPELINES[kind].replace("Pipeline", "Scheduler"), steps=T, shape=shape
+            scheduler=SCHEDULERS[kind],
+            steps=steps,
+            shape=", ".join(map(str, run.data.shape)),
+            classes=len(classes),
+            clipped=clipped,
         )
-    steps = (
-        "" if (kind, T) == ("ddpm", 1000) else f", num_inference_steps={T if kind == 'ddpm' else min(50, T)}"
-    )
-    return ALL_IMAGES.format(pipeline=PIPELINES[kind], steps=steps)
+    usual = (kind, steps) in (("ddpm", 1000), ("ddim", 50))
+    asked = "" if usual else f", num_inference_steps={steps}"
+    return ALL_IMAGES.format(pipeline=PIPELINES[kind], steps=asked + clipped)
 
 
 def _remarks(run: Run, loaded: Loaded, kind: Scheduler) -> Iterator[str]:
@@ -173,16 +183,18 @@ def _remarks(run: Run, loaded: Loaded, kind: Scheduler) -> Iterator[str]:
         yield f"The pipelines pass no labels on, hence the loop. Labels are 0 to {len(classes) - 1}{null}."
     if process.variance == "learned":
         yield "The variance is learned: DDPMScheduler understands it, DDIMScheduler does not."
-    if process.schedule == "sigmoid-betas":
+    elif process.schedule == "sigmoid-betas":
         yield "DDIMScheduler does not know this schedule of betas, DDPMScheduler does."
-    elif not classes and process.variance != "learned":
-        yield (
-            'For few steps: `DDIMPipeline.from_pretrained("FOLDER")(num_inference_steps=50, '
-            f"use_clipped_model_output=True)`, with a number of steps that divides {process.T}: its steps are "
-            f"{process.T} // n long, whatever the spacing."
-        )
+    elif kind == "ddpm" and not classes:
+        clipped = ", use_clipped_model_output=True" if process.clip else ""
+        yield f'For few steps: `DDIMPipeline.from_pretrained("FOLDER")(num_inference_steps=50{clipped})`.'
     if kind == "ddpm" and process.spacing != "leading":
         yield (
-            f"DDPMPipeline wants all {process.T} steps: with fewer, and times that are spaced as here, it adds noise "
+            f"DDPMScheduler wants all {process.T} steps: with fewer, and times that are spaced as here, it adds noise "
             "in its last step too, which stays in the image."
+        )
+    if process.variance != "learned" and process.schedule != "sigmoid-betas":
+        yield (
+            f"For DDIMScheduler, take a number of steps that divides {process.T}: "
+            f"it goes back {process.T} // steps at a time, whatever the spacing."
         )

@@ -43,6 +43,8 @@ VARIANCES = {
     "fixed_large": "fixed-large",
     "learned_range": "learned",
 }
+UNKNOWN_THERE = ("ddim", "sigmoid")
+"""A schedule of betas that one of the two schedulers lacks: it is written one by one."""
 BETAS = (1e-12, 0.9999)
 WITH_ENDS = ("linear", "scaled-linear", "sigmoid-betas")
 
@@ -195,11 +197,8 @@ def _head_width(theirs: Keys, attending: Sequence[int]) -> int:
 def _frequency_shift(theirs: Keys, width: int) -> float:
     shift = theirs.number("freq_shift", 0.0)
     if not shift < width // 2:
-        theirs.refuse(
-            "freq_shift",
-            theirs.config.get("freq_shift", 0),
-            f"{width} channels have {width // 2} frequencies: it has to be less",
-        )
+        given = theirs.config.get("freq_shift", 0)
+        theirs.refuse("freq_shift", given, f"{width} channels have only {width // 2} frequencies")
     return shift
 
 
@@ -228,8 +227,11 @@ def read_scheduler(config: Config) -> tuple[ProcessSettings, Scheduler]:
     for key in ("dynamic_thresholding_ratio", "sample_max_value", "tensor_format", "timestep_values"):
         theirs.take(key, None)  # nothing follows from them without thresholding
     theirs.only("steps_offset", 0)
-    theirs.only("set_alpha_to_one", True)  # otherwise sampling stops short of the data
-    predicts = PREDICTS[theirs.choice("prediction_type", _older_prediction(theirs), tuple(PREDICTS))]
+    theirs.take("set_alpha_to_one", None)
+    if kind == "ddim":
+        theirs.only("set_alpha_to_one", True)  # otherwise sampling stops short of the data
+    older = "epsilon" if theirs.flag("predict_epsilon", default=True) else "sample"  # before prediction_type
+    predicts = PREDICTS[theirs.choice("prediction_type", older, tuple(PREDICTS))]
     zero = theirs.flag("rescale_betas_zero_snr", default=False)
     if zero and predicts == "eps":
         theirs.refuse(
@@ -244,25 +246,21 @@ def read_scheduler(config: Config) -> tuple[ProcessSettings, Scheduler]:
         clip=theirs.flag("clip_sample", default=True),
         clip_range=theirs.number("clip_sample_range", 1.0, RANGES["process.clip_range"]),
         spacing=theirs.choice("timestep_spacing", "leading", ("trailing", "leading", "linspace")),
-        **_betas(theirs),
+        **_betas(theirs, kind),
     )
     theirs.done(SILENT)
     return process, kind
 
 
-def _older_prediction(theirs: Keys) -> str:
-    """Before there was `prediction_type`, a network predicted eps or not."""
-    return "epsilon" if theirs.flag("predict_epsilon", default=True) else "sample"
-
-
-def _betas(theirs: Keys) -> dict[str, Any]:
+def _betas(theirs: Keys, kind: Scheduler) -> dict[str, Any]:
     """The settings of the schedule. Betas given one by one come before its name, as there."""
     T = theirs.count("num_train_timesteps", 1000, most=100_000)
     ends = {
         "beta_1": theirs.number("beta_start", 1e-4, BETAS),
         "beta_T": theirs.number("beta_end", 0.02, BETAS),
     }
-    name = SCHEDULES[theirs.choice("beta_schedule", "linear", tuple(SCHEDULES))]
+    known = tuple(name for name in SCHEDULES if (kind, name) != UNKNOWN_THERE)
+    name = SCHEDULES[theirs.choice("beta_schedule", "linear", known)]
     betas = theirs.take("trained_betas", None)
     if betas is None:
         return {"schedule": name, "T": T, **(ends if name in WITH_ENDS else {})}
@@ -375,7 +373,7 @@ def scheduler_config(process: ProcessSettings, schedule: NoiseSchedule, kind: Sc
     return {
         "_class_name": SCHEDULERS[kind],
         "_diffusers_version": FORMAT,
-        **_their_betas(process.schedule, schedule),
+        **_their_betas(process.schedule, schedule, kind),
         "clip_sample": bool(process.clip),
         "clip_sample_range": process.clip_range,
         "dynamic_thresholding_ratio": 0.995,
@@ -390,9 +388,9 @@ def scheduler_config(process: ProcessSettings, schedule: NoiseSchedule, kind: Sc
     }
 
 
-def _their_betas(name: str, schedule: NoiseSchedule) -> dict[str, Any]:
+def _their_betas(name: str, schedule: NoiseSchedule, kind: Scheduler) -> dict[str, Any]:
     schedule = schedule.of if isinstance(schedule, ZeroTerminalSNR) else schedule
-    names = {ours: theirs for theirs, ours in SCHEDULES.items()}
+    names = {ours: theirs for theirs, ours in SCHEDULES.items() if (kind, theirs) != UNKNOWN_THERE}
     first, last = (
         schedule.ends if isinstance(schedule, BetweenEnds) else BetweenEnds.usual
     )  # or not looked at

@@ -1,11 +1,9 @@
 """Our models out: a run becomes a folder of diffusers, an ONNX model with its sampler, or a file of weights."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from importlib import metadata, resources
+from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +16,7 @@ from kakusan.interop import folder as names
 from kakusan.interop.card import model_card
 from kakusan.interop.diffusers import Scheduler, model_index, scheduler_config, unet_config
 from kakusan.interop.onnx import TOLERANCE, largest_difference, onnx_model
+from kakusan.interop.ours import about
 from kakusan.interop.steps import sampler_table
 from kakusan.interop.weights import separated
 from kakusan.maths.units import Levels
@@ -43,6 +42,8 @@ class Wish:
     """diffusers: ddpm, or ddim; None: as the model was imported, else ddpm."""
     sampler: Sampler | None = None
     """onnx: whose times and coefficients; None: DDIM in 50 steps."""
+    say: Callable[[str], None] = lambda _: None
+    """Is told what takes long."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,15 @@ class _Export:
     notes: list[str] = field(default_factory=list)
 
 
-def export_model(run: Run, to: str, target: Path | str, wish: Wish | None = None) -> Exported:
-    """Write the model of a run in another format. Nothing that is there is replaced.
+def export_model(run: Run | Path | str, to: str, target: Path | str, wish: Wish | None = None) -> Exported:
+    """Write the model of a run, or of its folder, in another format. Nothing that is there is replaced.
 
     to: diffusers (a folder), onnx (a folder) or safetensors (a file). Raises ModelError for what the format has no
     words for, SettingsError for an unknown format or a target that is in use.
     """
     if to not in FORMATS:
         raise SettingsError(f"unknown format {to!r}", f"there are: {', '.join(FORMATS)}")
+    run = run if isinstance(run, Run) else Run.open(run)
     target, wish = Path(target).expanduser(), wish or Wish()
     _check_target(target, is_file=to == "safetensors")
     loaded = run.load(weights=wish.weights, step=wish.step, device="cpu", precision="fp32")
@@ -83,7 +85,7 @@ def export_model(run: Run, to: str, target: Path | str, wish: Wish | None = None
 def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
     """What DDPMPipeline, DDIMPipeline and UNet2DModel open."""
     settings, network = loaded.settings, loaded.network
-    kind: Scheduler = wish.scheduler or run.files.data.get("imported", {}).get("scheduler", "ddpm")
+    kind = wish.scheduler or _imported_kind(run)
     learned = settings.process.variance == "learned"
     unet = unet_config(settings.network, run.data.shape, classes=len(run.data.class_names), learned=learned)
     scheduler = scheduler_config(settings.process, build_schedule(settings.process), kind)
@@ -95,7 +97,7 @@ def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
             f"{names.NETWORK_FOLDER}/{names.CONFIG}": _json(unet),
             f"{names.NETWORK_FOLDER}/{names.WEIGHTS[0]}": weights,
             f"{names.SCHEDULER_FOLDER}/{names.SCHEDULER_CONFIG}": _json(scheduler),
-            names.ABOUT_OURS: _json(_about(run, loaded)),
+            names.ABOUT_OURS: _json(about(run, loaded)),
         }
     )
     height, width = run.data.shape[1:]
@@ -112,11 +114,17 @@ def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
     return export
 
 
+def _imported_kind(run: Run) -> Scheduler:
+    """That of the model it began from, unless it knows no learned variance."""
+    return "ddim" if run.files.scheduler == "ddim" and run.settings.process.variance != "learned" else "ddpm"
+
+
 def _to_onnx(run: Run, loaded: Loaded, wish: Wish) -> _Export:
     """The network, the sampler as a table, and a script that needs neither kakusan nor torch."""
     shape, classes = run.data.shape, run.data.class_names
     sampler = wish.sampler or usual_sampler(loaded.settings.process)
     table = sampler_table(loaded.denoiser, sampler, shape)  # before the long part
+    wish.say("tracing the network, and comparing onnxruntime's answers with ours ...")
     model = onnx_model(loaded.network, shape, classes=bool(classes))
     difference = largest_difference(model, loaded.network, shape, classes=bool(classes))
     if not difference <= TOLERANCE:
@@ -128,7 +136,7 @@ def _to_onnx(run: Run, loaded: Loaded, wish: Wish) -> _Export:
         "null_label": null,
         "levels": units.levels if isinstance(units, Levels) else None,
         "units": units.to_state(),
-        "model": _about(run, loaded)["step"],
+        "step": loaded.step,
     }
     example = (resources.files("kakusan.interop") / "sample_onnx.py").read_bytes()
     return _Export(
@@ -139,12 +147,12 @@ def _to_onnx(run: Run, loaded: Loaded, wish: Wish) -> _Export:
 
 def _to_safetensors(run: Run, loaded: Loaded, _: Wish) -> _Export:
     """The plain weights under our names, with all that makes a model of them in the head of the file."""
-    about = {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in _about(run, loaded).items()
+    head = {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in about(run, loaded).items()
     }
     tensors = {name: tensor.cpu().contiguous() for name, tensor in loaded.network.state_dict().items()}
-    return _Export({"": safetensors.torch.save(tensors, {**DIFFUSERS_METADATA, **about})})
+    return _Export({"": safetensors.torch.save(tensors, {**DIFFUSERS_METADATA, **head})})
 
 
 FORMATS: dict[str, Callable[[Run, Loaded, Wish], _Export]] = {
@@ -152,25 +160,6 @@ FORMATS: dict[str, Callable[[Run, Loaded, Wish], _Export]] = {
     "onnx": _to_onnx,
     "safetensors": _to_safetensors,
 }
-
-
-def _about(run: Run, loaded: Loaded) -> dict[str, Any]:
-    """What a model is beyond its weights; an import of ours reads it again."""
-    data = run.data
-    return {
-        "kakusan": metadata.version("kakusan"),
-        "step": loaded.step,
-        "weights": loaded.weights,
-        "network": asdict(loaded.settings.network),
-        "process": asdict(loaded.settings.process),
-        "data": {
-            "name": data.name,
-            "shape": list(data.shape),
-            "units": data.units.to_state(),
-            "class_names": list(data.class_names),
-            "fingerprint": data.fingerprint,
-        },
-    }
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
@@ -195,14 +184,7 @@ def _write(target: Path, files: Files, *, is_file: bool) -> None:
     if is_file:
         durable.atomic_write(target, files[""])
         return
-    unfinished = target.with_name(f".exporting-{target.name}-{os.getpid()}")
-    try:
+    with durable.whole_folder(target, "exporting") as unfinished:
         for name, content in files.items():
             durable.make_folders((unfinished / name).parent)
             durable.write_new(unfinished / name, [content])
-        durable.rename(unfinished, target)
-    except BaseException:
-        with suppress(OSError):
-            durable.remove_tree(unfinished)
-        raise
-    durable.sync_folder(target.parent)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kakusan.errors import ModelError
 from kakusan.interop.diffusers import NETWORK, PIPELINES, SCHEDULERS
-from kakusan.interop.keys import Config, shown
+from kakusan.interop.keys import Config, printable, shown
 from kakusan.interop.unpickling import read_bin
 
 INDEX = "model_index.json"
@@ -39,8 +39,8 @@ class Found:
     """The folder of the network, where its weights lie too."""
     unet: Config
     scheduler: Config
-    about: Config | None
-    """What stands in kakusan.json, where that is."""
+    about: Path
+    """kakusan.json, if it is there."""
 
     @property
     def weights(self) -> Path:
@@ -56,7 +56,7 @@ class Found:
 
 def find(folder: Path) -> Found:
     """What is in this folder. Raises ModelError where it is no model that is known here."""
-    if not folder.is_dir():
+    if not _is_folder(folder):
         raise ModelError(
             f"there is no folder {folder}" if not folder.exists() else f"{folder} is a file, not a folder",
             f"a model is a folder with {INDEX} in it, or a name on the hub, hf:owner/name, not an address",
@@ -70,13 +70,19 @@ def find(folder: Path) -> Found:
         raise ModelError(
             f"{folder} is no model: it has neither {NETWORK_FOLDER}/{CONFIG} nor {CONFIG}", _list_of(folder)
         )
-    about = folder / ABOUT_OURS
     return Found(
         home=home,
         unet=_of_class(read_json(home / CONFIG), home / CONFIG, (NETWORK,)),
         scheduler=_scheduler(folder),
-        about=read_json(about) if about.is_file() else None,
+        about=folder / ABOUT_OURS,
     )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError) as error:  # too long, a NUL
+        raise ModelError(f"{str(path)!r:.200} is no path: {error}") from error
 
 
 def _check_index(folder: Path) -> None:
@@ -90,7 +96,7 @@ def _check_index(folder: Path) -> None:
             continue
         if not (isinstance(value, list) and len(value) == 2 and value[1] in known.get(part, ())):
             raise ModelError(
-                f"{part} = {shown(value)} of {folder / INDEX} is not supported",
+                f"{printable(part)} = {shown(value)} of {folder / INDEX} is not supported",
                 "known here: " + ", ".join(f"{name} ({' or '.join(kinds)})" for name, kinds in known.items()),
             )
 
@@ -120,7 +126,7 @@ def _of_class(config: Config, path: Path, known: tuple[str, ...]) -> Config:
 
 
 def _list_of(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir())
+    names = sorted(printable(path.name) for path in folder.iterdir())
     return f"there is: {', '.join(names[:12])}{', ...' * (len(names) > 12)}" if names else "it is empty"
 
 

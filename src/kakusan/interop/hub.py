@@ -16,6 +16,7 @@ from kakusan.interop.folder import (
     ABOUT_OURS,
     CONFIG,
     INDEX,
+    LONGEST_TEXT,
     NETWORK_FOLDER,
     SCHEDULER_CONFIG,
     SCHEDULER_FOLDER,
@@ -93,6 +94,9 @@ def fetch(
     with _telling(name):
         commit, sizes = _listing(name)
         *texts, weights = _needed(name, sizes)
+        for text in texts:
+            if (sizes[text] or 0) > LONGEST_TEXT:
+                raise ModelError(f"{text} of {name} has {sizes[text]:,} bytes, which no configuration needs")
 
         def folder_with(file: str) -> Path:
             if hub.try_to_load_from_cache(name.repository, file, revision=commit) is None:

@@ -28,7 +28,7 @@ class Keys:
 
     def refuse(self, key: str, value: Any, why: str) -> NoReturn:
         """Raise the ModelError that names key and value."""
-        raise ModelError(f"{key} = {shown(value)} of {self.what} is not supported", why)
+        raise ModelError(f"{printable(key)} = {shown(value)} of {self.what} is not supported", why)
 
     def take(self, key: str, default: Any) -> Any:
         """The value as it stands there, unchecked."""
@@ -102,6 +102,11 @@ def is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) < 2**53 if isinstance(value, int) else math.isfinite(value)
+
+
+def printable(text: str) -> str:
+    """A stranger's word, fit for a terminal: on one line, of no great length, and without control characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:120]
 
 
 def shown(value: Any) -> str:

@@ -43,7 +43,12 @@ def sampler_table(denoiser: NetworkDenoiser, sampler: Sampler, shape: tuple[int,
     channels, height, width = shape
     return {
         "format": FORMAT,
-        "sampler": {"name": _name(sampler), **asdict(sampler), "steps": len(steps)},
+        "sampler": {
+            "name": _name(sampler),
+            **asdict(sampler),
+            "steps": len(steps),
+            "spacing": sampler.spacing or "trailing",
+        },
         "predicts": denoiser.predicts,
         "T": denoiser.schedule.T,
         "channels": channels,
@@ -70,7 +75,7 @@ class _Formula(NetworkDenoiser):
         if isinstance(variance_named(self.variance), LearnedRange):
             raise ModelError(
                 "this sampler takes its variance from the network, and the table of a walk has fixed numbers only",
-                "take --sampler ddim, which needs no variance, or --variance fixed-large or fixed-small",
+                "take --sampler ddim, which needs no variance",
             )
         return super().variance_of(guess, t, s)
 

@@ -7,12 +7,16 @@ from torch import Tensor
 
 from kakusan.errors import ModelError
 from kakusan.interop.diffusers import todays_name
+from kakusan.interop.keys import printable
 from kakusan.networks import UNet
+
+TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+"""Of weights that are taken in, all as float32."""
 
 
 def joined(network: UNet, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Their weights under our names, float32. Raises ModelError for what is missing, left over or of another shape."""
-    theirs = {todays_name(name): tensor for name, tensor in theirs.items()}
+    theirs = _todays(theirs)
     wanted = _their_shapes(network)
     if lost := [name for name in wanted if name not in theirs]:
         raise ModelError(f"the weights lack {_some(lost)}", "the configuration speaks of another network")
@@ -25,6 +29,15 @@ def joined(network: UNet, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name: torch.cat([theirs[part] for part in fused.get(name, (name,))]).float()
         for name, _ in network.named_parameters()
     }
+
+
+def _todays(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in theirs.items():
+        if (today := todays_name(name)) in renamed:
+            raise ModelError(f"the weights hold {printable(today)} twice, by its old name and by today's")
+        renamed[today] = tensor
+    return renamed
 
 
 def separated(network: UNet, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -50,11 +63,12 @@ def _their_shapes(network: UNet) -> dict[str, tuple[int, ...]]:
 def _check(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
     if tuple(tensor.shape) != shape:
         raise ModelError(f"{name} has the shape {tuple(tensor.shape)}; by the configuration it is {shape}")
-    if not tensor.is_floating_point():
-        raise ModelError(f"{name} is of {tensor.dtype}, not of floating-point numbers")
-    if not torch.isfinite(tensor).all():
+    if tensor.dtype not in TYPES:
+        known = ", ".join(map(str, TYPES))
+        raise ModelError(f"{name} is of {tensor.dtype}, which is not taken in", f"known here: {known}")
+    if not torch.isfinite(tensor.float()).all():  # also where float32 is too small for it
         raise ModelError(f"{name} is not finite: such weights are not taken in")
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ", ".join(map(printable, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

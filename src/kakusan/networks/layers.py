@@ -122,7 +122,10 @@ class LabelEmbedding(nn.Embedding):
         """The rows of these labels; no condition is the null label for everyone. SettingsError where there is none."""
         if condition is None:
             if self.null is None:
-                raise SettingsError("this network knows no image without a class", "name one: --label")
+                raise SettingsError(
+                    "this network knows no image without a class",
+                    "name one (--label), or bring images with their classes",
+                )
             condition = torch.full_like(like, self.null, dtype=torch.int64)
         rows: Tensor = self(condition)
         return rows

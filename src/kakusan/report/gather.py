@@ -228,7 +228,13 @@ def _words(run: Run, loaded: Loaded) -> Story:
             ("For other programs", f"kakusan export {run.folder} NEW-FOLDER"),
             ("This page anew", f"kakusan report {run.folder}"),
         ),
-        settings={name: dict(table) for name, table in asdict(settings).items()},
+        next_words=origin.next_words,
+        detail_words=origin.detail_words,
+        settings={
+            name: dict(table)
+            for name, table in asdict(settings).items()
+            if origin.sections is None or name in origin.sections
+        },
         environment=run.files.environment,
         footer=f"kakusan {metadata.version('kakusan')}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
@@ -241,14 +247,24 @@ class _Origin:
     words: str
     facts: dict[str, str]
     commands: tuple[tuple[str, str], ...] = ()
+    next_words: str = Story.next_words
+    detail_words: str = Story.detail_words
+    sections: tuple[str, ...] | None = None
+    """Of the settings; None: all."""
 
 
 def _origin(run: Run, loaded: Loaded) -> _Origin:
     record, size = run.files.data, _size(run.data.shape)
     if imported := record.get("imported"):
         facts = {"Data": f"not known here: imported from {imported['source']}", "Images": size}
-        return _Origin("trained elsewhere and imported", facts)
-    held_out = len(record["held_out"])
+        return _Origin(
+            "trained elsewhere and imported",
+            facts,
+            next_words="The run gives the same images for the same seed.",
+            detail_words="The network and its process, as they were imported. How it was trained is not known here.",
+            sections=("network", "process", "machine"),
+        )
+    held_out, parent = len(record["held_out"]), record.get("weights_from")
     count = f"{record['count'] - held_out:,}"
     return _Origin(
         words=f"trained on {count} {'points' if run.data.shape == (2, 1, 1) else 'images'}",
@@ -256,6 +272,7 @@ def _origin(run: Run, loaded: Loaded) -> _Origin:
             "Data": f"{record['name']}: {record['source']}",
             "Images": f"{count} to train on, {held_out:,} held out; {size}",
             "Steps": f"{loaded.step:,} of {run.settings.training.batch_size} images",
+            **({"Began as": f"{parent['run']}, step {parent['step']:,}"} if parent else {}),
         },
         commands=(
             ("Go on training", f"kakusan resume {run.folder} --steps {2 * loaded.step}"),

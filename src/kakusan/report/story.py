@@ -95,6 +95,8 @@ class Story:
     loss: str = "simple"
     """What the network was trained to give, "eps", "x_0" or "v": the words about the loss depend on it."""
     copying: Copying | None = None
+    next_words: str = "The run goes on exactly where it stopped, and gives the same images for the same seed."
+    detail_words: str = "All that is needed to make this run again."
     commands: Sequence[tuple[str, str]] = ()
     """What it does and the line to type: ("Go on training", "kakusan resume runs/demo --steps 4000")."""
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Samplers: ways from noise to image. One paper a file; a new one is a class and a line in `SAMPLERS`."""
 
 from kakusan.samplers.ancestral import Ancestral
-from kakusan.samplers.base import Sampler, State
+from kakusan.samplers.base import SPACINGS, Sampler, State
 from kakusan.samplers.ddim import DDIM
 from kakusan.samplers.drawing import Drawn, Order, draw, sample
 from kakusan.samplers.walk import NoiseSource, SeededNoise, Still, walk
@@ -11,6 +11,7 @@ SAMPLERS: dict[str, type[Sampler]] = {"ancestral": Ancestral, "ddim": DDIM}
 __all__ = [
     "DDIM",
     "SAMPLERS",
+    "SPACINGS",
     "Ancestral",
     "Drawn",
     "NoiseSource",

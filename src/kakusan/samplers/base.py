@@ -44,13 +44,16 @@ SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler(ABC):
-    """Walks from t = T to t = 0 in `steps` steps (None: all T of them), which lie as `spacing` says."""
+    """Walks from t = T to t = 0 in `steps` steps (None: all T of them), which lie as `spacing` says.
+
+    spacing: None means "trailing", but for a run (`Run.sample`), which knows its own.
+    """
 
     steps: int | None = None
-    spacing: str = "trailing"
+    spacing: str | None = None
 
     def __post_init__(self) -> None:
-        if self.spacing not in SPACINGS:
+        if self.spacing is not None and self.spacing not in SPACINGS:
             raise SettingsError(f"unknown spacing {self.spacing!r}", f"there are: {', '.join(SPACINGS)}")
         if self.steps is not None and self.steps < 1:
             raise SettingsError(f"a sampler needs at least 1 step, not {self.steps}")
@@ -63,7 +66,7 @@ class Sampler(ABC):
                 f"{steps} sampling steps are more than the T = {schedule.T} of the schedule",
                 f"take --steps {schedule.T} or fewer",
             )
-        return (*SPACINGS[self.spacing](schedule.T, steps), 0)
+        return (*SPACINGS[self.spacing or "trailing"](schedule.T, steps), 0)
 
     @property
     def stochastic(self) -> bool:
