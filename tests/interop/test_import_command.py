@@ -286,3 +286,56 @@ def test_a_killed_import_or_export_leaves_nothing_that_looks_whole(tiny: Path, t
     assert killed("export", str(run.folder), str(tmp_path / "out")) == -signal.SIGKILL
     assert not (tmp_path / "out").exists()
     assert main(["export", str(run.folder), str(tmp_path / "out")]) == 0
+
+
+def test_an_onnx_export_that_answers_otherwise_is_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kakusan.interop import exporting
+
+    for difference in (2e-4, float("inf"), float("nan")):
+        monkeypatch.setattr(
+            exporting, "largest_difference", lambda *_, difference=difference, **__: difference
+        )
+        with pytest.raises(KakusanError, match=r"lie .* from ours"):
+            export_model(run, "onnx", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_knows_no_image_without_a_class_is_explained_and_reported(tmp_path: Path) -> None:
+    Theirs(TINY | {"num_class_embeds": 3}).save(tmp_path / "theirs")
+    run = import_model(tmp_path / "theirs", tmp_path / "run").run
+    assert main(["explain", str(run.folder), "--image", "4", "--out", str(tmp_path / "page.html")]) == 0
+    assert main(["report", str(run.folder)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("T", "clips", "ddim", "line"),
+    [
+        (1000, True, False, "images = pipe(batch_size=16).images"),
+        (200, True, False, "images = pipe(batch_size=16, num_inference_steps=200).images"),
+        (200, True, True, "images = pipe(batch_size=16, use_clipped_model_output=True).images"),
+        (20, False, True, "images = pipe(batch_size=16, num_inference_steps=20).images"),
+    ],
+)
+def test_the_example_of_the_card_is_the_one_that_works(
+    T: int, clips: bool, ddim: bool, line: str, tmp_path: Path
+) -> None:
+    Theirs(TINY, {"num_train_timesteps": T, "clip_sample": clips}, ddim=ddim).save(tmp_path / "theirs")
+    export_model(import_model(tmp_path / "theirs", tmp_path / "run").run, "diffusers", tmp_path / "out")
+    card = (tmp_path / "out/README.md").read_text("utf-8")
+    assert line in card
+    code = card.split("```python\n")[1].split("```")[0].replace("FOLDER", str(tmp_path / "out"))
+    if T <= 200:
+        scope: dict[str, Any] = {}
+        exec(code.replace("batch_size=16", "batch_size=1"), scope)
+        assert scope["images"][0].size == (8, 8)
+
+
+def test_the_example_for_classes_works_as_it_stands(tmp_path: Path) -> None:
+    Theirs(TINY | {"num_class_embeds": 3}, {"num_train_timesteps": 5}).save(tmp_path / "theirs")
+    export_model(import_model(tmp_path / "theirs", tmp_path / "run").run, "diffusers", tmp_path / "out")
+    card = (tmp_path / "out/README.md").read_text("utf-8")
+    scope: dict[str, Any] = {}
+    exec(card.split("```python\n")[1].split("```")[0].replace("FOLDER", str(tmp_path / "out")), scope)
+    assert scope["images"].shape == (16, 1, 8, 8)
