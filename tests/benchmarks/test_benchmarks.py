@@ -164,3 +164,10 @@ def test_a_table_is_aligned_markdown() -> None:
         "| a    | 1    |",
         "| long | 22.5 |",
     ]
+
+
+def test_a_model_of_diffusers_goes_there_and_back(script: Script) -> None:
+    figures = script("exchange", "--small")
+    assert figures["the same bytes"] is True
+    assert 0 < figures["ours - theirs"] < 1e-5
+    assert figures["ours - float64"] < 1e-5
