@@ -5,8 +5,7 @@
 Both sides are also compared with diffusers in float64, which tells whose rounding the difference is.
 """
 
-import json
-import sys
+import argparse
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 
 import diffusers
 import torch
+from measuring import leave, report
 
 from kakusan.interop.exporting import export_model
 from kakusan.interop.importing import import_model
@@ -80,17 +80,19 @@ def exchange(config: dict[str, Any], folder: Path) -> dict[str, float | bool]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the figures; --json for programs, --small for a look."""
-    config = {**CIFAR, "block_out_channels": [32, 64, 64, 64]} if "--small" in arguments else CIFAR
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="a quarter of the channels, for a quick look")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    asked = parser.parse_args(arguments)
+    config = {**CIFAR, "block_out_channels": [32, 64, 64, 64]} if asked.small else CIFAR
     with TemporaryDirectory() as folder:
         figures = exchange(config, Path(folder))
-    if "--json" in arguments:
-        print(json.dumps(figures))
-        return 0
-    for what, value in figures.items():
-        print(f"{what:<18}{value:.3g}" if isinstance(value, float) else f"{what:<18}{value}")
-    return 0
+    lines = (
+        f"{what:<18}{value:.3g}" if isinstance(value, float) else f"{what:<18}{value}"
+        for what, value in figures.items()
+    )
+    return report(figures, "\n".join(lines), as_json=asked.json)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main)
