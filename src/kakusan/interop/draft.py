@@ -52,7 +52,9 @@ def drafted(model: Translated, size: Size | None, name: str) -> Draft:
         process=model.process,
         network=model.network,
         training=TrainingSettings(steps=0),
-        machine=MachineSettings(precision="fp32", layout="contiguous"),  # as they compute: the nearest numbers
+        machine=MachineSettings(
+            precision="fp32", layout="contiguous"
+        ),  # as they compute: the nearest numbers
     )
     settings = resolve(checked(settings), DataFacts(shape, is_points=False, is_levels=True))
     return Draft(replace(settings, samples=resolve_samples(settings.samples, 0)), record)
