@@ -329,6 +329,7 @@ def test_a_run_of_ours_comes_back_as_it_was(tmp_path: Path) -> None:
         "training.batch_size": 16,
         "machine.threads": 1,
         "machine.precision": "fp32",
+        "machine.layout": "contiguous",  # as imported runs compute
     }
     run = kk.train("digits", run=tmp_path / "run", settings=with_values(kk.settings_for("digits"), changes))
     export_model(run, "diffusers", tmp_path / "out")
