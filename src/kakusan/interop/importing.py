@@ -16,7 +16,7 @@ from kakusan.errors import ModelError
 from kakusan.interop import hub
 from kakusan.interop.diffusers import Translated, translated
 from kakusan.interop.draft import Draft, drafted, empty_network
-from kakusan.interop.folder import Found, find, read_json, read_weights
+from kakusan.interop.folder import Found, find, read_weights
 from kakusan.interop.ours import as_exported
 from kakusan.interop.weights import joined
 from kakusan.launching import free_folder
@@ -70,7 +70,7 @@ def import_model(
     found, model = _understood(origin.folder)
     say(f"reading {found.weights}")
     theirs = read_weights(found.weights)
-    ours, notes = as_exported(found.about, read_json, model, size)
+    ours, notes = as_exported(found.about, model, size)
     draft = ours or drafted(model, size, origin.name)
     with _telling_notes(model):
         weights = joined(empty_network(draft), theirs)

@@ -15,6 +15,7 @@ from kakusan.assembly import DataRecord, build_schedule
 from kakusan.errors import KakusanError, ModelError
 from kakusan.interop.diffusers import Translated, scheduler_config, translated, unet_config
 from kakusan.interop.draft import Draft, Size, drafted, empty_network
+from kakusan.interop.folder import read_json
 from kakusan.interop.keys import printable
 from kakusan.opened import Loaded, Run
 from kakusan.settings import NetworkSettings, ProcessSettings
@@ -103,14 +104,12 @@ def _data(said: Data) -> DataRecord:
     )
 
 
-def as_exported(
-    path: Path, read: Any, model: Translated, size: Size | None
-) -> tuple[Draft | None, tuple[str, ...]]:
-    """The run that kakusan.json speaks of, or nothing and why it was passed over. read: from a path to its object."""
+def as_exported(path: Path, model: Translated, size: Size | None) -> tuple[Draft | None, tuple[str, ...]]:
+    """The run that kakusan.json speaks of, or nothing and why it was passed over."""
     if not path.is_file():
         return None, ()
     try:
-        draft = believed(read(path), model)
+        draft = believed(read_json(path), model)
     except (KakusanError, msgspec.ValidationError) as error:
         return None, (f"kakusan.json is passed over: {printable(str(error).splitlines()[0])}",)
     if size not in (None, draft.data.shape[1:]):
