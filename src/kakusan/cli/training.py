@@ -28,6 +28,9 @@ def begin(asked: Asked, folder: Path, weights_from: Path | None) -> Launched:
 def train_to_the_end(launched: Launched, *, as_json: bool = False) -> int:
     """Train with everything shown; then the report. The exit code: 0, or 128 + the signal that ended it."""
     to, run = console(), launched.run
+    for caution in launched.cautions:
+        to.print(f"note: {caution}", markup=False)
+        run.log(f"note: {caution}")
     display = TrainingDisplay(to)
     with reading(to) as progress, StopRequest() as stop:
         events = continue_training(run, launched.settings, launched.task, stop=stop, progress=progress)
