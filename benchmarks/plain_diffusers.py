@@ -80,7 +80,10 @@ def main() -> None:
     parser.add_argument("samples", help=".npz to write")
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--threads", type=int, help="default: torch's")
     asked = parser.parse_args()
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
     levels = np.load(asked.images)["images"]
     x_0 = torch.from_numpy(levels).permute(0, 3, 1, 2).float().contiguous() / 127.5 - 1
