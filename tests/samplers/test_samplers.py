@@ -36,6 +36,25 @@ def test_a_walk_starts_at_T_goes_down_and_ends_at_the_data(
     assert all(s < t for t, s in pairwise(times))
 
 
+@pytest.mark.parametrize("spacing", ["trailing", "linspace"])
+@pytest.mark.parametrize("T", [1, 2, 1000])
+def test_a_single_step_starts_where_the_noise_is(spacing: str, T: int) -> None:
+    assert DDIM(steps=1, spacing=spacing).times(Linear(T=T)) == (T, 0)
+
+
+def test_a_single_leading_step_would_return_the_noise_and_is_refused() -> None:
+    with pytest.raises(SettingsError, match="starts at t = 1"):
+        DDIM(steps=1, spacing="leading").times(Linear())
+    assert DDIM(steps=1, spacing="leading").times(Linear(T=1)) == (1, 0)
+
+
+def test_numbers_that_would_wrap_around_are_refused() -> None:
+    far = sample(oracle(), DDIM(steps=2), count=1, shape=(1, 1, 1), first=2**62 - 1, exact=True)
+    assert far.isfinite().all()
+    with pytest.raises(SettingsError, match=r"below 2\^62"):
+        sample(oracle(), DDIM(steps=2), count=1, shape=(1, 1, 1), first=2**63)
+
+
 @pytest.mark.parametrize("kind", SAMPLERS.values())
 def test_more_steps_than_the_schedule_has_are_refused(kind: type[Sampler]) -> None:
     with pytest.raises(SettingsError, match="more than the T = 10"):

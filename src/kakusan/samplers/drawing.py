@@ -16,6 +16,9 @@ from kakusan.samplers.base import Sampler
 from kakusan.samplers.walk import SeededNoise, Still, walk
 from kakusan.shapes import Images, Labels
 
+MOST_NUMBERS = 1 << 62
+"""Numbers are int64; this leaves room for what pads a micro-batch."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
@@ -38,6 +41,8 @@ class Order:
             raise SettingsError(
                 f"a sampling needs a count of at least 1 from number 0 on, not {self.count} from {self.first}"
             )
+        if self.first + self.count > MOST_NUMBERS:
+            raise SettingsError(f"images are numbered below 2^62, not up to {self.first + self.count - 1}")
         if self.micro_batch < 16 or self.micro_batch % 16:
             raise SettingsError(f"a sampling's micro-batch is a multiple of 16, not {self.micro_batch}")
 
