@@ -105,6 +105,7 @@ def continue_training(
             prepared = reopen_data(settings, run.data, progress)
             with advice_on_memory(settings):
                 task = assemble(settings, prepared)
+        yield from map(Warned, task.loss.cautions(task.denoiser))
         yield from _restore(task, run)
         if to_mapping(settings) != run.config:
             run = run.update_config(to_mapping(settings))
