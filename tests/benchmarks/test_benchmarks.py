@@ -13,7 +13,8 @@ from PIL import Image
 
 from kakusan.config import settings_for
 from kakusan.data.builtin import RESERVED_KANJI, kanji
-from kakusan.opened import Run, train
+from kakusan.library import train
+from kakusan.opened import Run
 from kakusan.settings import Settings
 
 Figures: TypeAlias = dict[str, Any]

@@ -93,9 +93,9 @@ class NoiseSchedule(ABC):
 class BetweenEnds(NoiseSchedule):
     """A way from beta_1 to beta_T. Where T = 1, the only step is the last: beta_T.
 
-    Given values are literal; None is the usual value at T = 1000, scaled by 1000/T and capped at 0.999, so that about as
-    much noise is added in all from T = 50 on: for `Linear`, log(1/alpha_bar_T) is 10.1 at T = 1000 and 11.8 at T = 50,
-    but 23.6 at T = 20, where the cap begins to hold, and 7 at T = 1 and 2.
+    Given values are literal; None is the usual value at T = 1000, scaled by 1000/T and capped at 0.999, so that from
+    T = 50 on about as much noise is added in all: for `Linear`, log(1/alpha_bar_T) is 10.1 at T = 1000 and 11.8 at
+    T = 50, but 23.6 at T = 20, where the cap begins to hold, and 7 at T = 1 and 2.
     """
 
     beta_1: float | None = None
