@@ -4,7 +4,7 @@ from kakusan.samplers.ancestral import Ancestral
 from kakusan.samplers.base import SPACINGS, Sampler, State
 from kakusan.samplers.ddim import DDIM
 from kakusan.samplers.drawing import Drawn, Order, Origin, draw, sample
-from kakusan.samplers.walk import NoiseSource, SeededNoise, Still, walk
+from kakusan.samplers.walk import NoiseSource, SeededNoise, Still, visited, walk
 
 SAMPLERS: dict[str, type[Sampler]] = {"ancestral": Ancestral, "ddim": DDIM}
 
@@ -23,5 +23,6 @@ __all__ = [
     "Still",
     "draw",
     "sample",
+    "visited",
     "walk",
 ]
