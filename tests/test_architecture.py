@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("report", "plots"),
     ("explain",),  # draws with the report's charts and seal
     ("cli",),
+    ("library",),
     ("__main__", "__init__"),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

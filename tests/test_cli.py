@@ -134,6 +134,18 @@ def test_samples_are_the_same_whatever_the_split_and_the_form(run: Path, tmp_pat
     assert (about["sampler"], about["steps"], about["checkpoint"], about["seed"]) == ("ddim", 3, 4, 5)
 
 
+def test_sample_names_the_file_that_says_how_they_were_made(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new.png"
+    capsys.readouterr()
+    assert main(["sample", str(run), "--count", "2", "--steps", "2", "--seed", "5", "--out", str(out)]) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{out}\n"  # for programs: the path alone
+    named = Path(told.err.splitlines()[-1].partition("how they were made: ")[2])
+    assert json.loads(named.read_text())["seed"] == 5
+
+
 def test_samples_go_back_in_as_data(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new.npz"
     assert main(["sample", str(run), "--count", "3", "--steps", "2", "--out", str(out)]) == 0

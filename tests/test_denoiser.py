@@ -32,6 +32,31 @@ def test_the_second_word_goes_from_minus_1_the_smallest_to_1_the_largest_varianc
         assert torch.equal(guess.x_0, torch.full((2, 1, 2, 2), 0.3))
 
 
+def test_a_denoiser_of_ones_own_needs_a_schedule_and_predict_alone() -> None:
+    class Mine(kk.Denoiser):
+        def __init__(self) -> None:
+            self.schedule = kk.Linear(T=10)
+            self.known = kk.oracles.GaussianOracle(self.schedule, mean=0.3, covariance=0.25)
+
+        def predict(
+            self, x_t: torch.Tensor, t: torch.Tensor, condition: torch.Tensor | None = None
+        ) -> kk.Prediction:
+            return self.known.predict(x_t, t, condition)
+
+    mine = Mine()
+    for sampler in (kk.Ancestral(), kk.DDIM(steps=5)):
+        ours, known = (kk.sample(d, sampler, count=2, shape=(1, 2, 2)) for d in (mine, mine.known))
+        assert ours.equal(known)
+    x_0 = mine.known.sample(4)
+    assert variational_bound(mine, x_0).total.equal(variational_bound(mine.known, x_0).total)
+
+
+def test_a_network_for_other_channels_says_so() -> None:
+    network = kk.PointMLP(channels=2)
+    with pytest.raises(ValueError, match="for images of 2 channels, and these have 1"):
+        kk.NetworkDenoiser(network, kk.Linear(T=10)).predict(torch.zeros(2, 1, 1, 1), T_2)
+
+
 def test_a_network_of_three_words_is_refused() -> None:
     with pytest.raises(ValueError, match="3 channels for 1"):
         says(0.1, 0.2, 0.3).predict(X_T, T_2)

@@ -125,7 +125,8 @@ def test_fine_tuning_takes_smaller_steps() -> None:
         resolve_for(settings, of, 2000, UNFOLDED[0], fine_tuning=tuned).training.learning_rate
         for tuned in (False, True)
     )
-    assert (anew, further) == (3e-3, pytest.approx(9e-4))
+    assert anew == 3e-3
+    assert further == pytest.approx(9e-4)
 
 
 def test_dropout_comes_with_seeing_each_image_often() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kakusan.assembly import Prepared, data_options, environment, reopen_data
+from kakusan.assembly import Prepared, data_options, environment
 from kakusan.data import DataOptions, Dataset, open_data
 from kakusan.data.dataset import Progress, silent
 from kakusan.errors import DataError, KakusanError, SettingsError
@@ -43,7 +43,7 @@ class Question:
     images: int = 180
     terms: int | None = None
     split: Split = "both"
-    data: Path | None = None
+    data: Path | Dataset | None = None
     variance: str | None = None
     sigma_1: str | None = None
     clip: bool | None = None
@@ -175,7 +175,7 @@ def appraise(run: Run, question: Question, progress: Progress = silent) -> Itera
 def _own_data(run: Run, question: Question, progress: Progress) -> Prepared | None:
     """The run's own images; None where they have gone and others are asked about, for which they are not needed."""
     try:
-        return reopen_data(run.settings, run.files.data, progress)
+        return run.prepared(progress)
     except KakusanError:
         if question.data is None or question.variance == Analytic.name:
             raise
@@ -213,10 +213,12 @@ def _chosen(
     return [(name, prepared.dataset, spread(part, question.images)) for name, part in wanted.items()]
 
 
-def _other(run: Run, path: Path, progress: Progress) -> Dataset:
+def _other(run: Run, data: Path | Dataset, progress: Progress) -> Dataset:
     """Other images, in the units of this run."""
     options = data_options(run.settings)
-    other = _opened(path, options if path.is_dir() else replace(options, size=None), progress)
+    is_folder = isinstance(data, Path) and data.is_dir()
+    other = _opened(data, options if is_folder else replace(options, size=None), progress)
+    path = other.name if isinstance(data, Dataset) else data
     if other.shape != run.data.shape:
         raise DataError(
             f"the images of {path} are {_size(other.shape)}, those of {run.folder} {_size(run.data.shape)}"
@@ -231,14 +233,15 @@ def _other(run: Run, path: Path, progress: Progress) -> Dataset:
     return replace(other, units=run.data.units, labels=_labels_as_learned(other, run.data.class_names))
 
 
-def _opened(path: Path, options: DataOptions, progress: Progress) -> Dataset:
+def _opened(data: Path | Dataset, options: DataOptions, progress: Progress) -> Dataset:
     """With their classes where there are any: images without are measured under the null label."""
+    source = data if isinstance(data, Dataset) else str(data)
     try:
-        return open_data(str(path), options, progress)
+        return open_data(source, options, progress)
     except KakusanError:
         if not options.labels:
             raise
-        return open_data(str(path), replace(options, labels=False), progress)
+        return open_data(source, replace(options, labels=False), progress)
 
 
 def _labels_as_learned(other: Dataset, learned: tuple[str, ...]) -> NDArray[np.int64] | None:
@@ -314,7 +317,9 @@ def _about(run: Run, loaded: Loaded, question: Question) -> dict[str, Any]:
         "run": str(run.folder),
         "step": loaded.step,
         "weights": question.weights,
-        "data": str(question.data or run.data.name),
+        "data": question.data.name
+        if isinstance(question.data, Dataset)
+        else str(question.data or run.data.name),
         "T": process.T,
         "schedule": process.schedule,
         "zero_terminal_snr": process.zero_terminal_snr,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kakusan.data import Batches, DataOptions, Dataset, Split, open_data, split
+from kakusan.data import Batches, DataOptions, Dataset, Split, as_asked, open_data, split
 from kakusan.data.dataset import Progress, silent
 from kakusan.denoiser import NetworkDenoiser
 from kakusan.errors import RunError, SettingsError
@@ -55,31 +55,59 @@ class Prepared:
         return DataFacts(dataset.shape, dataset.is_points, is_levels, count=len(self.split.training))
 
 
-def prepare_data(settings: Settings, progress: Progress = silent) -> Prepared:
+def prepare_data(
+    settings: Settings, progress: Progress = silent, *, in_memory: Dataset | None = None
+) -> Prepared:
     """Open the data of these settings and put the held-out part aside. Raises DataError, SettingsError."""
-    dataset = open_data(settings.data.source, data_options(settings), progress)
+    dataset = _opened(settings, progress, in_memory)
     held_out = settings.data.held_out
     aside = int(held_out) if held_out >= 1 else held_out
     return Prepared(dataset, split(len(dataset), aside, settings.training.seed, dataset.reserved))
 
 
-def reopen_data(settings: Settings, record: dict[str, Any], progress: Progress = silent) -> Prepared:
+def _opened(settings: Settings, progress: Progress, in_memory: Dataset | None) -> Dataset:
+    """The data that the settings name, or those that are in memory already."""
+    options = data_options(settings)
+    if in_memory is not None:
+        return as_asked(in_memory, options)
+    return open_data(settings.data.source, options, progress)
+
+
+def reopen_data(
+    settings: Settings,
+    record: dict[str, Any],
+    progress: Progress = silent,
+    *,
+    in_memory: Dataset | None = None,
+) -> Prepared:
     """The data of a run, divided as they were when it began. Raises RunError if they have changed since."""
-    if not settings.data.source:
-        raise RunError(
-            "the run was imported: the images it was trained on are not known here",
-            "to measure it on others: kakusan evaluate RUN --data DATA",
-            "to train it further: kakusan train DATA --from RUN",
-        )
-    dataset = open_data(settings.data.source, data_options(settings), progress)
+    if in_memory is None and not settings.data.source:
+        raise _not_named("imported" in record)
+    dataset = _opened(settings, progress, in_memory)
     if dataset.fingerprint != record["fingerprint"]:
         raise RunError(
-            f"the data {settings.data.source} are not those that the run began with",
+            f"the data {settings.data.source or 'in memory'} are not those that the run began with",
             "bring them back, or begin another run on them as they are: kakusan train DATA --from RUN",
         )
     held_out = np.array(record["held_out"], dtype=np.int64)
     training = np.setdiff1d(np.arange(len(dataset)), held_out, assume_unique=True)
     return Prepared(dataset, Split(training=training, held_out=held_out))
+
+
+def _not_named(imported: bool) -> RunError:
+    """Why the settings of a run name no data."""
+    others = "to measure it on others: kakusan evaluate RUN --data DATA"
+    if imported:
+        return RunError(
+            "the run was imported: the images it was trained on are not known here",
+            others,
+            "to train it further: kakusan train DATA --from RUN",
+        )
+    return RunError(
+        "the run was trained from Python, on data in memory, which are not here",
+        "to go on, in Python, with the same data: kakusan.Run.open(RUN).resume(data=data)",
+        others,
+    )
 
 
 def data_options(settings: Settings) -> DataOptions:

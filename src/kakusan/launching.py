@@ -9,7 +9,7 @@ from typing import Any
 
 from kakusan.assembly import DataRecord, Prepared, data_record, environment, prepare_data, set_machine
 from kakusan.config import Asked, checked, differences, flat, from_mapping, to_mapping, with_values
-from kakusan.data import DATASETS, is_image_folder
+from kakusan.data import DATASETS, Dataset, is_image_folder
 from kakusan.data.dataset import Progress, silent
 from kakusan.errors import RunError, SettingsError
 from kakusan.ladder import Bought, cautions, for_seconds, for_steps
@@ -49,15 +49,21 @@ class Launched:
 
 
 def launch(
-    asked: Asked, folder: Path, *, weights_from: Path | None = None, progress: Progress = silent
+    asked: Asked,
+    folder: Path,
+    *,
+    weights_from: Path | None = None,
+    progress: Progress = silent,
+    in_memory: Dataset | None = None,
 ) -> Launched:
     """The run of these settings in this folder: a new one, or the one that is there, if nothing else was chosen.
 
+    in_memory: the data, where the settings name none.
     Raises RunError, with the settings that differ, if the run there is another.
     """
     asked = replace(asked, settings=checked(asked.settings))
     if not RunFolder.exists(folder):
-        return start(asked, folder, weights_from=weights_from, progress=progress)
+        return start(asked, folder, weights_from=weights_from, progress=progress, in_memory=in_memory)
     run = RunFolder.open(folder)
     changed = differences(replace(asked, chosen=asked.chosen | {"data.source"}), stored_settings(run))
     _same_parent(run, weights_from)
@@ -125,14 +131,19 @@ def _same_parent(run: RunFolder, weights_from: Path | None) -> None:
 
 
 def start(
-    asked: Asked, folder: Path, *, weights_from: Path | None = None, progress: Progress = silent
+    asked: Asked,
+    folder: Path,
+    *,
+    weights_from: Path | None = None,
+    progress: Progress = silent,
+    in_memory: Dataset | None = None,
 ) -> Launched:
     """Open the data, settle every "auto", and make the run's folder. Nothing is trained yet.
 
     Raises DataError, SettingsError, and RunError if the folder is in use for something else.
     """
     settings = asked.settings if weights_from is None else _like(asked, RunFolder.open(weights_from))
-    prepared = prepare_data(settings, progress)
+    prepared = prepare_data(settings, progress, in_memory=in_memory)
     settings = resolve(settings, prepared.facts)
     set_machine(settings.machine)
     with advice_on_memory(settings):  # parts that do not fit are refused before there is a folder

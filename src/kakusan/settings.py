@@ -38,7 +38,7 @@ class DataSettings:
     labels: bool = False
     """Learn the classes too: subfolders, or the labels in the file."""
     label_dropout: float = 0.1
-    """Share of images trained without their label, for guidance."""
+    """With classes: share of images shown without their label, so that the network also knows images of no class."""
     held_out: float = 0.1
     """Share (below 1) or number of images put aside and never trained on."""
     flip: bool = False
@@ -153,9 +153,9 @@ class TrainingSettings:
     warmup: int | Auto = "auto"
     """Steps over which the learning rate rises to its value; auto: a twentieth of all, and 500 at most."""
     decay: str = "linear"
-    """The rate after that: constant, linear or cosine (both to 0 at the last step)."""
+    """Factor on the rate over all steps, warm-up included: constant, or linear or cosine from 1 towards 0."""
     weight_decay: float = 0.0
-    """AdamW's weight decay."""
+    """AdamW's weight decay, on all parameters: those of normalizations, biases and embeddings too."""
     betas: tuple[float, float] = (0.9, 0.99)
     """AdamW's memories."""
     clip_norm: float = 1.0

@@ -15,7 +15,8 @@ from PIL import Image
 
 from kakusan.config import settings_for
 from kakusan.data.builtin import RESERVED_KANJI, kanji
-from kakusan.opened import Run, train
+from kakusan.library import train
+from kakusan.opened import Run
 from kakusan.settings import Settings
 
 Figures: TypeAlias = dict[str, Any]
@@ -182,7 +183,7 @@ def test_the_plain_script_on_diffusers_trains_for_its_time_and_samples(tmp_path:
     np.savez(tmp_path / "in.npz", images=rng.integers(0, 256, (8, 16, 16, 1), dtype=np.uint8))
     script = Path(__file__).parents[2] / "benchmarks" / "plain_diffusers.py"
     flags = ["--minutes", "0.001", "--count", "2", "--threads", "1"]
-    command = [sys.executable, script, tmp_path / "in.npz", tmp_path / "out.npz", *flags]
+    command = [sys.executable, str(script), str(tmp_path / "in.npz"), str(tmp_path / "out.npz"), *flags]
     subprocess.run(command, check=True)
     with np.load(tmp_path / "out.npz") as stored:
         assert (stored["images"].shape, stored["images"].dtype) == ((2, 16, 16, 1), np.uint8)

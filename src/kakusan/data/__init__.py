@@ -3,7 +3,8 @@
 from kakusan.data.batches import Batch, Batches, Split, split
 from kakusan.data.builtin import DATASETS, BuiltIn
 from kakusan.data.dataset import BadFile, Dataset, Progress
-from kakusan.data.opening import is_image_folder, open_data
+from kakusan.data.memory import InMemory, dataset_in_memory
+from kakusan.data.opening import as_asked, is_image_folder, open_data
 from kakusan.data.options import DataOptions
 
 __all__ = [
@@ -14,8 +15,11 @@ __all__ = [
     "BuiltIn",
     "DataOptions",
     "Dataset",
+    "InMemory",
     "Progress",
     "Split",
+    "as_asked",
+    "dataset_in_memory",
     "is_image_folder",
     "open_data",
     "split",

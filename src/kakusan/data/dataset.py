@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from kakusan.maths.units import Units
+from kakusan.maths.units import Levels, Units
 from kakusan.shapes import Images
 
 CHUNK_BYTES = 1 << 24
@@ -30,7 +30,7 @@ class BadFile:
     reason: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Images (n, height, width, channels), uint8 for Levels and float32 for Real; points are (n, 1, 1, 2).
 
@@ -56,6 +56,13 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __repr__(self) -> str:
+        channels, height, width = self.shape
+        units = f"{self.units.levels} levels" if isinstance(self.units, Levels) else "real values"
+        classes = f", {self.classes} classes" * bool(self.classes)
+        form = f"{channels} channel{'s' * (channels > 1)} of {height}x{width}"
+        return f"<Dataset {self.name}: {len(self):,} images, {form}, {units}{classes}>"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width), as a network sees one image."""
@@ -70,9 +77,10 @@ class Dataset:
     def classes(self) -> int:
         return len(self.class_names)
 
-    def x_0(self, indices: NDArray[np.int64]) -> Images:
-        """These images in the network's units."""
-        return self.units.encode(self.gather(indices))
+    def x_0(self, indices: ArrayLike) -> Images:
+        """These images in the network's units: those of some numbers, of one, or where a mask is true."""
+        places = np.atleast_1d(np.asarray(indices))
+        return self.units.encode(self.gather(np.flatnonzero(places) if places.dtype == bool else places))
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         """A copy of these images, in memory of its own."""

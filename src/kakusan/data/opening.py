@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+from numpy.typing import ArrayLike
+
 from kakusan.data.arrays import read_array_file
 from kakusan.data.builtin import DATASETS
 from kakusan.data.cifar import (
@@ -18,6 +20,7 @@ from kakusan.data.cifar import (
 from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.folder import read_folder
 from kakusan.data.idx import is_idx, read_idx_file, training_set_in
+from kakusan.data.memory import InMemory, dataset_in_memory
 from kakusan.data.options import DataOptions
 from kakusan.errors import DataError, SettingsError
 
@@ -27,12 +30,27 @@ DEFAULTS = DataOptions()
 PACKED = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
-def open_data(source: str | Path, options: DataOptions = DEFAULTS, progress: Progress = silent) -> Dataset:
-    """The data set that a built-in name, a folder or a file stands for; a built-in name comes first.
+def open_data(
+    source: str | Path | InMemory,
+    options: DataOptions = DEFAULTS,
+    progress: Progress = silent,
+    *,
+    labels: ArrayLike | None = None,
+) -> Dataset:
+    """The data set that a built-in name, a folder or a file stands for (a built-in name comes first), or that of an
+    array (n, height, width, channels), (n, height, width) or (n, 2), or of a tensor (n, channels, height, width).
 
-    Raises DataError for what cannot be read, SettingsError for options that do not fit the data.
+    labels: with an array, the class of each image. Raises DataError for what cannot be read, SettingsError for options
+    that do not fit the data.
     """
-    return as_asked(load(source, options, progress), options)
+    if isinstance(source, str | Path):
+        if labels is not None:
+            raise SettingsError(
+                "labels are given with an array", "a file or folder brings its own: data.labels"
+            )
+        return as_asked(load(source, options, progress), options)
+    dataset = dataset_in_memory(source, options, labels)
+    return as_asked(dataset, options if labels is None else replace(options, labels=True))
 
 
 def load(source: str | Path, options: DataOptions, progress: Progress) -> Dataset:
@@ -90,7 +108,7 @@ def reader_of(path: Path) -> Reader:
 def is_image_folder(source: str | Path) -> bool:
     """Whether this is a folder of pictures, which are brought to one size and as many channels as wanted."""
     path = Path(source).expanduser()
-    return source not in DATASETS and path.is_dir() and reader_of(path) is read_folder
+    return bool(source) and source not in DATASETS and path.is_dir() and reader_of(path) is read_folder
 
 
 def _reader_of_folder(folder: Path) -> Reader:

@@ -21,7 +21,7 @@ from kakusan.shapes import Images
 
 @dataclass(frozen=True)
 class Levels:
-    """Integers 0..levels-1, mapped so that 0 is -1 and levels-1 is +1."""
+    """Integers 0..levels-1, mapped so that 0 is -1 and levels-1 is +1, up to one rounding of float32 (1.2e-7)."""
 
     levels: int = 256
 

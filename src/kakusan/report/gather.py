@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from kakusan import durable
-from kakusan.assembly import Prepared, reopen_data
+from kakusan.assembly import Prepared
 from kakusan.errors import DataError, KakusanError
 from kakusan.evaluation import spread
 from kakusan.maths.forward import q_marginal
@@ -98,7 +98,7 @@ def _steps(loaded: Loaded) -> int:
 
 def _data_of(run: Run) -> tuple[Prepared | None, list[str]]:
     try:
-        return reopen_data(run.settings, run.files.data), []
+        return run.prepared(), []
     except KakusanError as error:
         return None, [f"nothing is shown of the training data: {error.problem}"]
 
