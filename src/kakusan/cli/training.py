@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from kakusan.assembly import set_machine
@@ -28,14 +29,11 @@ def begin(asked: Asked, folder: Path, weights_from: Path | None) -> Launched:
 def train_to_the_end(launched: Launched, *, as_json: bool = False) -> int:
     """Train with everything shown; then the report. The exit code: 0, or 128 + the signal that ended it."""
     to, run = console(), launched.run
-    for caution in launched.cautions:
-        to.print(f"note: {caution}", markup=False)
-        run.log(f"note: {caution}")
     display = TrainingDisplay(to)
     with reading(to) as progress, StopRequest() as stop:
         events = continue_training(run, launched.settings, launched.task, stop=stop, progress=progress)
         try:
-            for event in events:
+            for event in chain(map(Warned, launched.cautions), events):
                 if isinstance(event, Began):
                     stop.arm()
                 _show(event, display, run, as_json=as_json)
