@@ -19,7 +19,9 @@ MOST_PADDING = 1.5
 POSITIONS = {"cpu": 32 * 32}
 POSITIONS_ELSEWHERE = 64 * 64
 """Positions of the first level; larger images are folded into patches."""
-WIDEST_PATCH = 8
+FOLDED_SHARE = 0.5
+"""Of the first level's channels, at most so many values may be folded into a position: what passes through fewer
+channels keeps its noise (photographs in patches of 4, 48 values through 32 channels, stayed grainy)."""
 FEWEST_POSITIONS = 12 * 12
 """Of the first level, where it is folded further: smaller images lose too much."""
 GROUP = 16
@@ -91,7 +93,7 @@ def resolve_network(network: NetworkSettings, size: Size, facts: DataFacts, devi
         raise SettingsError(
             f"network.kind {kind} does not fit these data", "mlp is for points, unet for images"
         )
-    patch = _patch(facts, device, folded=size.folded) if network.patch == "auto" else network.patch
+    patch = _patch(facts, device, size) if network.patch == "auto" else network.patch
     blocks = size.blocks if network.blocks == "auto" else network.blocks
     width = network.widths[0] if network.widths else network.width
     if width == "auto":
@@ -118,16 +120,20 @@ def resolve_network(network: NetworkSettings, size: Size, facts: DataFacts, devi
     )
 
 
-def _patch(facts: DataFacts, device: str, *, folded: bool) -> int:
-    """The smallest patch, a power of two, that leaves the first level few enough positions; folded: the next one."""
+def _patch(facts: DataFacts, device: str, size: Size) -> int:
+    """The smallest patch, a power of two, that leaves few enough positions; the next one for folded sizes.
+
+    Only as far as the channels carry it, and the shorter side.
+    """
     if facts.is_points:
         return 1
-    _, height, width = facts.shape
+    channels, height, width = facts.shape
+    largest = min(math.isqrt(int(FOLDED_SHARE * size.width / channels)), height, width)
     most, patch = POSITIONS.get(device, POSITIONS_ELSEWHERE), 1
-    while 2 * patch <= min(WIDEST_PATCH, height, width) and height * width / patch**2 > most:
+    while 2 * patch <= largest and height * width / patch**2 > most:
         patch *= 2
-    can_fold = 4 * patch <= min(height, width) and height * width / (2 * patch) ** 2 >= FEWEST_POSITIONS
-    return 2 * patch if folded and can_fold else patch
+    can_fold = 2 * patch <= largest and height * width / (2 * patch) ** 2 >= FEWEST_POSITIONS
+    return 2 * patch if size.folded and can_fold else patch
 
 
 def _halvings(sides: tuple[int, int]) -> int:
