@@ -287,8 +287,8 @@ def test_flags_come_after_the_file_and_the_file_after_the_preset(tmp_path: Path)
     path.write_text("[training]\nlearning_rate = 5e-4\nbatch_size = 7\n")
     settings = settings_for("digits", file=path)
     assert settings.training.learning_rate == 5e-4
-    assert settings.training.times == "stratified"  # the preset's
-    assert settings_for("digits", preset="none").training.times == "uniform"
+    assert settings.training.ema == 0.998  # the preset's
+    assert settings_for("digits", preset="none").training.ema == "auto"
 
 
 @pytest.mark.parametrize("name", presets())

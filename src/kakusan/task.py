@@ -155,7 +155,9 @@ def advice_on_memory(settings: Settings) -> Iterator[None]:
             isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         ):
             raise
-        batch, parts = answered(settings.training.batch_size), answered(settings.training.accumulation)
+        training = settings.training
+        batch = answered(training.batch_size)
+        parts = 1 if training.accumulation == "auto" else training.accumulation
         finer = next((n for n in range(parts + 1, batch + 1) if batch % n == 0), batch)
         raise SettingsError(
             f"out of memory with micro-batches of {batch // parts}",
