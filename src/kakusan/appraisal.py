@@ -232,13 +232,18 @@ def _other(run: Run, path: Path, progress: Progress) -> Dataset:
 
 
 def _opened(path: Path, options: DataOptions, progress: Progress) -> Dataset:
-    """With their classes where there are any: images without are measured under the null label."""
-    try:
-        return open_data(str(path), options, progress)
-    except KakusanError:
-        if not options.labels:
-            raise
-        return open_data(str(path), replace(options, labels=False), progress)
+    """In the run's layout where it fits, else in their own, and with their classes where there are any.
+
+    Images without classes are measured under the null label.
+    """
+    ways = [options, *([] if options.layout == "auto" else [replace(options, layout="auto")])]
+    ways += [replace(way, labels=False) for way in ways if way.labels]
+    for way in ways[:-1]:
+        try:
+            return open_data(str(path), way, progress)
+        except KakusanError:
+            continue
+    return open_data(str(path), ways[-1], progress)
 
 
 def _labels_as_learned(other: Dataset, learned: tuple[str, ...]) -> NDArray[np.int64] | None:

@@ -102,7 +102,7 @@ def continue_training(
         if task is None:
             require_device(settings.machine, run.folder)
             set_machine(settings.machine)
-            prepared = reopen_data(settings, run.data, progress)
+            prepared = reopen_data(settings, run.data, progress, write_cache=True)
             with advice_on_memory(settings):
                 task = assemble(settings, prepared)
         yield from _restore(task, run)

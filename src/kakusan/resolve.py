@@ -8,6 +8,7 @@ import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -32,6 +33,8 @@ class DataFacts:
     shape: tuple[int, int, int]  # channels, height, width
     is_points: bool
     is_levels: bool
+    layout: Literal["channels-last", "channels-first", "single-channel", "auto"] | None = None
+    """How the axes of an array file were read; None for other data."""
 
 
 def resolve(settings: Settings, facts: DataFacts) -> Settings:
@@ -120,7 +123,8 @@ def require_device(machine: MachineSettings, folder: Path) -> None:
 
 def _resolve_data(data: DataSettings, facts: DataFacts) -> DataSettings:
     channels, height, width = facts.shape
-    return replace(data, size=(height, width), channels=channels)
+    layout, links = facts.layout or data.layout, data.follow_links is True
+    return replace(data, size=(height, width), channels=channels, layout=layout, follow_links=links)
 
 
 def _resolve_network(network: NetworkSettings, facts: DataFacts) -> NetworkSettings:

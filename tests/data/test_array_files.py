@@ -54,15 +54,16 @@ def test_images_without_a_channel_axis_have_one_channel(tmp_path: Path) -> None:
 def test_pairs_of_floats_are_points(tmp_path: Path) -> None:
     data = open_data(npy(tmp_path, RNG.standard_normal((20, 2))))
     assert data.is_points
-    assert data.images.dtype == np.float32
+    assert data.images.dtype == np.float64
 
 
-@pytest.mark.parametrize("dtype", [">f4", "<f8", "<f2"])
-def test_floats_of_any_kind_become_float32_and_come_back_in_their_own_units(
-    tmp_path: Path, dtype: str
+@pytest.mark.parametrize(("dtype", "kept"), [(">f4", "<f4"), ("<f8", "<f8"), (">f8", "<f8"), ("<f2", "<f4")])
+def test_floats_are_kept_as_float32_or_float64_and_come_back_in_their_own_units(
+    tmp_path: Path, dtype: str, kept: str
 ) -> None:
     data = open_data(npy(tmp_path, FLOATS.astype(dtype)))
-    assert data.images.dtype == np.float32
+    assert data.images.dtype == np.dtype(kept)
+    assert np.array_equal(data.images, FLOATS.astype(dtype))
     x_0 = data.x_0(np.arange(50)).double()
     assert x_0.mean((0, 2, 3)).abs().max() < 1e-5
     assert (x_0.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-5
@@ -149,18 +150,14 @@ def test_classes_that_are_not_there_are_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("array", "problem"),
     [
-        (BYTES.astype(np.int64), "int64"),
-        (BYTES.astype(np.uint16), "uint16"),
         (FLOATS.astype(complex), "complex"),
         (np.array(list("abc")), "shape"),
         (BYTES[0, 0], "shape"),
-        (np.zeros((9, 784), np.float32), "shape"),
         (np.zeros((2, 2, 2, 2, 2), np.uint8), "shape"),
         (BYTES[:1], "at least 2 images"),
         (np.zeros((5, 0, 3), np.uint8), "at least 2 images|cannot be read"),
-        (np.zeros((4, 3, 32, 32), np.uint8), "transpose"),
         (np.where(np.arange(50)[:, None, None, None] == 41, np.nan, FLOATS), "image 41 is the first"),
-        (FLOATS.astype(np.float64) * 1e40, "not finite in float32"),
+        (FLOATS.astype(np.float64) * 1e300, "too large to be squared"),
         (FLOATS * [1, 0], "channel 1 of the data is constant"),
     ],
 )

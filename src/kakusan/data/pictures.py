@@ -8,6 +8,7 @@
 - An image of another size is scaled (Lanczos, with antialias) until it covers the wanted size, and its middle
   is cut out; JPEG is decoded at a fraction of its size where that is still twice the wanted one. An image of
   the wanted size is taken as it is.
+- Images of more than 64 megapixels are refused, before they are decoded.
 """
 
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from PIL import (
 )
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+MOST_PIXELS = 64_000_000
 FORMATS_IN_WORDS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
 IMAGE_NAMES = tuple(
     f".{suffix}"
@@ -53,6 +55,7 @@ IMAGE_NAMES = tuple(
     )
 )
 """Suffixes by which a file claims to be an image; one that is not is then bad, and not merely ignored."""
+TOO_LARGE = f"it has more than {MOST_PIXELS:,} pixels: make it smaller first"
 TURNED, QUARTER_TURNED = range(2, 9), range(5, 9)
 WHITE = (255, 255, 255, 255)
 
@@ -118,7 +121,7 @@ def read_pixels(path: Path, height: int, width: int, channels: int) -> NDArray[n
 
 def _open(path: Path) -> Image.Image:
     try:
-        return Image.open(path, formats=FORMATS)
+        image = Image.open(path, formats=FORMATS)
     except UnidentifiedImageError:
         if path.suffix.lower() not in IMAGE_NAMES:
             raise StrangerError from None
@@ -126,6 +129,10 @@ def _open(path: Path) -> Image.Image:
         raise BadPictureError(
             "it is empty" if empty else f"no {FORMATS_IN_WORDS} can be recognized in it"
         ) from None
+    if image.width * image.height > MOST_PIXELS:
+        image.close()
+        raise BadPictureError(TOO_LARGE)
+    return image
 
 
 def _header_of(image: Image.Image) -> Header:
@@ -147,7 +154,7 @@ def _header_of(image: Image.Image) -> Header:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller first"
+        return TOO_LARGE
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return str(error) or type(error).__name__

@@ -1,6 +1,7 @@
 """What the headers of a folder's images say, and the one form that all images will take."""
 
 import statistics
+import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -64,7 +65,7 @@ class Scan:
                 f"the images have {which}; scaled and cropped to {width}x{height} (--data.size changes that)"
             )
         if self.ignored:
-            notes.append(f"not images, and ignored: {self.ignored}")
+            notes.append(f"not images, and ignored: {self.ignored:,}")
         return tuple(notes)
 
     def _size(self) -> tuple[int, int]:
@@ -120,6 +121,25 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Generat
                 yield from results
         finally:
             executor.shutdown(cancel_futures=True)
+
+
+class PixelBudget:
+    """How many pixels all threads together may be decoding: an image more waits, unless it is alone."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._taken, self._changed = most, 0, threading.Condition()
+
+    @contextmanager
+    def of(self, pixels: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or self._taken + pixels <= self._most)
+            self._taken += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= pixels
+                self._changed.notify_all()
 
 
 @contextmanager
