@@ -109,6 +109,27 @@ def test_the_images_of_an_archive_are_those_named_so_or_the_first_array(
     assert np.array_equal(open_data(npz(tmp_path, **arrays)).images, BYTES)
 
 
+def test_arrays_that_are_not_used_are_named(tmp_path: Path) -> None:
+    (note,) = open_data(npz(tmp_path, images=BYTES, condition=BYTES, levels=256, target=1 - BYTES)).notes
+    assert note == "read: images of x.npz; not used: condition, target"
+    (note,) = open_data(npz(tmp_path, input=BYTES, target=BYTES)).notes
+    assert note == "read: input of x.npz; not used: target"
+    (note,) = open_data(npz(tmp_path, images=BYTES, labels=np.linspace(0, 1, 6))).notes
+    assert note == "read: images of x.npz; not used: labels"
+    (note,) = open_data(npz(tmp_path, **{"images": BYTES, "\x1b[31m": BYTES})).notes
+    assert note == "read: images of x.npz; not used: \\x1b[31m"
+    assert open_data(npz(tmp_path, images=BYTES, labels=np.arange(6) % 2), WITH_LABELS).notes == ()
+
+
+def test_classes_that_are_not_learned_are_named_with_the_flag(tmp_path: Path) -> None:
+    (note,) = open_data(npz(tmp_path, images=BYTES, y=np.array(list("abcabc")))).notes
+    assert note == "there are 3 classes (a, b, c), not learned: --data.labels learns them"
+    path = idx(tmp_path / "train-images-idx3-ubyte", BYTES[..., 0])
+    idx(tmp_path / "train-labels-idx1-ubyte", np.arange(6).astype(np.uint8))
+    assert "6 classes (0, 1, 2, 3, 4, ...), not learned" in open_data(path).notes[0]
+    assert "10 classes" in open_data("digits").notes[0]
+
+
 @pytest.mark.parametrize("key", ["labels", "y", "y_train"])
 def test_labels_are_taken_where_asked_and_numbered_in_their_order(tmp_path: Path, key: str) -> None:
     path = npz(tmp_path, images=BYTES, **{key: np.array([7, 3, 7, 5, 3, 3])})
@@ -174,7 +195,7 @@ def test_channels_that_stand_last_by_intent_are_believed(tmp_path: Path) -> None
 def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
     objects = np.array([{"a": 1}, None], dtype=object)
     for path in (npy(tmp_path, objects), npz(tmp_path, images=objects)):
-        with pytest.raises(DataError, match="pickled"):
+        with pytest.raises(DataError, match="holds pickled Python objects, which are never loaded"):
             open_data(path)
     words = np.array(["cat", "dog"] * 3, dtype=object)
     path = npz(tmp_path, images=BYTES, labels=words)

@@ -255,6 +255,17 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
         read_header(tmp_path / "bomb.png")
 
 
+def test_64_megapixels_are_the_limit(tmp_path: Path) -> None:
+    for side, is_read in ((8000, True), (8001, False)):
+        Image.new("1", (side, 8000)).save(tmp_path / "large.png")
+        if is_read:
+            assert read_header(tmp_path / "large.png").width == side
+        else:
+            for read in (read_header, pixels):
+                with pytest.raises(BadPictureError, match="more than 64,000,000 pixels"):
+                    read(tmp_path / "large.png")
+
+
 def test_other_colour_spaces_become_rgb(tmp_path: Path) -> None:
     Image.new("YCbCr", (4, 4), (76, 85, 255)).save(tmp_path / "y.tif")
     assert np.abs(pixels(tmp_path / "y.tif")[0, 0].astype(int) - RED).max() < 4

@@ -72,7 +72,7 @@ def _found(path: Path, options: DataOptions) -> Found:
 
 def _refusal(path: Path, error: ValueError) -> DataError:
     """In our words what NumPy says of object arrays, of strange files and of damaged ones."""
-    if "Object arrays" in str(error):
+    if "Object arrays" in str(error) or "Python objects" in str(error):
         return DataError(
             f"{path} holds pickled Python objects, which are never loaded: they could run any code",
             "store plain arrays: numpy.savez(path, images=numpy.stack(images))",
