@@ -78,11 +78,12 @@ def reopen_data(
         )
     links = settings.data.follow_links is not False  # runs from before there was a choice followed them
     options = replace(data_options(settings), write_cache=write_cache, follow_links=links)
-    dataset = open_data(settings.data.source, options, progress)
-    if not dataset.is_known_as(record["fingerprint"]):
+    found = open_data(settings.data.source, options, progress)
+    dataset = found.known_as(record["fingerprint"])
+    if dataset is None:
         raise RunError(
             f"the data {settings.data.source} are not those that the run began with",
-            f"what has changed: {_change(record, dataset)}",
+            f"what has changed: {_change(record, found)}",
             "bring them back, or begin another run on them as they are: kakusan train DATA --from RUN",
         )
     dataset = _in_units_of(record, dataset)
