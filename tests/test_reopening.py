@@ -106,6 +106,8 @@ def test_whoever_only_reads_a_run_writes_no_cache(tmp_path: Path) -> None:
     assert main(["report", str(run)]) == 0
     assert "nothing is shown of the training data" not in (run / "report.html").read_text("utf-8")
     assert main(["evaluate", str(run), "--images", "2", "--terms", "3"]) == 0
+    other = ["--data", str(painted(tmp_path / "other", 5))]
+    assert main(["evaluate", str(run), "--images", "2", "--terms", "3", *other]) == 0
     assert main(["explain", str(run), "--out", str(tmp_path / "x.html")]) == 0
     assert list(cache.iterdir()) == []
     assert main(["resume", str(run), "--steps", "2"]) == 0
@@ -154,3 +156,19 @@ def test_data_sums_up_many_channels_and_counts_one_stranger_in_the_singular(
     (folder / "note.txt").write_text("a text")
     assert main(["data", str(folder)]) == 0
     assert "1 file that is not an image" in capsys.readouterr().out
+
+
+def test_other_images_are_read_in_the_layout_that_fits_the_run(tmp_path: Path) -> None:
+    array, run = RNG.standard_normal((9, 8, 8, 8)), str(tmp_path / "run")
+    np.save(tmp_path / "x.npy", array)
+    first = ["--data.layout", "channels-first"]
+    assert main(["train", str(tmp_path / "x.npy"), "--run", run, *first, *TINY]) == 0
+    np.save(tmp_path / "other.npy", -array)
+    measured = ["--data", str(tmp_path / "other.npy"), "--images", "2", "--terms", "3"]
+    assert main(["evaluate", run, *measured]) == 0  # of itself, its shape is refused
+    grey, other_run = RNG.standard_normal((9, 8, 8)), str(tmp_path / "other-run")
+    np.save(tmp_path / "grey.npy", grey)
+    np.save(tmp_path / "with-channel.npy", grey[:, None])
+    assert main(["train", str(tmp_path / "grey.npy"), "--run", other_run, *TINY]) == 0
+    measured = ["--data", str(tmp_path / "with-channel.npy"), "--images", "2", "--terms", "3"]
+    assert main(["evaluate", other_run, *measured]) == 0

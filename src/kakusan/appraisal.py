@@ -215,7 +215,7 @@ def _chosen(
 
 def _other(run: Run, path: Path, progress: Progress) -> Dataset:
     """Other images, in the units of this run."""
-    options = data_options(run.settings)
+    options = replace(data_options(run.settings), write_cache=False)
     other = _opened(path, options if path.is_dir() else replace(options, size=None), progress)
     if other.shape != run.data.shape:
         raise DataError(

@@ -101,6 +101,7 @@ def test_levels_stand_beside_the_images_or_are_given(tmp_path: Path) -> None:
         {"x": BYTES},
         {"z": BYTES, "a": 1 - BYTES},
         {"y": np.arange(6), "q": BYTES},
+        {"time": np.arange(6), "q": BYTES},
     ],
 )
 def test_the_images_of_an_archive_are_those_named_so_or_the_first_array(

@@ -38,6 +38,7 @@ def test_a_survey_of_a_folder_counts_what_lies_in_it(tmp_path: Path) -> None:
     assert found.files.conversions == {"laid over white": 1, "scaled and cropped to 16x16": 1}
     assert found.files.ignored == 2
     assert found.classes == {"cat": 79, "dog": 42}
+    assert "converted: laid over white (1)" in found.dataset.notes
     assert [file.name for file in found.dataset.bad_files] == ["cat/bad.jpg"]
     assert [[found.name_of(index) for index in group] for group in found.duplicates] == [
         ["dog/same-1.png", "dog/same-2.bmp", "dog/same-3.tif"]

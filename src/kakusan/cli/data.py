@@ -95,7 +95,10 @@ def lines(found: "Survey", bad_share: float) -> Iterator[tuple[str, str]]:
         f"{len(dataset):,}" + (" points" if dataset.is_points else f" of {width} x {height}, {kind}"),
     )
     low, high = found.value_range
-    yield "values", f"{low:g} to {high:g}; mean {_numbers(found.mean)}, deviation {_numbers(found.deviation)}"
+    yield (
+        "values",
+        f"{low:.9g} to {high:.9g}; mean {_numbers(found.mean)}, deviation {_numbers(found.deviation)}",
+    )
     if dataset.layout is not None:
         yield "layout", dataset.layout
     yield "network sees", _units(dataset.units.to_state())

@@ -41,7 +41,7 @@ class Found:
 
 
 def read_array_file(path: Path, options: DataOptions, progress: Progress) -> Dataset:
-    """A .npy file (memory-mapped) or a .npz file: `images`, `x`, `x_train` or its first array."""
+    """A .npy file (memory-mapped) or a .npz file: `images`, `x`, `x_train` or its first array of at least two axes."""
     found = _found(path, options)
     progress(1, 1)
     images = as_images(found.images, found.name, options, found.levels)
@@ -90,15 +90,25 @@ def _found_in_archive(stored: Any, name: str, options: DataOptions) -> Found:
         raise DataError(
             f"{name} holds no array of images", f"arrays in it: {', '.join(stored.files) or 'none'}"
         )
-    key, labels_key = candidates[0], next((key for key in LABEL_NAMES if key in stored.files), None)
+    key, images = _first_images(stored, candidates)
+    labels_key = next((key for key in LABEL_NAMES if key in stored.files), None)
     return Found(
-        images=stored[key],
+        images=images,
         name=f"{printable(key)} of {printable(name)}",
         labels=_labels_in(stored, labels_key, options),
         labels_key=labels_key,
         levels=_levels_in(stored[LEVELS_NAME], name) if LEVELS_NAME in stored.files else None,
         others=tuple(other for other in stored.files if other not in (key, labels_key, LEVELS_NAME)),
     )
+
+
+def _first_images(stored: Any, candidates: list[str]) -> tuple[str, NDArray[Any]]:
+    """The first array that can be images by its number of axes, else the first: the error will name it."""
+    for key in candidates:
+        array = stored[key]
+        if key in IMAGE_NAMES or array.ndim > 1:
+            return key, array
+    return candidates[0], stored[candidates[0]]
 
 
 def _labels_in(stored: Any, key: str | None, options: DataOptions) -> NDArray[Any] | None:

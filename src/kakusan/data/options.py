@@ -54,7 +54,9 @@ class DataOptions:
         if not 0 <= self.bad_share <= 1:
             raise SettingsError(f"a share of bad files is 0 to 1, not {self.bad_share}")
         if self.levels is not None and not 2 <= self.levels <= 256:
-            raise SettingsError(f"levels must be 2 to 256, not {self.levels}")
+            raise SettingsError(
+                f"levels must be 2 to 256, not {self.levels}", "they are counted: black and white are 2"
+            )
 
     @property
     def height_and_width(self) -> tuple[int, int] | None:

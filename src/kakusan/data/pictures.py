@@ -56,6 +56,9 @@ IMAGE_NAMES = tuple(
 )
 """Suffixes by which a file claims to be an image; one that is not is then bad, and not merely ignored."""
 TOO_LARGE = f"it has more than {MOST_PIXELS:,} pixels: make it smaller first"
+DEEP_GREY, OVER_WHITE, FIRST_FRAME = "16-bit grey to 8-bit", "laid over white", "only its first frame"
+LOSSY = (DEEP_GREY, OVER_WHITE, FIRST_FRAME)
+"""Conversions that keep less than there was."""
 TURNED, QUARTER_TURNED = range(2, 9), range(5, 9)
 WHITE = (255, 255, 255, 255)
 
@@ -170,12 +173,12 @@ def _orientation(image: Image.Image) -> int:
 def _conversions(image: Image.Image, orientation: int) -> tuple[str, ...]:
     by_mode = {"1": "black and white to 0 and 255", "P": "palette to colours", "PA": "palette to colours"}
     by_mode |= {mode: f"{mode} to RGB" for mode in ("CMYK", "YCbCr", "LAB", "HSV")}
-    by_mode |= dict.fromkeys(("I;16", "I;16B", "I;16L", "I;16N"), "16-bit grey to 8-bit")
+    by_mode |= dict.fromkeys(("I;16", "I;16B", "I;16L", "I;16N"), DEEP_GREY)
     found = [
         (orientation in TURNED, "rotated as its EXIF says"),
         (image.mode in by_mode, by_mode.get(image.mode, "")),
-        (image.has_transparency_data, "laid over white"),
-        (getattr(image, "is_animated", False), "only its first frame"),
+        (image.has_transparency_data, OVER_WHITE),
+        (getattr(image, "is_animated", False), FIRST_FRAME),
     ]
     return tuple(name for applies, name in found if applies)
 

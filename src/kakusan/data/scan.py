@@ -3,6 +3,7 @@
 import statistics
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -14,7 +15,7 @@ from PIL import Image
 from kakusan.data.dataset import BadFile, Progress
 from kakusan.data.listing import ImageFile, Listing
 from kakusan.data.options import DataOptions
-from kakusan.data.pictures import BadPictureError, Header, StrangerError, read_header
+from kakusan.data.pictures import LOSSY, BadPictureError, Header, StrangerError, read_header
 
 SIDES = (8, 16, 32, 64)
 """What the size is chosen from where the images do not agree on one."""
@@ -64,6 +65,9 @@ class Scan:
             notes.append(
                 f"the images have {which}; scaled and cropped to {width}x{height} (--data.size changes that)"
             )
+        changed = Counter(name for header in self.headers for name in header.conversions if name in LOSSY)
+        if changed:
+            notes.append("converted: " + ", ".join(f"{name} ({n:,})" for name, n in changed.most_common()))
         if self.ignored:
             notes.append(f"not images, and ignored: {self.ignored:,}")
         return tuple(notes)
