@@ -172,3 +172,17 @@ def test_other_images_are_read_in_the_layout_that_fits_the_run(tmp_path: Path) -
     assert main(["train", str(tmp_path / "grey.npy"), "--run", other_run, *TINY]) == 0
     measured = ["--data", str(tmp_path / "with-channel.npy"), "--images", "2", "--terms", "3"]
     assert main(["evaluate", other_run, *measured]) == 0
+
+
+@posix
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_data_prints_names_without_control_characters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: list[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("a\x1b[31m", "b\x9b31m"):
+        painted(tmp_path / "images" / name, 3)
+    (tmp_path / "images" / "c\x07.png").write_text("a text")
+    for labels in ([], ["--data.labels"]):
+        assert main(["data", str(tmp_path / "images"), *form, *labels]) == 0
+        assert capsys.readouterr().out.replace("\n", "").isprintable()

@@ -252,6 +252,7 @@ def test_names_that_command_a_terminal_are_told_without_their_commands(tmp_path:
     (tmp_path / "\x1b]0;title\x07.png").write_text("a text")
     data = open_data(tmp_path)
     assert [file.name for file in data.bad_files] == ["\\x1b]0;title\\x07.png"]
+    assert all(caption.isprintable() for caption in data.captions)
     assert "b\\x1b[31m" in data.notes[-1]
     assert all(note.isprintable() for note in data.notes)
 

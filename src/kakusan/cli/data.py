@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     if command.sheet is not None:
         write_sheet(found, command.sheet)
     if command.json:
-        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        print(_for_a_terminal(json.dumps(found.to_dict(), indent=2, ensure_ascii=False)))
         return 0
     rows = list(lines(found, command.data.bad_share))
     if command.sheet is not None:
@@ -67,6 +67,11 @@ def main(arguments: Sequence[str]) -> int:
     for name, text in rows:
         print(f"{name:<{width}}  {printable(text)}")  # names of files and classes may be a stranger's
     return 0
+
+
+def _for_a_terminal(text: str) -> str:
+    """The same JSON with control characters beyond ASCII escaped too."""
+    return "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def write_sheet(found: "Survey", path: Path) -> None:

@@ -189,7 +189,7 @@ def _dataset(root: Path, decoded: Decoded, listing: Listing, options: DataOption
         units=Levels(256),
         labels=None if classes is None else classes.labels,
         class_names=() if classes is None else classes.names,
-        captions=decoded.names,
+        captions=tuple(map(printable, decoded.names)),
         source=str(resolved),
         bad_files=decoded.bad,
         notes=(*decoded.notes, *_on_links(listing)),

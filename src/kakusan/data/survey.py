@@ -15,6 +15,7 @@ from kakusan.data.folder import read_and_scan_folder, read_folder
 from kakusan.data.opening import DEFAULTS, as_asked, load, reader_of
 from kakusan.data.options import DataOptions
 from kakusan.data.scan import Scan
+from kakusan.errors import printable
 from kakusan.maths.moments import moments_of
 
 GROUPS_LISTED = 100
@@ -110,7 +111,7 @@ def _files(found: Scan, dataset: Dataset) -> Files:
     """Of the images that could be decoded, so that all counts agree."""
     decoded = set(dataset.captions)
     both = zip(found.files, found.headers, strict=True)
-    headers = [header for file, header in both if file.name in decoded]
+    headers = [header for file, header in both if printable(file.name) in decoded]
     _, height, width = dataset.shape
     size = (width, height)
     sizes = Counter((header.width, header.height) for header in headers)
