@@ -118,6 +118,7 @@ def test_the_axes_move_and_the_pixels_stay(tmp_path: Path) -> None:
     array = floats(9, 2, 20, 30)
     data = opened(tmp_path, array)
     assert np.array_equal(data.images, array.transpose(0, 2, 3, 1))
+    assert not data.images.flags.writeable  # still the memory map: nothing was read into memory
     picked = data.gather(np.array([3, 1]))
     assert picked.flags.c_contiguous
     assert np.array_equal(picked, array.transpose(0, 2, 3, 1)[[3, 1]])
