@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -375,6 +376,14 @@ class TestCache:
         paint(root / "zzz.png", 9)
         assert len(open_data(root, reading)) == 6
         assert {path.name: path.read_bytes() for path in cache.iterdir()} == before
+
+    def test_what_was_kept_with_too_many_bad_files_is_refused_as_without_it(self, tmp_path: Path) -> None:
+        root, cached = painted(tmp_path / "images", 5), DataOptions(cache=tmp_path / "cache")
+        for name in ("x.png", "y.png"):
+            (root / name).write_text("a text")
+        assert len(open_data(root, replace(cached, bad_share=1.0))) == 5  # as `kakusan data` does
+        with pytest.raises(DataError, match="2 of the 7 images"):
+            open_data(root, cached)
 
     @posix
     def test_a_pipe_in_its_place_is_not_opened(self, tmp_path: Path) -> None:

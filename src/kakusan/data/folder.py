@@ -61,6 +61,7 @@ def _decoded(
     if options.cache is not None:
         cache = CacheFile.of(options.cache, root.resolve(), options, listing.key)
         if (kept := cache.load()) is not None:
+            _check_enough(root, len(kept.names), kept.bad, listing.ignored, options.bad_share)
             return kept
     if cache is not None and options.write_cache:
         return _decode_into(cache, root, find(), options, progress)
