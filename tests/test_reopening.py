@@ -118,7 +118,8 @@ def test_train_and_data_show_what_was_chosen_and_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = RNG.standard_normal((9, 2, 8, 20))
-    np.savez(tmp_path / "x.npz", images=images, **{"target\x1b[31m": images}, labels=np.arange(9) % 3)
+    arrays: dict[str, Any] = {"images": images, "target\x1b[31m": images, "labels": np.arange(9) % 3}
+    np.savez(tmp_path / "x.npz", **arrays)
     assert main(["data", str(tmp_path / "x.npz")]) == 0
     shown = capsys.readouterr().out
     assert main(["train", str(tmp_path / "x.npz"), "--run", str(tmp_path / "run"), *TINY]) == 0

@@ -74,7 +74,7 @@ def test_floats_that_are_levels_are_told_with_the_line_that_stores_them(
 ) -> None:
     drawn = RNG.integers(0, levels, SHAPE)
     drawn[0, 0, :2] = 0, levels - 1
-    array = (drawn / (levels - 1) * (high - low) + low).astype(dtype)
+    array: NDArray[Any] = (drawn / (levels - 1) * (high - low) + low).astype(dtype)
     data = opened(tmp_path, array)
     assert isinstance(data.units, Real)
     (note,) = data.notes
