@@ -215,7 +215,7 @@ def _chosen(
 
 def _other(run: Run, data: Path | Dataset, progress: Progress) -> Dataset:
     """Other images, in the units of this run."""
-    options = data_options(run.settings)
+    options = replace(data_options(run.settings), write_cache=False)
     is_folder = isinstance(data, Path) and data.is_dir()
     other = _opened(data, options if is_folder else replace(options, size=None), progress)
     path = other.name if isinstance(data, Dataset) else data
@@ -234,14 +234,19 @@ def _other(run: Run, data: Path | Dataset, progress: Progress) -> Dataset:
 
 
 def _opened(data: Path | Dataset, options: DataOptions, progress: Progress) -> Dataset:
-    """With their classes where there are any: images without are measured under the null label."""
+    """In the run's layout where it fits, else in their own, and with their classes where there are any.
+
+    Images without classes are measured under the null label.
+    """
     source = data if isinstance(data, Dataset) else str(data)
-    try:
-        return open_data(source, options, progress)
-    except KakusanError:
-        if not options.labels:
-            raise
-        return open_data(source, replace(options, labels=False), progress)
+    ways = [options, *([] if options.layout == "auto" else [replace(options, layout="auto")])]
+    ways += [replace(way, labels=False) for way in ways if way.labels]
+    for way in ways[:-1]:
+        try:
+            return open_data(source, way, progress)
+        except KakusanError:
+            continue
+    return open_data(source, ways[-1], progress)
 
 
 def _labels_as_learned(other: Dataset, learned: tuple[str, ...]) -> NDArray[np.int64] | None:

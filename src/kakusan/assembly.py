@@ -4,7 +4,7 @@ import ctypes
 import inspect
 import platform
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from kakusan.maths.schedules import (
     NoiseSchedule,
     ZeroTerminalSNR,
 )
-from kakusan.maths.units import Levels, Units, units_from_state
+from kakusan.maths.units import Levels, Real, Units, units_from_state
 from kakusan.maths.variances import SIGMA_1, VARIANCES, LearnedRange
 from kakusan.networks import NETWORKS
 from kakusan.recipe import DataFacts
@@ -51,23 +51,25 @@ class Prepared:
     @property
     def facts(self) -> DataFacts:
         dataset = self.dataset
-        is_levels = dataset.images.dtype == np.uint8
-        return DataFacts(dataset.shape, dataset.is_points, is_levels, count=len(self.split.training))
+        is_levels = isinstance(dataset.units, Levels)
+        count = len(self.split.training)
+        return DataFacts(dataset.shape, dataset.is_points, is_levels, count, dataset.layout)
 
 
 def prepare_data(
     settings: Settings, progress: Progress = silent, *, in_memory: Dataset | None = None
 ) -> Prepared:
     """Open the data of these settings and put the held-out part aside. Raises DataError, SettingsError."""
-    dataset = _opened(settings, progress, in_memory)
+    dataset = _opened(settings, data_options(settings), progress, in_memory)
     held_out = settings.data.held_out
     aside = int(held_out) if held_out >= 1 else held_out
     return Prepared(dataset, split(len(dataset), aside, settings.training.seed, dataset.reserved))
 
 
-def _opened(settings: Settings, progress: Progress, in_memory: Dataset | None) -> Dataset:
+def _opened(
+    settings: Settings, options: DataOptions, progress: Progress, in_memory: Dataset | None
+) -> Dataset:
     """The data that the settings name, or those that are in memory already."""
-    options = data_options(settings)
     if in_memory is not None:
         return as_asked(in_memory, options)
     return open_data(settings.data.source, options, progress)
@@ -79,16 +81,25 @@ def reopen_data(
     progress: Progress = silent,
     *,
     in_memory: Dataset | None = None,
+    write_cache: bool = False,
 ) -> Prepared:
-    """The data of a run, divided as they were when it began. Raises RunError if they have changed since."""
+    """The data of a run, in its units and divided as when it began. Raises RunError if they have changed since.
+
+    A cache that the settings name is only read: they may be a stranger's. Who trains the run may write it too.
+    """
     if in_memory is None and not settings.data.source:
         raise _not_named("imported" in record)
-    dataset = _opened(settings, progress, in_memory)
-    if dataset.fingerprint != record["fingerprint"]:
+    links = settings.data.follow_links is not False  # runs from before there was a choice followed them
+    options = replace(data_options(settings), write_cache=write_cache, follow_links=links)
+    found = _opened(settings, options, progress, in_memory)
+    dataset = found.known_as(record["fingerprint"])
+    if dataset is None:
         raise RunError(
             f"the data {settings.data.source or 'in memory'} are not those that the run began with",
+            f"what has changed: {_change(record, found)}",
             "bring them back, or begin another run on them as they are: kakusan train DATA --from RUN",
         )
+    dataset = _in_units_of(record, dataset)
     held_out = np.array(record["held_out"], dtype=np.int64)
     training = np.setdiff1d(np.arange(len(dataset)), held_out, assume_unique=True)
     return Prepared(dataset, Split(training=training, held_out=held_out))
@@ -110,6 +121,27 @@ def _not_named(imported: bool) -> RunError:
     )
 
 
+def _change(record: dict[str, Any], dataset: Dataset) -> str:
+    """What is seen of it from a run's record: counts and shapes, or else that it is the contents."""
+    bad = len(record.get("bad_files", ()))
+    then_and_now = {
+        "images": (record.get("count"), len(dataset)),
+        "channels, height and width": (tuple(record.get("shape", ())), dataset.shape),
+        "files that cannot be read": (bad, len(dataset.bad_files)),
+    }
+    changes = [f"{name}: then {then}, now {now}" for name, (then, now) in then_and_now.items() if then != now]
+    return "; ".join(changes) or f"as many images as then, {len(dataset)}, but others in their place or order"
+
+
+def _in_units_of(record: dict[str, Any], dataset: Dataset) -> Dataset:
+    """With the normalization that the run began with, which another version may have fitted otherwise."""
+    units = DataRecord.read(record).units
+    fits = type(units) is type(dataset.units) and not (
+        isinstance(units, Real) and len(units.mean) != dataset.shape[0]
+    )
+    return replace(dataset, units=units) if fits else dataset
+
+
 def data_options(settings: Settings) -> DataOptions:
     """What the settings ask of the data, in the words of the data package."""
     data = settings.data
@@ -118,7 +150,10 @@ def data_options(settings: Settings) -> DataOptions:
         labels=data.labels,
         range=None if data.range == "auto" else data.range,
         channels=None if data.channels == "auto" else data.channels,
+        layout=data.layout,
         levels=None if data.levels == "auto" else data.levels,
+        bad_share=data.bad_share,
+        follow_links=data.follow_links is True,
         cache=Path(data.cache) if data.cache else None,
     )
 

@@ -103,7 +103,7 @@ def continue_training(
         if task is None:
             require_device(settings.machine, run.folder)
             set_machine(settings.machine)
-            prepared = reopen_data(settings, run.data, progress, in_memory=in_memory)
+            prepared = reopen_data(settings, run.data, progress, in_memory=in_memory, write_cache=True)
             with advice_on_memory(settings):
                 task = assemble(settings, prepared)
         yield from map(Warned, task.loss.cautions(task.denoiser))

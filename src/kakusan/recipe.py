@@ -5,7 +5,7 @@ The figures behind the constants stand in benchmarks/README.md ("The automatic c
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from kakusan.errors import SettingsError
 from kakusan.settings import NetworkSettings, TrainingSettings
@@ -54,6 +54,8 @@ class DataFacts:
     is_levels: bool
     count: int = 0
     """Images to train on."""
+    layout: Literal["auto", "channels-last", "channels-first", "single-channel"] | None = None
+    """How the axes of an array were read; None for other data."""
 
 
 @dataclass(frozen=True)

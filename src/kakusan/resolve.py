@@ -119,4 +119,5 @@ def require_device(machine: MachineSettings, folder: Path) -> None:
 
 def _resolve_data(data: DataSettings, facts: DataFacts) -> DataSettings:
     channels, height, width = facts.shape
-    return replace(data, size=(height, width), channels=channels)
+    layout, links = facts.layout or data.layout, data.follow_links is True
+    return replace(data, size=(height, width), channels=channels, layout=layout, follow_links=links)

@@ -31,8 +31,11 @@ class DataSettings:
     """Height and width to bring a folder's images to; auto: their own, or a size near their median."""
     channels: int | Auto = "auto"
     """1 (grey) or 3 (colour) for a folder; auto: grey if all images are."""
+    layout: Literal["auto", "channels-last", "channels-first", "single-channel"] = "auto"
+    """Axes of an array file: channels-last (n, h, w, c), channels-first (n, c, h, w), single-channel (n, h, w) or
+    (n, length). auto: the channels are the axis of at most 4, the last if two are; refused where none is."""
     levels: int | Auto = "auto"
-    """Values that a byte may take, 0..levels-1; auto: 256 unless the file says otherwise."""
+    """Values that whole numbers may take, 0..levels-1; auto: 256 unless the file says otherwise."""
     range: tuple[float, float] | Auto = "auto"
     """Float data: low and high, mapped to -1 and 1; auto: mean and deviation per channel, fitted."""
     labels: bool = False
@@ -43,6 +46,10 @@ class DataSettings:
     """Share (below 1) or number of images put aside and never trained on."""
     flip: bool = False
     """Mirror half of the images left to right. Not for writing."""
+    bad_share: float = 0.01
+    """Share of a folder's images that may be unreadable; they are named and left out."""
+    follow_links: bool | Auto = "auto"
+    """Follow links to folders outside of a folder of images; auto: no. Links to files are always read."""
     cache: str = ""
     """A folder to keep decoded images in, read by memory map; empty: they are held in memory."""
 
@@ -244,6 +251,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "data.label_dropout": (0, 1),
     "samples.seed": (0, 2**63 - 1),
     "data.held_out": (0, math.inf),
+    "data.bad_share": (0, 1),
     "process.T": (1, 100_000),
     "process.clip_range": (1e-6, 1e6),
     "network.width": (1, 65_536),

@@ -10,6 +10,7 @@ from kakusan.assembly import set_machine
 from kakusan.cli.display import TrainingDisplay, bar, console, duration, reading
 from kakusan.cli.signals import StopRequest
 from kakusan.config import Asked
+from kakusan.errors import printable
 from kakusan.experiment import Began, Ended, Event, Sampled, Saved, Stepped, Warned, continue_training
 from kakusan.launching import Launched, launch
 from kakusan.opened import Run
@@ -78,11 +79,27 @@ def _opening_words(event: Began, display: TrainingDisplay, run: RunFolder) -> No
     )
     display.say(text)
     run.log(text)
+    if not event.step:
+        _notes_on_the_data(run)
     lines: Iterator[float] = (line["loss"] for line in run.metrics() if "loss" in line)
     mean: float | None = None
     for loss in lines:
         mean = loss if mean is None else 0.9 * mean + 0.1 * loss
     display.began(event.step, event.steps, mean)
+
+
+def _notes_on_the_data(run: RunFolder) -> None:
+    """What was chosen, left out or not used while the data were read: one line each."""
+    bad = [printable(str(file["name"])) for file in run.data.get("bad_files", ())]
+    notes = list(run.data.get("notes", ()))
+    if bad:
+        notes.append(
+            f"unreadable images left out: {len(bad)} ({', '.join(bad[:5])}{', ...' * (len(bad) > 5)})"
+        )
+    for note in notes:
+        line = f"note: {printable(str(note))}"
+        console().print(line, markup=False, highlight=False, soft_wrap=True)
+        run.log(line)
 
 
 def report_of(run: Run) -> Path:

@@ -2,17 +2,18 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kakusan.maths.units import Levels, Units
+from kakusan.data.options import Layout
+from kakusan.errors import printable
+from kakusan.maths.moments import chunks as chunks
+from kakusan.maths.units import Levels, Real, Units
 from kakusan.shapes import Images
-
-CHUNK_BYTES = 1 << 24
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total) while a folder is read. The total counts reading steps, two for each file."""
@@ -27,14 +28,19 @@ class BadFile:
     """A file that ought to be an image and cannot be read."""
 
     name: str
+    """Relative to the folder, and `printable`."""
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", printable(self.name))
+        object.__setattr__(self, "reason", printable(self.reason))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Images (n, height, width, channels), uint8 for Levels and float32 for Real; points are (n, 1, 1, 2).
+    """Images (n, height, width, channels), uint8 for Levels and any numbers for Real; points are (n, 1, 1, 2).
 
-    The array may be a read-only memory map.
+    The array may be a read-only memory map, and a view whose axes stand in another order in memory.
     """
 
     name: str
@@ -52,6 +58,8 @@ class Dataset:
     bad_files: tuple[BadFile, ...] = ()
     notes: tuple[str, ...] = ()
     """What was chosen or left out while reading, in sentences for the log."""
+    layout: Layout | None = None
+    """Of an array file: how its axes were read; None for other sources."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -84,22 +92,32 @@ class Dataset:
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         """A copy of these images, in memory of its own."""
-        rows: NDArray[Any] = np.take(np.asarray(self.images), indices, axis=0)
+        images = np.asarray(self.images)
+        if not images.flags.c_contiguous:  # `take` would first copy all of them
+            return np.ascontiguousarray(images[indices])
+        rows: NDArray[Any] = np.take(images, indices, axis=0)
         return rows
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of shape, type, bytes and labels: two data sets that train alike have the same."""
-        digest = hashlib.sha256(f"{self.images.shape} {self.images.dtype.str}".encode())
+        return self._digest(self.images.dtype)
+
+    def known_as(self, fingerprint: str) -> "Dataset | None":
+        """These data with this fingerprint: as they are, or as float32, as all floats were kept once. Else None."""
+        if fingerprint == self.fingerprint:
+            return self
+        is_wide = isinstance(self.units, Real) and self.images.dtype == np.float64
+        if not is_wide or fingerprint != self._digest(np.dtype(np.float32)):
+            return None
+        return replace(self, images=self.images.astype(np.float32))
+
+    def _digest(self, dtype: np.dtype[Any]) -> str:
+        digest = hashlib.sha256(f"{self.images.shape} {dtype.str}".encode())
         for rows in chunks(self.images):
-            digest.update(np.ascontiguousarray(rows).data)
+            with np.errstate(over="ignore"):
+                digest.update(np.ascontiguousarray(rows, dtype).data)
         if self.labels is not None:
             digest.update(f"{self.class_names}".encode())
             digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
-
-
-def chunks(images: NDArray[Any]) -> list[NDArray[Any]]:
-    """The same rows in views of a few megabytes, so that a pass over a memory map stays small in memory."""
-    rows = max(1, CHUNK_BYTES * len(images) // max(1, images.nbytes))
-    return [images[start : start + rows] for start in range(0, len(images), rows)]

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from kakusan.data.arrays import as_images, dataset_of
 from kakusan.data.dataset import Dataset
 from kakusan.data.labels import classes_of
-from kakusan.data.options import DataOptions
+from kakusan.data.options import CHANNELS_FIRST, DataOptions
 from kakusan.errors import SettingsError
 
 InMemory: TypeAlias = Dataset | NDArray[Any] | torch.Tensor
@@ -29,21 +29,18 @@ def dataset_in_memory(data: InMemory, options: DataOptions, labels: ArrayLike | 
         if labels is not None:
             raise SettingsError("a Dataset has its own labels", "give labels with an array")
         return data
-    array, confirmed = _channels_last(data, options)
-    images = as_images(array, WHERE, confirmed)
-    classes = None if labels is None else classes_of(np.asarray(labels), len(images), WHERE)
-    dataset = dataset_of(images, Path(WHERE), confirmed, levels=None, classes=classes)
-    return replace(dataset, name=NAME, source="")
+    array, layout = _as_array(data, options)
+    images = as_images(array, WHERE, layout)
+    count = len(images.numbers.images)
+    classes = None if labels is None else classes_of(np.asarray(labels), count, WHERE)
+    return replace(dataset_of(images, Path(WHERE), classes), name=NAME, source="")
 
 
-def _channels_last(
-    data: NDArray[Any] | torch.Tensor, options: DataOptions
-) -> tuple[NDArray[Any], DataOptions]:
-    """As NumPy has it, and the options; a tensor of four axes has its channels before height and width, for certain."""
+def _as_array(data: NDArray[Any] | torch.Tensor, options: DataOptions) -> tuple[NDArray[Any], DataOptions]:
+    """As NumPy has it, and the options: a tensor of four axes has its channels before height and width, for certain."""
     if not isinstance(data, torch.Tensor):
         return np.asarray(data), options
     values = data.detach().cpu()
     values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
-    if values.ndim != 4:
-        return values.numpy(), options
-    return values.permute(0, 2, 3, 1).numpy(), replace(options, channels=values.shape[1])
+    layout = CHANNELS_FIRST if values.ndim == 4 and options.layout == "auto" else options.layout
+    return values.numpy(), replace(options, layout=layout)

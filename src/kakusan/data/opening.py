@@ -22,11 +22,12 @@ from kakusan.data.folder import read_folder
 from kakusan.data.idx import is_idx, read_idx_file, training_set_in
 from kakusan.data.memory import InMemory, dataset_in_memory
 from kakusan.data.options import DataOptions
-from kakusan.errors import DataError, SettingsError
+from kakusan.errors import DataError, SettingsError, printable
 
 Reader: TypeAlias = Callable[[Path, DataOptions, Progress], Dataset]
 
 DEFAULTS = DataOptions()
+NAMED = 5
 PACKED = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
@@ -76,10 +77,20 @@ def as_asked(dataset: Dataset, options: DataOptions) -> Dataset:
     """Without classes, unless they were asked for; and the shape that was asked for, or an error."""
     _check_shape(dataset, options)
     if not options.labels:
-        return replace(dataset, labels=None, class_names=())
+        notes = (*dataset.notes, *_on_classes(dataset))
+        return replace(dataset, labels=None, class_names=(), notes=notes)
     if dataset.labels is None:
         raise DataError(f"{dataset.name} has no classes", "leave --data.labels out")
     return dataset
+
+
+def _on_classes(dataset: Dataset) -> tuple[str, ...]:
+    """A note where there are classes that nobody asked for."""
+    if dataset.labels is None:
+        return ()
+    names = ", ".join(printable(name, 30) for name in dataset.class_names[:NAMED])
+    more = ", ..." if dataset.classes > NAMED else ""
+    return (f"there are {dataset.classes} classes ({names}{more}), not learned: --data.labels learns them",)
 
 
 def _check_shape(dataset: Dataset, options: DataOptions) -> None:
@@ -94,6 +105,10 @@ def _check_shape(dataset: Dataset, options: DataOptions) -> None:
         raise SettingsError(f"{dataset.name} has {channels} channels, not {options.channels}")
     if dataset.name in DATASETS and (options.levels or options.range):
         raise SettingsError(f"{dataset.name} brings its own levels or range", "leave them out")
+    if options.layout != "auto" and not dataset.layout:
+        raise SettingsError(
+            f"{dataset.name} is no array file: its layout is known", "leave --data.layout out"
+        )
 
 
 def reader_of(path: Path) -> Reader:
@@ -102,6 +117,11 @@ def reader_of(path: Path) -> Reader:
         raise _missing(path)
     if is_pickled_cifar(path):
         return refuse_pickled_cifar
+    if not (path.is_dir() or path.is_file()):  # a pipe or a device may never end, or never begin
+        raise DataError(
+            f"{path} is neither a file nor a folder, but a pipe, a socket or a device",
+            "write what it gives to a file, and name that",
+        )
     return _reader_of_folder(path) if path.is_dir() else _reader_of_file(path)
 
 
