@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("training", "evaluation", "config"),  # procedures; no file is opened here
     ("resolve",),
     ("assembly",),
-    ("task",),
+    ("task", "lineage"),
     ("launching", "experiment"),
     ("opened", "outputs"),
     ("appraisal", "interop"),

@@ -14,6 +14,7 @@ from kakusan.config import Asked, checked, differences, flat, from_mapping, to_m
 from kakusan.data import DATASETS, is_image_folder
 from kakusan.data.dataset import Progress, silent
 from kakusan.errors import RunError, SettingsError
+from kakusan.lineage import past_of
 from kakusan.maths.units import Levels
 from kakusan.resolve import resolve, resolve_machine, resolve_samples
 from kakusan.runs import RunFolder
@@ -130,8 +131,10 @@ def start(
 
     Raises DataError, SettingsError, and RunError if the folder is in use for something else.
     """
-    settings = asked.settings if weights_from is None else _like(asked, RunFolder.open(weights_from))
-    prepared = prepare_data(settings, progress)
+    parent = None if weights_from is None else RunFolder.open(weights_from)
+    settings = asked.settings if parent is None else _like(asked, parent)
+    past = None if parent is None else past_of(parent, stored_settings(parent), progress)
+    prepared = prepare_data(settings, progress, past)
     settings = resolve(settings, prepared.facts)
     set_machine(settings.machine)
     with advice_on_memory(settings):  # parts that do not fit are refused before there is a folder

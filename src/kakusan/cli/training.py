@@ -77,11 +77,20 @@ def _opening_words(event: Began, display: TrainingDisplay, run: RunFolder) -> No
     )
     display.say(text)
     run.log(text)
+    if not event.step:
+        _say_notes(display, run)
     lines: Iterator[float] = (line["loss"] for line in run.metrics() if "loss" in line)
     mean: float | None = None
     for loss in lines:
         mean = loss if mean is None else 0.9 * mean + 0.1 * loss
     display.began(event.step, event.steps, mean)
+
+
+def _say_notes(display: TrainingDisplay, run: RunFolder) -> None:
+    """What was chosen or left out while the data were read and divided."""
+    for note in run.data.get("notes", ()):
+        display.say(f"  {note}")
+        run.log(note)
 
 
 def report_of(run: Run) -> Path:

@@ -3,6 +3,7 @@
 from kakusan.data.batches import Batch, Batches, Split, split
 from kakusan.data.builtin import DATASETS, BuiltIn
 from kakusan.data.dataset import BadFile, Dataset, Progress
+from kakusan.data.heldout import Divided, Past, divide
 from kakusan.data.opening import is_image_folder, open_data
 from kakusan.data.options import DataOptions
 
@@ -14,8 +15,11 @@ __all__ = [
     "BuiltIn",
     "DataOptions",
     "Dataset",
+    "Divided",
+    "Past",
     "Progress",
     "Split",
+    "divide",
     "is_image_folder",
     "open_data",
     "split",
