@@ -377,12 +377,30 @@ def test_the_analytic_variance_comes_from_training_images_for_these_weights_and_
     numbers = spread(prepared.split.training, 128)
     denoiser = run.load(precision="fp32").denoiser
     bound = variational_bound(denoiser, prepared.dataset.x_0(numbers), numbers=numbers.tolist())
-    errors = run.files.analytic({"step": 12, "weights": "ema", "clip": 1.0})
+    errors = run.files.analytic({"step": 12, "weights": "ema", "clip": 1.0, "precision": "fp32"})
     assert errors is not None
     assert errors[1:] == pytest.approx(bound.squared_error.mean(0).tolist(), rel=1e-12)
     for other in ({"clip": False}, {"weights": "model"}):
         with pytest.raises(RunError, match="has not been estimated"):
             run.load(variance="analytic", precision="fp32", **other)
+
+
+def test_analytic_errors_of_another_precision_are_not_taken_for_ours_and_old_ones_count_as_fp32(
+    tmp_path: Path,
+) -> None:
+    run = trained(tmp_path / "run")
+    errors = [0.0] + [0.5] * run.settings.process.T
+    key = run.load(precision="fp32").analytic_key
+    run.files.save_analytic({**key, "precision": "bf16"}, errors, {})
+    assert run.files.analytic(key) is None
+    (run.folder / "analytic.json").unlink()
+    old = {name: value for name, value in key.items() if name != "precision"}
+    run.files.save_analytic(old, errors, {})
+    assert run.files.analytic(key) == errors
+    run.load(variance="analytic", precision="fp32")
+    run.load(
+        variance="analytic", precision="bf16"
+    )  # whose own are not there: any errors give a valid variance
 
 
 def test_images_with_labels_are_measured_with_their_own(tmp_path: Path, data: Path) -> None:

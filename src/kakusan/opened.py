@@ -38,7 +38,12 @@ class Loaded:
     @property
     def analytic_key(self) -> dict[str, Any]:
         """What the errors of its guesses depend on."""
-        return {"step": self.step, "weights": self.weights, "clip": self.denoiser.clip}
+        return {
+            "step": self.step,
+            "weights": self.weights,
+            "clip": self.denoiser.clip,
+            "precision": self.settings.machine.precision,
+        }
 
     @property
     def device(self) -> str:
@@ -107,7 +112,8 @@ class Run:
 
     def with_analytic_variance(self, loaded: Loaded) -> Loaded:
         """The same with the best variance for its guesses. Raises RunError where it has not been estimated."""
-        errors = self.files.analytic(loaded.analytic_key)
+        key = loaded.analytic_key
+        errors = self.files.analytic(key) or self.files.analytic({**key, "precision": "fp32"})
         if errors is None:
             flags = " --weights model" * (loaded.weights == "model")
             if bool(self.settings.process.clip) != (loaded.denoiser.clip is not None):
