@@ -9,7 +9,14 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from kakusan.assembly import DataRecord, build_denoiser, build_network, named, usual_label
+from kakusan.assembly import (
+    DataRecord,
+    build_denoiser,
+    build_network,
+    doubt_of_held_out,
+    named,
+    usual_label,
+)
 from kakusan.config import Asked, flat, settings_for, with_values
 from kakusan.denoiser import NetworkDenoiser
 from kakusan.errors import RunError, SettingsError
@@ -22,6 +29,7 @@ from kakusan.runs import RunFolder
 from kakusan.samplers import DDIM, SAMPLERS, Sampler, sample
 from kakusan.settings import ProcessSettings, Settings
 from kakusan.shapes import Images
+from kakusan.verdicts import LossGap, Trained, hardly_learned, loss_gap
 
 
 @dataclass(frozen=True)
@@ -194,6 +202,34 @@ class Run:
         if label.isdecimal() and int(label) < len(names):
             return int(label)
         raise SettingsError(f"there is no class {label!r}", f"classes: {', '.join(names[:20])}")
+
+    def hardly_learned(self, step: int) -> str:
+        """A sentence where the weights of this step know hardly more of the data than mean and spread; else empty."""
+        settings = self.settings
+        return hardly_learned(
+            Trained(
+                lines=self._lines_to(step),
+                step=step,
+                warmup=settings.training.warmup,
+                batch_size=settings.training.batch_size,
+                predicts=settings.process.predicts,
+                loss=settings.training.loss,
+                is_points=self.data.shape == (2, 1, 1),
+                continued="weights_from" in self.files.data or "imported" in self.files.data,
+            )
+        )
+
+    def loss_gap(self, step: int) -> LossGap | None:
+        """The losses on training and on held-out images that were measured last, up to this step."""
+        return loss_gap(self._lines_to(step), self.doubt)
+
+    @property
+    def doubt(self) -> str:
+        """Why it is not known that its held-out images are new to it; empty where it is."""
+        return doubt_of_held_out(self.files.data)
+
+    def _lines_to(self, step: int) -> list[dict[str, Any]]:
+        return [line for line in self.files.metrics() if line.get("step", 0) <= step]
 
     def resume(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
         """Go on training where the run stands; drain the events to do so."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from kakusan.appraisal import Appraisal, Part
+from kakusan.appraisal import Appraisal, Part, telling_times
 
 COLOURS = {"training": "#8a8f98", "held-out": "#b5402c"}
 OTHER = "#2f6f8f"
@@ -114,7 +114,9 @@ def _nearness(axis: Any, appraisal: Appraisal) -> None:
             label=f"{_plain(part.name)}: from $x_0$",
         )
     axis.set(xlabel="t", ylabel=f"distance of the guess, {unit}", ylim=(0, None))
-    axis.set_title("Learned by heart? Then the solid lines are near 0", fontsize=10)
+    first, last = telling_times(appraisal.parts)
+    axis.axvspan(first, last, color="#8a8f98", alpha=0.12, linewidth=0)
+    axis.set_title("Learned by heart? Then solid lies far below dotted in the grey band", fontsize=10)
     if any(part.near for part in appraisal.parts):
         axis.legend(frameon=False, fontsize=8)
     else:

@@ -60,12 +60,12 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
             caption=f"{len(x_0)} samples, DDIM, {_steps(loaded)} steps, seed 0",
         ),
         film=_film(stills, run),
-        warnings=[*run.warnings, *warnings, *_bad_files(run)],
+        warnings=[*run.warnings, *warnings, *_doubt(run), *_bad_files(run)],
     )
     if prepared is None:
         return story
     progress(0.95, "comparing with the training images")
-    copying = None if prepared.dataset.is_points else _copying(x_0, prepared)
+    copying = None if prepared.dataset.is_points else _copying(x_0, prepared, run.doubt)
     return replace(story, forward=_forward(loaded, prepared), copying=copying)
 
 
@@ -150,7 +150,7 @@ def _caption(captions: tuple[str, ...], index: int) -> str:
     return captions[index] if captions else f"image {index}"
 
 
-def _copying(x_0: Images, prepared: Prepared) -> Copying | None:
+def _copying(x_0: Images, prepared: Prepared, doubt: str) -> Copying | None:
     dataset, split = prepared.dataset, prepared.split
     most = max(2, MOST_VALUES // int(np.prod(dataset.shape)))
     indices = spread(split.training, most)
@@ -170,6 +170,7 @@ def _copying(x_0: Images, prepared: Prepared) -> Copying | None:
         held_out_rate=held_out.rate.rate if held_out else None,
         sample_ratios=found.rate.ratios.tolist(),
         held_out_ratios=held_out.rate.ratios.tolist() if held_out else (),
+        doubt=doubt,
     )
 
 
@@ -204,6 +205,12 @@ def _bad_files(run: Run) -> list[str]:
     return shown + ([f"and {len(bad) - 20} more files left out"] if len(bad) > 20 else [])
 
 
+def _doubt(run: Run) -> list[str]:
+    if not run.doubt:
+        return []
+    return [f"whether the weights were trained on the held-out images before is not known: {run.doubt}"]
+
+
 def _words(run: Run, loaded: Loaded) -> Story:
     """Title, facts, curves, settings: what needs no data."""
     settings, origin = run.settings, _origin(run, loaded)
@@ -217,7 +224,9 @@ def _words(run: Run, loaded: Loaded) -> Story:
             "Process": _process(settings.process),
             "Device": _device(run.files.environment),
         },
+        shortfall=run.hardly_learned(loaded.step),
         metrics=run.files.metrics(),
+        gap=run.loss_gap(loaded.step),
         T=settings.process.T,
         predicts=settings.process.predicts,
         loss=settings.training.loss,
