@@ -135,7 +135,7 @@ def doubt_of_held_out(record: dict[str, Any]) -> str:
     if "past" in record:
         return str(record["past"].get("unknown", ""))
     if "weights_from" in record:  # of an older version
-        return f"it was not checked what {record['weights_from'].get('run')} was trained on"
+        return f"it was not checked what {Path(record['weights_from']['run']).name} was trained on"
     return ""
 
 

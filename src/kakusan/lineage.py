@@ -1,5 +1,6 @@
 """What the weights of a run were trained on, and what was held out of them, by content: for who goes on from them."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,13 @@ def past_of(parent: RunFolder, settings: Settings, progress: Progress = silent) 
     record = parent.data
     form = form_of(tuple(record["shape"]), record["units"])
     if "imported" in record:
-        return Past(form, unknown=f"{parent.folder} was imported")
+        return Past(form, unknown=f"{parent.folder.resolve().name} was imported")
     try:
         earlier = _earlier(record, form)
         hashes = _hashes(record, settings, progress)
     except KakusanError as error:
-        return Past(form, unknown=error.problem)
+        source = settings.data.source
+        return Past(form, unknown=error.problem.replace(source or " ", Path(source).name or " "))
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{parent.folder / 'data.json'} is not one that kakusan wrote", f"its hashes: {error}"

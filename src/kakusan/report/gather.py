@@ -100,7 +100,10 @@ def _data_of(run: Run) -> tuple[Prepared | None, list[str]]:
     try:
         return reopen_data(run.settings, run.files.data), []
     except KakusanError as error:
-        return None, [f"nothing is shown of the training data: {error.problem}"]
+        problem = error.problem.replace(
+            run.settings.data.source or " ", named(run.settings.data.source) or " "
+        )
+        return None, [f"nothing is shown of the training data: {problem}"]
 
 
 def _rounded(x: Images, units: Units) -> Images:
@@ -240,7 +243,7 @@ def _words(run: Run, loaded: Loaded) -> Story:
         next_words=origin.next_words,
         detail_words=origin.detail_words,
         settings={
-            name: dict(table)
+            name: {key: named(value) if isinstance(value, str) else value for key, value in table.items()}
             for name, table in asdict(settings).items()
             if origin.sections is None or name in origin.sections
         },
@@ -265,7 +268,7 @@ class _Origin:
 def _origin(run: Run, loaded: Loaded) -> _Origin:
     record, size = run.files.data, _size(run.data.shape)
     if imported := record.get("imported"):
-        facts = {"Data": f"not known here: imported from {imported['source']}", "Images": size}
+        facts = {"Data": f"not known here: imported from {named(imported['source'])}", "Images": size}
         return _Origin(
             "trained elsewhere and imported",
             facts,
@@ -278,16 +281,27 @@ def _origin(run: Run, loaded: Loaded) -> _Origin:
     return _Origin(
         words=f"trained on {count} {'points' if run.data.shape == (2, 1, 1) else 'images'}",
         facts={
-            "Data": f"{record['name']}: {record['source']}",
+            "Data": _data(record),
             "Images": f"{count} to train on, {held_out:,} held out; {size}",
             "Steps": f"{loaded.step:,} of {run.settings.training.batch_size} images",
-            **({"Began as": f"{parent['run']}, step {parent['step']:,}"} if parent else {}),
+            **({"Began as": f"{named(parent['run'])}, step {parent['step']:,}"} if parent else {}),
         },
         commands=(
             ("Go on training", f"kakusan resume {run.folder} --steps {2 * loaded.step}"),
             ("How many bits an image takes", f"kakusan evaluate {run.folder}"),
         ),
     )
+
+
+def _data(record: Mapping[str, Any]) -> str:
+    """The name, and where it comes from if that is more than a path."""
+    source = named(record["source"])
+    return record["name"] if source == record["name"] else f"{record['name']}: {source}"
+
+
+def named(source: str) -> str:
+    """The last part of an absolute path, and all else as it is: a page may be shown to others."""
+    return Path(source).name if Path(source).is_absolute() else source
 
 
 def _size(shape: tuple[int, int, int]) -> str:
