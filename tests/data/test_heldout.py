@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kakusan.data import DATASETS, Dataset, Past, divide, split
-from kakusan.data.dataset import CHUNK_BYTES
 from kakusan.data.heldout import form_of, packed, unpacked
 from kakusan.errors import SettingsError
 from kakusan.maths.units import Levels, Real
@@ -112,8 +111,16 @@ def test_minus_zero_is_zero_and_float64_of_float32_is_the_same_image() -> None:
     assert len(np.unique(dataset.hashes)) == 3
 
 
+def test_a_view_with_its_axes_in_another_order_has_the_same_images() -> None:
+    images = np.random.default_rng(0).normal(size=(6, 3, 4, 2)).astype(np.float32)
+    plain = Dataset("plain", images, Real((0.0,) * 2, (1.0,) * 2), None, (), (), "here")
+    turned = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+    assert not turned.flags.c_contiguous
+    assert np.array_equal(replace(plain, images=turned).hashes, plain.hashes)
+
+
 def test_hashes_do_not_depend_on_the_chunk_an_image_is_read_in() -> None:
-    side = int((CHUNK_BYTES / 3) ** 0.5)  # three images a chunk
+    side = int(((1 << 24) / 3) ** 0.5)  # three images a chunk of 16 MiB
     images = np.zeros((5, side, side, 1), np.uint8)
     images[[0, 3], 5, 5] = 1
     dataset = Dataset("large", images, Levels(256), None, (), (), "here")

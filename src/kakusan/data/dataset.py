@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from kakusan.data.identity import hashes_of
 from kakusan.maths.units import Units
 from kakusan.shapes import Images
 
 CHUNK_BYTES = 1 << 24
-HASH_BYTES = 8
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total) while a folder is read. The total counts reading steps, two for each file."""
@@ -71,6 +71,11 @@ class Dataset:
     def classes(self) -> int:
         return len(self.class_names)
 
+    @cached_property
+    def hashes(self) -> NDArray[np.uint64]:
+        """Of the values of each image: equal images have equal ones, whatever else is in the data set."""
+        return np.concatenate([hashes_of(rows) for rows in chunks(self.images)])
+
     def x_0(self, indices: NDArray[np.int64]) -> Images:
         """These images in the network's units."""
         return self.units.encode(self.gather(indices))
@@ -90,18 +95,6 @@ class Dataset:
             digest.update(f"{self.class_names}".encode())
             digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
-
-    @cached_property
-    def hashes(self) -> NDArray[np.uint64]:
-        """Of the values of each image: equal images have equal ones, whatever else is in the data set."""
-        return np.concatenate([_hashes(rows) for rows in chunks(self.images)])
-
-
-def _hashes(images: NDArray[Any]) -> NDArray[np.uint64]:
-    """64 bits of BLAKE2b. Floats count by value: as float64, and -0.0 as 0.0."""
-    values = images.astype(np.float64) + 0.0 if images.dtype.kind == "f" else np.ascontiguousarray(images)
-    digests = b"".join(hashlib.blake2b(image.data, digest_size=HASH_BYTES).digest() for image in values)
-    return np.frombuffer(digests, "<u8").astype(np.uint64)
 
 
 def chunks(images: NDArray[Any]) -> list[NDArray[Any]]:
