@@ -8,7 +8,7 @@ import pytest
 
 from kakusan.cli import main
 from kakusan.opened import Run
-from kakusan.report.gather import tell
+from kakusan.report.gather import in_units, tell
 
 WORDS = (
     "--network.width 8 --network.multipliers 1 1 --network.blocks 1 --network.attention 1 --process.T 20",
@@ -82,3 +82,36 @@ def test_the_page_names_the_data_and_not_the_folders_of_its_maker(noise: tuple[P
     page = (noise[0] / "report.html").read_text("utf-8")
     assert "forty.npy" in page
     assert str(noise[0].parent) not in page.replace(str(noise[0]), "")
+
+
+def test_real_channels_are_shown_one_by_one_with_their_range_in_the_units_of_the_data(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    fields = np.stack([rng.normal(288.1, 6.4, (40, 8, 8)), rng.normal(101325, 900, (40, 8, 8))], -1)
+    np.save(tmp_path / "weather.npy", fields.astype(np.float32))
+    run = tmp_path / "run"
+    assert main(["train", str(tmp_path / "weather.npy"), "--run", str(run), "--steps", "1", *FLAGS]) == 0
+    story = tell(Run.open(run))
+    temperature, pressure = story.channels
+    assert (temperature.name, pressure.name) == (
+        "Channel 0 of 2, counted from 0",
+        "Channel 1 of 2, counted from 0",
+    )
+    assert 271 < float(temperature.black) < 273  # 288.1 - 2.5 x 6.4
+    assert 303 < float(temperature.white) < 305
+    assert 98_900 < float(pressure.black.replace(",", "")) < 99_300
+    page = (run / "report.html").read_text("utf-8")
+    assert page.index(temperature.name) < page.index(temperature.white)
+
+
+@pytest.mark.parametrize(
+    ("value", "step", "words"),
+    [
+        (101325.004, 0.025, "101,325.0040"),
+        (288.1, 16, "288.1"),
+        (5e4, 3e3, "50,000"),
+        (3e-12, 1e-12, "3e-12"),
+        (-0.5, 2.5, "-0.50"),
+    ],
+)
+def test_numbers_have_the_digits_that_their_spread_asks_for(value: float, step: float, words: str) -> None:
+    assert in_units(value, step) == words

@@ -1,5 +1,6 @@
 """From a run to its story: samples, film strip, neighbours and words. The only part of the report that knows runs."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -17,12 +18,12 @@ from kakusan.errors import DataError, KakusanError
 from kakusan.evaluation import spread
 from kakusan.maths.forward import q_marginal
 from kakusan.maths.randomness import Purpose, normals
-from kakusan.maths.units import Levels, Units
+from kakusan.maths.units import Levels, Real, Units
 from kakusan.metrics import CopyRate, copy_rate
 from kakusan.opened import Loaded, Run, usual_sampler
 from kakusan.pictures import cloud_strip, encode_png, film_strip, grid
 from kakusan.report.page import render
-from kakusan.report.story import Copying, FilmStrip, Forward, Neighbour, Samples, Story
+from kakusan.report.story import Channel, Copying, FilmStrip, Forward, Neighbour, Samples, Story
 from kakusan.samplers import Order, Still, draw
 from kakusan.settings import ProcessSettings
 from kakusan.shapes import Images
@@ -31,6 +32,9 @@ SAMPLES = 64
 CLOUD = 2000  # samples, where they are points
 COLUMNS = 12
 NEIGHBOURS = 12
+MOST_CHANNELS = 16
+IN_A_CHANNEL = 16  # samples
+MOST_DECIMALS = 9
 FILMED = 3  # which image of the seed the film strip follows
 MOST_VALUES = 1 << 29  # of training images that samples are compared with: 2 GiB
 
@@ -60,6 +64,8 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
             caption=f"{len(x_0)} samples, DDIM, {_steps(loaded)} steps, seed 0",
         ),
         film=_film(stills, run),
+        channels=(channels := _channels(x_0, run.data.units)),
+        channels_left=max(0, run.data.shape[0] - len(channels)) if channels else 0,
         warnings=[*run.warnings, *warnings, *_doubt(run), *_bad_files(run)],
     )
     if prepared is None:
@@ -127,6 +133,32 @@ def _film(stills: list[Still], run: Run) -> FilmStrip:
             units,
         )
     return FilmStrip(png=encode_png(picture), times=[still.t for still in stills])
+
+
+def _channels(x_0: Images, units: Units) -> list[Channel]:
+    """Of real images each channel by itself, as grey pictures of a few samples."""
+    if not isinstance(units, Real) or x_0.shape[1:] == (2, 1, 1):
+        return []
+    values, grey = units.decode(x_0), Real((0.0,), (1.0,), units.shown)
+    found = []
+    for i, (mean, scale) in enumerate(zip(units.mean, units.scale, strict=True)):
+        if i == MOST_CHANNELS:
+            break
+        reach = units.shown * scale
+        ends = (mean - reach, mean + reach, float(values[..., i].min()), float(values[..., i].max()))
+        black, white, lowest, highest = (in_units(value, reach) for value in ends)
+        picture = encode_png(grid(x_0[:IN_A_CHANNEL, i : i + 1], grey, columns=IN_A_CHANNEL // 2))
+        name = f"Channel {i} of {len(units.mean)}, counted from 0" if len(units.mean) > 1 else "The values"
+        found.append(
+            Channel(name=name, png=picture, black=black, white=white, lowest=lowest, highest=highest)
+        )
+    return found
+
+
+def in_units(value: float, step: float) -> str:
+    """A number to a hundredth of a step, however far from 0 it lies."""
+    decimals = max(0, 2 - math.floor(math.log10(step)))
+    return f"{value:,.{decimals}f}" if decimals <= MOST_DECIMALS and abs(value) < 1e12 else f"{value:.6g}"
 
 
 def _forward(loaded: Loaded, prepared: Prepared) -> Forward:

@@ -48,6 +48,20 @@ class Forward:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Channel:
+    """One channel of some samples of real data, with what its shades mean. All numbers are in the data's units."""
+
+    name: str
+    png: bytes
+    black: str
+    """The value that is black, and all below."""
+    white: str
+    lowest: str
+    """Of the samples."""
+    highest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Neighbour:
     """One image and the training image nearest to it."""
 
@@ -92,6 +106,10 @@ class Story:
     samples: Samples | None = None
     forward: Forward | None = None
     film: FilmStrip | None = None
+    channels: Sequence[Channel] = ()
+    """Of real data, each by itself."""
+    channels_left: int = 0
+    """How many more there are, which are not shown."""
     metrics: Sequence[Mapping[str, Any]] = ()
     """The lines of metrics.jsonl, in order. Read here: step; loss, loss_smooth; loss_by_t, a list of equal parts
     of 1..T; training_loss, held_out_loss; gradient_norm, learning_rate, images_per_second."""
