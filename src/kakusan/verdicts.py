@@ -98,7 +98,7 @@ class LossGap:
         """The gap with its standard error, as a share of the training loss where that has a meaning."""
         scale, unit = (100 / self.training, " %") if self.training > 0 else (1.0, "")
         digits = 1 if unit else 4
-        value = f"{scale * (self.held_out - self.training):.{digits}f}"
+        value = f"{round(scale * (self.held_out - self.training), digits) + 0.0:.{digits}f}"  # never -0.0
         if self.gap is None or not math.isfinite(self.gap.standard_error):
             return value + unit
         return f"{value} ± {scale * self.gap.standard_error:.{digits}f}{unit}"

@@ -238,6 +238,8 @@ def _show(appraisal: "Appraisal", written: list[Path]) -> None:
 
     to = Console(highlight=False)
     about, parts = appraisal.about, appraisal.parts
+    if about["hardly_learned"]:
+        to.print(about["hardly_learned"], markup=False)
     to.print(_bits_table(appraisal))
     to.print(_rate_table(appraisal))
     to.print(RATE_WORDS.format(about["unit_of_distortion"]), style="dim", markup=False)
@@ -257,8 +259,6 @@ def _show(appraisal: "Appraisal", written: list[Path]) -> None:
         about["precision"],
     ]
     to.print("; ".join(words), style="dim", markup=False)
-    if about["hardly_learned"]:
-        to.print(about["hardly_learned"], markup=False)
     if len(parts) == 2:
         to.print(_verdict(*parts, about), markup=False)
     for path in written:
