@@ -13,12 +13,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "shapes"),
     ("maths", "networks", "durable"),  # tensors in, tensors out; and bytes that stay on the disk
     ("denoiser", "manifest", "locking"),
-    ("samplers", "likelihood", "oracles", "data", "metrics", "ema", "pictures", "checkpoints"),
+    ("samplers", "likelihood", "oracles", "data", "metrics", "verdicts", "ema", "pictures", "checkpoints"),
     ("losses", "times", "runs", "settings"),
     ("training", "evaluation", "config", "recipe"),  # procedures; no file is opened here
     ("resolve",),
     ("assembly",),
-    ("task",),
+    ("task", "lineage"),
     ("ladder",),
     ("launching", "experiment"),
     ("opened", "outputs"),

@@ -1,5 +1,7 @@
 """What a network's word means."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -79,6 +81,17 @@ def test_the_analytic_error_lies_between_those_of_whole_times() -> None:
     assert torch.allclose(
         between.of(schedule, t, s, "beta~_2", None), flat.of(schedule, t, s, "beta~_2", None)
     )
+
+
+@pytest.mark.parametrize("levels", [None, 2, 3])
+def test_the_bound_with_errors_of_0_is_a_number_or_infinite_never_nan(levels: int | None) -> None:
+    sure = replace(says(0.0), variance=Analytic(torch.zeros(11, dtype=torch.float64)), levels=levels)
+    x_0 = torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2)
+    bound = variational_bound(sure, x_0)
+    assert not bound.total.isnan().any()
+    assert (bound.total > (20 if levels == 2 else 1e3)).all()  # sure, and wrong
+    right = variational_bound(sure, torch.zeros(2, 1, 2, 2)) if levels in (None, 3) else bound
+    assert right.total.isfinite().all()
 
 
 def test_a_long_last_step_has_the_variance_of_the_step_as_long_before_it() -> None:

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from kakusan.data import Batches, DataOptions, Dataset, Split, as_asked, open_data, split
+from kakusan.data import Batches, DataOptions, Dataset, Past, Split, as_asked, divide, open_data
 from kakusan.data.dataset import Progress, silent
+from kakusan.data.heldout import form_of, packed
 from kakusan.denoiser import NetworkDenoiser
 from kakusan.errors import RunError, SettingsError
 from kakusan.losses import LOSSES, Loss, loss_for
@@ -47,6 +48,10 @@ class Prepared:
 
     dataset: Dataset
     split: Split
+    past: Past | None = None
+    """The images that the first weights come from, where these are another run's."""
+    notes: tuple[str, ...] = ()
+    """How they were divided, in sentences, where it was not a plain draw."""
 
     @property
     def facts(self) -> DataFacts:
@@ -57,13 +62,29 @@ class Prepared:
 
 
 def prepare_data(
-    settings: Settings, progress: Progress = silent, *, in_memory: Dataset | None = None
+    settings: Settings,
+    progress: Progress = silent,
+    past: Past | None = None,
+    *,
+    in_memory: Dataset | None = None,
 ) -> Prepared:
-    """Open the data of these settings and put the held-out part aside. Raises DataError, SettingsError."""
+    """Open the data of these settings and put the held-out part aside: nothing that the past was trained on.
+
+    Raises DataError, SettingsError.
+    """
     dataset = _opened(settings, data_options(settings), progress, in_memory)
     held_out = settings.data.held_out
     aside = int(held_out) if held_out >= 1 else held_out
-    return Prepared(dataset, split(len(dataset), aside, settings.training.seed, dataset.reserved))
+    past = _of_one_form(past, form_of(dataset.shape, dataset.units.to_state()))
+    divided = divide(dataset, aside, settings.training.seed, past)
+    return Prepared(dataset, divided.split, past, divided.notes)
+
+
+def _of_one_form(past: Past | None, form: str) -> Past | None:
+    """The past as it is known for images of this form: hashes of others say nothing."""
+    if past is None or past.unknown or past.form == form:
+        return past
+    return Past(form, unknown=f"its images are of {past.form}, these of {form}")
 
 
 def _opened(
@@ -169,10 +190,21 @@ def data_record(prepared: Prepared) -> dict[str, Any]:
         "units": dataset.units.to_state(),
         "class_names": list(dataset.class_names),
         "fingerprint": dataset.fingerprint,
-        "notes": list(dataset.notes),
+        "notes": [*dataset.notes, *prepared.notes],
         "bad_files": [{"name": bad.name, "reason": bad.reason} for bad in dataset.bad_files],
         "held_out": prepared.split.held_out.tolist(),
+        "image_hashes": packed(dataset.hashes),
+        **({} if prepared.past is None else {"past": prepared.past.to_state()}),
     }
+
+
+def doubt_of_held_out(record: dict[str, Any]) -> str:
+    """Why it is not known that the run was not trained on its held-out images; empty where it is."""
+    if "past" in record:
+        return str(record["past"].get("unknown", ""))
+    if "weights_from" in record:  # of an older version
+        return f"it was not checked what {Path(record['weights_from']['run']).name} was trained on"
+    return ""
 
 
 @dataclass(frozen=True)

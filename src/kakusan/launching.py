@@ -13,6 +13,7 @@ from kakusan.data import DATASETS, Dataset, is_image_folder
 from kakusan.data.dataset import Progress, silent
 from kakusan.errors import RunError, SettingsError
 from kakusan.ladder import Bought, cautions, for_seconds, for_steps
+from kakusan.lineage import past_of
 from kakusan.maths.units import Levels
 from kakusan.resolve import resolve, resolve_machine, resolve_samples
 from kakusan.runs import RunFolder
@@ -142,8 +143,10 @@ def start(
 
     Raises DataError, SettingsError, and RunError if the folder is in use for something else.
     """
-    settings = asked.settings if weights_from is None else _like(asked, RunFolder.open(weights_from))
-    prepared = prepare_data(settings, progress, in_memory=in_memory)
+    parent = None if weights_from is None else RunFolder.open(weights_from)
+    settings = asked.settings if parent is None else _like(asked, parent)
+    past = None if parent is None else past_of(parent, stored_settings(parent), progress)
+    prepared = prepare_data(settings, progress, past, in_memory=in_memory)
     settings = resolve(settings, prepared.facts)
     set_machine(settings.machine)
     with advice_on_memory(settings):  # parts that do not fit are refused before there is a folder

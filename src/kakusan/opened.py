@@ -15,6 +15,7 @@ from kakusan.assembly import (
     Prepared,
     build_denoiser,
     build_network,
+    doubt_of_held_out,
     named,
     reopen_data,
     usual_label,
@@ -30,8 +31,9 @@ from kakusan.maths.variances import Analytic
 from kakusan.resolve import resolve_machine
 from kakusan.runs import RunFolder
 from kakusan.samplers import DDIM, SAMPLERS, Origin, Sampler, sample
-from kakusan.settings import ProcessSettings, Settings
+from kakusan.settings import ProcessSettings, Settings, answered
 from kakusan.shapes import Images
+from kakusan.verdicts import LossGap, Trained, hardly_learned, loss_gap
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,12 @@ class Loaded:
     @property
     def analytic_key(self) -> dict[str, Any]:
         """What the errors of its guesses depend on."""
-        return {"step": self.step, "weights": self.weights, "clip": self.denoiser.clip}
+        return {
+            "step": self.step,
+            "weights": self.weights,
+            "clip": self.denoiser.clip,
+            "precision": self.settings.machine.precision,
+        }
 
     @property
     def device(self) -> str:
@@ -130,7 +137,8 @@ class Run:
 
     def with_analytic_variance(self, loaded: Loaded) -> Loaded:
         """The same with the best variance for its guesses. Raises RunError where it has not been estimated."""
-        errors = self.files.analytic(loaded.analytic_key)
+        key = loaded.analytic_key
+        errors = self.files.analytic(key) or self.files.analytic({**key, "precision": "fp32"})
         if errors is None:
             flags = " --weights model" * (loaded.weights == "model")
             if bool(self.settings.process.clip) != (loaded.denoiser.clip is not None):
@@ -226,6 +234,34 @@ class Run:
         if label.isdecimal() and int(label) < len(names):
             return int(label)
         raise SettingsError(f"there is no class {label!r}", f"classes: {', '.join(names[:20])}")
+
+    def hardly_learned(self, step: int) -> str:
+        """A sentence where the weights of this step know hardly more of the data than mean and spread; else empty."""
+        settings = self.settings
+        return hardly_learned(
+            Trained(
+                lines=self._lines_to(step),
+                step=step,
+                warmup=answered(settings.training.warmup),
+                batch_size=answered(settings.training.batch_size),
+                predicts=settings.process.predicts,
+                loss=settings.training.loss,
+                is_points=self.data.shape == (2, 1, 1),
+                continued="weights_from" in self.files.data or "imported" in self.files.data,
+            )
+        )
+
+    def loss_gap(self, step: int) -> LossGap | None:
+        """The losses on training and on held-out images that were measured last, up to this step."""
+        return loss_gap(self._lines_to(step), self.doubt)
+
+    @property
+    def doubt(self) -> str:
+        """Why it is not known that its held-out images are new to it; empty where it is."""
+        return doubt_of_held_out(self.files.data)
+
+    def _lines_to(self, step: int) -> list[dict[str, Any]]:
+        return [line for line in self.files.metrics() if line.get("step", 0) <= step]
 
 
 def _origin(images: Images | None, t: int | None) -> Origin | None:

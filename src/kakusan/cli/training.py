@@ -16,6 +16,7 @@ from kakusan.launching import Launched, launch
 from kakusan.opened import Run
 from kakusan.report.gather import write_report
 from kakusan.runs import RunFolder
+from kakusan.verdicts import LossGap
 
 
 def begin(asked: Asked, folder: Path, weights_from: Path | None) -> Launched:
@@ -110,6 +111,12 @@ def report_of(run: Run) -> Path:
         return write_report(run, shown.at)
 
 
+def _of_gap(gap: LossGap, shortfall: str) -> str:
+    """The gap of the two losses; what it says of memorizing only where something was learned."""
+    words = f"gap {gap.words}"
+    return words if shortfall or gap.verdict is None else f"{words}: {gap.verdict.value}"
+
+
 def _closing_words(run: RunFolder, display: TrainingDisplay, page: Path) -> None:
     if not display.trained:
         to = console()
@@ -117,17 +124,17 @@ def _closing_words(run: RunFolder, display: TrainingDisplay, page: Path) -> None
         to.print(f"  longer  kakusan resume {run.folder} --steps N", markup=False)
         to.print(f"  report  {page}", markup=False)
         return
-    losses = [line for line in run.metrics() if "held_out_loss" in line]
+    opened = Run(RunFolder.open(run.folder))
+    step = run.steps[-1]
+    shortfall, gap = opened.hardly_learned(step), opened.loss_gap(step)
     parts = [f"trained in {duration(display.seconds)}"]
-    if losses:
-        parts += [
-            f"loss {losses[-1]['training_loss']:.4f}",
-            f"held-out loss {losses[-1]['held_out_loss']:.4f}",
-        ]
+    if gap is not None:
+        parts += [f"loss {gap.training:.4f}", f"held-out loss {gap.held_out:.4f} ({_of_gap(gap, shortfall)})"]
     text = ", ".join(parts)
-    run.log(text)
     to = console()
-    to.print(text, markup=False)
+    for words in (shortfall, text) if shortfall else (text,):
+        run.log(words)
+        to.print(words, markup=False)
     to.print(f"  report  {page}", markup=False)
     to.print(f"  sample  kakusan sample {run.folder} --count 64", markup=False)
     to.print(f"  longer  kakusan resume {run.folder} --steps N", markup=False)

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kakusan.data.identity import hashes_of
 from kakusan.data.options import Layout
 from kakusan.errors import printable
 from kakusan.maths.moments import chunks as chunks
@@ -84,6 +85,11 @@ class Dataset:
     @property
     def classes(self) -> int:
         return len(self.class_names)
+
+    @cached_property
+    def hashes(self) -> NDArray[np.uint64]:
+        """Of the values of each image: equal images have equal ones, whatever else is in the data set."""
+        return np.concatenate([hashes_of(rows) for rows in chunks(self.images)])
 
     def x_0(self, indices: ArrayLike) -> Images:
         """These images in the network's units: those of some numbers, of one, or where a mask is true."""
