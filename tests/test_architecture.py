@@ -15,10 +15,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("denoiser", "manifest", "locking"),
     ("samplers", "likelihood", "oracles", "data", "metrics", "ema", "pictures", "checkpoints"),
     ("losses", "times", "runs", "settings"),
-    ("training", "evaluation", "config"),  # procedures; no file is opened here
+    ("training", "evaluation", "config", "recipe"),  # procedures; no file is opened here
     ("resolve",),
     ("assembly",),
     ("task",),
+    ("ladder",),
     ("launching", "experiment"),
     ("opened", "outputs"),
     ("appraisal", "interop"),

@@ -29,9 +29,9 @@ from kakusan.maths.schedules import (
 from kakusan.maths.units import Levels, Units, units_from_state
 from kakusan.maths.variances import SIGMA_1, VARIANCES, LearnedRange
 from kakusan.networks import NETWORKS
-from kakusan.resolve import DataFacts
+from kakusan.recipe import DataFacts
 from kakusan.samplers import SPACINGS
-from kakusan.settings import MachineSettings, ProcessSettings, Settings
+from kakusan.settings import MachineSettings, ProcessSettings, Settings, answered
 from kakusan.times import TIMES
 from kakusan.training import DECAYS, Recipe
 
@@ -51,7 +51,8 @@ class Prepared:
     @property
     def facts(self) -> DataFacts:
         dataset = self.dataset
-        return DataFacts(dataset.shape, dataset.is_points, is_levels=dataset.images.dtype == np.uint8)
+        is_levels = dataset.images.dtype == np.uint8
+        return DataFacts(dataset.shape, dataset.is_points, is_levels, count=len(self.split.training))
 
 
 def prepare_data(
@@ -257,19 +258,18 @@ def build_recipe(settings: Settings) -> Recipe:
     training = settings.training
     named(TIMES, training.times, "training.times")
     named(DECAYS, training.decay, "training.decay")
-    assert training.steps != "auto"
     return Recipe(
-        steps=training.steps,
-        batch_size=training.batch_size,
-        accumulation=training.accumulation,
+        steps=answered(training.steps),
+        batch_size=answered(training.batch_size),
+        accumulation=answered(training.accumulation),
         times=training.times,
-        learning_rate=training.learning_rate,
-        warmup=training.warmup,
+        learning_rate=answered(training.learning_rate),
+        warmup=answered(training.warmup),
         decay=training.decay,
         weight_decay=training.weight_decay,
         betas=training.betas,
         clip_norm=training.clip_norm,
-        ema=training.ema,
+        ema=answered(training.ema),
         seed=training.seed,
         log_every=settings.log.every,
     )
@@ -286,7 +286,7 @@ def build_batches(settings: Settings, prepared: Prepared) -> Batches:
     return Batches(
         prepared.dataset,
         prepared.split.training,
-        settings.training.batch_size,
+        answered(settings.training.batch_size),
         settings.training.seed,
         flip=settings.data.flip,
         label_dropout=settings.data.label_dropout if settings.data.labels else 0.0,

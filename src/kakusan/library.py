@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -235,9 +236,10 @@ def _nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _trained(launched: Launched, dataset: Dataset | None, watch: Watch, progress: bool | None) -> Run:
     """The run, trained to its end."""
     with _reading(progress) as read, _training_shown(launched.run, progress) as show:
-        for event in continue_training(
+        training = continue_training(
             launched.run, launched.settings, launched.task, progress=read, in_memory=dataset
-        ):
+        )
+        for event in chain(map(Warned, launched.cautions), training):
             show(event)
             watch(event)
     return Run(RunFolder.open(launched.run.folder), dataset)

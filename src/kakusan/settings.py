@@ -6,11 +6,19 @@ config.toml holds the answers, so no later command has to be told again.
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import tyro
 
 Auto: TypeAlias = Literal["auto"]
+
+Value = TypeVar("Value", int, float)
+
+
+def answered(value: Value | Auto) -> Value:
+    """The number that a setting's "auto" came to."""
+    assert value != "auto"
+    return value
 
 
 @dataclass(frozen=True)
@@ -43,8 +51,9 @@ class DataSettings:
 class ProcessSettings:
     """The diffusion process."""
 
-    schedule: str = "linear"
-    """linear, cosine, sigmoid, scaled-linear, sigmoid-betas, or given (by process.betas)."""
+    schedule: str = "auto"
+    """linear, cosine, sigmoid, scaled-linear, sigmoid-betas, or given (by process.betas); auto: cosine, or linear
+    where its betas are set."""
     T: int = 1000
     """Number of noise levels."""
     beta_1: float | Auto = "auto"
@@ -55,8 +64,8 @@ class ProcessSettings:
     """beta_1, ..., beta_T one by one, for the schedule "given"."""
     zero_terminal_snr: bool = False
     """Stretch the schedule so that it ends in pure noise (Lin et al. 2024); for v and x_0, not for eps."""
-    predicts: str = "eps"
-    """What the network says: eps, x_0 or v."""
+    predicts: str = "auto"
+    """What the network says: eps, x_0 or v; auto: v."""
     variance: str = "fixed-large"
     """sigma^2 of a reverse step: fixed-large (beta), fixed-small (beta~) or learned (between them)."""
     sigma_1: str = "beta~_2"
@@ -71,7 +80,7 @@ class ProcessSettings:
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """The network. auto: by the size of the images."""
+    """The network. auto: by the size of the images, the device and the length of the training."""
 
     kind: Literal["auto", "unet", "mlp"] = "auto"
     """unet for images, mlp for points."""
@@ -81,7 +90,7 @@ class NetworkSettings:
     """Width of each level, in units of `width`; each level halves the resolution."""
     widths: tuple[int, ...] = ()
     """Channels of each level one by one, in place of `width` and `multipliers`."""
-    blocks: int = 2
+    blocks: int | Auto = "auto"
     """Residual blocks a level (one more on the way up)."""
     attention: tuple[int, ...] | Auto = "auto"
     """Levels with attention, 0 being the full resolution."""
@@ -113,10 +122,11 @@ class NetworkSettings:
     """Width of the time's embedding; 0: four times the first level's."""
     null_label: bool = True
     """With classes: a further label for no class at all."""
-    dropout: float = 0.0
-    """Dropout in the residual blocks."""
-    patch: int = 1
-    """Side of the pixel squares that are folded into channels before the network and unfolded after it."""
+    dropout: float | Auto = "auto"
+    """Dropout in the residual blocks; auto: more, the more often each image is seen."""
+    patch: int | Auto = "auto"
+    """Side of the pixel squares that are folded into channels before the network and unfolded after it; auto: 1, or
+    more where the images are too large for the device."""
 
 
 @dataclass(frozen=True)
@@ -131,27 +141,27 @@ class TrainingSettings:
     """simple, weighted (Eq. 12), bound, hybrid or min-snr; auto: simple, or hybrid where the variance is learned."""
     min_snr_gamma: float = 5.0
     """Where min-snr stops to weigh by the signal-to-noise ratio."""
-    batch_size: int = 128
-    """Images a step."""
-    accumulation: int = 1
-    """Micro-batches that a batch is split into: less memory, same step."""
-    times: str = "uniform"
+    batch_size: int | Auto = "auto"
+    """Images a step; auto: 64 on a CPU, 128 elsewhere."""
+    accumulation: int | Auto = "auto"
+    """Micro-batches that a batch is split into: less memory, same step; auto: by the memory that a step needs."""
+    times: str = "stratified"
     """How t is drawn: uniform, stratified over the batch, or importance (where losses are large,
     once there are ten for each t)."""
-    learning_rate: float = 2e-4
-    """Step size of AdamW."""
-    warmup: int = 500
-    """Steps over which the learning rate rises to its value."""
-    decay: str = "constant"
+    learning_rate: float | Auto = "auto"
+    """Step size of AdamW; auto: smaller for wide networks, for long trainings and for fine-tuning."""
+    warmup: int | Auto = "auto"
+    """Steps over which the learning rate rises to its value; auto: a twentieth of all, and 500 at most."""
+    decay: str = "linear"
     """Factor on the rate over all steps, warm-up included: constant, or linear or cosine from 1 towards 0."""
     weight_decay: float = 0.0
     """AdamW's weight decay, on all parameters: those of normalizations, biases and embeddings too."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.99)
     """AdamW's memories."""
     clip_norm: float = 1.0
     """Largest norm of the gradient."""
-    ema: float = 0.999
-    """Decay of the averaged weights that sampling uses."""
+    ema: float | Auto = "auto"
+    """Decay of the averaged weights that sampling uses; auto: a memory of a tenth of the training."""
     seed: int = 0
     """All randomness of a run."""
 

@@ -25,7 +25,7 @@ from kakusan.data import Batches
 from kakusan.denoiser import NetworkDenoiser
 from kakusan.errors import SettingsError
 from kakusan.losses import Loss
-from kakusan.settings import CHANGEABLE, Settings
+from kakusan.settings import CHANGEABLE, Settings, answered
 from kakusan.training import Recipe, Tally, TrainState, new_state
 
 NO_MEMORY = "can't allocate memory|not enough memory"
@@ -155,7 +155,7 @@ def advice_on_memory(settings: Settings) -> Iterator[None]:
             isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         ):
             raise
-        batch, parts = settings.training.batch_size, settings.training.accumulation
+        batch, parts = answered(settings.training.batch_size), answered(settings.training.accumulation)
         finer = next((n for n in range(parts + 1, batch + 1) if batch % n == 0), batch)
         raise SettingsError(
             f"out of memory with micro-batches of {batch // parts}",

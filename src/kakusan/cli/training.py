@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from kakusan.assembly import set_machine
@@ -32,7 +33,7 @@ def train_to_the_end(launched: Launched, *, as_json: bool = False) -> int:
     with reading(to) as progress, StopRequest() as stop:
         events = continue_training(run, launched.settings, launched.task, stop=stop, progress=progress)
         try:
-            for event in events:
+            for event in chain(map(Warned, launched.cautions), events):
                 if isinstance(event, Began):
                     stop.arm()
                 _show(event, display, run, as_json=as_json)
