@@ -1,6 +1,8 @@
 """Whole runs from Python: on data in memory, in a few settings, with progress, and mistakes in clear words."""
 
 import io
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import kakusan as kk
 from kakusan import library
 from kakusan.cli import main
 from kakusan.errors import DataError, RunError, SettingsError
+from kakusan.experiment import Stepped
 
 TINY: dict[str, Any] = {
     "process.T": 20,
@@ -23,6 +26,9 @@ TINY: dict[str, Any] = {
     "network.attention": (),
     "training.batch_size": 4,
     "training.warmup": 0,
+    "training.decay": "constant",  # so that a run may grow longer, bit for bit
+    "training.learning_rate": 1e-3,
+    "training.ema": 0.9,
     "machine.threads": 1,
     "machine.device": "cpu",
     "samples.count": 2,
@@ -163,6 +169,27 @@ def test_progress_is_shown_where_it_is_wished(
     length = len(shown.getvalue())
     run.sample(2, kk.DDIM(steps=2), progress=False)
     assert len(shown.getvalue()) == length
+
+
+def test_ctrl_c_in_python_saves_first_and_the_same_call_goes_on(tmp_path: Path) -> None:
+    def interrupt(event: Any) -> None:
+        if isinstance(event, Stepped) and event.step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    call: dict[str, Any] = {"settings": TINY, "run": tmp_path / "run"}
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        kk.train(pictures(), steps=6, watch=interrupt, **call)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert kk.Run.open(tmp_path / "run").files.steps == [3]
+    whole = kk.train(pictures(), steps=6, settings=TINY, run=tmp_path / "whole")
+    assert same(weights(kk.train(pictures(), steps=6, **call)), weights(whole))
+
+
+def test_training_in_a_thread_listens_to_no_signals(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(kk.train, pictures(), steps=1, settings=TINY, run=tmp_path / "run").result()
+    assert made.files.steps[-1] == 1
 
 
 def test_a_sampler_may_be_named(run: kk.Run) -> None:

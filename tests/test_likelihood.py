@@ -541,7 +541,7 @@ def test_a_schedule_that_ends_in_pure_noise_has_a_finite_bound(T: int) -> None:
 
 def test_a_chain_of_one_step_has_a_bound() -> None:
     """T = 1: L_T and L_0, and nothing between. Both by hand."""
-    denoiser = Wavy(Linear(T=1))
+    denoiser = Wavy(Linear(T=1, beta_1=0.1))
     beta = 0.1
     x_0, noise = 0.3, float(normals(0, Purpose.EVALUATION_NOISE, 0, torch.tensor([1]), (1, 1, 1)))
     x_1 = math.sqrt(1 - beta) * x_0 + math.sqrt(beta) * noise

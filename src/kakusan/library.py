@@ -3,9 +3,11 @@
 Progress is shown where somebody sees it: on a terminal or in a notebook, on stderr. `progress=False` switches it off.
 """
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -16,6 +18,7 @@ from numpy.typing import ArrayLike
 from kakusan import opened
 from kakusan.appraisal import Appraisal, Question, appraise
 from kakusan.cli.display import TrainingDisplay, bar, console, reading
+from kakusan.cli.signals import StopRequest
 from kakusan.config import Asked, flat, from_mapping, settings_for, with_values
 from kakusan.data import DataOptions, Dataset, InMemory, open_data
 from kakusan.data.dataset import Progress, silent
@@ -186,6 +189,7 @@ def train(
     settings: {"training.batch_size": 64}, by the names of the command line's flags, or all of them, from
     `kakusan.settings_for(source)`. run: its folder; by default a new one, runs/NAME.
     watch: called with each event of the training; progress: show it, by default where somebody sees it.
+    Ctrl-C saves the step that it comes in, and is then raised; the same call with run= goes on.
 
     The network is built from the settings; for one of your own, or a loss of your own, see docs/python.md.
     """
@@ -234,15 +238,22 @@ def _nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _trained(launched: Launched, dataset: Dataset | None, watch: Watch, progress: bool | None) -> Run:
-    """The run, trained to its end."""
-    with _reading(progress) as read, _training_shown(launched.run, progress) as show:
+    """The run, trained to its end; or Ctrl-C, once the step that it came in is saved."""
+    run = launched.run
+    stop = StopRequest()
+    listens = stop if threading.current_thread() is threading.main_thread() else nullcontext()
+    with _reading(progress) as read, _training_shown(run, progress) as show, listens:
         training = continue_training(
-            launched.run, launched.settings, launched.task, progress=read, in_memory=dataset
+            run, launched.settings, launched.task, stop=stop, progress=read, in_memory=dataset
         )
         for event in chain(map(Warned, launched.cautions), training):
+            if isinstance(event, Began):
+                stop.arm()
             show(event)
             watch(event)
-    return Run(RunFolder.open(launched.run.folder), dataset)
+    if stop.signal:
+        signal.raise_signal(stop.signal)  # for whoever would have had it
+    return Run(RunFolder.open(run.folder), dataset)
 
 
 @contextmanager

@@ -56,6 +56,7 @@ def test_between_whole_times_the_signal_lies_between_its_neighbours(
 @pytest.mark.parametrize("kind", [Linear, ScaledLinear, SigmoidBetas])
 def test_the_sole_step_of_a_schedule_between_ends_is_its_last(kind: type[BetweenEnds]) -> None:
     assert float(kind(T=1).alpha_bar[-1]) < 0.004  # 1 - 0.999, and for the sigmoid 0.25 % more
+    assert float(kind(T=1, beta_1=0.1).beta[-1]) == pytest.approx(0.1, abs=1e-15)
     assert float(kind(T=1, beta_1=0.1, beta_T=0.4).beta[-1]) == pytest.approx(0.4, abs=0.3 * 0.0025)
 
 

@@ -25,7 +25,9 @@ AROUND = 9
 
 def console() -> Console:
     """Where people look; figures for programs go to stdout."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(
+        stderr=True, highlight=False, soft_wrap=True, force_jupyter=False
+    )  # plain lines in a notebook
 
 
 def duration(seconds: float) -> str:

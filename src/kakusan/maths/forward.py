@@ -20,7 +20,10 @@ def per_image(values: Float64[Tensor, " batch"]) -> PerImage:
 
 
 def q_step(schedule: NoiseSchedule, x_prev: Images, t: Times) -> Gaussian:
-    """q(x_t | x_{t-1}): the image after one more step of noise. Eq. (1). Raises ValueError unless t is in 1..T."""
+    """q(x_t | x_{t-1}): the image after one more step of noise. Eq. (1).
+
+    Raises ValueError where t is not one of the whole times 1..T.
+    """
     t = t.cpu()
     if not ((t >= 1) & (t <= schedule.T) & (t == t.floor())).all():
         raise ValueError(f"a step of noise ends at a whole time t = 1..{schedule.T}, not at {t.tolist()}")

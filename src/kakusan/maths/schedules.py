@@ -91,7 +91,7 @@ class NoiseSchedule(ABC):
 
 @dataclass(frozen=True)
 class BetweenEnds(NoiseSchedule):
-    """A way from beta_1 to beta_T. Where T = 1, the only step is the last: beta_T.
+    """A way from beta_1 to beta_T. Where T = 1, the only step is the last: beta_T, unless beta_1 alone is given.
 
     Given values are literal; None is the usual value at T = 1000, scaled by 1000/T and capped at 0.999, so that from
     T = 50 on about as much noise is added in all: for `Linear`, log(1/alpha_bar_T) is 10.1 at T = 1000 and 11.8 at
@@ -106,6 +106,8 @@ class BetweenEnds(NoiseSchedule):
     def ends(self) -> tuple[float, float]:
         """beta_1 and beta_T, whoever chose them."""
         first, last = (min(value * 1000 / self.T, BETA_MAX) for value in self.usual)
+        if self.T == 1 and self.beta_1 is not None:
+            last = self.beta_1
         return (first if self.beta_1 is None else self.beta_1), (last if self.beta_T is None else self.beta_T)
 
     def _spaced(self, low: float, high: float) -> Float64[Tensor, " {self.T}"]:
