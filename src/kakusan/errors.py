@@ -3,16 +3,37 @@
 Anything else that escapes is a bug and keeps its traceback (exit code 1).
 """
 
+import unicodedata
+
+CONTROLS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's categories of what commands a terminal, turns the direction of text, or is no text at all."""
+
+
+def printable(text: str, most: int | None = None) -> str:
+    """Text from elsewhere on one line, without control characters: each becomes its escape, such as \\x1b.
+
+    Longer than `most`, it is cut off.
+    """
+    if not text.isprintable():
+        text = "".join(
+            _escaped(letter) if unicodedata.category(letter) in CONTROLS else letter for letter in text
+        )
+    return text[:most]
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
+
 
 class KakusanError(Exception):
-    """An expected mistake: the problem in one sentence, and advice in a few lines."""
+    """An expected mistake: the problem in one sentence, and advice in a few lines. All of it is `printable`."""
 
     exit_code = 2
 
     def __init__(self, problem: str, *advice: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.advice = advice
+        super().__init__(printable(problem))
+        self.problem = printable(problem)
+        self.advice = tuple(map(printable, advice))
 
     def __str__(self) -> str:
         return "\n  ".join((self.problem, *self.advice))

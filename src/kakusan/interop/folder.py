@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kakusan.errors import ModelError
 from kakusan.interop.diffusers import NETWORK, PIPELINES, SCHEDULERS
-from kakusan.interop.keys import Config, printable, shown
+from kakusan.interop.keys import Config, brief, shown
 from kakusan.interop.unpickling import read_bin
 
 INDEX = "model_index.json"
@@ -96,7 +96,7 @@ def _check_index(folder: Path) -> None:
             continue
         if not (isinstance(value, list) and len(value) == 2 and value[1] in known.get(part, ())):
             raise ModelError(
-                f"{printable(part)} = {shown(value)} of {folder / INDEX} is not supported",
+                f"{brief(part)} = {shown(value)} of {folder / INDEX} is not supported",
                 "known here: " + ", ".join(f"{name} ({' or '.join(kinds)})" for name, kinds in known.items()),
             )
 
@@ -126,7 +126,7 @@ def _of_class(config: Config, path: Path, known: tuple[str, ...]) -> Config:
 
 
 def _list_of(folder: Path) -> str:
-    names = sorted(printable(path.name) for path in folder.iterdir())
+    names = sorted(brief(path.name) for path in folder.iterdir())
     return f"there is: {', '.join(names[:12])}{', ...' * (len(names) > 12)}" if names else "it is empty"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeAlias
 
-from kakusan.errors import ModelError
+from kakusan.errors import ModelError, printable
 from kakusan.settings import WIDEST
 
 Config: TypeAlias = Mapping[str, Any]
@@ -28,7 +28,7 @@ class Keys:
 
     def refuse(self, key: str, value: Any, why: str) -> NoReturn:
         """Raise the ModelError that names key and value."""
-        raise ModelError(f"{printable(key)} = {shown(value)} of {self.what} is not supported", why)
+        raise ModelError(f"{brief(key)} = {shown(value)} of {self.what} is not supported", why)
 
     def take(self, key: str, default: Any) -> Any:
         """The value as it stands there, unchecked."""
@@ -104,9 +104,9 @@ def is_number(value: Any) -> bool:
     return abs(value) < 2**53 if isinstance(value, int) else math.isfinite(value)
 
 
-def printable(text: str) -> str:
-    """A stranger's word, fit for a terminal: on one line, of no great length, and without control characters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:120]
+def brief(text: str) -> str:
+    """A stranger's word, fit for a terminal: on one line, without control characters, of no great length."""
+    return printable(text, 120)
 
 
 def shown(value: Any) -> str:

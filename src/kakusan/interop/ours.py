@@ -16,7 +16,7 @@ from kakusan.errors import KakusanError, ModelError
 from kakusan.interop.diffusers import Translated, scheduler_config, translated, unet_config
 from kakusan.interop.draft import Draft, Size, drafted, empty_network
 from kakusan.interop.folder import read_json
-from kakusan.interop.keys import printable
+from kakusan.interop.keys import brief
 from kakusan.opened import Loaded, Run
 from kakusan.settings import NetworkSettings, ProcessSettings
 
@@ -92,10 +92,10 @@ def believed(text: dict[str, Any], model: Translated) -> Draft:
 
 def _data(said: Data) -> DataRecord:
     units = {key: value for key, value in asdict(said.units).items() if value not in (None, ())}
-    names = [printable(name) for name in said.class_names]
+    names = [brief(name) for name in said.class_names]
     return DataRecord.read(
         {
-            "name": printable(said.name),
+            "name": brief(said.name),
             "shape": said.shape,
             "units": units,
             "class_names": names,
@@ -111,7 +111,7 @@ def as_exported(path: Path, model: Translated, size: Size | None) -> tuple[Draft
     try:
         draft = believed(read_json(path), model)
     except (KakusanError, msgspec.ValidationError) as error:
-        return None, (f"kakusan.json is passed over: {printable(str(error).splitlines()[0])}",)
+        return None, (f"kakusan.json is passed over: {brief(str(error).splitlines()[0])}",)
     if size not in (None, draft.data.shape[1:]):
         height, width = draft.data.shape[1:]
         raise ModelError(f"the model's images are {height} x {width} (height, width)", "leave --size out")

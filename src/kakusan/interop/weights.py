@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kakusan.errors import ModelError
 from kakusan.interop.diffusers import todays_name
-from kakusan.interop.keys import printable
+from kakusan.interop.keys import brief
 from kakusan.networks import UNet
 
 TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -35,7 +35,7 @@ def _todays(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed: dict[str, Tensor] = {}
     for name, tensor in theirs.items():
         if (today := todays_name(name)) in renamed:
-            raise ModelError(f"the weights hold {printable(today)} twice, by its old name and by today's")
+            raise ModelError(f"the weights hold {brief(today)} twice, by its old name and by today's")
         renamed[today] = tensor
     return renamed
 
@@ -71,4 +71,4 @@ def _check(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(map(printable, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ", ".join(map(brief, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
