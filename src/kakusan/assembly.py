@@ -129,13 +129,7 @@ class DataRecord:
         """Raises RunError where it is not of our making: a stranger's file, or one that was edited."""
         try:
             stored = msgspec.convert(record, _Stored)
-            if (
-                len(set(stored.held_out)) < len(stored.held_out)
-                or max(stored.held_out, default=-1) >= stored.count
-            ):
-                raise ValueError(
-                    f"held_out is no list of different images of the {stored.count:,} that there are"
-                )
+            _check_held_out(stored)
             return cls(
                 name=stored.name,
                 shape=stored.shape,
@@ -167,6 +161,12 @@ class _Stored(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     imported: dict[str, Any] | None = None
     weights_from: dict[str, Any] | None = None
+
+
+def _check_held_out(stored: _Stored) -> None:
+    aside = stored.held_out
+    if len(set(aside)) < len(aside) or max(aside, default=-1) >= stored.count:
+        raise ValueError(f"held_out is no list of different images of the {stored.count:,} that there are")
 
 
 def _units(stored: _Stored) -> Units:

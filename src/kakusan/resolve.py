@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from kakusan.errors import SettingsError
+from kakusan.runs import quoted
 from kakusan.settings import (
     DataSettings,
     MachineSettings,
@@ -114,7 +115,7 @@ def require_device(machine: MachineSettings, folder: Path) -> None:
     try:
         _checked_device(machine.device)
     except SettingsError as error:
-        advice = f"to go on with another (not bit for bit): kakusan resume {folder} --device {best_device()}"
+        advice = f"to go on with another (not bit for bit): kakusan resume {quoted(folder)} --device {best_device()}"
         raise SettingsError(error.problem, *error.advice, advice) from error
 
 

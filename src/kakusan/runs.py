@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shlex
+import string
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -43,6 +44,8 @@ LOG = "log.txt"
 LOCK = "lock"
 HOLDER = "lock.json"
 
+PLAIN = frozenset(string.ascii_letters + string.digits + "/._- ")
+"""What stands for itself wherever a shell reads it in quotes."""
 BY_T = "loss_by_t"
 """The one figure that is a list."""
 
@@ -377,4 +380,5 @@ def quoted(path: Path | str) -> str:
     text = f"./{text}" if text.startswith("-") else text  # no option
     if printable(text) == text:
         return shlex.quote(text)
-    return "$'" + "".join(f"\\x{byte:02x}" for byte in os.fsencode(text)) + "'"
+    letters = (chr(byte) if chr(byte) in PLAIN else f"\\x{byte:02x}" for byte in os.fsencode(text))
+    return f"$'{''.join(letters)}'"

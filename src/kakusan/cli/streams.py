@@ -1,6 +1,6 @@
 """Standard output and standard error that may be closed, full, or without a reader.
 
-What is said on stderr is for people: if nobody can hear it, the work goes on. What is written to stdout is an answer: if
+Words on stderr are for people: if they cannot be written, the work goes on. What is written to stdout is an answer: if
 it cannot be given, `OutputLost` says so.
 """
 
@@ -8,8 +8,9 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 FINISHED_BY_PIPE = 141
@@ -39,19 +40,17 @@ class _Stream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        with self._forgiving():
-            return len(text) if self._lost else self._stream.write(text)
+        self._unless_lost(lambda: self._stream.write(text))
         return len(text)
 
     def flush(self) -> None:
-        with self._forgiving():
-            if not self._lost:
-                self._stream.flush()
+        self._unless_lost(self._stream.flush)
 
-    @contextmanager
-    def _forgiving(self) -> Iterator[None]:
+    def _unless_lost(self, act: Callable[[], object]) -> None:
+        if self._lost:
+            return
         try:
-            yield
+            act()
         except OSError as error:
             self._lost = True
             _forget(self._stream)
@@ -92,4 +91,4 @@ def _open_what_is_closed() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, this one
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (it stays)
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (it stays)
