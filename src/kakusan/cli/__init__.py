@@ -8,6 +8,7 @@ where the reader of the output has gone.
 import difflib
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib import import_module, metadata
 
@@ -100,8 +101,17 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"error: there is no command {name!r}", file=sys.stderr)
         print(f"  {f'did you mean: kakusan {near[0]}' if near else 'see: kakusan --help'}", file=sys.stderr)
         return 2
+    _do_without_a_temporary_folder()
     code: int = import_module(f"kakusan.cli.{MODULES.get(name, name)}").main(rest)
     return code
+
+
+def _do_without_a_temporary_folder() -> None:
+    """Where none can be written, name one all the same: torch wants to know it, and what we do needs none."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = os.environ.get("TMPDIR", "/tmp")
 
 
 def _complain(error: KakusanError) -> None:
