@@ -21,6 +21,7 @@ import matplotlib.figure
 import numpy as np
 import tomli_w
 import torch
+from crash_stories import EVENTS, wrap_operations
 
 from kakusan import config, durable
 from kakusan.cli import MODULES, main
@@ -107,6 +108,33 @@ def strike_twice() -> None:
     Batches.at = at  # type: ignore[method-assign]
 
 
+def watch() -> None:
+    """Nothing goes wrong; but a change to the disk that passes by the operations of durable.py is told on stderr."""
+    known: set[tuple[str, str]] = set()
+
+    def noted(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
+        def performed(*arguments: Any) -> Any:
+            known.add((name, str(arguments[0])))
+            return operation(*arguments)
+
+        return performed
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        writes = event in EVENTS and (event != "open" or arguments[2] & (os.O_WRONLY | os.O_RDWR))
+        if event == "os.mkdir" and Path(arguments[0]).is_dir():
+            return  # told, too, of a folder that is there
+        if writes and (EVENTS[event], str(arguments[0])) not in known and is_ours(str(arguments[0])):
+            os.write(2, f"passed by: {event} {arguments[0]}\n".encode())
+
+    wrap_operations(noted)
+    sys.addaudithook(note)
+
+
+def is_ours(path: str) -> bool:
+    """In the folder of the case, and not the lock, which bears no content."""
+    return Path(path).absolute().is_relative_to(Path.cwd()) and Path(path).name != "lock"
+
+
 def break_stdout() -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -123,6 +151,8 @@ def close_stderr() -> None:
 
 
 FAULTS: dict[str, Callable[[], None]] = {
+    "nothing": watch,
+    "SIGKILL": lambda: strike(signal.SIGKILL),
     "SIGHUP": lambda: strike(signal.SIGHUP),
     "SIGTERM": lambda: strike(signal.SIGTERM),
     "broken stdout": break_stdout,

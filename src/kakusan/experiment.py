@@ -237,7 +237,10 @@ def _owes_a_picture(task: Task, run: RunFolder) -> bool:
     step = task.state.step
     if step == 0 or not _due(step, task.settings.samples.every, task.recipe.steps):
         return False
-    return not any(line["step"] == step and "training_loss" in line for line in run.metrics())
+    try:
+        return not any(line["step"] == step and "training_loss" in line for line in run.metrics())
+    except RunError:  # figures that cannot be read are no reason to stop
+        return False
 
 
 def _pictured(task: Task, run: RunFolder, journal: Journal) -> Iterator[Event]:

@@ -164,8 +164,8 @@ class RunFolder:
         return [step_of(path) for path in reversed(checkpoints.listed(self.checkpoints))]
 
     def save(self, checkpoint: Checkpoint, *, keep: int = 2, keep_every: int | None = None) -> Path:
-        """See ``checkpoints.save``. The figures up to this step reach the disk before it does."""
-        with durable.telling(f"cannot save {self.folder / METRICS}", self.folder):
+        """See ``checkpoints.save``. The figures up to this step reach the disk before it does, if they can."""
+        with suppress(OSError):  # without figures the weights are worth no less
             durable.sync_file(self.folder / METRICS)
         return checkpoints.save(self.checkpoints, checkpoint, keep=keep, keep_every=keep_every)
 
@@ -233,7 +233,9 @@ class RunFolder:
 
     def _lines(self) -> Iterator[tuple[dict[str, Any], bytes]]:
         path = self.folder / METRICS
-        for raw in path.read_bytes().split(b"\n") if path.exists() else ():
+        with durable.telling(f"cannot read {path}", self.folder):
+            content = path.read_bytes() if path.exists() else b""
+        for raw in content.split(b"\n"):
             with suppress(ValueError, RecursionError):
                 line = json.loads(raw)
                 if _is_figures(line):

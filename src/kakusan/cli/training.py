@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kakusan.assembly import set_machine
 from kakusan.cli.display import TrainingDisplay, bar, console, duration, reading
@@ -130,10 +131,16 @@ class _Told:
         self.say(text)
         self.log(text)
         mean: float | None = None
-        for line in run.metrics():
+        for line in self._figures():
             if (loss := line.get("loss")) is not None:
                 mean = loss if mean is None else 0.9 * mean + 0.1 * loss
         self.display.began(event.step, event.steps, mean)
+
+    def _figures(self) -> list[dict[str, Any]]:
+        try:
+            return self.run.metrics()
+        except RunError:
+            return []
 
     def is_told_already(self) -> bool:
         """Whether nothing has been trained, and the report is younger than the last checkpoint."""
@@ -160,7 +167,7 @@ class _Told:
     def _results(self) -> Iterator[str]:
         since = f" since step {self.first:,}" if self.first else ""
         yield f"trained in {duration(self.display.seconds)}{since}"
-        losses = [line for line in self.run.metrics() if line.get("held_out_loss") is not None]
+        losses = [line for line in self._figures() if line.get("held_out_loss") is not None]
         if losses:
             yield f"loss {losses[-1]['training_loss']:.4f}"
             yield f"held-out loss {losses[-1]['held_out_loss']:.4f}"
