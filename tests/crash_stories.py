@@ -5,6 +5,7 @@ later each time; torch is loaded once. The folders that are left are for the tes
 """
 
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -17,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from kakusan import checkpoints, durable
 from kakusan.checkpoints import Checkpoint
 from kakusan.errors import RunError
+from kakusan.maths.units import Levels
+from kakusan.outputs import Output
 from kakusan.runs import RunFolder
 
 PARTS = ("model", "ema", "optimizer")
@@ -143,7 +147,34 @@ def prepare_nothing(folder: Path) -> None:
     assert not folder.exists()
 
 
+def save_pictures(level: int) -> Callable[[Path], None]:
+    def save(folder: Path) -> None:
+        grey = torch.full((3, 1, 2, 2), level / 127.5 - 1)
+        Output(folder, range(3), overwrite=True).save(grey, Levels(256), {"level": level})
+
+    return save
+
+
+def check_pictures(folder: Path, finished: bool) -> None:
+    """Each is whole, an old one or a new one; the next go replaces all, and tidies up."""
+    levels = {read_level(folder / f"{number:08d}.png") for number in range(3)}
+    assert levels <= ({2} if finished else {1, 2})
+    assert json.loads((folder.with_name("run.json")).read_text())["level"] in (levels if finished else {1, 2})
+    for leftover in folder.glob(".writing-*"):  # of the number of a process that is dead by now
+        leftover.rename(leftover.with_name(f"{leftover.name.rpartition('-')[0]}-{2**22}"))
+    save_pictures(3)(folder)
+    assert sorted(path.name for path in folder.iterdir()) == [f"{number:08d}.png" for number in range(3)]
+    assert {read_level(path) for path in folder.iterdir()} == {3}
+
+
+def read_level(path: Path) -> int:
+    with Image.open(path) as picture:
+        (level,) = set(picture.tobytes())
+    return int(level)
+
+
 STORIES = {
+    "new pictures over old ones": Story(save_pictures(1), save_pictures(2), check_pictures),
     "a save that drops an old one": Story(prepare_three, save_step(13), check_save),
     "a save over a damaged one": Story(prepare_replacement, save_step(12), check_replacement),
     "the first save": Story(new_run, save_step(1), check_first),

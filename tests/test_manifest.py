@@ -79,7 +79,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         "more.safetensors is not in manifest.json",
     ),
     "a manifest of another format": (
-        lambda path: rewrite_manifest(path, lambda content: content.update(format=2)),
+        lambda path: rewrite_manifest(path, lambda content: content.update(format=0)),
         "manifest.json is of another step or format",
     ),
     "a manifest of another step": (
@@ -124,6 +124,19 @@ def test_a_fault_is_found_named_and_passed_over(name: str, two: Path) -> None:
     break_it, fault = FAULTS[name]
     break_it(two / "step-00000002")
     assert_is_found(two, fault)
+
+
+def test_a_checkpoint_of_a_newer_version_is_no_damage_and_not_passed_over(two: Path) -> None:
+    rewrite_manifest(two / "step-00000002", lambda content: content.update(format=2))
+    for ask in (newest, load_newest):
+        with pytest.raises(RunError, match=r"step-00000002 was made by a newer kakusan") as error:
+            ask(two, fail)
+        assert error.value.advice == ("upgrade: pip install --upgrade kakusan",)
+
+
+def test_a_manifest_of_too_many_brackets_is_damage(two: Path) -> None:
+    (two / "step-00000002" / "manifest.json").write_text("[" * 200_000)
+    assert_is_found(two, "manifest.json cannot be understood")
 
 
 @pytest.mark.parametrize("file", FILES)

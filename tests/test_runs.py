@@ -250,11 +250,11 @@ def test_a_checkpoint_that_is_not_there_is_told() -> None:
 
 def test_figures_come_back_and_what_is_not_finite_is_null() -> None:
     run = new_run()
-    run.append_metrics({"step": 1, "loss": 0.5, "buckets": (1.0, float("nan")), "kanji": "拡"})
-    run.append_metrics({"step": 2, "loss": float("inf"), "inner": {"rate": float("-inf")}})
+    run.append_metrics({"step": 1, "loss": 0.5, "loss_by_t": (1.0, float("nan"))})
+    run.append_metrics({"step": 2, "loss": float("inf"), "loss_by_t": [float("-inf")]})
     assert run.metrics() == [
-        {"step": 1, "loss": 0.5, "buckets": [1.0, None], "kanji": "拡"},
-        {"step": 2, "loss": None, "inner": {"rate": None}},
+        {"step": 1, "loss": 0.5, "loss_by_t": [1.0, None]},
+        {"step": 2, "loss": None, "loss_by_t": [None]},
     ]
 
 

@@ -4,11 +4,13 @@ import ctypes
 import inspect
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
+import msgspec
 import numpy as np
 import torch
 from torch import nn
@@ -218,20 +220,57 @@ class DataRecord:
     fingerprint: str
 
     @classmethod
-    def read(cls, record: dict[str, Any]) -> "DataRecord":
+    def read(cls, record: Mapping[str, Any]) -> "DataRecord":
+        """Raises RunError where it is not of our making: a stranger's file, or one that was edited."""
         try:
-            channels, height, width = record["shape"]
+            stored = msgspec.convert(record, _Stored)
+            _check_held_out(stored)
             return cls(
-                name=record["name"],
-                shape=(channels, height, width),
-                units=units_from_state(record["units"]),
-                class_names=tuple(record["class_names"]),
-                fingerprint=record["fingerprint"],
+                name=stored.name,
+                shape=stored.shape,
+                units=_units(stored),
+                class_names=stored.class_names,
+                fingerprint=stored.fingerprint,
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(
-                "the run's data.json is not one that kakusan wrote", f"it lacks {error}"
-            ) from error
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise RunError("the run's data.json is not one that kakusan wrote", why) from error
+
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    """data.json, with its types; what a foreign model's record may lack has a value."""
+
+    name: str
+    shape: tuple[Side, Side, Side]
+    units: dict[str, Any]
+    class_names: tuple[str, ...]
+    fingerprint: str
+    source: str = ""
+    count: Count = 0
+    held_out: tuple[Count, ...] = ()
+    bad_files: tuple[dict[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    imported: dict[str, Any] | None = None
+    weights_from: dict[str, Any] | None = None
+
+
+def _check_held_out(stored: _Stored) -> None:
+    aside = stored.held_out
+    if len(set(aside)) < len(aside) or max(aside, default=-1) >= stored.count:
+        raise ValueError(f"held_out is no list of different images of the {stored.count:,} that there are")
+
+
+def _units(stored: _Stored) -> Units:
+    units, channels = units_from_state(stored.units), stored.shape[0]
+    if isinstance(units, Real) and not len(units.mean) == len(units.scale) == channels:
+        raise ValueError(
+            f"units has {len(units.mean)} means and {len(units.scale)} scales for {channels} channels"
+        )
+    return units
 
 
 def named(table: dict[str, Any], name: str, setting: str) -> Any:

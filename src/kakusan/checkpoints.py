@@ -25,6 +25,7 @@ from kakusan.errors import NumbersError, RunError
 from kakusan.manifest import (
     MANIFEST,
     STATE,
+    NewerFormat,
     check_file,
     folder_name,
     json_bytes,
@@ -193,6 +194,14 @@ def _is_good(path: Path) -> bool:
 def verify(path: Path) -> list[str]:
     """What is wrong with a checkpoint, file by file; nothing, if it is good. All of it is read."""
     try:
+        return _faults(path)
+    except NewerFormat as error:
+        return [error.problem]
+
+
+def _faults(path: Path) -> list[str]:
+    """The same. Raises NewerFormat."""
+    try:
         entries = read_manifest(path)
     except ValueError as error:
         return [str(error)]
@@ -206,9 +215,12 @@ def verify(path: Path) -> list[str]:
 
 
 def newest(folder: Path, complain: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint that verifies; each newer one that does not is named through ``complain``."""
+    """The newest checkpoint that verifies; each newer one that does not is named through ``complain``.
+
+    Raises NewerFormat, rather than to pass over what a newer version wrote.
+    """
     for path in listed(folder):
-        faults = verify(path)
+        faults = _faults(path)
         if not faults:
             return path
         complain(f"{path} is damaged: {'; '.join(faults)}")
@@ -221,10 +233,15 @@ def load_newest(
     device: torch.device | str = "cpu",
     parts: Sequence[str] | None = None,
 ) -> Checkpoint | None:
-    """The newest checkpoint whose wanted parts are good, read once; each newer one that is not is named."""
+    """The newest checkpoint whose wanted parts are good, read once; each newer one that is not is named.
+
+    Raises NewerFormat, rather than to pass over what a newer version wrote.
+    """
     for path in listed(folder):
         try:
             return load(path, device, parts)
+        except NewerFormat:
+            raise
         except RunError as error:
             complain(error.problem)
     return None

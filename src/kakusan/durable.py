@@ -101,15 +101,37 @@ def temporary(path: Path) -> Path:
 
 def atomic_write(path: Path, data: bytes) -> None:
     """The new content or the old one, whatever happens meanwhile."""
-    unfinished = temporary(path)
+    atomic_writes([(path, data)])
+
+
+def atomic_writes(files: Iterable[tuple[Path, bytes]]) -> None:
+    """Several files that belong together: all are on the disk before the first replaces an older one of its name.
+
+    A crash amidst the replacing leaves some new and some old ones, each of them whole.
+    """
+    paths: list[Path] = []
     try:
-        write_new(unfinished, [data], "wb")  # over what a dead process that had our number may have left
-        rename(unfinished, path)
+        for path, data in files:
+            paths.append(path)
+            write_new(temporary(path), [data], "wb")  # over what a dead process of our number may have left
+        for path in paths:
+            rename(temporary(path), path)
     except BaseException:
-        with suppress(OSError):
-            remove(unfinished)
+        for path in paths:
+            with suppress(OSError):
+                remove(temporary(path))
         raise
-    sync_folder(path.parent)
+    for folder in dict.fromkeys(path.parent for path in paths):
+        sync_folder(folder)
+
+
+def sweep_unfinished(folder: Path, pattern: str) -> None:
+    """Remove what killed processes left half written of the files that match, such as "*.png"."""
+    for leftover in folder.glob(f".writing-{pattern}-*"):
+        number = leftover.name.rpartition("-")[2]
+        if number.isdecimal() and not _is_alive(int(number)):
+            with suppress(OSError):
+                remove(leftover)
 
 
 def append_line(path: Path, line: bytes) -> None:

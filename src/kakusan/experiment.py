@@ -15,18 +15,20 @@ from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
 from kakusan import durable
+from kakusan.agreement import changed_settings, fitting, require_agreement
 from kakusan.assembly import environment, reopen_data, set_machine, usual_label
 from kakusan.checkpoints import Checkpoint
 from kakusan.config import to_mapping
 from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.errors import NumbersError, RunError
 from kakusan.evaluation import held_out_losses
+from kakusan.journal import Journal
 from kakusan.pictures import encode_png, grid
 from kakusan.resolve import require_device
 from kakusan.runs import RunFolder
 from kakusan.samplers import DDIM, sample
 from kakusan.settings import Settings
-from kakusan.task import Task, advice_on_memory, assemble, averaged, frozen_settings, load_state, snapshot
+from kakusan.task import Task, advice_on_memory, assemble, averaged, load_state, snapshot
 from kakusan.training import StepReport, check_finite, drawn, fit
 
 
@@ -103,9 +105,10 @@ def continue_training(
         if task is None:
             require_device(settings.machine, run.folder)
             set_machine(settings.machine)
-            prepared = reopen_data(settings, run.data, progress, in_memory=in_memory, write_cache=True)
+            stored = run.data
+            prepared = reopen_data(settings, stored, progress, in_memory=in_memory, write_cache=True)
             with advice_on_memory(settings):
-                task = assemble(settings, prepared)
+                task = assemble(settings, prepared, stored)
         yield from map(Warned, task.loss.cautions(task.denoiser))
         yield from _restore(task, run)
         if to_mapping(settings) != run.config:
@@ -123,14 +126,14 @@ def continue_training(
 
 def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Event]:
     settings, state = task.settings, task.state
-    pace, since_save = _Pace(task), time.monotonic()
+    pace, since_save, journal = _Pace(task), time.monotonic(), Journal(run)
     saved = state.step if run.steps else -1
     if _owes_a_picture(task, run):
-        yield from _pictured(task, run)
+        yield from _pictured(task, run, journal)
     for report in fit(state, task.batches, task.loss, task.recipe):
         line = None if report.metrics is None else pace.line(report)
         if line is not None:
-            run.append_metrics(line)
+            yield from _warned(journal.add(line))
         asked = stop()
         waited = time.monotonic() - since_save > 60 * settings.checkpoint.minutes
         if asked or waited or _due(state.step, settings.checkpoint.every, task.recipe.steps):
@@ -140,14 +143,20 @@ def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Eve
             )  # a picture can wait: a resume makes the one that is owed
             saved, since_save = state.step, time.monotonic()
         if not asked and _due(state.step, settings.samples.every, task.recipe.steps):
-            yield from _pictured(task, run)
+            yield from _pictured(task, run, journal)
             pace.restart(state.step)
         yield Stepped(state.step, line)
         if asked:
             break
     if saved < 0:  # nothing to do, and nothing ever saved
         yield Saved(state.step, _save(task, run))
+    yield from _warned(journal.end())
     yield Ended(state.step, finished=state.step >= task.recipe.steps)
+
+
+def _warned(text: str | None) -> Iterator[Event]:
+    if text is not None:
+        yield Warned(text)
 
 
 def _due(step: int, every: Any, steps: int) -> bool:
@@ -190,29 +199,26 @@ def _restore(task: Task, run: RunFolder) -> Iterator[Event]:
     if run.steps:
         checkpoint = run.load(complaints.append, device=task.settings.machine.device)
         yield from map(Warned, complaints)
+        require_agreement(run, task.settings, checkpoint)
         yield from _differences(checkpoint, task)
-        load_state(task, checkpoint)
+        with fitting(run, checkpoint):
+            load_state(task, checkpoint)
         run.record_environment(environment(task.settings.machine))
     elif source := run.data.get("weights_from"):
         parent = RunFolder.open(Path(source["run"]))
-        weights = parent.load(complaints.append, step=source["step"], parts=["ema"]).tensors["ema"]
-        task.network.load_state_dict(weights)
-        task.state.ema.load(dict(weights))
+        checkpoint = parent.load(complaints.append, step=source["step"], parts=["ema"])
+        weights = checkpoint.tensors["ema"]
+        with fitting(parent, checkpoint):
+            task.network.load_state_dict(weights)
+            task.state.ema.load(dict(weights))
         yield Saved(0, _save(task, run))  # from now on the parent may go its own way
     run.truncate_metrics(task.state.step)
 
 
 def _differences(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:
-    """What is not as it was when the checkpoint was written. RunError where the weights would mean something else."""
-    was = {**frozen_settings(Settings()), **checkpoint.state["settings"]}  # older ones lack newer settings
-    now = frozen_settings(task.settings)
-    changed = {name: (was[name], value) for name, value in now.items() if was[name] != value}
-    fatal = {name: pair for name, pair in changed.items() if not name.startswith("machine.")}
-    if fatal:
-        raise RunError(
-            f"the checkpoint of step {checkpoint.step} was trained with other settings than config.toml has now",
-            *(f"{name}: it has {had}, config.toml says {has}" for name, (had, has) in fatal.items()),
-        )
+    """What is not as it was when the checkpoint was written, and may be otherwise."""
+    changed = changed_settings(task.settings, checkpoint)
+    changed.pop("data.source", None)  # the data are the same
     here, there = environment(task.settings.machine), checkpoint.state["environment"]
     changed |= {name: (there.get(name), here[name]) for name in here if here[name] != there.get(name)}
     if changed:
@@ -233,14 +239,17 @@ def _owes_a_picture(task: Task, run: RunFolder) -> bool:
     step = task.state.step
     if step == 0 or not _due(step, task.settings.samples.every, task.recipe.steps):
         return False
-    return not any(line["step"] == step and "training_loss" in line for line in run.metrics())
+    try:
+        return not any(line["step"] == step and "training_loss" in line for line in run.metrics())
+    except RunError:  # figures that cannot be read are no reason to stop
+        return False
 
 
-def _pictured(task: Task, run: RunFolder) -> Iterator[Event]:
+def _pictured(task: Task, run: RunFolder, journal: Journal) -> Iterator[Event]:
     """The grid of a step, and its losses on training and held-out images."""
     check_finite(task.state)
     yield _picture(task, run)
-    run.append_metrics({"step": task.state.step, **_held_out(task)})
+    yield from _warned(journal.add({"step": task.state.step, **_held_out(task)}))
 
 
 def _picture(task: Task, run: RunFolder) -> Sampled | Warned:

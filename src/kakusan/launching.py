@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from kakusan.agreement import require_agreement
 from kakusan.assembly import DataRecord, Prepared, data_record, environment, prepare_data, set_machine
 from kakusan.config import Asked, checked, differences, flat, from_mapping, to_mapping, with_values
 from kakusan.data import DATASETS, Dataset, is_image_folder
@@ -16,7 +17,7 @@ from kakusan.ladder import Bought, cautions, for_seconds, for_steps
 from kakusan.lineage import past_of
 from kakusan.maths.units import Levels
 from kakusan.resolve import resolve, resolve_machine, resolve_samples
-from kakusan.runs import RunFolder
+from kakusan.runs import RunFolder, quoted
 from kakusan.settings import BUDGETS, CHANGEABLE, MachineSettings, Settings
 from kakusan.task import Task, advice_on_memory, assemble
 
@@ -72,7 +73,7 @@ def launch(
         raise RunError(
             f"{folder} is a run with other settings",
             *(f"{name}: asked for {wanted}, it has {had}" for name, (wanted, had) in changed.items()),
-            f"to go on with it as it is: kakusan resume {folder}",
+            f"to go on with it as it is: kakusan resume {quoted(folder)}",
             "to train with these: name another folder with --run",
         )
     wanted = flat(asked.settings)
@@ -104,7 +105,7 @@ def adjusted(run: RunFolder, changes: Mapping[str, Any]) -> Settings:
     if minutes not in ("auto", stored.training.minutes):
         raise SettingsError(
             "minutes buy steps when a run begins",
-            f"to train it for longer: kakusan resume {run.folder} --steps N",
+            f"to train it for longer: kakusan resume {quoted(run.folder)} --steps N",
         )
     settings = checked(with_values(stored, {**changes, "training.minutes": stored.training.minutes}))
     steps = stored.training.steps if settings.training.steps == "auto" else settings.training.steps
@@ -213,6 +214,7 @@ def _weights_source(folder: Path, record: DataRecord) -> dict[str, Any]:
             *(["to learn their classes too: --data.labels"] if theirs.class_names else []),
         )
     checkpoint = parent.load(lambda _: None, parts=["ema"])
+    require_agreement(parent, stored_settings(parent), checkpoint)
     scheduler = {"scheduler": kind} if (kind := parent.scheduler) else {}
     return {"run": str(folder.resolve()), "step": checkpoint.step, **scheduler}
 

@@ -14,10 +14,16 @@ from typing import Any
 import safetensors
 
 from kakusan.durable import Written
+from kakusan.errors import RunError
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
 FORMAT = 1
+
+
+class NewerFormat(RunError):  # noqa: N818 (nothing is wrong with it)
+    """A checkpoint of a newer version."""
+
 
 _FILE_NAME = re.compile(r"state\.json|[a-z][a-z0-9_]*\.safetensors")
 
@@ -56,16 +62,20 @@ def manifest(step: int, entries: Mapping[str, Written]) -> dict[str, Any]:
 
 
 def read_manifest(path: Path) -> dict[str, Written]:
-    """What each file of a checkpoint has to hold; ValueError if that cannot be known."""
+    """What each file of a checkpoint has to hold; ValueError if that cannot be known.
+
+    Raises NewerFormat where a newer version wrote it.
+    """
     step = step_of(path)
     try:
         content = json.loads((path / MANIFEST).read_bytes())
+        _refuse_what_is_newer(path, content["format"])
         entries = {
             name: Written(int(file["bytes"]), str(file["sha256"])) for name, file in content["files"].items()
         }
     except OSError as error:
         raise ValueError(f"{MANIFEST}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{MANIFEST} cannot be understood") from error
     if content != manifest(step, entries) or STATE not in entries:
         raise ValueError(f"{MANIFEST} is of another step or format")
@@ -74,6 +84,15 @@ def read_manifest(path: Path) -> dict[str, Written]:
     if extra := [file.name for file in sorted(path.glob("*.safetensors")) if file.name not in entries]:
         raise ValueError(f"{extra[0]} is not in {MANIFEST}")
     return entries
+
+
+def _refuse_what_is_newer(path: Path, found: Any) -> None:
+    """What a newer version wrote is not damaged, and nothing is to be done behind its back."""
+    if type(found) is int and found > FORMAT:
+        raise NewerFormat(
+            f"{path} was made by a newer kakusan (format {found}, known here: {FORMAT})",
+            "upgrade: pip install --upgrade kakusan",
+        )
 
 
 def read_file(path: Path, name: str, entries: Mapping[str, Written]) -> bytes:
@@ -111,7 +130,7 @@ def parse_state(data: bytes, step: int) -> dict[str, Any]:
         state: dict[str, Any] = json.loads(data)
         if state["step"] == step:
             return state
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{STATE} cannot be understood") from error
     raise ValueError(f"{STATE} is of another step")
 

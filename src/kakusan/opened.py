@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import nn
 
+from kakusan.agreement import fitting, require_agreement
 from kakusan.assembly import (
     DataRecord,
     Prepared,
@@ -29,7 +30,7 @@ from kakusan.launching import stored_settings
 from kakusan.maths.units import Real
 from kakusan.maths.variances import Analytic
 from kakusan.resolve import resolve_machine
-from kakusan.runs import RunFolder
+from kakusan.runs import RunFolder, quoted
 from kakusan.samplers import DDIM, SAMPLERS, Origin, Sampler, sample
 from kakusan.settings import ProcessSettings, Settings, answered
 from kakusan.shapes import Images
@@ -120,11 +121,13 @@ class Run:
         variance, sigma_1, clip: as the run says unless given; "analytic" needs what `kakusan evaluate` estimates.
         """
         settings = self._for_use(device, precision)
-        network = build_network(settings, self.data)
         checkpoint = self.files.load(
             self.warnings.append, step=step, parts=[weights], device=settings.machine.device
         )
-        network.load_state_dict(checkpoint.tensors[weights])
+        require_agreement(self.files, self.settings, checkpoint)
+        with fitting(self.files, checkpoint):
+            network = build_network(settings, self.data)
+            network.load_state_dict(checkpoint.tensors[weights])
         network.eval().requires_grad_(requires_grad=False)
         fixed = None if variance == Analytic.name else variance
         given = {"process.variance": fixed, "process.sigma_1": sigma_1, "process.clip": clip}
@@ -145,7 +148,8 @@ class Run:
                 flags += f" --clip {'no' if loaded.denoiser.clip is None else 'yes'}"
             raise RunError(
                 f"the analytic variance of {self.folder} at step {loaded.step} has not been estimated",
-                f"to do so, from its training images: kakusan evaluate {self.folder} --variance analytic{flags}",
+                f"to do so, from its training images: kakusan evaluate {quoted(self.folder)} "
+                f"--variance analytic{flags}",
             )
         best = Analytic(torch.tensor(errors, dtype=torch.float64))
         return replace(loaded, denoiser=replace(loaded.denoiser, variance=best))

@@ -55,17 +55,16 @@ class Output:
 
         Levels are rounded to the nearest and held to their range, which `Units.outside` counts.
         """
+        beside = {sidecar(self.path): (json.dumps(about, indent=2) + "\n").encode()}
         with durable.telling(f"cannot write {self.path}", self.path.parent):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.suffix == ".png":
-                durable.atomic_write(self.path, encode_png(grid(x_0, units)))
-            elif self.path.suffix == ".npz":
-                durable.atomic_write(self.path, _npz(x_0, units, raw=self.raw))
-            else:
-                save_folder(
-                    units.to_bytes(x_0), self.path, first=self.numbers.start, overwrite=self.overwrite
-                )
-            durable.atomic_write(sidecar(self.path), (json.dumps(about, indent=2) + "\n").encode())
+            durable.make_folders(self.path.parent)
+            if not self.path.suffix:
+                first, images = self.numbers.start, units.to_bytes(x_0)
+                save_folder(images, self.path, first=first, overwrite=self.overwrite, beside=beside)
+                return
+            png = self.path.suffix == ".png"
+            content = encode_png(grid(x_0, units)) if png else _npz(x_0, units, raw=self.raw)
+            durable.atomic_writes([(self.path, content), *beside.items()])
 
 
 def free_output(folder: Path) -> Path:

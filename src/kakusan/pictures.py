@@ -6,8 +6,9 @@ Points, (n, 2, 1, 1), are shown as a scatter plot on a transparent ground.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from kakusan import durable
 from kakusan.errors import DataError, SettingsError
 from kakusan.maths.units import Levels, Units
 from kakusan.shapes import Images
@@ -81,12 +83,17 @@ def encode_png(image: Image.Image) -> bytes:
 
 
 def save_folder(
-    images: NDArray[np.uint8], folder: Path, *, first: int = 0, overwrite: bool = False
+    images: NDArray[np.uint8],
+    folder: Path,
+    *,
+    first: int = 0,
+    overwrite: bool = False,
+    beside: Mapping[Path, bytes] = MappingProxyType({}),
 ) -> list[Path]:
     """Write bytes (n, height, width, 1 or 3), as `Units.to_bytes` gives them, to PNG files named by index.
 
     The first is `00000012.png` for `first=12`. A file that exists is an error, and then nothing is written at all;
-    with `overwrite` it is replaced.
+    with `overwrite` it is replaced, once all pictures and the files `beside` them are on the disk.
     """
     if images.ndim != 4 or images.shape[3] not in (1, 3):
         raise DataError(
@@ -94,32 +101,33 @@ def save_folder(
             "to keep other images whole, write them as .npz",
         )
     paths = numbered(folder, range(first, first + len(images)))
-    folder.mkdir(parents=True, exist_ok=True)
-    if overwrite:
-        for path in paths:
-            path.unlink(missing_ok=True)
+    if not overwrite:
+        _refuse_to_replace(paths)
+    durable.make_folders(folder)
+    durable.sweep_unfinished(folder, "*.png")
+    durable.atomic_writes(_contents(paths, images, beside, overwrite=overwrite))
+    return paths
+
+
+def _contents(
+    paths: Sequence[Path], images: NDArray[np.uint8], beside: Mapping[Path, bytes], *, overwrite: bool
+) -> Iterator[tuple[Path, bytes]]:
+    for path, image in zip(paths, images, strict=True):
+        yield path, encode_png(Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image))
+    yield from beside.items()
+    if not overwrite:
+        _refuse_to_replace(paths)  # another process may have come first
+
+
+def _refuse_to_replace(paths: Iterable[Path]) -> None:
     taken = next((path for path in paths if path.exists()), None)
     if taken is not None:
         raise SettingsError(f"{taken} exists already", "choose another folder, or remove it first")
-    for path, image in zip(paths, images, strict=True):
-        _write_new(path, encode_png(Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image)))
-    return paths
 
 
 def numbered(folder: Path, numbers: range) -> list[Path]:
     """The files that images of these numbers go to."""
     return [folder / f"{number:08d}.png" for number in numbers]
-
-
-def _write_new(path: Path, content: bytes) -> None:
-    try:
-        with path.open("xb") as file:  # x: another process may have come first
-            file.write(content)
-    except FileExistsError as error:
-        raise SettingsError(f"{path} exists already", "choose another folder, or remove it first") from error
-    except OSError:  # a full disk: half a picture is none
-        path.unlink(missing_ok=True)
-        raise
 
 
 def _are_points(x: Images) -> bool:

@@ -13,6 +13,7 @@ import torch
 
 from kakusan.errors import SettingsError
 from kakusan.recipe import DataFacts, Size, resolve_batch, resolve_dropout, resolve_network, resolve_recipe
+from kakusan.runs import quoted
 from kakusan.settings import DataSettings, MachineSettings, ProcessSettings, SamplesSettings, Settings
 
 SHORT = 200
@@ -113,7 +114,7 @@ def require_device(machine: MachineSettings, folder: Path) -> None:
     try:
         _checked_device(machine.device)
     except SettingsError as error:
-        advice = f"to go on with another (not bit for bit): kakusan resume {folder} --device {best_device()}"
+        advice = f"to go on with another (not bit for bit): kakusan resume {quoted(folder)} --device {best_device()}"
         raise SettingsError(error.problem, *error.advice, advice) from error
 
 

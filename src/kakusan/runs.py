@@ -9,7 +9,9 @@
 
 import json
 import math
+import os
 import shlex
+import string
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,7 +26,7 @@ import torch
 
 from kakusan import checkpoints, durable
 from kakusan.checkpoints import Checkpoint
-from kakusan.errors import RunError
+from kakusan.errors import RunError, printable
 from kakusan.locking import hold
 from kakusan.manifest import folder_name, json_bytes, step_of
 
@@ -41,6 +43,11 @@ ANALYTIC = "analytic.json"
 LOG = "log.txt"
 LOCK = "lock"
 HOLDER = "lock.json"
+
+PLAIN = frozenset(string.ascii_letters + string.digits + "/._- ")
+"""What stands for itself wherever a shell reads it in quotes."""
+BY_T = "loss_by_t"
+"""The one figure that is a list."""
 
 TRAINERS = (CONFIG, ENVIRONMENT, DATA, METRICS)
 """What only the holder of the lock writes."""
@@ -82,7 +89,7 @@ class RunFolder:
             config = tomllib.loads((folder / CONFIG).read_text("utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{folder} is not a run: it has no {CONFIG}", *_advice(folder)) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{folder / CONFIG} cannot be read: {error}") from error
         return cls(folder, config)
 
@@ -148,14 +155,17 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.folder / CHECKPOINTS
 
+    def checkpoint_path(self, step: int) -> Path:
+        return self.checkpoints / folder_name(step)
+
     @property
     def steps(self) -> list[int]:
         """The steps of which there is a checkpoint, good or not, in rising order."""
         return [step_of(path) for path in reversed(checkpoints.listed(self.checkpoints))]
 
     def save(self, checkpoint: Checkpoint, *, keep: int = 2, keep_every: int | None = None) -> Path:
-        """See ``checkpoints.save``. The figures up to this step reach the disk before it does."""
-        with durable.telling(f"cannot save {self.folder / METRICS}", self.folder):
+        """See ``checkpoints.save``. The figures up to this step reach the disk before it does, if they can."""
+        with suppress(OSError):  # without figures the weights are worth no less
             durable.sync_file(self.folder / METRICS)
         return checkpoints.save(self.checkpoints, checkpoint, keep=keep, keep_every=keep_every)
 
@@ -175,7 +185,7 @@ class RunFolder:
         """The newest checkpoint whose wanted parts are good, or that of a step. RunError if there is none."""
         if not self.steps:
             raise RunError(
-                f"{self.folder} has no checkpoint yet", f"to train it: kakusan resume {_quoted(self.folder)}"
+                f"{self.folder} has no checkpoint yet", f"to train it: kakusan resume {quoted(self.folder)}"
             )
         if step is not None:
             return self._load_step(step, parts, device)
@@ -188,7 +198,7 @@ class RunFolder:
         if step not in self.steps:
             there = ", ".join(map(str, self.steps))
             raise RunError(f"{self.folder} has no checkpoint of step {step}", f"there are: {there}")
-        return checkpoints.load(self.checkpoints / folder_name(step), device, parts)
+        return checkpoints.load(self.checkpoint_path(step), device, parts)
 
     @contextmanager
     def _none_is_an_error(self, complain: Complain) -> Iterator[Complain]:
@@ -213,20 +223,22 @@ class RunFolder:
             durable.append_line(self.folder / METRICS, text.encode("utf-8", "backslashreplace"))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All figures; a line that a kill or a power cut left in pieces is passed over."""
+        """All figures; what is no line of ours, or is left in pieces by a power cut, is passed over."""
         return [line for line, _ in self._lines()]
 
     def truncate_metrics(self, step: int) -> None:
         """Forget the figures after a step, so that a resumed run goes on as if it had never stopped."""
-        kept = [raw for line, raw in self._lines() if line.get("step", 0) <= step]
+        kept = [raw for line, raw in self._lines() if line["step"] <= step]
         self._write(METRICS, b"".join(raw + b"\n" for raw in kept))
 
     def _lines(self) -> Iterator[tuple[dict[str, Any], bytes]]:
         path = self.folder / METRICS
-        for raw in path.read_bytes().split(b"\n") if path.exists() else ():
-            with suppress(ValueError):
+        with durable.telling(f"cannot read {path}", self.folder):
+            content = path.read_bytes() if path.exists() else b""
+        for raw in content.split(b"\n"):
+            with suppress(ValueError, RecursionError):
                 line = json.loads(raw)
-                if isinstance(line, dict):
+                if _is_figures(line):
                     yield line, raw
 
     def log(self, text: str) -> None:
@@ -292,8 +304,22 @@ class RunFolder:
     def _read_json(self, name: str) -> Any:
         try:
             return json.loads((self.folder / name).read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{self.folder / name} cannot be read: {error}") from error
+
+
+def _is_figures(line: Any) -> bool:
+    """Whether a line of metrics.jsonl holds a step, and under each other name a number, or numbers by t."""
+    if not isinstance(line, dict) or type(line.get("step")) is not int or not _is_number(line["step"]):
+        return False
+    by_t = line.get(BY_T, [])
+    numbers = (value for name, value in line.items() if name != BY_T)
+    return isinstance(by_t, list) and all(map(_is_number, [*numbers, *by_t]))
+
+
+def _is_number(value: Any) -> bool:
+    """null stands for what is not finite."""
+    return value is None or type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 def _toml(config: Mapping[str, Any]) -> bytes:
@@ -316,7 +342,7 @@ def _finite(value: Any) -> Any:
 
 def _refuse_what_is_there(folder: Path) -> None:
     if RunFolder.exists(folder):
-        go_on = f"to go on with it: kakusan resume {_quoted(folder)}"
+        go_on = f"to go on with it: kakusan resume {quoted(folder)}"
         raise RunError(f"{folder} is a run already", go_on, "to begin another: --run DIR")
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file, not a folder", "name another: --run DIR")
@@ -338,9 +364,9 @@ def _advice(folder: Path) -> Iterator[str]:
     if near:
         yield f"runs here: {', '.join(map(str, list(near.values())[:8]))}{', ...' * (len(near) > 8)}"
     if folder.is_dir() or str(folder).startswith("hf:"):
-        yield f"a model of another program becomes one by: kakusan import {_quoted(folder)}"
+        yield f"a model of another program becomes one by: kakusan import {quoted(folder)}"
     else:
-        yield f"to train one: kakusan train DATA --run {_quoted(folder)}"
+        yield f"to train one: kakusan train DATA --run {quoted(folder)}"
 
 
 def _runs_in(folder: Path) -> list[Path]:
@@ -350,5 +376,14 @@ def _runs_in(folder: Path) -> list[Path]:
         return []
 
 
-def _quoted(path: Path) -> str:
-    return shlex.quote(str(path))
+def quoted(path: Path | str) -> str:
+    """A path as it may stand in a command that is shown: typed in, it means that path and nothing else.
+
+    What no terminal should be sent is escaped as bash and zsh read it: $'\\x1b'.
+    """
+    text = str(path)
+    text = f"./{text}" if text.startswith("-") else text  # no option
+    if printable(text) == text:
+        return shlex.quote(text)
+    letters = (chr(byte) if chr(byte) in PLAIN else f"\\x{byte:02x}" for byte in os.fsencode(text))
+    return f"$'{''.join(letters)}'"

@@ -1,6 +1,6 @@
 """A training in memory, with all its parts, and how its state goes into a checkpoint and comes back."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kakusan.agreement import DATA_HASHES, data_hashes, frozen_settings
 from kakusan.assembly import (
     DataRecord,
     Prepared,
@@ -20,12 +21,11 @@ from kakusan.assembly import (
     environment,
 )
 from kakusan.checkpoints import Checkpoint
-from kakusan.config import flat
 from kakusan.data import Batches
 from kakusan.denoiser import NetworkDenoiser
 from kakusan.errors import SettingsError
 from kakusan.losses import Loss
-from kakusan.settings import CHANGEABLE, Settings, answered
+from kakusan.settings import Settings, answered
 from kakusan.training import Recipe, Tally, TrainState, new_state
 
 NO_MEMORY = "can't allocate memory|not enough memory"
@@ -44,11 +44,14 @@ class Task:
     loss: Loss
     recipe: Recipe
     state: TrainState
+    data_hashes: Mapping[str, str]
+    """Of the run's data.json, for its checkpoints."""
 
 
-def assemble(settings: Settings, prepared: Prepared) -> Task:
-    """All parts of a training before its first step."""
-    record = DataRecord.read(data_record(prepared))
+def assemble(settings: Settings, prepared: Prepared, stored: Mapping[str, Any] | None = None) -> Task:
+    """All parts of a training before its first step. stored: the data.json of a run that is there already."""
+    made = data_record(prepared)
+    record = DataRecord.read(made)
     network = build_network(settings, record)
     denoiser = build_denoiser(settings, network, record.units)
     recipe = build_recipe(settings)
@@ -63,6 +66,7 @@ def assemble(settings: Settings, prepared: Prepared) -> Task:
         loss=build_loss(settings, denoiser),
         recipe=recipe,
         state=new_state(denoiser, network, recipe, device),
+        data_hashes=data_hashes(made if stored is None else stored),
     )
 
 
@@ -87,20 +91,11 @@ def snapshot(task: Task) -> Checkpoint:
             "settings": frozen_settings(task.settings),
             "learning_rate": task.recipe.rate(state.step),
             "data_fingerprint": task.record.fingerprint,
+            DATA_HASHES: dict(task.data_hashes),
             "environment": environment(task.settings.machine),
             "tally": state.tally.state(),
         },
     )
-
-
-def frozen_settings(settings: Settings) -> dict[str, Any]:
-    """What a run may not change after its start, by dotted name, as JSON has it."""
-    values = flat(settings).items()
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in values
-        if not name.startswith((*CHANGEABLE, "data.cache"))
-    }
 
 
 def load_state(task: Task, checkpoint: Checkpoint) -> None:

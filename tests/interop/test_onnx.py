@@ -448,3 +448,17 @@ def test_the_example_runs_by_itself_without_torch_and_kakusan(images: Exported, 
     with Image.open(tmp_path / "samples.png") as picture:
         assert picture.size == (15, 14)
         assert np.array_equal(np.asarray(picture), shown.reshape(2, 3, 7, 5).swapaxes(1, 2).reshape(14, 15))
+
+
+def test_the_example_says_how_it_is_used(
+    images: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = Folder.write(tmp_path, images, DDIM(steps=2)).path / "sample.py"
+    for word, code in (("--help", None), ("many", "COUNT is 1 or more")):
+        monkeypatch.setattr(sys, "argv", ["sample.py", word])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(script), run_name="__main__")
+        said = capsys.readouterr().out + str(stop.value.code)
+        assert "python sample.py [COUNT] [SEED]" in said
+        assert (code or "") in said
+        assert (stop.value.code is None) == (code is None)

@@ -1,17 +1,20 @@
 """The command line. This file answers `kakusan`, `--help` and `--version` at once; each command is a module of its own.
 
-Exit codes: 0 well; 1 a bug (with its traceback); 2 usage or settings; 3 data; 4 checkpoint or run folder;
-5 numbers that are not finite; 130 and 143 on signals, after saving.
+Exit codes: 0 well; 1 a bug (with its traceback), or standard output that cannot be written (with a line); 2 usage or
+settings; 3 data; 4 checkpoint or run folder; 5 numbers that are not finite; 128 + n on signal n, after saving; 141
+where the reader of the output has gone.
 """
 
 import difflib
-import io
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib import import_module, metadata
 
 from kakusan.cli.instead import instead_of
+from kakusan.cli.signals import Stopped, stopping
+from kakusan.cli.streams import OutputLost, guarded
 from kakusan.errors import KakusanError, SettingsError
 
 COMMANDS = {
@@ -43,7 +46,6 @@ EXAMPLES = (
     ("kakusan export runs/photos photos-model/", "and back"),
 )
 
-FINISHED_BY_PIPE = 141
 PATIENT_SPINS = 200_000
 """How long a thread of GNU OpenMP waits for the others before it sleeps. By default it spins for minutes: as fast on a
 quiet machine, but a hundred times slower where another program wants the same cores."""
@@ -63,20 +65,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code says how it went."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("GOMP_SPINCOUNT", str(PATIENT_SPINS))
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that knows no kanji gets question marks
+    with guarded(), stopping():
+        try:
+            try:
+                return _answered(arguments)
+            finally:
+                sys.stdout.flush()
+        except OutputLost as lost:
+            lost.tell()
+            return lost.exit_code
+
+
+def _answered(arguments: list[str]) -> int:
     try:
         return _dispatch(arguments)
     except KakusanError as error:
         _complain(error)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nstopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of our output has gone
-        sys.stderr.close()
-        return FINISHED_BY_PIPE
+        return stop.exit_code if isinstance(stop, Stopped) else 130
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -94,8 +102,17 @@ def _dispatch(arguments: list[str]) -> int:
         elsewhere = instead_of(name)
         advice = elsewhere or (f"did you mean: kakusan {near[0]}" if near else "see: kakusan --help")
         raise SettingsError(f"there is no command {name!r}", advice)
+    _do_without_a_temporary_folder()
     code: int = import_module(f"kakusan.cli.{MODULES.get(name, name)}").main(rest)
     return code
+
+
+def _do_without_a_temporary_folder() -> None:
+    """Where none can be written, name one all the same: torch wants to know it, and what we do needs none."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = os.environ.get("TMPDIR", "/tmp")
 
 
 def _complain(error: KakusanError) -> None:

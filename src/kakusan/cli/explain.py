@@ -122,7 +122,8 @@ def _write(story: "Story", command: Explain, out: Path) -> None:
     from kakusan import durable
     from kakusan.explain.page import render
 
-    page = render(story, _commands(command, story), f"kakusan {metadata.version('kakusan')}.").encode()
+    text = render(story, _commands(command, story), f"kakusan {metadata.version('kakusan')}.")
+    page = text.encode("utf-8", "backslashreplace")
     with durable.telling(f"cannot write {out}", out.parent, needed=len(page)):
         durable.make_folders(out.parent)
         durable.atomic_write(out, page)
@@ -130,6 +131,8 @@ def _write(story: "Story", command: Explain, out: Path) -> None:
 
 def _commands(command: Explain, story: "Story") -> list[tuple[str, str]]:
     """What to type next."""
+    from kakusan.runs import quoted
+
     other = max(1, story.t // 2)
     if command.run is None:
         return [
@@ -137,9 +140,10 @@ def _commands(command: Explain, story: "Story") -> list[tuple[str, str]]:
             ("Train a network on these images", "kakusan demo"),
             ("And see the same equations with it", "kakusan explain runs/demo"),
         ]
+    run = quoted(command.run)
     return [
-        ("Another image, another t", f"kakusan explain {command.run} --image 1 --t {other}"),
-        ("New images", f"kakusan sample {command.run} --count 64 --out new.png"),
-        ("How many bits an image takes", f"kakusan evaluate {command.run}"),
-        ("How good they look", f"kakusan report {command.run}"),
+        ("Another image, another t", f"kakusan explain {run} --image 1 --t {other}"),
+        ("New images", f"kakusan sample {run} --count 64 --out new.png"),
+        ("How many bits an image takes", f"kakusan evaluate {run}"),
+        ("How good they look", f"kakusan report {run}"),
     ]

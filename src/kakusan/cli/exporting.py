@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from kakusan.cli.arguments import parse
-from kakusan.errors import SettingsError
+from kakusan.errors import SettingsError, printable
 
 EXAMPLES = (
     "kakusan export runs/demo kanji/                             what diffusers opens: DDPMPipeline.from_pretrained",
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     exported = export_model(run, command.to, command.target, wish)
     for note in (*run.warnings, *exported.notes):
-        to.print(f"note: {note}", markup=False)
+        to.print(printable(f"note: {note}"), markup=False)
     print(exported.path)
     return 0
 

@@ -1,6 +1,5 @@
 """kakusan import SOURCE."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Import, arguments, "import", EXAMPLES)
     from kakusan.cli.display import console
+    from kakusan.errors import printable
     from kakusan.interop.importing import import_model
+    from kakusan.runs import quoted
 
     to = console()
     made = import_model(
@@ -54,8 +55,8 @@ def main(arguments: Sequence[str]) -> int:
         markup=False,
     )
     for note in made.notes:
-        to.print(f"  note: {note}", markup=False)
-    folder = shlex.quote(str(run.folder))
+        to.print(printable(f"  note: {note}"), markup=False)
+    folder = quoted(run.folder)
     to.print(f"  sample     kakusan sample {folder}", markup=False)
     to.print(f"  evaluate   kakusan evaluate {folder} --data DATA --images 20 --terms 60", markup=False)
     to.print(f"  fine-tune  kakusan train DATA --from {folder}", markup=False)

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     command = parse(Sample, arguments, "sample", EXAMPLES)
     from kakusan.assembly import set_machine
     from kakusan.cli.display import console
-    from kakusan.errors import SettingsError
+    from kakusan.errors import SettingsError, printable
     from kakusan.opened import Run
     from kakusan.outputs import Output, free_output, sidecar
 
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
     out.save(x_0, run.data.units, about)
     to = console()
     for warning in run.warnings:
-        to.print(f"warning: {warning}", markup=False)
+        to.print(printable(f"warning: {warning}"), markup=False)
     if about["outside"]:
         to.print(
             f"note: {about['outside']:.2%} of the values lay outside of what is shown, and were held to it"

@@ -3,19 +3,22 @@
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from kakusan.assembly import set_machine
 from kakusan.cli.display import TrainingDisplay, bar, console, duration, reading
 from kakusan.cli.signals import StopRequest
+from kakusan.cli.streams import OutputLost
 from kakusan.config import Asked
-from kakusan.errors import printable
+from kakusan.errors import RunError, printable
 from kakusan.experiment import Began, Ended, Event, Sampled, Saved, Stepped, Warned, continue_training
 from kakusan.launching import Launched, launch
 from kakusan.opened import Run
 from kakusan.report.gather import write_report
-from kakusan.runs import RunFolder
+from kakusan.runs import RunFolder, quoted
 from kakusan.verdicts import LossGap
 
 
@@ -29,78 +32,170 @@ def begin(asked: Asked, folder: Path, weights_from: Path | None) -> Launched:
 
 
 def train_to_the_end(launched: Launched, *, as_json: bool = False) -> int:
-    """Train with everything shown; then the report. The exit code: 0, or 128 + the signal that ended it."""
+    """Train with everything shown; then the report. The exit code: 0, or 128 + the signal that ended it.
+
+    Words that cannot be said or written end the words, not the training. Raises OutputLost at the end if stdout was
+    not there for all figures.
+    """
     to, run = console(), launched.run
-    display = TrainingDisplay(to)
+    told = _Told(run, TrainingDisplay(to), as_json=as_json)
     with reading(to) as progress, StopRequest() as stop:
         events = continue_training(run, launched.settings, launched.task, stop=stop, progress=progress)
         try:
             for event in chain(map(Warned, launched.cautions), events):
                 if isinstance(event, Began):
                     stop.arm()
-                _show(event, display, run, as_json=as_json)
+                told.show(event)
         finally:
-            display.stop()
+            told.display.stop()
     if stop.signal:
-        run.log(f"stopped by signal {stop.signal}")
-        to.print(f"stopped and saved; to go on: kakusan resume {run.folder}", markup=False)
+        told.log(f"stopped by signal {stop.signal}")
+        to.print(f"stopped and saved; to go on: kakusan resume {quoted(run.folder)}", markup=False)
         return stop.exit_code
-    page = report_of(Run(RunFolder.open(run.folder)))
-    _closing_words(run, display, page)
+    _require_the_folder(run)
+    page = run.report_path if told.is_told_already() else report_of(Run(RunFolder.open(run.folder)))
+    told.closing_words(page)
+    if told.lost is not None:
+        raise told.lost
     return 0
 
 
-def _show(event: Event, display: TrainingDisplay, run: RunFolder, *, as_json: bool) -> None:
-    match event:
-        case Began():
-            _opening_words(event, display, run)
-        case Stepped(step, line):
-            display.stepped(step, None if line is None else dict(line))
-            if as_json and line is not None:
-                print(json.dumps(dict(line)), flush=True)
-        case Sampled(step, path):
-            display.say(f"  step {step:>7,}  samples     {path}")
-        case Saved(step, path):
-            run.log(f"checkpoint of step {step}")
-            display.say(f"  step {step:>7,}  checkpoint  {path}")
-        case Warned(text):
-            display.say(f"warning: {text}")
-            run.log(f"warning: {text}")
-        case Ended():
-            pass
-
-
-def _opening_words(event: Began, display: TrainingDisplay, run: RunFolder) -> None:
-    parent = run.data.get("weights_from")
-    start = f"from the weights of {parent['run']}" if parent else "from the start"
-    where = f"from step {event.step:,} on" if event.step else start
-    text = (
-        f"{run.folder}: {event.parameters:,} parameters, {event.training_images:,} images"
-        f" ({event.held_out_images:,} more held out), {event.steps:,} steps, {where}"
-    )
-    display.say(text)
-    run.log(text)
-    if not event.step:
-        _notes_on_the_data(run)
-    lines: Iterator[float] = (line["loss"] for line in run.metrics() if "loss" in line)
-    mean: float | None = None
-    for loss in lines:
-        mean = loss if mean is None else 0.9 * mean + 0.1 * loss
-    display.began(event.step, event.steps, mean)
-
-
-def _notes_on_the_data(run: RunFolder) -> None:
-    """What was chosen, left out or not used while the data were read: one line each."""
-    bad = [printable(str(file["name"])) for file in run.data.get("bad_files", ())]
-    notes = list(run.data.get("notes", ()))
-    if bad:
-        notes.append(
-            f"unreadable images left out: {len(bad)} ({', '.join(bad[:5])}{', ...' * (len(bad) > 5)})"
+def _require_the_folder(run: RunFolder) -> None:
+    if not RunFolder.exists(run.folder):
+        raise RunError(
+            f"{run.folder} was moved away, or removed, while it was trained",
+            f"what was saved since stands in {run.checkpoints}: move it into the checkpoints of the run",
         )
-    for note in notes:
-        line = f"note: {printable(str(note))}"
-        console().print(line, markup=False, highlight=False, soft_wrap=True)
-        run.log(line)
+
+
+NAMED = 5
+"""Unreadable files that are named."""
+
+
+@dataclass
+class _Told:
+    """A training, as it is shown on the terminal, in log.txt and, in figures, on stdout."""
+
+    run: RunFolder
+    display: TrainingDisplay
+    as_json: bool
+    lost: OutputLost | None = None
+    first: int = 0
+    """The step it went on from."""
+    logs: bool = True
+
+    def show(self, event: Event) -> None:
+        match event:
+            case Began():
+                self._opening_words(event)
+            case Stepped(step, line):
+                self.display.stepped(step, None if line is None else dict(line))
+                if self.as_json and line is not None:
+                    self._print(json.dumps(dict(line)))
+            case Sampled(step, path):
+                self.say(f"  step {step:>7,}  samples     {path}")
+            case Saved(step, path):
+                self.log(f"checkpoint of step {step}")
+                self.say(f"  step {step:>7,}  checkpoint  {path}")
+            case Warned(text):
+                self._warn(text)
+            case Ended():
+                pass
+
+    def say(self, text: str) -> None:
+        self.display.say(printable(text))
+
+    def log(self, text: str) -> None:
+        try:
+            if self.logs:
+                self.run.log(text)
+        except RunError as error:
+            self.logs = False  # said once
+            self.say(f"warning: {error.problem}")
+
+    def _warn(self, text: str) -> None:
+        self.say(f"warning: {text}")
+        self.log(f"warning: {text}")
+
+    def _print(self, text: str) -> None:
+        if self.lost is None:
+            try:
+                print(text, flush=True)
+            except OutputLost as lost:
+                self.lost = lost
+                self._warn(f"standard output cannot be written ({lost}): the training goes on without")
+
+    def _opening_words(self, event: Began) -> None:
+        run, self.first = self.run, event.step
+        parent = run.data.get("weights_from")
+        start = f"from the weights of {parent['run']}" if parent else "from the start"
+        where = f"from step {event.step:,} on" if event.step else start
+        text = (
+            f"{run.folder}: {event.parameters:,} parameters, {event.training_images:,} images"
+            f" ({event.held_out_images:,} more held out), {event.steps:,} steps, {where}"
+        )
+        self.say(text)
+        self.log(text)
+        if not event.step:
+            self._notes_on_the_data()
+        mean: float | None = None
+        for line in self._figures():
+            if (loss := line.get("loss")) is not None:
+                mean = loss if mean is None else 0.9 * mean + 0.1 * loss
+        self.display.began(event.step, event.steps, mean)
+
+    def _figures(self) -> list[dict[str, Any]]:
+        try:
+            return self.run.metrics()
+        except RunError:
+            return []
+
+    def is_told_already(self) -> bool:
+        """Whether nothing has been trained, and the report is younger than the last checkpoint."""
+        if self.display.trained:
+            return False
+        last = self.run.checkpoint_path(self.run.steps[-1])
+        report = self.run.report_path
+        return report.exists() and report.stat().st_mtime > last.stat().st_mtime
+
+    def _notes_on_the_data(self) -> None:
+        """What was chosen, left out or not used while the data were read and divided: one line each."""
+        bad = [str(file["name"]) for file in self.run.data.get("bad_files", ())]
+        notes = [str(note) for note in self.run.data.get("notes", ())]
+        if bad:
+            more = ", ..." * (len(bad) > NAMED)
+            notes.append(f"unreadable images left out: {len(bad)} ({', '.join(bad[:NAMED])}{more})")
+        for note in notes:
+            self.say(f"note: {note}")
+            self.log(f"note: {note}")
+
+    def closing_words(self, page: Path) -> None:
+        to, name = console(), quoted(self.run.folder)
+        if self.display.trained:
+            for words in self._results():
+                self.log(words)
+                to.print(printable(words), markup=False)
+        else:
+            to.print(printable(f"{self.run.folder} is at its last step already"), markup=False)
+        to.print(printable(f"  report  {page}"), markup=False)
+        if self.display.trained:
+            to.print(f"  sample  kakusan sample {name} --count 64", markup=False)
+        to.print(f"  longer  kakusan resume {name} --steps N", markup=False)
+        sys.stderr.flush()
+
+    def _results(self) -> Iterator[str]:
+        """First what the training has hardly learned, if so; then its length and its losses."""
+        opened, step = Run(RunFolder.open(self.run.folder)), self.run.steps[-1]
+        shortfall, gap = opened.hardly_learned(step), opened.loss_gap(step)
+        if shortfall:
+            yield shortfall
+        since = f" since step {self.first:,}" if self.first else ""
+        words = f"trained in {duration(self.display.seconds)}{since}"
+        if gap is not None:
+            words += (
+                f", loss {gap.training:.4f}, held-out loss {gap.held_out:.4f} ({_of_gap(gap, shortfall)})"
+            )
+        yield words
 
 
 def report_of(run: Run) -> Path:
@@ -115,27 +210,3 @@ def _of_gap(gap: LossGap, shortfall: str) -> str:
     """The gap of the two losses; what it says of memorizing only where something was learned."""
     words = f"gap {gap.words}"
     return words if shortfall or gap.verdict is None else f"{words}: {gap.verdict.value}"
-
-
-def _closing_words(run: RunFolder, display: TrainingDisplay, page: Path) -> None:
-    if not display.trained:
-        to = console()
-        to.print(f"{run.folder} is at its last step already", markup=False)
-        to.print(f"  longer  kakusan resume {run.folder} --steps N", markup=False)
-        to.print(f"  report  {page}", markup=False)
-        return
-    opened = Run(RunFolder.open(run.folder))
-    step = run.steps[-1]
-    shortfall, gap = opened.hardly_learned(step), opened.loss_gap(step)
-    parts = [f"trained in {duration(display.seconds)}"]
-    if gap is not None:
-        parts += [f"loss {gap.training:.4f}", f"held-out loss {gap.held_out:.4f} ({_of_gap(gap, shortfall)})"]
-    text = ", ".join(parts)
-    to = console()
-    for words in (shortfall, text) if shortfall else (text,):
-        run.log(words)
-        to.print(words, markup=False)
-    to.print(f"  report  {page}", markup=False)
-    to.print(f"  sample  kakusan sample {run.folder} --count 64", markup=False)
-    to.print(f"  longer  kakusan resume {run.folder} --steps N", markup=False)
-    sys.stderr.flush()

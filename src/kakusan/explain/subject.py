@@ -11,7 +11,7 @@ from torch import Tensor
 from kakusan.assembly import named, set_machine
 from kakusan.data import DATASETS, Dataset
 from kakusan.denoiser import Denoiser, NetworkDenoiser
-from kakusan.errors import KakusanError, SettingsError
+from kakusan.errors import KakusanError, SettingsError, printable
 from kakusan.evaluation import spread
 from kakusan.maths.schedules import SCHEDULES, NoiseSchedule
 from kakusan.maths.units import Levels, Units
@@ -117,7 +117,7 @@ def of_run(folder: Path, image: str | None = None) -> Subject:
         image=name,
         who="the network",
         facts={
-            "Run": str(folder),
+            "Run": printable(str(folder)),
             "Data": f"{run.data.name}, {_size(run.data.shape)}",
             "Image": name,
             "Schedule": _schedule_words(process.schedule, process.T),
@@ -213,7 +213,7 @@ def _whole(image: str) -> int:
 def _name_of(dataset: Dataset, index: int, kind: str, place: int | None = None) -> str:
     thing = "point" if dataset.is_points else "image"
     number = f"{kind}{thing} {index if place is None else place}"
-    return f"{dataset.captions[index]} ({number})" if dataset.captions else number
+    return f"{printable(dataset.captions[index])} ({number})" if dataset.captions else number
 
 
 def _size(shape: tuple[int, int, int]) -> str:

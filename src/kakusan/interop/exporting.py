@@ -72,7 +72,7 @@ def export_model(run: Run | Path | str, to: str, target: Path | str, wish: Wish 
         raise SettingsError(f"unknown format {to!r}", f"there are: {', '.join(FORMATS)}")
     run = run if isinstance(run, Run) else Run.open(run)
     target, wish = Path(target).expanduser(), wish or Wish()
-    _check_target(target, is_file=to == "safetensors")
+    _check_target(target, to)
     loaded = run.load(weights=wish.weights, step=wish.step, device="cpu", precision="fp32")
     export = FORMATS[to](run, loaded, wish)
     with durable.telling(
@@ -168,10 +168,18 @@ def _json(content: Mapping[str, Any]) -> bytes:
     ).encode()
 
 
-def _check_target(target: Path, *, is_file: bool) -> None:
+def _check_target(target: Path, to: str) -> None:
     """Raises SettingsError before the work, rather than after it."""
+    is_file = to == "safetensors"
     if is_file and target.suffix != ".safetensors":
         raise SettingsError(f"{target} is no name of a file of weights", "name one: model.safetensors")
+    if not is_file and target.suffix in (".onnx", ".safetensors"):
+        inside = (
+            "model.onnx, sampler.json, sample.py" if to == "onnx" else "the weights and their configuration"
+        )
+        raise SettingsError(
+            f"--to {to} makes a folder ({inside}), not a file", f"name one: {target.with_suffix('')}"
+        )
     if target.is_dir() and not is_file and not any(target.iterdir()):
         return
     if target.exists():

@@ -17,6 +17,7 @@ from kakusan.errors import ModelError
 from kakusan.interop.diffusers import NETWORK, PIPELINES, SCHEDULERS
 from kakusan.interop.keys import Config, brief, shown
 from kakusan.interop.unpickling import read_bin
+from kakusan.runs import quoted
 
 INDEX = "model_index.json"
 NETWORK_FOLDER, SCHEDULER_FOLDER = "unet", "scheduler"
@@ -62,7 +63,9 @@ def find(folder: Path) -> Found:
             f"a model is a folder with {INDEX} in it, or a name on the hub, hf:owner/name, not an address",
         )
     if (folder / "config.toml").is_file():
-        raise ModelError(f"{folder} is a run of kakusan already", f"to use it: kakusan sample {folder}")
+        raise ModelError(
+            f"{folder} is a run of kakusan already", f"to use it: kakusan sample {quoted(folder)}"
+        )
     _check_index(folder)
     parts = folder / NETWORK_FOLDER
     home = parts if (parts / CONFIG).is_file() else folder

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from kakusan import durable
+from kakusan.agreement import DATA_HASHES, data_hashes, frozen_settings
 from kakusan.assembly import environment
 from kakusan.checkpoints import Checkpoint
 from kakusan.config import to_mapping
@@ -22,7 +23,6 @@ from kakusan.interop.weights import joined
 from kakusan.launching import free_folder
 from kakusan.opened import Run
 from kakusan.runs import RunFolder
-from kakusan.task import frozen_settings
 
 Say = Callable[[str], None]
 
@@ -140,6 +140,7 @@ def _write(target: Path, draft: Draft, weights: dict[str, torch.Tensor]) -> None
             "seed": settings.training.seed,
             "settings": frozen_settings(settings),
             "data_fingerprint": "",
+            DATA_HASHES: data_hashes(draft.record),
             "environment": environment(settings.machine),
         },
     )

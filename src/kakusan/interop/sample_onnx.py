@@ -30,7 +30,13 @@ def sample(x: np.ndarray, rng: np.random.Generator, label: int | np.ndarray | No
 
 
 if __name__ == "__main__":
-    count, seed = (*map(int, sys.argv[1:]), *(16, 0)[len(sys.argv) - 1 :])
+    asked = sys.argv[1:]
+    if {"-h", "--help"} & set(asked):
+        print(__doc__)
+        sys.exit()
+    if len(asked) > 2 or not all(word.isdecimal() for word in asked) or asked[:1] == ["0"]:
+        sys.exit(f"COUNT is 1 or more, SEED 0 or more\n{__doc__}")  # on stderr, with exit code 1
+    count, seed = (*map(int, asked), *(16, 0)[len(asked) :])
     rng, size = np.random.default_rng(seed), [TABLE[side] for side in ("channels", "height", "width")]
     x = sample(rng.standard_normal((count, *size), np.float32), rng)
     np.save("samples.npy", x)

@@ -24,6 +24,7 @@ from kakusan.opened import Loaded, Run, usual_sampler
 from kakusan.pictures import cloud_strip, encode_png, film_strip, grid
 from kakusan.report.page import render
 from kakusan.report.story import Channel, Copying, FilmStrip, Forward, Neighbour, Samples, Story
+from kakusan.runs import quoted
 from kakusan.samplers import Order, Still, draw
 from kakusan.settings import ProcessSettings
 from kakusan.shapes import Images
@@ -46,7 +47,7 @@ def write_report(run: Run, progress: Progress = lambda _, __: None) -> Path:
     page = render(tell(run, progress))
     path = run.files.report_path
     with durable.telling(f"cannot write {path}", run.folder, needed=len(page)):
-        durable.atomic_write(path, page.encode())
+        durable.atomic_write(path, page.encode("utf-8", "backslashreplace"))
     return path
 
 
@@ -266,11 +267,11 @@ def _words(run: Run, loaded: Loaded) -> Story:
         predicts=settings.process.predicts,
         loss=settings.training.loss,
         commands=(
-            ("New images", f"kakusan sample {run.folder} --count 64 --seed 1 --out new.png"),
+            ("New images", f"kakusan sample {quoted(run.folder)} --count 64 --seed 1 --out new.png"),
             *origin.commands,
-            ("Start from these weights", f"kakusan train DATA --from {run.folder}"),
-            ("For other programs", f"kakusan export {run.folder} NEW-FOLDER"),
-            ("This page anew", f"kakusan report {run.folder}"),
+            ("Start from these weights", f"kakusan train DATA --from {quoted(run.folder)}"),
+            ("For other programs", f"kakusan export {quoted(run.folder)} NEW-FOLDER"),
+            ("This page anew", f"kakusan report {quoted(run.folder)}"),
         ),
         next_words=origin.next_words,
         detail_words=origin.detail_words,
@@ -319,8 +320,8 @@ def _origin(run: Run, loaded: Loaded) -> _Origin:
             **({"Began as": f"{named(parent['run'])}, step {parent['step']:,}"} if parent else {}),
         },
         commands=(
-            ("Go on training", f"kakusan resume {run.folder} --steps {2 * loaded.step}"),
-            ("How many bits an image takes", f"kakusan evaluate {run.folder}"),
+            ("Go on training", f"kakusan resume {quoted(run.folder)} --steps {2 * loaded.step}"),
+            ("How many bits an image takes", f"kakusan evaluate {quoted(run.folder)}"),
         ),
     )
 
