@@ -34,7 +34,7 @@ types: .venv/.dev
 	$(BIN)/mypy
 
 unit: .venv/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadscope
 
 # The built wheel, alone in an empty environment, trains and reports.
 wheel-test: .venv/.core
