@@ -71,7 +71,6 @@ class Size:
 
 LADDER = (
     Size(32, 1, folded=True, steps=0),
-    Size(48, 1, folded=True, steps=3_000),
     Size(32, 1, folded=False, steps=5_000),
     Size(48, 1, folded=False, steps=8_000),
     Size(64, 1, folded=False, steps=12_000),
