@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import kakusan as kk
 from kakusan.denoiser import Denoiser, Prediction, p_step, times_like
 from kakusan.errors import DataError, SettingsError
 from kakusan.likelihood import (
