@@ -288,12 +288,12 @@ def test_lines_of_no_figures_are_passed_over(run: Path, capsys: pytest.CaptureFi
 
 def test_figures_without_a_value_are_shown_as_none(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (run / "metrics.jsonl").open("a") as file:
-        for line in (
-            {"loss": None},
+        lines: list[dict[str, Any]] = [
             {"loss": None, "loss_by_t": None},
             {"held_out_loss": None},
             {"loss_by_t": []},
-        ):
+        ]
+        for line in [{"loss": None}, *lines]:
             file.write(json.dumps({"step": 4, **line}) + "\n")
     for use in ("report", "resume"):
         assert said_by(USES[use], run, capsys)[0] == 0
