@@ -28,6 +28,7 @@ from PIL import Image
 from kakusan import losses, training
 from kakusan.assembly import prepare_data, set_machine
 from kakusan.config import settings_for
+from kakusan.ladder import for_steps
 from kakusan.maths.gaussians import Gaussian
 from kakusan.resolve import resolve
 from kakusan.settings import Settings
@@ -147,11 +148,11 @@ def task_for(folder: Path, batch_size: int, network: Settings) -> Task:
     settings = replace(
         settings,
         network=network.network,
-        training=replace(settings.training, steps=10**6, batch_size=batch_size),
+        training=replace(settings.training, batch_size=batch_size),
         machine=replace(settings.machine, device="cpu", threads=network.machine.threads),
     )
     prepared = prepare_data(settings)
-    settings = resolve(settings, prepared.facts)
+    settings = for_steps(resolve(settings, prepared.facts), prepared, 3).settings
     set_machine(settings.machine)
     return assemble(settings, prepared)
 

@@ -25,8 +25,9 @@ from kakusan.assembly import DataRecord, build_network, set_machine
 from kakusan.config import settings_for
 from kakusan.maths.units import Levels
 from kakusan.networks import UNet
-from kakusan.resolve import DataFacts, resolve
-from kakusan.settings import NetworkSettings, Settings
+from kakusan.recipe import UNFOLDED, DataFacts
+from kakusan.resolve import resolve, resolve_for
+from kakusan.settings import NetworkSettings, Settings, answered
 
 Action: TypeAlias = Callable[[], object]
 
@@ -55,7 +56,10 @@ class Case:
         settings = replace(
             settings, machine=replace(settings.machine, device="cpu", threads=threads or "auto")
         )
-        settings = resolve(settings, DataFacts(shape, is_points=False, is_levels=True))
+        facts = DataFacts(shape, is_points=False, is_levels=True)
+        settings = resolve_for(
+            resolve(settings, facts), facts, answered(settings.training.steps), UNFOLDED[0]
+        )
         set_machine(settings.machine)
         return cls(settings, shape, batch_size)
 
@@ -88,8 +92,8 @@ class Theirs(nn.Module):
         if settings.heads != 1:
             raise SystemExit("UNet2DModel has heads of one width at all levels: compare networks of one head")
         unet: Any = diffusers.UNet2DModel
-        inner = channels * settings.patch**2
-        self.patch = settings.patch
+        self.patch = answered(settings.patch)
+        inner = channels * self.patch**2
         self.model: nn.Module = unet(
             in_channels=inner,
             out_channels=inner,

@@ -15,6 +15,7 @@ from kakusan.agreement import DATA_HASHES, data_hashes
 from kakusan.checkpoints import Checkpoint
 from kakusan.cli import main
 from kakusan.errors import RunError
+from kakusan.experiment import continue_training
 from kakusan.interop.importing import import_model
 from kakusan.opened import Run
 from kakusan.runs import RunFolder
@@ -96,8 +97,8 @@ def edit_data(run: Path, edit: Callable[[dict[str, Any]], object]) -> None:
 EDITS = {
     "middle_scale": 3.0,
     "frequency_shift": 0.0,
-    "schedule": "cosine",
-    "predicts": "v",
+    "schedule": "sigmoid",
+    "predicts": "x_0",
     "T": 21,
     "heads": 2,
     "clip_range": 5.0,
@@ -209,7 +210,7 @@ def test_weights_that_do_not_fit_are_told(run: Path) -> None:
         with pytest.raises(RunError, match=r"does not fit the network of its config\.toml"):
             Run.open(run).load()
         with pytest.raises(RunError, match=r"does not fit the network of its config\.toml"):
-            list(Run.open(run).resume())
+            list(continue_training(folder, Run.open(run).settings))
 
 
 STRANGE: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -287,13 +288,14 @@ def test_lines_of_no_figures_are_passed_over(run: Path, capsys: pytest.CaptureFi
 
 
 def test_figures_without_a_value_are_shown_as_none(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines: tuple[dict[str, Any], ...] = (
+        {"loss": None},
+        {"loss": None, "loss_by_t": None},
+        {"held_out_loss": None},
+        {"loss_by_t": []},
+    )
     with (run / "metrics.jsonl").open("a") as file:
-        lines: list[dict[str, Any]] = [
-            {"loss": None, "loss_by_t": None},
-            {"held_out_loss": None},
-            {"loss_by_t": []},
-        ]
-        for line in [{"loss": None}, *lines]:
+        for line in lines:
             file.write(json.dumps({"step": 4, **line}) + "\n")
     for use in ("report", "resume"):
         assert said_by(USES[use], run, capsys)[0] == 0

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import kakusan as kk
-from kakusan.appraisal import Appraisal, Part, Question, _offset, appraise
+from kakusan.appraisal import Appraisal, Part, Question, _offset, appraise, telling_times
 from kakusan.assembly import reopen_data
 from kakusan.cli.evaluate import _rate_table, _rows, _verdict
 from kakusan.config import with_values
@@ -292,7 +292,7 @@ def made(
         sampling_variance=torch.full_like(table[0], 0.02),
         bits=table[1],
         squared_error=table[2],
-        L_T=torch.tensor([0.5, 0.7], dtype=torch.float64),
+        L_T=torch.tensor([0.5, 0.7] * len(t), dtype=torch.float64)[: len(t)],
         T=3,
         variance="fixed-large",
         sigma_1="beta~_2",
@@ -338,16 +338,53 @@ def test_the_tables_and_the_verdict_say_what_the_figures_say() -> None:
     assert columns[0] == ["3", "2", "1", "0"]
     assert columns[1] == ["0.6000", "2.6000", "5.6000", "9.6000"]
     assert columns[2] == ["4.800", "2.400", "1.131", "0"]
-    worse = replace(WHOLE, bound=replace(WHOLE.bound, bits=WHOLE.bound.bits + 5))
-    assert _verdict(WHOLE, worse).startswith("held-out images need 15.0000 bits/dim more")
-    assert _verdict(WHOLE, worse).endswith(": a sign of memorizing")
-    assert "bits/dim fewer" in _verdict(worse, WHOLE)
-    assert _verdict(worse, WHOLE).endswith("no sign of memorizing")
+    assert [column.footer for column in _rate_table(appraisal).columns][1:3] == [
+        "training\nrate",
+        "training\nRMSE",
+    ]
     rows = list(_rows(SOME))
     assert rows[0][0] == 4
     assert rows[0][3:] == pytest.approx(
-        (0.5 + 4 + 3, 0.2, 0.5, 4, 3)
-    )  # total, standard error, L_T, L_steps, L_0
+        (0.5 + 4 + 3, 0.2, 4.30265 * 0.2, 0.5, 4, 3), rel=1e-5
+    )  # total, standard error, half of 95 % with two degrees of freedom, L_T, L_steps, L_0
+
+
+def judged(shift: float, images: int, *, hardly_learned: str = "", doubt: str = "") -> str:
+    """The sentence on held-out images that need `shift` bits/dim more; images differ by 2."""
+    terms = [[4.0 + i % 2, 3, 2] for i in range(images)]
+    training = replace(
+        made([[1, 2, 3]] * images, [[1, 1, 1]] * images, terms, [[0.1] * 3] * images),
+        numbers=np.arange(images),
+    )
+    held_out = replace(training, bound=replace(training.bound, bits=training.bound.bits + shift / 3))
+    return _verdict(training, held_out, {"hardly_learned": hardly_learned, "held_out_doubt": doubt})
+
+
+def test_the_verdict_on_bits_is_given_only_where_there_are_enough_images() -> None:
+    assert judged(15, 4000).startswith("held-out images need 15.0000 bits/dim more")
+    assert judged(15, 4000).endswith(": a sign of memorizing")
+    assert judged(0.07, 4000).endswith(": a slight sign of memorizing")
+    assert judged(15, 4).endswith(": a sign of memorizing")
+    assert "0.1000 bits/dim fewer" in judged(-0.1, 4000)
+    assert judged(-0.1, 4000).endswith(": no sign of memorizing")
+    assert judged(-0.1, 5).endswith(": too few images to tell; ask for more --images")
+    assert "standard error" not in judged(1, 1)
+    assert "too few images to tell" in judged(1, 1)
+
+
+def test_the_verdict_on_bits_says_nothing_without_evidence() -> None:
+    assert "no sign" not in judged(0, 4000, hardly_learned="Has hardly learned yet")
+    doubtful = judged(0, 4000, doubt="the parent was imported")
+    assert doubtful.endswith("may have been trained on the held-out images (the parent was imported)")
+    assert judged(15, 4000, doubt="the parent was imported").endswith(": a sign of memorizing")
+
+
+def test_the_memorizer_is_compared_where_x_t_neither_shows_nor_hides_x_0() -> None:
+    t = np.arange(1, 101)
+    errors = (t / 100) ** 2  # the root is t / 100
+    part = made([t.tolist()] * 2, [[1] * 100] * 2, [[1] * 100] * 2, [errors.tolist()] * 2)
+    part = replace(part, bound=replace(part.bound, T=100))
+    assert telling_times([part]) == (20, 60)
 
 
 def test_what_is_asked_is_what_is_measured(run: Run) -> None:
@@ -377,12 +414,30 @@ def test_the_analytic_variance_comes_from_training_images_for_these_weights_and_
     numbers = spread(prepared.split.training, 128)
     denoiser = run.load(precision="fp32").denoiser
     bound = variational_bound(denoiser, prepared.dataset.x_0(numbers), numbers=numbers.tolist())
-    errors = run.files.analytic({"step": 12, "weights": "ema", "clip": 1.0})
+    errors = run.files.analytic({"step": 12, "weights": "ema", "clip": 1.0, "precision": "fp32"})
     assert errors is not None
     assert errors[1:] == pytest.approx(bound.squared_error.mean(0).tolist(), rel=1e-12)
     for other in ({"clip": False}, {"weights": "model"}):
         with pytest.raises(RunError, match="has not been estimated"):
             run.load(variance="analytic", precision="fp32", **other)
+
+
+def test_analytic_errors_of_another_precision_are_not_taken_for_ours_and_old_ones_count_as_fp32(
+    tmp_path: Path,
+) -> None:
+    run = trained(tmp_path / "run")
+    errors = [0.0] + [0.5] * run.settings.process.T
+    key = run.load(precision="fp32").analytic_key
+    run.files.save_analytic({**key, "precision": "bf16"}, errors, {})
+    assert run.files.analytic(key) is None
+    (run.folder / "analytic.json").unlink()
+    old = {name: value for name, value in key.items() if name != "precision"}
+    run.files.save_analytic(old, errors, {})
+    assert run.files.analytic(key) == errors
+    run.load(variance="analytic", precision="fp32")
+    run.load(
+        variance="analytic", precision="bf16"
+    )  # whose own are not there: any errors give a valid variance
 
 
 def test_images_with_labels_are_measured_with_their_own(tmp_path: Path, data: Path) -> None:

@@ -13,18 +13,20 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "shapes"),
     ("maths", "networks", "durable"),  # tensors in, tensors out; and bytes that stay on the disk
     ("denoiser", "manifest", "locking"),
-    ("samplers", "likelihood", "oracles", "data", "metrics", "ema", "pictures", "checkpoints"),
+    ("samplers", "likelihood", "oracles", "data", "metrics", "verdicts", "ema", "pictures", "checkpoints"),
     ("losses", "times", "runs", "settings"),
-    ("training", "evaluation", "config"),  # procedures; no file is opened here
+    ("training", "evaluation", "config", "recipe"),  # procedures; no file is opened here
     ("resolve", "agreement", "journal"),
     ("assembly",),
-    ("task",),
+    ("task", "lineage"),
+    ("ladder",),
     ("launching", "experiment"),
     ("opened", "outputs"),
     ("appraisal", "interop"),
     ("report", "plots"),
     ("explain",),  # draws with the report's charts and seal
     ("cli",),
+    ("library",),
     ("__main__", "__init__"),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -136,6 +136,18 @@ def test_samples_are_the_same_whatever_the_split_and_the_form(run: Path, tmp_pat
     assert (about["sampler"], about["steps"], about["checkpoint"], about["seed"]) == ("ddim", 3, 4, 5)
 
 
+def test_sample_names_the_file_that_says_how_they_were_made(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new.png"
+    capsys.readouterr()
+    assert main(["sample", str(run), "--count", "2", "--steps", "2", "--seed", "5", "--out", str(out)]) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{out}\n"  # for programs: the path alone
+    named = Path(told.err.splitlines()[-1].partition("how they were made: ")[2])
+    assert json.loads(named.read_text())["seed"] == 5
+
+
 def test_samples_go_back_in_as_data(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new.npz"
     assert main(["sample", str(run), "--count", "3", "--steps", "2", "--out", str(out)]) == 0
@@ -171,7 +183,7 @@ def test_points_train_sample_and_report(tmp_path: Path) -> None:
     assert main(["sample", str(folder), "--count", "20", "--out", str(tmp_path / "points.npz")]) == 0
     with np.load(tmp_path / "points.npz") as points:
         assert points["images"].shape == (20, 1, 1, 2)
-        assert points["images"].dtype == np.float32
+        assert points["images"].dtype == np.float64
     assert "<svg" in (folder / "report.html").read_text("utf-8")
 
 
@@ -277,8 +289,8 @@ def test_flags_come_after_the_file_and_the_file_after_the_preset(tmp_path: Path)
     path.write_text("[training]\nlearning_rate = 5e-4\nbatch_size = 7\n")
     settings = settings_for("digits", file=path)
     assert settings.training.learning_rate == 5e-4
-    assert settings.training.times == "stratified"  # the preset's
-    assert settings_for("digits", preset="none").training.times == "uniform"
+    assert settings.training.ema == 0.998  # the preset's
+    assert settings_for("digits", preset="none").training.ema == "auto"
 
 
 @pytest.mark.parametrize("name", presets())

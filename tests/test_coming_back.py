@@ -153,15 +153,15 @@ def test_settings_edited_by_hand_are_held_against_the_checkpoint(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = run / "config.toml"
-    config.write_text(config.read_text().replace('predicts = "eps"', 'predicts = "v"'))
+    config.write_text(config.read_text().replace('predicts = "v"', 'predicts = "eps"'))
     assert main(["resume", str(run), "--steps", "3"]) == 4
-    assert "process.predicts: it has eps, config.toml says v" in capsys.readouterr().err
+    assert "process.predicts: it has v, config.toml says eps" in capsys.readouterr().err
     assert RunFolder.open(run).steps == [2]
 
 
 def test_a_resume_cannot_leave_a_run_unusable(run: Path) -> None:
     assert main(["resume", str(run), "--steps", "3", "--samples.every", "auto"]) == 0
-    assert stored_settings(RunFolder.open(run)).samples.every == 100
+    assert stored_settings(RunFolder.open(run)).samples.every == 200
     assert main(["resume", str(run)]) == 0
 
 
@@ -266,5 +266,5 @@ def test_only_known_settings_are_held_against_a_run(run: Path) -> None:
     with pytest.raises(SettingsError, match="minutes buy steps when a run begins"):
         adjusted(RunFolder.open(run), {"training.minutes": 3.0})
     (run / "config.toml").write_text("")
-    with pytest.raises(RunError, match=r"does not say network.kind"):
+    with pytest.raises(RunError, match=r"does not say process.schedule"):
         stored_settings(RunFolder.open(run))

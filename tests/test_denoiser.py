@@ -1,5 +1,7 @@
 """What a network's word means."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -32,6 +34,31 @@ def test_the_second_word_goes_from_minus_1_the_smallest_to_1_the_largest_varianc
         assert torch.equal(guess.x_0, torch.full((2, 1, 2, 2), 0.3))
 
 
+def test_a_denoiser_of_ones_own_needs_a_schedule_and_predict_alone() -> None:
+    class Mine(kk.Denoiser):
+        def __init__(self) -> None:
+            self.schedule = kk.Linear(T=10)
+            self.known = kk.oracles.GaussianOracle(self.schedule, mean=0.3, covariance=0.25)
+
+        def predict(
+            self, x_t: torch.Tensor, t: torch.Tensor, condition: torch.Tensor | None = None
+        ) -> kk.Prediction:
+            return self.known.predict(x_t, t, condition)
+
+    mine = Mine()
+    for sampler in (kk.Ancestral(), kk.DDIM(steps=5)):
+        ours, known = (kk.sample(d, sampler, count=2, shape=(1, 2, 2)) for d in (mine, mine.known))
+        assert ours.equal(known)
+    x_0 = mine.known.sample(4)
+    assert variational_bound(mine, x_0).total.equal(variational_bound(mine.known, x_0).total)
+
+
+def test_a_network_for_other_channels_says_so() -> None:
+    network = kk.PointMLP(channels=2)
+    with pytest.raises(ValueError, match="for images of 2 channels, and these have 1"):
+        kk.NetworkDenoiser(network, kk.Linear(T=10)).predict(torch.zeros(2, 1, 1, 1), T_2)
+
+
 def test_a_network_of_three_words_is_refused() -> None:
     with pytest.raises(ValueError, match="3 channels for 1"):
         says(0.1, 0.2, 0.3).predict(X_T, T_2)
@@ -54,6 +81,17 @@ def test_the_analytic_error_lies_between_those_of_whole_times() -> None:
     assert torch.allclose(
         between.of(schedule, t, s, "beta~_2", None), flat.of(schedule, t, s, "beta~_2", None)
     )
+
+
+@pytest.mark.parametrize("levels", [None, 2, 3])
+def test_the_bound_with_errors_of_0_is_a_number_or_infinite_never_nan(levels: int | None) -> None:
+    sure = replace(says(0.0), variance=Analytic(torch.zeros(11, dtype=torch.float64)), levels=levels)
+    x_0 = torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2)
+    bound = variational_bound(sure, x_0)
+    assert not bound.total.isnan().any()
+    assert (bound.total > (20 if levels == 2 else 1e3)).all()  # sure, and wrong
+    right = variational_bound(sure, torch.zeros(2, 1, 2, 2)) if levels in (None, 3) else bound
+    assert right.total.isfinite().all()
 
 
 def test_a_long_last_step_has_the_variance_of_the_step_as_long_before_it() -> None:

@@ -9,6 +9,7 @@ from kakusan.errors import DataError, printable
     ("text", "shown"),
     [
         ("plain, 拡散, 全角\u3000空白", "plain, 拡散, 全角\u3000空白"),
+        ("می\u200cخواهم", "می\u200cخواهم"),
         ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
         ("two\nlines", "two\\nlines"),
         ("photo\u202egpj.exe", "photo\\u202egpj.exe"),

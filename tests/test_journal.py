@@ -8,7 +8,7 @@ from kakusan.cli import main
 from kakusan.data import Batches
 from kakusan.data.batches import Batch
 from kakusan.errors import RunError
-from kakusan.experiment import Began, Ended, Event, Saved, Warned
+from kakusan.experiment import Began, Ended, Event, Saved, Warned, continue_training
 from kakusan.journal import Journal
 from kakusan.opened import Run
 from kakusan.runs import RunFolder
@@ -59,7 +59,7 @@ def test_a_training_whose_figures_cannot_be_written_goes_on_and_saves(data: Path
     config = folder / "config.toml"
     config.write_text(config.read_text().replace("steps = 1\n", "steps = 4\n", 1))
     events: list[Event] = []
-    for event in Run.open(folder).resume():
+    for event in continue_training(RunFolder.open(folder), Run.open(folder).settings):
         events.append(event)
         if isinstance(event, Began):
             (folder / "metrics.jsonl").unlink()

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import kakusan as kk
 from kakusan.denoiser import Denoiser, Prediction, p_step, times_like
 from kakusan.errors import DataError, SettingsError
 from kakusan.likelihood import (
@@ -540,7 +541,7 @@ def test_a_schedule_that_ends_in_pure_noise_has_a_finite_bound(T: int) -> None:
 
 def test_a_chain_of_one_step_has_a_bound() -> None:
     """T = 1: L_T and L_0, and nothing between. Both by hand."""
-    denoiser = Wavy(Linear(T=1))
+    denoiser = Wavy(Linear(T=1, beta_1=0.1))
     beta = 0.1
     x_0, noise = 0.3, float(normals(0, Purpose.EVALUATION_NOISE, 0, torch.tensor([1]), (1, 1, 1)))
     x_1 = math.sqrt(1 - beta) * x_0 + math.sqrt(beta) * noise
@@ -779,3 +780,22 @@ def test_terms_come_in_the_order_of_the_batch_with_gradients() -> None:
     assert together.tolist() == pytest.approx([float(nats) * BITS for nats in each], rel=1e-13)
     inputs = guess.x_0.clone().requires_grad_(), guess.fraction.clone().requires_grad_()
     assert torch.autograd.gradcheck(of_guess, inputs)
+
+
+@pytest.mark.parametrize("terms", [12, 30])
+def test_an_interval_from_few_terms_holds_for_nine_in_ten_where_two_standard_errors_do_not(
+    terms: int,
+) -> None:
+    """Two draws a stratum: the standard error is itself uncertain, and skewed."""
+    moons = kk.open_data("two-moons")
+    memory = FiniteSetOracle(kk.Cosine(T=200), moons.x_0(np.arange(200)))
+    x_0 = moons.x_0(np.arange(3000, 3150))
+    whole, some = variational_bound(memory, x_0).total, variational_bound(memory, x_0, terms=terms)
+    missed = (some.total - whole).abs()
+    assert 0.86 < float((missed <= some.half_width_95).double().mean()) <= 1
+    assert float((missed <= 1.96 * some.standard_error).double().mean()) < 0.86
+
+
+def test_where_all_terms_are_measured_the_interval_is_none() -> None:
+    bound = variational_bound(GaussianOracle(kk.Linear(T=5)), torch.zeros(3, 1, 2, 2))
+    assert bound.half_width_95.tolist() == [0, 0, 0]

@@ -228,6 +228,13 @@ def test_losses_and_variances_that_do_not_go_together_are_refused() -> None:
     assert loss_for("min-snr", denoiser(), 3.0) == MinSNR(gamma=3.0)
 
 
+def test_min_snr_warns_where_its_weight_at_T_is_zero() -> None:
+    ends_in_noise = replace(denoiser(), schedule=ZeroTerminalSNR(of=Linear(T=T)), predicts="v")
+    (warning,) = MinSNR().cautions(ends_in_noise)
+    assert f"T = {T}" in warning
+    assert MinSNR().cautions(denoiser()) == Simple().cautions(ends_in_noise) == ()
+
+
 def test_min_snr_is_the_weight_of_its_paper() -> None:
     """min(SNR, gamma) / SNR for eps, / (SNR + 1) for v, times the error of the word (Hang et al. 2023, section 3.4)."""
     x_0, t, noise = batch()

@@ -83,6 +83,32 @@ def test_a_copy_of_a_training_image_held_twice_is_still_a_copy() -> None:
     assert found.nearest[:2].tolist() == [0, 0]
 
 
+def test_masked_images_that_differ_in_the_sign_of_their_zeros_are_equal() -> None:
+    fields = images(0, 20)
+    fields[:, :1] = 0.0
+    negated = torch.where(fields == 0, -0.0, fields)
+    found = copy_rate(fields, torch.cat([fields, negated]))
+    assert found.rate == 1
+    assert found.ratios.tolist() == [0.0] * 20
+
+
+def test_the_rate_misses_copies_of_near_twins_and_their_distances_do_not() -> None:
+    """What the docstring says: of images held twice, a grey level apart, the second nearest is as near."""
+    training = images(0, 50)
+    twins = torch.cat([training, training + images(1, 50).sign() / 255])
+    copies, unseen = training + 0.002 * images(2, 50), images(3, 50)
+    found = copy_rate(copies, twins)
+    assert found.rate == 0
+    assert found.distances.max() < 0.05 * copy_rate(unseen, twins).distances.min()
+
+
+def test_the_nearest_are_found_at_a_large_common_offset() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(40, 12, generator=generator, dtype=torch.float64)
+    found = nearest(1e9 + values[:9], 1e9 + values[9:], k=2)
+    assert torch.equal(found.indices, nearest(values[:9], values[9:], k=2).indices)
+
+
 def test_places_count_in_the_training_images_as_given() -> None:
     training = images(0, 6)[[0, 0, 0, 1, 1, 2]]
     assert copy_rate(training[[5, 3, 0]], training).nearest.tolist() == [5, 3, 0]
@@ -153,3 +179,14 @@ def test_frechet_of_features_is_that_of_their_moments() -> None:
 def test_frechet_needs_two_rows_of_features(features: NDArray[Any]) -> None:
     with pytest.raises(DataError, match=r"\(n, d\) features"):
         frechet(features, features)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_frechet_of_values_that_are_not_finite_is_an_error_of_ours(bad: float) -> None:
+    features = np.random.default_rng(0).normal(size=(9, 4))
+    spoiled = features.copy()
+    spoiled[3, 2] = bad
+    with pytest.raises(NumbersError, match="not finite"):
+        frechet(features, spoiled)
+    with pytest.raises(NumbersError, match="not finite"):
+        frechet_distance(np.zeros(2), np.full((2, 2), bad), np.zeros(2), np.eye(2))

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from kakusan.denoiser import Denoiser, NetworkDenoiser, Prediction, p_step
     from kakusan.errors import DataError, KakusanError, ModelError, NumbersError, RunError, SettingsError
     from kakusan.interop.exporting import export_model
-    from kakusan.interop.importing import import_model
+    from kakusan.library import Run, import_model, sample, train
     from kakusan.likelihood import variational_bound
+    from kakusan.losses import Bound, Hybrid, Loss, MinSNR, Simple, Weighted
     from kakusan.maths.forward import q_marginal, q_posterior, q_step
     from kakusan.maths.gaussians import Gaussian
     from kakusan.maths.schedules import Cosine, Linear, NoiseSchedule, ScaledLinear, Sigmoid, ZeroTerminalSNR
     from kakusan.maths.units import Levels, Real
     from kakusan.metrics import copy_rate, frechet, nearest
     from kakusan.networks import PointMLP, UNet
-    from kakusan.opened import Run, train
-    from kakusan.samplers import DDIM, Ancestral, Sampler, SeededNoise, sample, walk
+    from kakusan.samplers import DDIM, Ancestral, Sampler, SeededNoise, State, Still, walk
     from kakusan.settings import Settings
 
 _HOMES = {
@@ -32,31 +32,35 @@ _HOMES = {
     "denoiser": ("Denoiser", "NetworkDenoiser", "Prediction", "p_step"),
     "errors": ("DataError", "KakusanError", "ModelError", "NumbersError", "RunError", "SettingsError"),
     "interop.exporting": ("export_model",),
-    "interop.importing": ("import_model",),
+    "library": ("Run", "import_model", "sample", "train"),
     "likelihood": ("variational_bound",),
+    "losses": ("Bound", "Hybrid", "Loss", "MinSNR", "Simple", "Weighted"),
     "maths.forward": ("q_marginal", "q_posterior", "q_step"),
     "maths.gaussians": ("Gaussian",),
     "maths.schedules": ("Cosine", "Linear", "NoiseSchedule", "ScaledLinear", "Sigmoid", "ZeroTerminalSNR"),
     "maths.units": ("Levels", "Real"),
     "metrics": ("copy_rate", "frechet", "nearest"),
     "networks": ("PointMLP", "UNet"),
-    "opened": ("Run", "train"),
     "settings": ("Settings",),
-    "samplers": ("DDIM", "Ancestral", "Sampler", "SeededNoise", "sample", "walk"),
+    "samplers": ("DDIM", "Ancestral", "Sampler", "SeededNoise", "State", "Still", "walk"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "DDIM",
     "Ancestral",
+    "Bound",
     "Cosine",
     "DataError",
     "Dataset",
     "Denoiser",
     "Gaussian",
+    "Hybrid",
     "KakusanError",
     "Levels",
     "Linear",
+    "Loss",
+    "MinSNR",
     "ModelError",
     "NetworkDenoiser",
     "NoiseSchedule",
@@ -72,7 +76,11 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Sigmoid",
+    "Simple",
+    "State",
+    "Still",
     "UNet",
+    "Weighted",
     "ZeroTerminalSNR",
     "copy_rate",
     "export_model",

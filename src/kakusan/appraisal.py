@@ -4,7 +4,7 @@ The gap between the two is what memorizing looks like; so is a network whose gue
 `FiniteSetOracle`, the denoiser that knows the training images by heart and nothing else.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kakusan.assembly import Prepared, data_options, environment, reopen_data
+from kakusan.assembly import Prepared, data_options, environment
 from kakusan.data import DataOptions, Dataset, open_data
 from kakusan.data.dataset import Progress, silent
 from kakusan.errors import DataError, KakusanError, SettingsError
@@ -43,7 +43,7 @@ class Question:
     images: int = 180
     terms: int | None = None
     split: Split = "both"
-    data: Path | None = None
+    data: Path | Dataset | None = None
     variance: str | None = None
     sigma_1: str | None = None
     clip: bool | None = None
@@ -99,6 +99,20 @@ class Part:
     def _mean(self, values: Floats) -> Floats:
         count = _sums(self.bound, np.ones_like(values))
         return np.where(count > 0, _sums(self.bound, values) / np.maximum(count, 1), np.nan)
+
+
+def telling_times(parts: Sequence[Part]) -> tuple[int, int]:
+    """The first and last t at which x_t neither shows x_0 nor hides it: nearness to the memorizer tells something.
+
+    The error of the guess of images that were not trained on, where there are such, is 20 to 60 % of that at T.
+    """
+    errors = parts[-1].distortion
+    known = np.flatnonzero(np.isfinite(errors))
+    share = errors[known] / max(errors[known[-1]], 1e-300)
+    inside = known[(share >= 0.2) & (share <= 0.6)]
+    if not len(inside):
+        return 1, parts[-1].bound.T
+    return int(inside[0]) + 1, int(inside[-1]) + 1
 
 
 def _sums(bound: VariationalBound, values: Floats) -> Floats:
@@ -175,7 +189,7 @@ def appraise(run: Run, question: Question, progress: Progress = silent) -> Itera
 def _own_data(run: Run, question: Question, progress: Progress) -> Prepared | None:
     """The run's own images; None where they have gone and others are asked about, for which they are not needed."""
     try:
-        return reopen_data(run.settings, run.files.data, progress)
+        return run.prepared(progress)
     except KakusanError:
         if question.data is None or question.variance == Analytic.name:
             raise
@@ -213,10 +227,12 @@ def _chosen(
     return [(name, prepared.dataset, spread(part, question.images)) for name, part in wanted.items()]
 
 
-def _other(run: Run, path: Path, progress: Progress) -> Dataset:
+def _other(run: Run, data: Path | Dataset, progress: Progress) -> Dataset:
     """Other images, in the units of this run."""
-    options = data_options(run.settings)
-    other = _opened(path, options if path.is_dir() else replace(options, size=None), progress)
+    options = replace(data_options(run.settings), write_cache=False)
+    is_folder = isinstance(data, Path) and data.is_dir()
+    other = _opened(data, options if is_folder else replace(options, size=None), progress)
+    path = other.name if isinstance(data, Dataset) else data
     if other.shape != run.data.shape:
         raise DataError(
             f"the images of {path} are {_size(other.shape)}, those of {run.folder} {_size(run.data.shape)}"
@@ -231,14 +247,20 @@ def _other(run: Run, path: Path, progress: Progress) -> Dataset:
     return replace(other, units=run.data.units, labels=_labels_as_learned(other, run.data.class_names))
 
 
-def _opened(path: Path, options: DataOptions, progress: Progress) -> Dataset:
-    """With their classes where there are any: images without are measured under the null label."""
-    try:
-        return open_data(str(path), options, progress)
-    except KakusanError:
-        if not options.labels:
-            raise
-        return open_data(str(path), replace(options, labels=False), progress)
+def _opened(data: Path | Dataset, options: DataOptions, progress: Progress) -> Dataset:
+    """In the run's layout where it fits, else in their own, and with their classes where there are any.
+
+    Images without classes are measured under the null label.
+    """
+    source = data if isinstance(data, Dataset) else str(data)
+    ways = [options, *([] if options.layout == "auto" else [replace(options, layout="auto")])]
+    ways += [replace(way, labels=False) for way in ways if way.labels]
+    for way in ways[:-1]:
+        try:
+            return open_data(source, way, progress)
+        except KakusanError:
+            continue
+    return open_data(source, ways[-1], progress)
 
 
 def _labels_as_learned(other: Dataset, learned: tuple[str, ...]) -> NDArray[np.int64] | None:
@@ -314,7 +336,9 @@ def _about(run: Run, loaded: Loaded, question: Question) -> dict[str, Any]:
         "run": str(run.folder),
         "step": loaded.step,
         "weights": question.weights,
-        "data": str(question.data or run.data.name),
+        "data": question.data.name
+        if isinstance(question.data, Dataset)
+        else str(question.data or run.data.name),
         "T": process.T,
         "schedule": process.schedule,
         "zero_terminal_snr": process.zero_terminal_snr,
@@ -326,6 +350,8 @@ def _about(run: Run, loaded: Loaded, question: Question) -> dict[str, Any]:
         "terms": question.terms if question.terms is not None and question.terms < process.T else "all",
         "seed": question.seed,
         "training_images": run.files.data["count"] - len(run.files.data["held_out"]),
+        "hardly_learned": run.hardly_learned(loaded.step),
+        "held_out_doubt": run.doubt,
         "unit_of_distortion": "levels" if denoiser.levels else "the network's units",
         "own_units_offset": _offset(run.data.units),
         "precision": loaded.settings.machine.precision,

@@ -14,6 +14,9 @@ import msgspec
 from kakusan.errors import SettingsError
 from kakusan.settings import BUDGETS, CHANGEABLE, MOST_LEVELS, RANGES, WIDEST, DataSettings, Settings
 
+OF_DATA_SETS = ("digits", "kanji", "swiss-roll", "two-moons")
+"""Presets that belong to a data set of their name, which ships with kakusan: no other name chooses one by itself."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -153,13 +156,15 @@ def from_file(path: Path, base: Settings | None = None) -> Settings:
 
 
 def settings_for(source: str, *, preset: str | None = None, file: Path | None = None) -> Settings:
-    """The settings of a training on this source: the preset (by default the one of its name), then the file.
+    """The settings of a training on this source: the preset, then the file.
 
-    preset "none" starts from the plain defaults. Raises SettingsError for what is unknown or out of range.
+    preset: by default that of the data set that ships under this name; other data, whatever their file is called, start
+    from the defaults, which follow from their shape. "none" starts there too. Raises SettingsError for what is unknown
+    or out of range.
     """
     settings = Settings(data=DataSettings(source=source))
     if preset is None:
-        preset = source if source in presets() else "none"
+        preset = source if source in OF_DATA_SETS else "none"
     if preset != "none":
         settings = from_preset(preset, settings)
     return settings if file is None else from_file(file, settings)

@@ -43,12 +43,16 @@ class Prediction:
 
 
 class Denoiser(ABC):
-    """Guesses x_0 from x_t. What samplers and bounds ask; exact oracles and networks are both one."""
+    """Guesses x_0 from x_t. What samplers and bounds ask; exact oracles and networks are both one.
+
+    One of your own has a `schedule` and defines `predict`. The other fields have the usual values, and belong to the
+    model whose bound is measured: set those that differ.
+    """
 
     schedule: NoiseSchedule
-    variance: Variance | str
+    variance: Variance | str = "fixed-large"
     """sigma^2 of a step: a name in `VARIANCES`, or a value such as `Analytic(errors)`."""
-    sigma_1: str
+    sigma_1: str = "beta~_2"
     """sigma^2 of the step that ends at the data: "beta~_2" or "beta_1"."""
     clip: float | None = None
     """Guesses of x_0 are held to [-clip, clip]; None: they are not."""
@@ -114,6 +118,8 @@ class NetworkDenoiser(Denoiser):
 
         Its second half v in [-1, 1] stands for the fraction (v + 1) / 2 (Nichol & Dhariwal 2021, their code).
         """
+        if (taken := getattr(self.network, "channels", x_t.shape[1])) != x_t.shape[1]:
+            raise ValueError(f"the network is for images of {taken} channels, and these have {x_t.shape[1]}")
         time = (t - 1).float().to(x_t.device)
         with torch.autocast(x_t.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             out = self.network(x_t, time, condition).float()

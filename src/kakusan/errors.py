@@ -7,6 +7,8 @@ import unicodedata
 
 CONTROLS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode's categories of what commands a terminal, turns the direction of text, or is no text at all."""
+JOINERS = "\u200c\u200d"
+"""Of the same categories, and yet parts of words and emoji."""
 
 
 def printable(text: str, most: int | None = None) -> str:
@@ -16,7 +18,8 @@ def printable(text: str, most: int | None = None) -> str:
     """
     if not text.isprintable():
         text = "".join(
-            _escaped(letter) if unicodedata.category(letter) in CONTROLS else letter for letter in text
+            _escaped(letter) if unicodedata.category(letter) in CONTROLS and letter not in JOINERS else letter
+            for letter in text
         )
     return text[:most]
 

@@ -1,6 +1,7 @@
 """What a trained model is worth, in figures."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,26 +14,46 @@ from kakusan.denoiser import Denoiser, NetworkDenoiser, times_like
 from kakusan.likelihood import VariationalBound, bounds
 from kakusan.losses import Loss
 from kakusan.maths.forward import q_marginal
+from kakusan.maths.parametrizations import amplitudes
 from kakusan.maths.randomness import Purpose, normals
+from kakusan.maths.variances import LearnedRange, variance_named
 from kakusan.shapes import Images, Labels
 
 COMPARED = 512
+"""Images of each split whose loss is measured on the way, at the most."""
+FEWEST_PAIRS = 128
+"""(image, t) pairs of each split, at the least: fewer images are each measured at several t."""
+SIZE = 64
 SEED = 0
 
 
 def held_out_losses(
     denoiser: NetworkDenoiser, loss: Loss, dataset: Dataset, split: Split, device: torch.device
 ) -> dict[str, float]:
-    """The loss on up to 512 training and 512 held-out images, with times spread evenly over 1..T and the same noise.
+    """The loss on as many training as held-out images, up to 512 each, with the same times and the same noise.
 
-    Their gap is what memorizing looks like.
+    Image i of either split is measured at the same times, spread evenly over 1..T, with the same noise, so that most
+    of the chance in their gap, which is what memorizing looks like, cancels. Beside the two:
+    gap_standard_error: of held_out_loss - training_loss, over the pairs of images (with two or more);
+    compared_images: of each split; baseline_loss: on the same training images, that of a denoiser that knows nothing
+    of the data but the mean and the variance of each channel (`ignorant`).
     """
-    parts = {"training_loss": split.training, "held_out_loss": split.held_out}
-    return {
-        name: _loss(denoiser, loss, dataset, spread(indices, COMPARED), device)
-        for name, indices in parts.items()
-        if len(indices)
+    count = min(COMPARED, len(split.training), len(split.held_out) or COMPARED)
+    parts = {
+        name: spread(part, count)
+        for name, part in (("training_loss", split.training), ("held_out_loss", split.held_out))
+        if len(part)
     }
+    losses = {name: _losses(denoiser, loss, dataset, part, device) for name, part in parts.items()}
+    figures = {name: float(each.mean()) for name, each in losses.items()}
+    if "held_out_loss" in losses and count > 1:
+        gaps = losses["held_out_loss"] - losses["training_loss"]
+        figures["gap_standard_error"] = float(gaps.std() / count**0.5)
+    if "training_loss" in parts:
+        known = ignorant(denoiser, dataset.x_0(parts["training_loss"]))
+        baseline = _losses(known, loss, dataset, parts["training_loss"], device)
+        figures["baseline_loss"] = float(baseline.mean())
+    return {**figures, "compared_images": count}
 
 
 def spread(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -40,20 +61,41 @@ def spread(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).astype(np.int64)]
 
 
+def ignorant(denoiser: NetworkDenoiser, x_0: Images) -> NetworkDenoiser:
+    """The same process with, in the network's place, the exact denoiser of independent Gaussian values.
+
+    They have the mean and the variance of each channel of x_0: nothing is known of how values depend on each other,
+    so that its samples are noise. What it costs is what a network must beat.
+    """
+    axes = (0, 2, 3)
+    mean, variance = x_0.mean(axes).view(1, -1, 1, 1), x_0.var(axes, correction=0).view(1, -1, 1, 1)
+    says_variance = isinstance(variance_named(denoiser.variance), LearnedRange)
+
+    def network(x_t: Images, time: Tensor, condition: Labels | None = None) -> Tensor:  # noqa: ARG001
+        a, b = amplitudes(denoiser.schedule, time.double().cpu() + 1, x_t)
+        m, v = mean.to(x_t), variance.to(x_t)
+        away = (x_t - a * m) / (a.square() * v + b.square())
+        word = denoiser.parametrization.target(m + a * v * away, b * away, a, b)
+        return torch.cat([word, torch.zeros_like(word)], 1) if says_variance else word
+
+    return replace(denoiser, network=network, autocast=None)
+
+
 @torch.no_grad()
-def _loss(
+def _losses(
     denoiser: NetworkDenoiser, loss: Loss, dataset: Dataset, indices: NDArray[np.int64], device: torch.device
-) -> float:
-    T = denoiser.schedule.T
-    total, size = 0.0, 64
-    for start in range(0, len(indices), size):
-        slots = torch.arange(start, min(start + size, len(indices)))
-        x_0 = dataset.x_0(indices[start : start + size]).to(device)
+) -> Float64[Tensor, " images"]:
+    """The loss of each image, the mean over its times: a function of its place among the indices."""
+    T, draws = denoiser.schedule.T, -(-FEWEST_PAIRS // len(indices))
+    found = []
+    for start in range(0, len(indices) * draws, SIZE):
+        slots = torch.arange(start, min(start + SIZE, len(indices) * draws))
+        shown = indices[slots.numpy() // draws]
+        x_0 = dataset.x_0(shown).to(device)
         t = 1 + ((slots * 0.6180339887498949) % 1 * T).floor().double()  # golden section: even at any count
         noise = normals(SEED, Purpose.EVALUATION, 0, slots.to(device), tuple(x_0.shape[1:]))
-        labels = labels_of(dataset, indices[start : start + size], device)
-        total += float(loss.per_image(denoiser, x_0, t, noise, labels).sum())
-    return total / len(indices)
+        found.append(loss.per_image(denoiser, x_0, t, noise, labels_of(dataset, shown, device)).cpu())
+    return torch.cat(found).double().view(len(indices), draws).mean(1)
 
 
 def labels_of(dataset: Dataset, indices: NDArray[np.int64], device: torch.device) -> Labels | None:

@@ -19,7 +19,7 @@ from kakusan.agreement import changed_settings, fitting, require_agreement
 from kakusan.assembly import environment, reopen_data, set_machine, usual_label
 from kakusan.checkpoints import Checkpoint
 from kakusan.config import to_mapping
-from kakusan.data.dataset import Progress, silent
+from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.errors import NumbersError, RunError
 from kakusan.evaluation import held_out_losses
 from kakusan.journal import Journal
@@ -92,22 +92,24 @@ def continue_training(
     *,
     stop: Callable[[], bool] = lambda: False,
     progress: Progress = silent,
+    in_memory: Dataset | None = None,
 ) -> Iterator[Event]:
     """Train a run from where it stands to its last step, bit for bit as if it had never been interrupted.
 
     settings: those of the run, perhaps with another length or cadence, which are then stored. task: its parts, where
-    they are built already and no step is done. `stop` is asked after every step; a yes saves
-    and ends. Raises NumbersError after dumping what was fed, RunError if another process trains this run or
-    the data are not those it began with.
+    they are built already and no step is done. in_memory: its data, where no file has them. `stop` is asked after
+    every step; a yes saves and ends. Raises NumbersError after dumping what was fed, RunError if another process
+    trains this run or the data are not those it began with.
     """
     with run.lock():
         if task is None:
             require_device(settings.machine, run.folder)
             set_machine(settings.machine)
             stored = run.data
-            prepared = reopen_data(settings, stored, progress)
+            prepared = reopen_data(settings, stored, progress, in_memory=in_memory, write_cache=True)
             with advice_on_memory(settings):
                 task = assemble(settings, prepared, stored)
+        yield from map(Warned, task.loss.cautions(task.denoiser))
         yield from _restore(task, run)
         if to_mapping(settings) != run.config:
             run = run.update_config(to_mapping(settings))

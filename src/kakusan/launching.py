@@ -1,32 +1,27 @@
 """Before the first step: which run it will be, what every "auto" comes to, and how many steps a budget buys."""
 
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from kakusan.agreement import require_agreement
 from kakusan.assembly import DataRecord, Prepared, data_record, environment, prepare_data, set_machine
 from kakusan.config import Asked, checked, differences, flat, from_mapping, to_mapping, with_values
-from kakusan.data import DATASETS, is_image_folder
+from kakusan.data import DATASETS, Dataset, is_image_folder
 from kakusan.data.dataset import Progress, silent
 from kakusan.errors import RunError, SettingsError
+from kakusan.ladder import Bought, cautions, for_seconds, for_steps
+from kakusan.lineage import past_of
 from kakusan.maths.units import Levels
 from kakusan.resolve import resolve, resolve_machine, resolve_samples
 from kakusan.runs import RunFolder, quoted
 from kakusan.settings import BUDGETS, CHANGEABLE, MachineSettings, Settings
 from kakusan.task import Task, advice_on_memory, assemble
-from kakusan.training import check_finite, train_step
 
 DEFAULT_MINUTES = 30.0
-MEASURED_SECONDS = 3.0
-WARM_STEPS = 3
-FOR_STEPS = 0.95
-"""Share of a budget that steps may take; the rest is for pictures, held-out figures and checkpoints."""
 
 
 def absolute_source(source: str) -> str:
@@ -51,18 +46,26 @@ class Launched:
     run: RunFolder
     settings: Settings
     task: Task | None = None
+    cautions: tuple[str, ...] = ()
+    """What to know before the training, in sentences."""
 
 
 def launch(
-    asked: Asked, folder: Path, *, weights_from: Path | None = None, progress: Progress = silent
+    asked: Asked,
+    folder: Path,
+    *,
+    weights_from: Path | None = None,
+    progress: Progress = silent,
+    in_memory: Dataset | None = None,
 ) -> Launched:
     """The run of these settings in this folder: a new one, or the one that is there, if nothing else was chosen.
 
+    in_memory: the data, where the settings name none.
     Raises RunError, with the settings that differ, if the run there is another.
     """
     asked = replace(asked, settings=checked(asked.settings))
     if not RunFolder.exists(folder):
-        return start(asked, folder, weights_from=weights_from, progress=progress)
+        return start(asked, folder, weights_from=weights_from, progress=progress, in_memory=in_memory)
     run = RunFolder.open(folder)
     changed = differences(replace(asked, chosen=asked.chosen | {"data.source"}), stored_settings(run))
     _same_parent(run, weights_from)
@@ -81,8 +84,13 @@ def launch(
 def stored_settings(run: RunFolder) -> Settings:
     """The resolved settings of a run. Raises RunError where one of them is missing."""
     settings = from_mapping(run.config, str(run.folder / "config.toml"))
-    needed = ("network.", "machine.", "training.steps", "training.loss", "samples.every")
-    missing = [name for name, value in flat(settings).items() if value == "auto" and name.startswith(needed)]
+    needed = ("network.", "machine.", "process.", "training.", "samples.every")
+    by_right = ("training.minutes", "process.beta_1", "process.beta_T")
+    missing = [
+        name
+        for name, value in flat(settings).items()
+        if value == "auto" and name.startswith(needed) and name not in by_right
+    ]
     if missing:
         raise RunError(
             f"{run.folder / 'config.toml'} does not say {missing[0]}", "it was edited, or cut short"
@@ -125,24 +133,33 @@ def _same_parent(run: RunFolder, weights_from: Path | None) -> None:
 
 
 def start(
-    asked: Asked, folder: Path, *, weights_from: Path | None = None, progress: Progress = silent
+    asked: Asked,
+    folder: Path,
+    *,
+    weights_from: Path | None = None,
+    progress: Progress = silent,
+    in_memory: Dataset | None = None,
 ) -> Launched:
     """Open the data, settle every "auto", and make the run's folder. Nothing is trained yet.
 
     Raises DataError, SettingsError, and RunError if the folder is in use for something else.
     """
-    settings = asked.settings if weights_from is None else _like(asked, RunFolder.open(weights_from))
-    prepared = prepare_data(settings, progress)
+    parent = None if weights_from is None else RunFolder.open(weights_from)
+    settings = asked.settings if parent is None else _like(asked, parent)
+    past = None if parent is None else past_of(parent, stored_settings(parent), progress)
+    prepared = prepare_data(settings, progress, past, in_memory=in_memory)
     settings = resolve(settings, prepared.facts)
     set_machine(settings.machine)
     with advice_on_memory(settings):  # parts that do not fit are refused before there is a folder
-        settings = _with_budget(settings, asked.chosen, prepared)
+        found = _with_budget(settings, asked.chosen, prepared, fine_tuning=weights_from is not None)
+        settings = found.settings
         task = assemble(settings, prepared)
     record = data_record(prepared)
     if weights_from is not None:
         record["weights_from"] = _weights_source(weights_from, DataRecord.read(record))
     run = RunFolder.create(folder, to_mapping(settings), environment(settings.machine), record)
-    return Launched(run, settings, task)
+    can_shrink = is_image_folder(settings.data.source) and weights_from is None
+    return Launched(run, settings, task, cautions(found, prepared, can_shrink=can_shrink))
 
 
 OF_THE_SAMPLING = (
@@ -202,35 +219,19 @@ def _weights_source(folder: Path, record: DataRecord) -> dict[str, Any]:
     return {"run": str(folder.resolve()), "step": checkpoint.step, **scheduler}
 
 
-def _with_budget(settings: Settings, chosen: frozenset[str], prepared: Prepared) -> Settings:
-    """A number of steps: as given, or as many as the minutes buy on this machine, measured now and then fixed."""
+def _with_budget(
+    settings: Settings, chosen: frozenset[str], prepared: Prepared, *, fine_tuning: bool
+) -> Bought:
+    """Network, recipe and a number of steps: as given, or as many as the minutes buy on this machine, now measured."""
     training = settings.training
     given = [name for name in BUDGETS if name in chosen and flat(settings)[name] != "auto"]
     if len(given) == len(BUDGETS):
         raise SettingsError("training.steps and training.minutes are two budgets", "give one of them")
     if training.steps == "auto" or given == ["training.minutes"]:
         minutes = DEFAULT_MINUTES if training.minutes == "auto" else training.minutes
-        training = replace(training, steps=_steps_in(minutes * 60, settings, prepared), minutes=minutes)
-    else:
-        training = replace(training, minutes="auto")
-    assert training.steps != "auto"
+        settings = replace(settings, training=replace(training, minutes=minutes))
+        return for_seconds(settings, prepared, minutes * 60, fine_tuning=fine_tuning)
     if training.steps < 1:
         raise SettingsError(f"training.steps must be at least 1, not {training.steps}")
-    return replace(settings, training=training, samples=resolve_samples(settings.samples, training.steps))
-
-
-def _steps_in(seconds: float, settings: Settings, prepared: Prepared) -> int:
-    """Measured on a throw-away state with these data."""
-    begun = time.perf_counter()
-    trial = replace(settings, training=replace(settings.training, steps=10**9))
-    task = assemble(trial, prepared)
-    durations: list[float] = []
-    while len(durations) < WARM_STEPS + 2 or time.perf_counter() - begun < min(
-        MEASURED_SECONDS, seconds / 10
-    ):
-        start_of_step = time.perf_counter()
-        train_step(task.state, task.batches, task.loss, task.recipe)
-        check_finite(task.state)  # waits for the device
-        durations.append(time.perf_counter() - start_of_step)
-    left = FOR_STEPS * seconds - (time.perf_counter() - begun)
-    return max(1, int(left / median(durations[WARM_STEPS:])))
+    settings = replace(settings, training=replace(training, minutes="auto"))
+    return for_steps(settings, prepared, training.steps, fine_tuning=fine_tuning)

@@ -36,6 +36,10 @@ class Loss(ABC):
     ) -> PerExample:
         """The loss of each image at its own t, with its own noise, with gradients; in the type of x_0."""
 
+    def cautions(self, denoiser: NetworkDenoiser) -> tuple[str, ...]:  # noqa: ARG002
+        """What one should know before training this denoiser with this loss, in sentences."""
+        return ()
+
 
 def squared_error(
     denoiser: NetworkDenoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None
@@ -134,9 +138,20 @@ class Hybrid(Loss):
 
 @dataclass(frozen=True)
 class MinSNR(Loss):
-    """The squared error of x_0, weighted by min(SNR, gamma) (Hang et al. 2023)."""
+    """The squared error of x_0, weighted by min(SNR, gamma) (Hang et al. 2023).
+
+    Where a schedule ends in pure noise the weight at T is 0, as in the paper: the network is never taught there.
+    """
 
     gamma: float = 5.0
+
+    def cautions(self, denoiser: NetworkDenoiser) -> tuple[str, ...]:
+        if float(denoiser.schedule.alpha_bar[-1]) > 0:
+            return ()
+        return (
+            f"min-snr gives t = T = {denoiser.schedule.T} the weight 0, since this schedule ends in pure noise: the "
+            "network is never taught where sampling starts; with zero terminal SNR, the simple loss is the usual one",
+        )
 
     def per_image(
         self, denoiser: NetworkDenoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None = None

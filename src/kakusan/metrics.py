@@ -45,8 +45,9 @@ class CopyRate:
 def nearest(queries: Tensor, references: Tensor, k: int = 2) -> Neighbours:
     """The k references nearest to each query, exactly, by Euclidean distance over all values.
 
-    Candidates come from |q - r|^2 = |q|^2 - 2 qr + |r|^2, blocks of matrix products in float64; since those
-    differences lose digits where q and r nearly agree, the few best are measured again, value by value.
+    Candidates come from |q - r|^2 = |q|^2 - 2 qr + |r|^2, blocks of matrix products in float64, all values counted
+    from the first reference, so that a common offset costs no digits; since those differences lose digits where q and
+    r nearly agree, the few best are measured again, value by value.
     Memory is a fixed number of blocks, whatever the counts. Values that are not finite raise `NumbersError`.
     """
     q, r = _flat(queries, "queries"), _flat(references, "references")
@@ -67,12 +68,16 @@ def copy_rate(samples: Tensor, training: Tensor) -> CopyRate:
     criterion of Yoon et al. 2023, "Diffusion probabilistic models generalize when they fail to memorize").
     Training images that are equal count as one, so that a copy of an image held twice is still a copy; a
     sample that equals a training image has ratio 0. Compare it with the same figure of held-out images.
+
+    The rate does not see copies of an image that nearly equals another training image (a second scan, the next frame
+    of a film): both are then about as near. There `distances` are the witness: those of samples to their nearest
+    training image, beside those of held-out images.
     """
     kept = _first_of_equals(training)
     if len(kept) < 2:
         raise DataError("a copy rate needs at least two different training images")
     distances, indices = nearest(samples, training[kept.to(training.device)], k=2)
-    ratios = distances[:, 0] / distances[:, 1]  # never 0 / 0: the two are different images
+    ratios = torch.where(distances[:, 0] == 0, 0.0, distances[:, 0] / distances[:, 1])
     rate = float((ratios < COPY_RATIO).double().mean())
     return CopyRate(rate, kept[indices[:, 0].cpu()], ratios.cpu(), distances[:, 0].cpu())
 
@@ -82,7 +87,7 @@ def frechet(features_a: NDArray[Any], features_b: NDArray[Any]) -> float:
 
     With the features of an Inception network this is the FID (Heusel et al. 2017, "GANs trained by a two
     time-scale update rule converge to a local Nash equilibrium", eq. 6). Biased upwards by few images:
-    compare only figures of equal counts.
+    compare only figures of equal counts. Values that are not finite raise `NumbersError`.
     """
     return frechet_distance(*_moments(features_a), *_moments(features_b))
 
@@ -96,6 +101,8 @@ def frechet_distance(
     C_1^(1/2) C_2^(1/2): no root is taken of a rounding error, so covariances of low rank (fewer images than
     features) cost no digits. Dowson & Landau 1982; as a measure of images: Heusel et al. 2017. Float64.
     """
+    if not all(np.isfinite(moment).all() for moment in (mean_1, cov_1, mean_2, cov_2)):
+        raise NumbersError("features with values that are not finite have no Fréchet distance")
     shift = np.asarray(mean_1, dtype=np.float64) - np.asarray(mean_2, dtype=np.float64)
     root_1, root_2 = _symmetric_root(cov_1), _symmetric_root(cov_2)
     overlap = np.linalg.svd(root_1 @ root_2, compute_uv=False).sum()
@@ -104,16 +111,18 @@ def frechet_distance(
 
 
 def _nearest_of_block(queries: Tensor, references: Tensor, k: int) -> Neighbours:
-    q = queries.double()
+    origin = references[0].double()
+    q = queries.double() - origin
     candidates = min(k + _SPARE, len(references))
     best, places = q.new_empty(len(q), 0), torch.empty(len(q), 0, dtype=torch.int64, device=q.device)
     for start, r in _blocks(references):
+        r = r - origin
         squares = q.square().sum(1, keepdim=True) - 2 * q @ r.T + r.square().sum(1)
         here = torch.arange(start, start + len(r), device=q.device).expand(len(q), -1)
         best, places = torch.cat([best, squares], 1), torch.cat([places, here], 1)
         best, order = best.topk(min(candidates, best.shape[1]), largest=False)
         places = places.gather(1, order)
-    exact = torch.linalg.vector_norm(references[places].double() - q[:, None], dim=2)
+    exact = torch.linalg.vector_norm(references[places].double() - queries.double()[:, None], dim=2)
     exact, order = exact.sort(dim=1, stable=True)
     return Neighbours(exact[:, :k], places.gather(1, order)[:, :k])
 
@@ -140,9 +149,9 @@ def _flat(images: Tensor, what: str) -> Tensor:
 
 
 def _first_of_equals(images: Tensor) -> Tensor:
-    """Places of the images that differ from all before them."""
+    """Places of the images that differ from all before them. By value: -0.0 is 0.0."""
     first: dict[bytes, int] = {}
-    for place, row in enumerate(np.ascontiguousarray(images.detach().cpu().flatten(1).numpy())):
+    for place, row in enumerate(np.ascontiguousarray((images.detach().cpu().flatten(1) + 0.0).numpy())):
         first.setdefault(blake2b(row.tobytes(), digest_size=16).digest(), place)
     return torch.tensor(list(first.values()))
 
@@ -151,9 +160,10 @@ def _moments(features: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.fl
     values = np.asarray(features, dtype=np.float64)
     if values.ndim != 2 or len(values) < 2:
         raise DataError(f"a Fréchet distance needs (n, d) features with n >= 2, not shape {values.shape}")
-    mean = values.mean(0)
-    deviations = values - mean
-    return mean, deviations.T @ deviations / (len(values) - 1)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused with the moments
+        mean = values.mean(0)
+        deviations = values - mean
+        return mean, deviations.T @ deviations / (len(values) - 1)
 
 
 def _symmetric_root(covariance: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,28 +1,40 @@
-"""A run, opened for use: its denoiser, its samples, its report. What `kakusan.Run` is in Python."""
+"""A run, opened for use: its data, its denoiser, its samples. What commands work with, and `kakusan.Run` too."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import nn
 
 from kakusan.agreement import fitting, require_agreement
-from kakusan.assembly import DataRecord, build_denoiser, build_network, named, usual_label
-from kakusan.config import Asked, flat, settings_for, with_values
+from kakusan.assembly import (
+    DataRecord,
+    Prepared,
+    build_denoiser,
+    build_network,
+    doubt_of_held_out,
+    named,
+    reopen_data,
+    usual_label,
+)
+from kakusan.config import with_values
+from kakusan.data import Dataset
+from kakusan.data.dataset import Progress, silent
 from kakusan.denoiser import NetworkDenoiser
-from kakusan.errors import RunError, SettingsError
-from kakusan.experiment import Event, continue_training
-from kakusan.launching import absolute_source, free_folder, launch, stored_settings
+from kakusan.errors import KakusanError, RunError, SettingsError
+from kakusan.launching import stored_settings
 from kakusan.maths.units import Real
 from kakusan.maths.variances import Analytic
 from kakusan.resolve import resolve_machine
 from kakusan.runs import RunFolder, quoted
-from kakusan.samplers import DDIM, SAMPLERS, Sampler, sample
-from kakusan.settings import ProcessSettings, Settings
+from kakusan.samplers import DDIM, SAMPLERS, Origin, Sampler, sample
+from kakusan.settings import ProcessSettings, Settings, answered
 from kakusan.shapes import Images
+from kakusan.verdicts import LossGap, Trained, hardly_learned, loss_gap
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,12 @@ class Loaded:
     @property
     def analytic_key(self) -> dict[str, Any]:
         """What the errors of its guesses depend on."""
-        return {"step": self.step, "weights": self.weights, "clip": self.denoiser.clip}
+        return {
+            "step": self.step,
+            "weights": self.weights,
+            "clip": self.denoiser.clip,
+            "precision": self.settings.machine.precision,
+        }
 
     @property
     def device(self) -> str:
@@ -52,14 +69,23 @@ class Run:
     `kakusan.train` makes one; `Run.open` finds it again. Raises RunError where the folder is none.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, in_memory: Dataset | None = None) -> None:
         self.files = folder
         self.warnings: list[str] = []
+        self._in_memory = in_memory
 
     @classmethod
-    def open(cls, folder: Path | str) -> "Run":
+    def open(cls, folder: Path | str) -> Self:
         """The run in this folder."""
         return cls(RunFolder.open(Path(folder)))
+
+    def __repr__(self) -> str:
+        kind, steps = type(self).__name__, self.files.steps
+        try:
+            words = f"{self.data.name}, step {steps[-1] if steps else 0} of {self.settings.training.steps}"
+        except KakusanError as error:  # whatever has become of the folder, it can be shown
+            words = error.problem
+        return f"<{kind} {self.folder}: {words}>"
 
     @property
     def folder(self) -> Path:
@@ -74,6 +100,10 @@ class Run:
     def data(self) -> DataRecord:
         """What the run remembers of its data: shape, units, classes."""
         return DataRecord.read(self.files.data)
+
+    def prepared(self, progress: Progress = silent) -> Prepared:
+        """Its images, divided as they were when it began. Raises RunError, DataError where they are not here."""
+        return reopen_data(self.settings, self.files.data, progress, in_memory=self._in_memory)
 
     def load(
         self,
@@ -110,7 +140,8 @@ class Run:
 
     def with_analytic_variance(self, loaded: Loaded) -> Loaded:
         """The same with the best variance for its guesses. Raises RunError where it has not been estimated."""
-        errors = self.files.analytic(loaded.analytic_key)
+        key = loaded.analytic_key
+        errors = self.files.analytic(key) or self.files.analytic({**key, "precision": "fp32"})
         if errors is None:
             flags = " --weights model" * (loaded.weights == "model")
             if bool(self.settings.process.clip) != (loaded.denoiser.clip is not None):
@@ -148,59 +179,119 @@ class Run:
 
     def sample(
         self,
-        count: int = 16,
-        sampler: Sampler | None = None,
+        count: int | None = None,
+        sampler: Sampler | str | None = None,
         *,
         seed: int = 0,
         first: int = 0,
-        label: str | None = None,
+        label: str | int | None = None,
         exact: bool = False,
         device: str = "auto",
+        images: Images | None = None,
+        t: int | None = None,
+        progress: bool | None = None,
     ) -> Images:
         """New images, in the network's units: `run.data.units.decode(images)` gives the data's own.
 
-        sampler: DDIM in 50 steps where none is given; its times are spaced as the run says, unless it says how.
-        label: a class, by name or number.
-        Image k of a seed is the same whatever the count.
+        count: 16 where none is given. sampler: DDIM in 50 steps where none is given, or one by name; its times are
+        spaced as the run says, unless it says how. label: a class, by name or number.
+        images, t: start from these, with noise added up to time t, rather than from noise at T; one sample for each.
+        progress: show it; by default where somebody sees it. Image k of a seed is the same whatever the count.
         """
+        origin = _origin(images, t)
+        count = (16 if images is None else len(images)) if count is None else count
         loaded = self.load(device=device)
-        sampler = sampler or usual_sampler(self.settings.process)
-        return sample(
-            loaded.denoiser,
-            replace(sampler, spacing=sampler.spacing or self.settings.process.spacing),
-            count=count,
-            shape=self.data.shape,
-            seed=seed,
-            first=first,
-            label=self.label_of(label),
-            micro_batch=self.settings.machine.micro_batch,
-            exact=exact,
-            device=loaded.device,
-        )
+        process = self.settings.process
+        chosen = usual_sampler(process) if sampler is None else as_sampler(sampler, process.T)
+        with self._watching(f"sampling {count:,} images", progress) as watch:
+            return sample(
+                loaded.denoiser,
+                replace(chosen, spacing=chosen.spacing or process.spacing),
+                count=count,
+                shape=self.data.shape,
+                seed=seed,
+                first=first,
+                label=self.label_of(label),
+                micro_batch=self.settings.machine.micro_batch,
+                exact=exact,
+                device=loaded.device,
+                origin=origin,
+                watch=watch,
+            )
 
-    def label_of(self, label: str | None) -> int | tuple[int, ...] | None:
+    @contextmanager
+    def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float], None]]:  # noqa: ARG002
+        """Who is told how far a sampling has come: here nobody."""
+        yield lambda _: None
+
+    def label_of(self, label: str | int | None) -> int | tuple[int, ...] | None:
         """What samples are to show: this class, or what is usual in this run."""
-        return usual_label(self.settings, self.data) if label is None else self.class_number(label)
+        return usual_label(self.settings, self.data) if label is None else self.class_number(str(label))
 
     def class_number(self, label: str) -> int:
         """The number of a class given by name or number. Raises SettingsError if there is none."""
         names = self.data.class_names
         if not names:
-            raise SettingsError(f"{self.folder} has learned no classes", "leave --label out")
+            raise SettingsError(f"{self.folder} has learned no classes", "leave the label out")
         if label in names:
             return names.index(label)
         if label.isdecimal() and int(label) < len(names):
             return int(label)
         raise SettingsError(f"there is no class {label!r}", f"classes: {', '.join(names[:20])}")
 
-    def resume(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
-        """Go on training where the run stands; drain the events to do so."""
-        return continue_training(self.files, self.settings, stop=stop)
+    def hardly_learned(self, step: int) -> str:
+        """A sentence where the weights of this step know hardly more of the data than mean and spread; else empty."""
+        settings = self.settings
+        return hardly_learned(
+            Trained(
+                lines=self._lines_to(step),
+                step=step,
+                warmup=answered(settings.training.warmup),
+                batch_size=answered(settings.training.batch_size),
+                predicts=settings.process.predicts,
+                loss=settings.training.loss,
+                is_points=self.data.shape == (2, 1, 1),
+                continued="weights_from" in self.files.data or "imported" in self.files.data,
+            )
+        )
+
+    def loss_gap(self, step: int) -> LossGap | None:
+        """The losses on training and on held-out images that were measured last, up to this step."""
+        return loss_gap(self._lines_to(step), self.doubt)
+
+    @property
+    def doubt(self) -> str:
+        """Why it is not known that its held-out images are new to it; empty where it is."""
+        return doubt_of_held_out(self.files.data)
+
+    def _lines_to(self, step: int) -> list[dict[str, Any]]:
+        return [line for line in self.files.metrics() if line.get("step", 0) <= step]
+
+
+def _origin(images: Images | None, t: int | None) -> Origin | None:
+    """Where a sampling starts, if not from noise. Raises TypeError where one of the two is missing."""
+    if images is None and t is None:
+        return None
+    if images is None or t is None:
+        raise TypeError("to start from images, give both images and t, the time up to which noise is added")
+    return Origin(images, t)
 
 
 def usual_sampler(process: ProcessSettings) -> Sampler:
     """DDIM in 50 steps, or in T where there are fewer, spaced as the run says."""
     return DDIM(steps=min(50, process.T), spacing=process.spacing)
+
+
+def as_sampler(sampler: object, T: int) -> Sampler:
+    """The sampler itself, or the one of this name in its usual number of steps. Raises TypeError for other things."""
+    if isinstance(sampler, str):
+        kind = named(SAMPLERS, sampler, "sampler")
+        named_one: Sampler = DDIM(steps=min(50, T)) if kind is DDIM else kind()
+        return named_one
+    if not isinstance(sampler, Sampler):
+        names = ", ".join(SAMPLERS)
+        raise TypeError(f"a sampler is DDIM(steps=50), Ancestral() or a name ({names}), not {sampler!r}")
+    return sampler
 
 
 def sampler_from(name: str, options: Mapping[str, Any]) -> Sampler:
@@ -212,27 +303,3 @@ def sampler_from(name: str, options: Mapping[str, Any]) -> Sampler:
         raise SettingsError(f"the {name} sampler has no --{min(unknown)}")
     made: Sampler = kind(**given)
     return made
-
-
-def train(
-    source: str,
-    *,
-    run: Path | str | None = None,
-    settings: Settings | None = None,
-    weights_from: Path | str | None = None,
-    watch: Callable[[Event], None] = lambda _: None,
-) -> Run:
-    """Train on data to the end, or go on where the run in this folder stands. The twin of `kakusan train`.
-
-    source: a bundled name, a folder of images, an array file; settings: `kakusan.settings_for(source)` and changes.
-    """
-    usual = settings_for(source)
-    wanted = settings if settings is not None else usual
-    chosen = frozenset(name for name, value in flat(wanted).items() if value != flat(usual)[name])
-    wanted = with_values(wanted, {"data.source": absolute_source(source)})
-    folder = Path(run) if run is not None else free_folder(source)
-    parent = None if weights_from is None else Path(weights_from)
-    launched = launch(Asked(wanted, chosen), folder, weights_from=parent)
-    for event in continue_training(launched.run, launched.settings, launched.task):
-        watch(event)
-    return Run(launched.run)

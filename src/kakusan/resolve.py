@@ -1,63 +1,62 @@
 """Every "auto" answered, once, at the start: by the data, by the machine, by rules that are written here.
 
-The rules are deterministic (no clock), except for the number of steps that a budget of minutes buys, which
-`experiment` measures. The answers stand in the run's config.toml.
+The rules are deterministic (no clock), except for what a budget of minutes buys: a network and a number of steps, which
+`ladder` measures. The answers stand in the run's config.toml.
 """
 
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from kakusan.errors import SettingsError
+from kakusan.recipe import DataFacts, Size, resolve_batch, resolve_dropout, resolve_network, resolve_recipe
 from kakusan.runs import quoted
-from kakusan.settings import (
-    DataSettings,
-    MachineSettings,
-    NetworkSettings,
-    ProcessSettings,
-    SamplesSettings,
-    Settings,
-)
+from kakusan.settings import DataSettings, MachineSettings, ProcessSettings, SamplesSettings, Settings
 
-SHORT = 100
-"""Steps: grids come no oftener by themselves."""
-
-
-@dataclass(frozen=True)
-class DataFacts:
-    """What the rules want to know of the data."""
-
-    shape: tuple[int, int, int]  # channels, height, width
-    is_points: bool
-    is_levels: bool
+SHORT = 200
+"""Steps: grids come no oftener by themselves, so that they take at most about a twentieth of the time."""
 
 
 def resolve(settings: Settings, facts: DataFacts) -> Settings:
-    """The same settings without any "auto", save for the budget of steps."""
+    """The same settings without any "auto", save for what depends on the number of steps: `resolve_for`."""
     machine = resolve_machine(settings.machine)
-    clip = facts.is_levels if settings.process.clip == "auto" else settings.process.clip
-    if clip and not facts.is_levels:
-        raise SettingsError("process.clip is for level data; real data have no bounds to clip to")
     data = _resolve_data(settings.data, facts)
     if not settings.network.null_label:  # there is nothing to put in the place of a label
         data = replace(data, label_dropout=0.0)
-    process = replace(settings.process, clip=clip)
-    if process.betas and process.T == ProcessSettings().T:  # nobody chose it: as many as there are betas
-        process = replace(process, T=len(process.betas))
-    training = settings.training
+    training = resolve_batch(settings.training, facts, machine.device)
     if training.loss == "auto":
         training = replace(training, loss="hybrid" if settings.process.variance == "learned" else "simple")
-    return replace(
-        settings,
-        training=training,
-        data=data,
-        process=process,
-        network=_resolve_network(settings.network, facts),
-        machine=machine,
-    )
+    process = _resolve_process(settings.process, facts)
+    return replace(settings, training=training, data=data, process=process, machine=machine)
+
+
+def resolve_for(
+    settings: Settings, facts: DataFacts, steps: int, size: Size, *, fine_tuning: bool = False
+) -> Settings:
+    """The same settings without any "auto", for a training of so many steps with a network of this size."""
+    training = replace(settings.training, steps=steps)
+    network = resolve_network(settings.network, size, facts, settings.machine.device)
+    training = resolve_recipe(training, network, fine_tuning=fine_tuning)
+    assert training.batch_size != "auto"
+    network = resolve_dropout(network, steps * training.batch_size / max(facts.count, 1))
+    samples = resolve_samples(settings.samples, steps)
+    return replace(settings, training=training, network=network, samples=samples)
+
+
+def _resolve_process(process: ProcessSettings, facts: DataFacts) -> ProcessSettings:
+    clip = facts.is_levels if process.clip == "auto" else process.clip
+    if clip and not facts.is_levels:
+        raise SettingsError("process.clip is for level data; real data have no bounds to clip to")
+    schedule = process.schedule
+    if schedule == "auto":
+        schedule = "cosine" if process.beta_1 == process.beta_T == "auto" else "linear"
+    predicts = "v" if process.predicts == "auto" else process.predicts
+    if process.betas and process.T == ProcessSettings().T:  # nobody chose it: as many as there are betas
+        process = replace(process, T=len(process.betas))
+    return replace(process, clip=clip, schedule=schedule, predicts=predicts)
 
 
 def resolve_samples(samples: SamplesSettings, steps: int) -> SamplesSettings:
@@ -121,30 +120,5 @@ def require_device(machine: MachineSettings, folder: Path) -> None:
 
 def _resolve_data(data: DataSettings, facts: DataFacts) -> DataSettings:
     channels, height, width = facts.shape
-    return replace(data, size=(height, width), channels=channels)
-
-
-def _resolve_network(network: NetworkSettings, facts: DataFacts) -> NetworkSettings:
-    """A level for each halving down to about 8 pixels, attention from 16 on; 32 channels up to 16 pixels, else 64.
-
-    Groups of 16 channels: fewer are slow on a CPU in bf16.
-    """
-    side = max(facts.shape[1:]) / network.patch
-    kind = ("mlp" if facts.is_points else "unet") if network.kind == "auto" else network.kind
-    if (kind == "mlp") != facts.is_points:
-        raise SettingsError(
-            f"network.kind {kind} does not fit these data", "mlp is for points, unet for images"
-        )
-    width = network.widths[0] if network.widths else network.width
-    if width == "auto":
-        width = 128 if kind == "mlp" else 64 if side > 16 else 32
-    multipliers = (1,) * len(network.widths) or network.multipliers
-    if multipliers == "auto":
-        multipliers = (1,) + (2,) * max(1, math.ceil(math.log2(max(side, 8) / 8)))
-    attention = network.attention
-    if attention == "auto":
-        attention = tuple(level for level in range(1, len(multipliers)) if side / 2**level <= 16)
-    groups = math.gcd(width, max(1, width // 16), 32) if network.groups == "auto" else network.groups
-    return replace(
-        network, kind=kind, width=width, multipliers=multipliers, attention=attention, groups=groups
-    )
+    layout, links = facts.layout or data.layout, data.follow_links is True
+    return replace(data, size=(height, width), channels=channels, layout=layout, follow_links=links)

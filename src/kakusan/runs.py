@@ -276,10 +276,13 @@ class RunFolder:
         return folder / f"{folder_name(step)}{suffix}"
 
     def analytic(self, key: Mapping[str, Any]) -> list[float] | None:
-        """The errors of the guess of x_0 at t = 0..T, where they were estimated for these weights."""
+        """The errors of the guess of x_0 at t = 0..T, where they were estimated for these weights.
+
+        Entries of older versions do not name their precision, which was nearly always fp32.
+        """
         path = self.folder / ANALYTIC
         entries = self._read_json(ANALYTIC) if path.exists() else []
-        found = [entry for entry in entries if entry["key"] == dict(key)]
+        found = [entry for entry in entries if {"precision": "fp32", **entry["key"]} == dict(key)]
         return list(found[-1]["errors"]) if found else None
 
     def save_analytic(

@@ -6,11 +6,19 @@ config.toml holds the answers, so no later command has to be told again.
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import tyro
 
 Auto: TypeAlias = Literal["auto"]
+
+Value = TypeVar("Value", int, float)
+
+
+def answered(value: Value | Auto) -> Value:
+    """The number that a setting's "auto" came to."""
+    assert value != "auto"
+    return value
 
 
 @dataclass(frozen=True)
@@ -23,18 +31,25 @@ class DataSettings:
     """Height and width to bring a folder's images to; auto: their own, or a size near their median."""
     channels: int | Auto = "auto"
     """1 (grey) or 3 (colour) for a folder; auto: grey if all images are."""
+    layout: Literal["auto", "channels-last", "channels-first", "single-channel"] = "auto"
+    """Axes of an array file: channels-last (n, h, w, c), channels-first (n, c, h, w), single-channel (n, h, w) or
+    (n, length). auto: the channels are the axis of at most 4, the last if two are; refused where none is."""
     levels: int | Auto = "auto"
-    """Values that a byte may take, 0..levels-1; auto: 256 unless the file says otherwise."""
+    """Values that whole numbers may take, 0..levels-1; auto: 256 unless the file says otherwise."""
     range: tuple[float, float] | Auto = "auto"
     """Float data: low and high, mapped to -1 and 1; auto: mean and deviation per channel, fitted."""
     labels: bool = False
     """Learn the classes too: subfolders, or the labels in the file."""
     label_dropout: float = 0.1
-    """Share of images trained without their label, for guidance."""
+    """With classes: share of images shown without their label, so that the network also knows images of no class."""
     held_out: float = 0.1
     """Share (below 1) or number of images put aside and never trained on."""
     flip: bool = False
     """Mirror half of the images left to right. Not for writing."""
+    bad_share: float = 0.01
+    """Share of a folder's images that may be unreadable; they are named and left out."""
+    follow_links: bool | Auto = "auto"
+    """Follow links to folders outside of a folder of images; auto: no. Links to files are always read."""
     cache: str = ""
     """A folder to keep decoded images in, read by memory map; empty: they are held in memory."""
 
@@ -43,8 +58,9 @@ class DataSettings:
 class ProcessSettings:
     """The diffusion process."""
 
-    schedule: str = "linear"
-    """linear, cosine, sigmoid, scaled-linear, sigmoid-betas, or given (by process.betas)."""
+    schedule: str = "auto"
+    """linear, cosine, sigmoid, scaled-linear, sigmoid-betas, or given (by process.betas); auto: cosine, or linear
+    where its betas are set."""
     T: int = 1000
     """Number of noise levels."""
     beta_1: float | Auto = "auto"
@@ -55,8 +71,8 @@ class ProcessSettings:
     """beta_1, ..., beta_T one by one, for the schedule "given"."""
     zero_terminal_snr: bool = False
     """Stretch the schedule so that it ends in pure noise (Lin et al. 2024); for v and x_0, not for eps."""
-    predicts: str = "eps"
-    """What the network says: eps, x_0 or v."""
+    predicts: str = "auto"
+    """What the network says: eps, x_0 or v; auto: v."""
     variance: str = "fixed-large"
     """sigma^2 of a reverse step: fixed-large (beta), fixed-small (beta~) or learned (between them)."""
     sigma_1: str = "beta~_2"
@@ -71,7 +87,7 @@ class ProcessSettings:
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """The network. auto: by the size of the images."""
+    """The network. auto: by the size of the images, the device and the length of the training."""
 
     kind: Literal["auto", "unet", "mlp"] = "auto"
     """unet for images, mlp for points."""
@@ -81,7 +97,7 @@ class NetworkSettings:
     """Width of each level, in units of `width`; each level halves the resolution."""
     widths: tuple[int, ...] = ()
     """Channels of each level one by one, in place of `width` and `multipliers`."""
-    blocks: int = 2
+    blocks: int | Auto = "auto"
     """Residual blocks a level (one more on the way up)."""
     attention: tuple[int, ...] | Auto = "auto"
     """Levels with attention, 0 being the full resolution."""
@@ -113,10 +129,11 @@ class NetworkSettings:
     """Width of the time's embedding; 0: four times the first level's."""
     null_label: bool = True
     """With classes: a further label for no class at all."""
-    dropout: float = 0.0
-    """Dropout in the residual blocks."""
-    patch: int = 1
-    """Side of the pixel squares that are folded into channels before the network and unfolded after it."""
+    dropout: float | Auto = "auto"
+    """Dropout in the residual blocks; auto: more, the more often each image is seen."""
+    patch: int | Auto = "auto"
+    """Side of the pixel squares that are folded into channels before the network and unfolded after it; auto: 1, or
+    more where the images are too large for the device."""
 
 
 @dataclass(frozen=True)
@@ -131,27 +148,27 @@ class TrainingSettings:
     """simple, weighted (Eq. 12), bound, hybrid or min-snr; auto: simple, or hybrid where the variance is learned."""
     min_snr_gamma: float = 5.0
     """Where min-snr stops to weigh by the signal-to-noise ratio."""
-    batch_size: int = 128
-    """Images a step."""
-    accumulation: int = 1
-    """Micro-batches that a batch is split into: less memory, same step."""
-    times: str = "uniform"
+    batch_size: int | Auto = "auto"
+    """Images a step; auto: 64 on a CPU, 128 elsewhere."""
+    accumulation: int | Auto = "auto"
+    """Micro-batches that a batch is split into: less memory, same step; auto: by the memory that a step needs."""
+    times: str = "stratified"
     """How t is drawn: uniform, stratified over the batch, or importance (where losses are large,
     once there are ten for each t)."""
-    learning_rate: float = 2e-4
-    """Step size of AdamW."""
-    warmup: int = 500
-    """Steps over which the learning rate rises to its value."""
-    decay: str = "constant"
-    """The rate after that: constant, linear or cosine (both to 0 at the last step)."""
+    learning_rate: float | Auto = "auto"
+    """Step size of AdamW; auto: smaller for wide networks, for long trainings and for fine-tuning."""
+    warmup: int | Auto = "auto"
+    """Steps over which the learning rate rises to its value; auto: a twentieth of all, and 500 at most."""
+    decay: str = "linear"
+    """Factor on the rate over all steps, warm-up included: constant, or linear or cosine from 1 towards 0."""
     weight_decay: float = 0.0
-    """AdamW's weight decay."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's weight decay, on all parameters: those of normalizations, biases and embeddings too."""
+    betas: tuple[float, float] = (0.9, 0.99)
     """AdamW's memories."""
     clip_norm: float = 1.0
     """Largest norm of the gradient."""
-    ema: float = 0.999
-    """Decay of the averaged weights that sampling uses."""
+    ema: float | Auto = "auto"
+    """Decay of the averaged weights that sampling uses; auto: a memory of a tenth of the training."""
     seed: int = 0
     """All randomness of a run."""
 
@@ -234,6 +251,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "data.label_dropout": (0, 1),
     "samples.seed": (0, 2**63 - 1),
     "data.held_out": (0, math.inf),
+    "data.bad_share": (0, 1),
     "process.T": (1, 100_000),
     "process.clip_range": (1e-6, 1e6),
     "network.width": (1, 65_536),

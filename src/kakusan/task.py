@@ -25,7 +25,7 @@ from kakusan.data import Batches
 from kakusan.denoiser import NetworkDenoiser
 from kakusan.errors import SettingsError
 from kakusan.losses import Loss
-from kakusan.settings import Settings
+from kakusan.settings import Settings, answered
 from kakusan.training import Recipe, Tally, TrainState, new_state
 
 NO_MEMORY = "can't allocate memory|not enough memory"
@@ -150,7 +150,9 @@ def advice_on_memory(settings: Settings) -> Iterator[None]:
             isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         ):
             raise
-        batch, parts = settings.training.batch_size, settings.training.accumulation
+        training = settings.training
+        batch = answered(training.batch_size)
+        parts = 1 if training.accumulation == "auto" else training.accumulation
         finer = next((n for n in range(parts + 1, batch + 1) if batch % n == 0), batch)
         raise SettingsError(
             f"out of memory with micro-batches of {batch // parts}",

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,8 @@ from PIL import Image
 
 from kakusan.config import settings_for
 from kakusan.data.builtin import RESERVED_KANJI, kanji
-from kakusan.opened import Run, train
+from kakusan.library import train
+from kakusan.opened import Run
 from kakusan.settings import Settings
 
 Figures: TypeAlias = dict[str, Any]
@@ -171,3 +174,36 @@ def test_a_model_of_diffusers_goes_there_and_back(script: Script) -> None:
     assert figures["the same bytes"] is True
     assert 0 < figures["ours - theirs"] < 1e-5
     assert figures["ours - float64"] < 1e-5
+
+
+@pytest.mark.usefixtures("script")
+def test_the_plain_script_on_diffusers_trains_for_its_time_and_samples(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "in.npz", images=rng.integers(0, 256, (8, 16, 16, 1), dtype=np.uint8))
+    script = Path(__file__).parents[2] / "benchmarks" / "plain_diffusers.py"
+    flags = ["--minutes", "0.001", "--count", "2", "--threads", "1"]
+    command = [sys.executable, str(script), str(tmp_path / "in.npz"), str(tmp_path / "out.npz"), *flags]
+    subprocess.run(command, check=True)
+    with np.load(tmp_path / "out.npz") as stored:
+        assert (stored["images"].shape, stored["images"].dtype) == ((2, 16, 16, 1), np.uint8)
+        assert stored["steps"] >= 1
+        assert stored["parameters"] == 1_623_169
+
+
+@pytest.mark.usefixtures("script")
+def test_the_cases_of_the_automatic_choice_run_the_real_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("automatic")
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "few.npy", rng.integers(0, 256, (10, 8, 8, 1), dtype=np.uint8))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    figures = module.trained(tmp_path / "few.npy", tmp_path / "run", 0.01)
+    assert figures["steps"] >= 1
+    assert 0.1 < figures["peak_gb"] < 3
+    assert figures["held_out_loss"] > 0
+    module.pictured(tmp_path / "run", tmp_path / "few.png", 4)
+    assert (tmp_path / "few.png").is_file()
+    table = module.in_table({"few": {"kakusan": figures}})
+    assert table.splitlines()[-1].startswith("| few  | kakusan |")

@@ -54,15 +54,16 @@ def test_images_without_a_channel_axis_have_one_channel(tmp_path: Path) -> None:
 def test_pairs_of_floats_are_points(tmp_path: Path) -> None:
     data = open_data(npy(tmp_path, RNG.standard_normal((20, 2))))
     assert data.is_points
-    assert data.images.dtype == np.float32
+    assert data.images.dtype == np.float64
 
 
-@pytest.mark.parametrize("dtype", [">f4", "<f8", "<f2"])
-def test_floats_of_any_kind_become_float32_and_come_back_in_their_own_units(
-    tmp_path: Path, dtype: str
+@pytest.mark.parametrize(("dtype", "kept"), [(">f4", "<f4"), ("<f8", "<f8"), (">f8", "<f8"), ("<f2", "<f4")])
+def test_floats_are_kept_as_float32_or_float64_and_come_back_in_their_own_units(
+    tmp_path: Path, dtype: str, kept: str
 ) -> None:
     data = open_data(npy(tmp_path, FLOATS.astype(dtype)))
-    assert data.images.dtype == np.float32
+    assert data.images.dtype == np.dtype(kept)
+    assert np.array_equal(data.images, FLOATS.astype(dtype))
     x_0 = data.x_0(np.arange(50)).double()
     assert x_0.mean((0, 2, 3)).abs().max() < 1e-5
     assert (x_0.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-5
@@ -100,12 +101,34 @@ def test_levels_stand_beside_the_images_or_are_given(tmp_path: Path) -> None:
         {"x": BYTES},
         {"z": BYTES, "a": 1 - BYTES},
         {"y": np.arange(6), "q": BYTES},
+        {"time": np.arange(6), "q": BYTES},
     ],
 )
 def test_the_images_of_an_archive_are_those_named_so_or_the_first_array(
     tmp_path: Path, arrays: dict[str, NDArray[Any]]
 ) -> None:
     assert np.array_equal(open_data(npz(tmp_path, **arrays)).images, BYTES)
+
+
+def test_arrays_that_are_not_used_are_named(tmp_path: Path) -> None:
+    (note,) = open_data(npz(tmp_path, images=BYTES, condition=BYTES, levels=256, target=1 - BYTES)).notes
+    assert note == "read: images of x.npz; not used: condition, target"
+    (note,) = open_data(npz(tmp_path, input=BYTES, target=BYTES)).notes
+    assert note == "read: input of x.npz; not used: target"
+    (note,) = open_data(npz(tmp_path, images=BYTES, labels=np.linspace(0, 1, 6))).notes
+    assert note == "read: images of x.npz; not used: labels"
+    (note,) = open_data(npz(tmp_path, **{"images": BYTES, "\x1b[31m": BYTES})).notes
+    assert note == "read: images of x.npz; not used: \\x1b[31m"
+    assert open_data(npz(tmp_path, images=BYTES, labels=np.arange(6) % 2), WITH_LABELS).notes == ()
+
+
+def test_classes_that_are_not_learned_are_named_with_the_flag(tmp_path: Path) -> None:
+    (note,) = open_data(npz(tmp_path, images=BYTES, y=np.array(list("abcabc")))).notes
+    assert note == "there are 3 classes (a, b, c), not learned: --data.labels learns them"
+    path = idx(tmp_path / "train-images-idx3-ubyte", BYTES[..., 0])
+    idx(tmp_path / "train-labels-idx1-ubyte", np.arange(6).astype(np.uint8))
+    assert "6 classes (0, 1, 2, 3, 4, ...), not learned" in open_data(path).notes[0]
+    assert "10 classes" in open_data("digits").notes[0]
 
 
 @pytest.mark.parametrize("key", ["labels", "y", "y_train"])
@@ -149,18 +172,14 @@ def test_classes_that_are_not_there_are_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("array", "problem"),
     [
-        (BYTES.astype(np.int64), "int64"),
-        (BYTES.astype(np.uint16), "uint16"),
         (FLOATS.astype(complex), "complex"),
         (np.array(list("abc")), "shape"),
         (BYTES[0, 0], "shape"),
-        (np.zeros((9, 784), np.float32), "shape"),
         (np.zeros((2, 2, 2, 2, 2), np.uint8), "shape"),
         (BYTES[:1], "at least 2 images"),
         (np.zeros((5, 0, 3), np.uint8), "at least 2 images|cannot be read"),
-        (np.zeros((4, 3, 32, 32), np.uint8), "transpose"),
         (np.where(np.arange(50)[:, None, None, None] == 41, np.nan, FLOATS), "image 41 is the first"),
-        (FLOATS.astype(np.float64) * 1e40, "not finite in float32"),
+        (FLOATS.astype(np.float64) * 1e300, "too large to be squared"),
         (FLOATS * [1, 0], "channel 1 of the data is constant"),
     ],
 )
@@ -177,7 +196,7 @@ def test_channels_that_stand_last_by_intent_are_believed(tmp_path: Path) -> None
 def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
     objects = np.array([{"a": 1}, None], dtype=object)
     for path in (npy(tmp_path, objects), npz(tmp_path, images=objects)):
-        with pytest.raises(DataError, match="pickled"):
+        with pytest.raises(DataError, match="holds pickled Python objects, which are never loaded"):
             open_data(path)
     words = np.array(["cat", "dog"] * 3, dtype=object)
     path = npz(tmp_path, images=BYTES, labels=words)

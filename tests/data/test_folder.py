@@ -3,13 +3,17 @@
 import json
 import os
 import shutil
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from kakusan.data import DataOptions, open_data
+from kakusan.data.pictures import read_pixels
 from kakusan.errors import DataError, SettingsError
 from kakusan.maths.units import Levels
 
@@ -133,6 +137,8 @@ def test_more_bad_files_than_that_stop_with_their_names_and_reasons(tmp_path: Pa
         open_data(tmp_path)
     assert "x0.jpg: no PNG" in str(caught.value)
     assert "and 2 more" in str(caught.value)
+    enough = float(str(caught.value).rpartition("--data.bad-share ")[2])
+    assert len(open_data(tmp_path, DataOptions(bad_share=enough))) == 20
 
 
 def test_the_percentage_also_counts_what_fails_only_when_decoded(tmp_path: Path) -> None:
@@ -155,7 +161,7 @@ def test_an_empty_folder_and_a_single_image_are_refused(tmp_path: Path) -> None:
 
 
 @posix
-def test_links_are_followed_but_never_in_circles(tmp_path: Path) -> None:
+def test_links_to_folders_outside_are_followed_where_asked_but_never_in_circles(tmp_path: Path) -> None:
     painted(tmp_path / "data" / "real", 3)
     painted(tmp_path / "elsewhere", 2)
     (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "elsewhere")
@@ -165,10 +171,27 @@ def test_links_are_followed_but_never_in_circles(tmp_path: Path) -> None:
     (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "data" / "one.png").symlink_to(tmp_path / "elsewhere" / "001.png")
     (tmp_path / "data" / "itself").symlink_to("itself")
-    data = open_data(tmp_path / "data")
+    data = open_data(tmp_path / "data", DataOptions(follow_links=True))
     linked = [f"linked/{number:03d}.png" for number in range(2)]
     assert data.captions == (*linked, "one.png", *[f"real/{number:03d}.png" for number in range(3)])
     assert [file.name for file in data.bad_files] == ["itself"]
+    data = open_data(tmp_path / "data")
+    assert data.captions == ("one.png", *[f"real/{number:03d}.png" for number in range(3)])
+    (note,) = data.notes
+    assert note == "1 link to folders outside not followed (linked): --data.follow-links True follows"
+
+
+@posix
+def test_a_folder_of_nothing_but_links_says_how_to_follow_them(tmp_path: Path) -> None:
+    painted(tmp_path / "elsewhere", 2)
+    (tmp_path / "data").mkdir()
+    for name in ("cats", "dogs"):
+        (tmp_path / "data" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="holds no images") as caught:
+        open_data(tmp_path / "data")
+    assert "2 links to folders outside not followed (cats, dogs): --data.follow-links True" in str(
+        caught.value
+    )
 
 
 @posix
@@ -190,6 +213,49 @@ def test_a_name_that_is_no_text_can_be_read_and_shown(tmp_path: Path) -> None:
     data = open_data(tmp_path)
     assert len(data) == 3
     "".join(data.captions).encode()  # does not raise
+
+
+def test_all_threads_together_decode_a_bounded_number_of_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painted(tmp_path, 200)
+    under_way, most = [0], [0]
+
+    def read(path: Path, *form: int) -> NDArray[np.uint8]:
+        under_way[0] += 1
+        most[0] = max(most[0], under_way[0])
+        time.sleep(1e-4)  # long enough for another thread to come
+        under_way[0] -= 1
+        return read_pixels(path, *form)
+
+    monkeypatch.setattr("kakusan.data.folder.read_pixels", read)
+    monkeypatch.setattr("kakusan.data.folder.MOST_PIXELS", 8 * 8 + 1)  # one image, and not two
+    assert len(open_data(tmp_path)) == 200
+    assert most == [1]
+
+
+@posix
+@pytest.mark.parametrize("name", ["pipe", "pipe.npy", "pipe.bin"])
+def test_a_pipe_as_data_is_refused_and_never_opened(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        open_data(tmp_path / name)
+    (tmp_path / "batches").mkdir()
+    os.mkfifo(tmp_path / "batches" / "data_batch_1.bin")
+    with pytest.raises(DataError, match="holds no images"):
+        open_data(tmp_path / "batches")
+
+
+@posix
+def test_names_that_command_a_terminal_are_told_without_their_commands(tmp_path: Path) -> None:
+    painted(tmp_path / "a", 3)
+    painted(tmp_path / "b\x1b[31m", 3)
+    (tmp_path / "\x1b]0;title\x07.png").write_text("a text")
+    data = open_data(tmp_path)
+    assert [file.name for file in data.bad_files] == ["\\x1b]0;title\\x07.png"]
+    assert all(caption.isprintable() for caption in data.captions)
+    assert "b\\x1b[31m" in data.notes[-1]
+    assert all(note.isprintable() for note in data.notes)
 
 
 def test_subfolders_become_classes_where_asked(tmp_path: Path) -> None:
@@ -298,6 +364,35 @@ class TestCache:
             open_data(root, self.cached(tmp_path), interrupt)
         assert list((tmp_path / "cache").iterdir()) == []
         assert len(open_data(root, self.cached(tmp_path))) == 119
+
+    def test_it_is_read_but_not_written_where_nothing_may_be_written(self, tmp_path: Path) -> None:
+        root, cache = painted(tmp_path / "images", 5), tmp_path / "cache"
+        reading = DataOptions(cache=cache, write_cache=False)
+        assert len(open_data(root, reading)) == 5
+        assert not cache.exists()
+        open_data(root, DataOptions(cache=cache))
+        before = {path.name: path.read_bytes() for path in cache.iterdir()}
+        assert not open_data(root, reading).images.flags.writeable
+        paint(root / "zzz.png", 9)
+        assert len(open_data(root, reading)) == 6
+        assert {path.name: path.read_bytes() for path in cache.iterdir()} == before
+
+    def test_what_was_kept_with_too_many_bad_files_is_refused_as_without_it(self, tmp_path: Path) -> None:
+        root, cached = painted(tmp_path / "images", 5), DataOptions(cache=tmp_path / "cache")
+        for name in ("x.png", "y.png"):
+            (root / name).write_text("a text")
+        assert len(open_data(root, replace(cached, bad_share=1.0))) == 5  # as `kakusan data` does
+        with pytest.raises(DataError, match="2 of the 7 images"):
+            open_data(root, cached)
+
+    @posix
+    def test_a_pipe_in_its_place_is_not_opened(self, tmp_path: Path) -> None:
+        root, cached = painted(tmp_path / "images", 5), DataOptions(cache=tmp_path / "cache")
+        open_data(root, cached)
+        (about,) = (tmp_path / "cache").glob("*.json")
+        about.unlink()
+        os.mkfifo(about)
+        assert len(open_data(root, DataOptions(cache=tmp_path / "cache", write_cache=False))) == 5
 
     def test_it_never_lies_in_the_data(self, tmp_path: Path) -> None:
         root = self.folder(tmp_path)

@@ -251,8 +251,19 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     content[16:24] = struct.pack(">II", 60_000, 60_000)
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
     (tmp_path / "bomb.png").write_bytes(content)
-    with pytest.raises(BadPictureError, match="more than 89,478,485 pixels"):
+    with pytest.raises(BadPictureError, match="more than 64,000,000 pixels"):
         read_header(tmp_path / "bomb.png")
+
+
+def test_64_megapixels_are_the_limit(tmp_path: Path) -> None:
+    for side, is_read in ((8000, True), (8001, False)):
+        Image.new("1", (side, 8000)).save(tmp_path / "large.png")
+        if is_read:
+            assert read_header(tmp_path / "large.png").width == side
+        else:
+            for read in (read_header, pixels):
+                with pytest.raises(BadPictureError, match="more than 64,000,000 pixels"):
+                    read(tmp_path / "large.png")
 
 
 def test_other_colour_spaces_become_rgb(tmp_path: Path) -> None:

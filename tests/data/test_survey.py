@@ -38,6 +38,7 @@ def test_a_survey_of_a_folder_counts_what_lies_in_it(tmp_path: Path) -> None:
     assert found.files.conversions == {"laid over white": 1, "scaled and cropped to 16x16": 1}
     assert found.files.ignored == 2
     assert found.classes == {"cat": 79, "dog": 42}
+    assert "converted: laid over white (1)" in found.dataset.notes
     assert [file.name for file in found.dataset.bad_files] == ["cat/bad.jpg"]
     assert [[found.name_of(index) for index in group] for group in found.duplicates] == [
         ["dog/same-1.png", "dog/same-2.bmp", "dog/same-3.tif"]
@@ -91,3 +92,14 @@ def test_a_survey_refuses_what_opening_refuses(tmp_path: Path) -> None:
         survey(tmp_path)
     with pytest.raises(DataError, match="there is no"):
         survey(tmp_path / "nowhere")
+
+
+def test_counts_are_of_the_images_that_could_be_decoded(tmp_path: Path) -> None:
+    motley(tmp_path)
+    path = tmp_path / "cat" / "001.png"
+    path.write_bytes(path.read_bytes()[:500])  # the head is whole
+    found = survey(tmp_path, DataOptions(bad_share=1.0, size=8))
+    assert found.files is not None
+    assert len(found.dataset) == 120
+    assert found.files.sizes.total() == found.files.modes.total() == found.files.formats.total() == 120
+    assert found.files.conversions["scaled and cropped to 8x8"] == 120

@@ -49,6 +49,12 @@ def test_steps_of_equation_1_compose_to_equation_3(name: str, T: int) -> None:
         assert float((variance - jump.variance).abs()) < 1e-12
 
 
+@pytest.mark.parametrize("t", [0.0, 0.5, 1.9, 11.0, -1.0])
+def test_a_step_of_noise_ends_at_a_whole_time(t: float) -> None:
+    with pytest.raises(ValueError, match="whole time"):
+        q_step(Linear(T=10), torch.zeros(1, 1, 1, 1), time(t))
+
+
 def _log(law: Gaussian, x: Tensor) -> float:
     return float(law.log_density(x))
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kakusan.maths.gaussians import Gaussian
+from kakusan.maths.gaussians import Gaussian, log_normal_interval
 
 
 def law(mean: float, variance: float) -> Gaussian:
@@ -40,3 +40,18 @@ def test_reparametrizing_moves_and_scales_the_noise() -> None:
     noise = torch.tensor([-1.0, 0.0, 2.0]).view(3, 1, 1, 1)
     drawn = law(0.5, 9.0).reparametrize(noise)
     assert drawn.flatten().tolist() == [-2.5, 0.5, 6.5]
+
+
+def test_a_mass_below_every_number_has_the_logarithm_minus_infinity() -> None:
+    low, high = (
+        torch.tensor(edges, dtype=torch.float64) for edges in ([-1e200, 1e190, -9.0], [-1e190, 1e200, 9.0])
+    )
+    masses = log_normal_interval(low, high)
+    assert masses[:2].tolist() == [-math.inf, -math.inf]
+    assert float(masses[2]) == pytest.approx(0, abs=1e-15)
+
+
+@pytest.mark.parametrize("variance", [0.0, 1e-320, 1e-40])
+def test_a_mean_on_the_edge_of_two_bins_halves_the_mass_however_small_the_variance(variance: float) -> None:
+    x = torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1)
+    assert law(0.0, variance).log_mass(x, 2).flatten().tolist() == pytest.approx([-math.log(2)] * 2)

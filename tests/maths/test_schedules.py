@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kakusan.errors import SettingsError
 from kakusan.maths.schedules import (
     SCHEDULES,
+    BetweenEnds,
     Cosine,
     Given,
     Linear,
@@ -50,6 +51,18 @@ def test_between_whole_times_the_signal_lies_between_its_neighbours(
     value = float(schedule.alpha_bar_at(torch.tensor([t], dtype=torch.float64)))
     slack = 1e-14  # one rounding of a logit and back
     assert schedule.alpha_bar[low + 1] - slack <= value <= schedule.alpha_bar[low] + slack
+
+
+@pytest.mark.parametrize("kind", [Linear, ScaledLinear, SigmoidBetas])
+def test_the_sole_step_of_a_schedule_between_ends_is_its_last(kind: type[BetweenEnds]) -> None:
+    assert float(kind(T=1).alpha_bar[-1]) < 0.004  # 1 - 0.999, and for the sigmoid 0.25 % more
+    assert float(kind(T=1, beta_1=0.1).beta[-1]) == pytest.approx(0.1, abs=1e-15)
+    assert float(kind(T=1, beta_1=0.1, beta_T=0.4).beta[-1]) == pytest.approx(0.4, abs=0.3 * 0.0025)
+
+
+def test_about_as_much_noise_is_added_in_all_from_50_steps_on() -> None:
+    nats = [-float(Linear(T=T).alpha_bar[-1].log()) for T in (50, 100, 1000, 4000)]
+    assert max(nats) < 1.2 * min(nats)
 
 
 def test_sigmoid_betas_are_those_of_geodiff() -> None:

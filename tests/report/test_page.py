@@ -15,6 +15,7 @@ from kakusan.pictures import encode_png
 from kakusan.report import Copying, FilmStrip, Forward, Neighbour, Samples, Story, render
 from kakusan.report.mark import seal
 from kakusan.report.page import copy_verdict, show
+from kakusan.verdicts import loss_gap
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=http://evil.example onerror=alert(1)> {{ 7 * 7 }} &amp;"
 VOID = {"meta", "link", "img", "br"}
@@ -212,7 +213,7 @@ def test_the_loss_is_named_with_its_held_out_twin_and_the_equation_only_where_it
     assert "0.0275 on held-out" in " ".join(page.text.split())  # 1.1 / 40
     alike = [*rows(), {"step": 400, "training_loss": 0.02, "held_out_loss": 0.03}]
     measured = " ".join(Page(render(dataclasses.replace(story(), metrics=alike))).text.split())
-    assert "It ends at 0.0200 on training images and 0.0300 on held-out ones, measured alike" in measured
+    assert "It ends at 0.0200 on training images and 0.0300 on held-out ones, measured with" in measured
     other = Page(render(dataclasses.replace(story(), predicts="v")))
     assert "(12)" not in other.text
     assert "in the form of v" in other.text
@@ -230,6 +231,51 @@ def test_the_verdict_weighs_the_difference_against_chance(
         sample_rate=samples, held_out_rate=held_out, sample_ratios=ratios, held_out_ratios=ratios
     )
     assert ("has begun to memorize" in copy_verdict(copying).replace("\n", " ")) == memorizes
+
+
+def judged(sample_rate: float, held_out: int, *, doubt: str = "", shortfall: str = "") -> str:
+    copying = Copying(
+        sample_rate=sample_rate,
+        held_out_rate=0.0,
+        sample_ratios=[0.5] * 64,
+        held_out_ratios=[0.5] * held_out,
+        doubt=doubt,
+    )
+    return copy_verdict(copying, shortfall)
+
+
+def test_no_sign_of_memorizing_is_said_only_where_there_is_evidence() -> None:
+    assert "no sign of memorizing" in judged(0.0, 64)
+    assert "too few images to tell" in judged(0.0, 4)
+    assert "hardly learned yet" in judged(0.0, 64, shortfall="Has hardly learned yet: 60 steps.")
+    doubtful = judged(0.0, 64, doubt="the parent was imported")
+    assert doubtful.endswith("may have been trained on those: the parent was imported.")
+    for words in (judged(0.0, 4), judged(0.0, 64, shortfall="Has hardly learned yet."), doubtful):
+        assert "no sign" not in words
+
+
+def test_a_page_begins_with_what_has_hardly_been_learned() -> None:
+    words = "Has hardly learned yet: 60 steps, the learning rate was still warming up."
+    page = Page(render(dataclasses.replace(story(), shortfall=words)))
+    text = " ".join(page.text.split())
+    assert words in text
+    assert text.index(words) < text.index("From image to noise")
+    assert "no sign of memorizing" not in text
+    assert words not in Page(render(story())).text
+
+
+def test_the_gap_of_the_losses_stands_beside_them_with_its_error_and_its_verdict() -> None:
+    line = {"step": 400, "training_loss": 0.02, "held_out_loss": 0.021}
+    line |= {"gap_standard_error": 0.0002, "compared_images": 180}
+    told = dataclasses.replace(story(), metrics=[*rows(), line], gap=loss_gap([line]))
+    text = " ".join(Page(render(told)).text.split())
+    assert (
+        "On 180 images of each, with the same times and noise, the gap is 5.0 ± 1.0 %: a slight sign" in text
+    )
+    early = " ".join(
+        Page(render(dataclasses.replace(told, shortfall="Has hardly learned yet."))).text.split()
+    )
+    assert "the gap is 5.0 ± 1.0 %." in early
 
 
 def test_without_held_out_images_there_is_no_verdict() -> None:

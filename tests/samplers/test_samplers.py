@@ -13,13 +13,36 @@ from kakusan.denoiser import times_like
 from kakusan.errors import SettingsError
 from kakusan.maths.forward import per_image
 from kakusan.maths.schedules import Cosine, Linear
+from kakusan.maths.variances import Analytic, Variance
 from kakusan.oracles import GaussianOracle
-from kakusan.samplers import DDIM, SAMPLERS, Ancestral, Sampler, State, sample, walk
+from kakusan.samplers import (
+    DDIM,
+    SAMPLERS,
+    Ancestral,
+    Origin,
+    Sampler,
+    SeededNoise,
+    State,
+    Still,
+    sample,
+    visited,
+    walk,
+)
 
 MEAN, DEVIATION = 0.3, 0.2
 
 
-def oracle(variance: str = "fixed-large", T: int = 1000) -> GaussianOracle:
+class Unused:
+    """Noise of a walk that needs none."""
+
+    def start(self) -> torch.Tensor:
+        raise AssertionError("the walk starts elsewhere")
+
+    def draw(self, ordinal: int) -> torch.Tensor:
+        raise AssertionError(f"draw {ordinal} was not needed")
+
+
+def oracle(variance: Variance | str = "fixed-large", T: int = 1000) -> GaussianOracle:
     return GaussianOracle(Linear(T=T), MEAN, DEVIATION**2, variance)
 
 
@@ -34,6 +57,25 @@ def test_a_walk_starts_at_T_goes_down_and_ends_at_the_data(
     assert times[-1] == 0
     assert len(times) == steps + 1
     assert all(s < t for t, s in pairwise(times))
+
+
+@pytest.mark.parametrize("spacing", ["trailing", "linspace"])
+@pytest.mark.parametrize("T", [1, 2, 1000])
+def test_a_single_step_starts_where_the_noise_is(spacing: str, T: int) -> None:
+    assert DDIM(steps=1, spacing=spacing).times(Linear(T=T)) == (T, 0)
+
+
+def test_a_single_leading_step_would_return_the_noise_and_is_refused() -> None:
+    with pytest.raises(SettingsError, match="starts at t = 1"):
+        DDIM(steps=1, spacing="leading").times(Linear())
+    assert DDIM(steps=1, spacing="leading").times(Linear(T=1)) == (1, 0)
+
+
+def test_numbers_that_would_wrap_around_are_refused() -> None:
+    far = sample(oracle(), DDIM(steps=2), count=1, shape=(1, 1, 1), first=2**62 - 1, exact=True)
+    assert far.isfinite().all()
+    with pytest.raises(SettingsError, match=r"below 2\^62"):
+        sample(oracle(), DDIM(steps=2), count=1, shape=(1, 1, 1), first=2**63)
 
 
 @pytest.mark.parametrize("kind", SAMPLERS.values())
@@ -165,3 +207,51 @@ def test_times_are_those_of_any_schedule() -> None:
     for steps, schedule in itertools.product((1, 3), (Linear(T=3), Cosine(T=3))):
         assert DDIM(steps=steps).times(schedule)[0] == 3
     assert per_image(torch.ones(2).double()).shape == (2, 1, 1, 1)
+
+
+@pytest.mark.parametrize("t", [200, 400, 700])
+def test_ancestral_samples_from_noised_images_follow_the_posterior_of_the_data(t: int) -> None:
+    """x_t ~ N(a c, b^2) of an image c; then x_0 ~ q(x_0 | x_t), which for Gaussian data is known."""
+    plain = oracle()
+    best = oracle(Analytic(plain.errors()))
+    c, n = 1.5, 16 * 1024
+    image = torch.full((1024, 1, 4, 4), c)
+    x = sample(
+        best, Ancestral(), count=1024, shape=(1, 4, 4), seed=1, micro_batch=1024, origin=Origin(image, t)
+    )
+    alpha_bar = float(plain.schedule.alpha_bar[t])
+    a, b_2, s_2 = math.sqrt(alpha_bar), 1 - alpha_bar, DEVIATION**2
+    gain = a * s_2 / (alpha_bar * s_2 + b_2)
+    mean, spread = MEAN + gain * a * (c - MEAN), gain**2 * b_2 + s_2 * b_2 / (alpha_bar * s_2 + b_2)
+    last = s_2 * plain.errors()[1] / DEVIATION**2  # the last step gives its mean, without noise
+    assert abs(float(x.double().mean()) - mean) < 4.5 * math.sqrt(spread / n)
+    assert abs(float(x.double().var()) / (spread - float(last)) - 1) < 4.5 * math.sqrt(2 / n)
+
+
+def test_ddim_from_a_time_on_takes_the_law_there_to_that_of_the_data() -> None:
+    t = 400
+    denoiser = oracle()
+    alpha_bar = float(denoiser.schedule.alpha_bar[t])
+    spread = math.sqrt(alpha_bar * DEVIATION**2 + 1 - alpha_bar)
+    x_t = torch.full((1, 1, 1, 1), math.sqrt(alpha_bar) * MEAN + 2 * spread, dtype=torch.float64)
+    stills = list(walk(DDIM(steps=1000), denoiser, Unused(), start=Still(t, x_t)))
+    assert [still.t for still in stills] == [*range(400, -1, -1)]
+    assert float(stills[-1].x) == pytest.approx(MEAN + 2 * DEVIATION, abs=0.005)  # first order in the step
+
+
+def test_a_walk_goes_on_from_one_of_its_stills() -> None:
+    noises = SeededNoise(0, torch.arange(2), (1, 2, 2))
+    stills = list(walk(DDIM(steps=10), oracle(), noises))
+    again = list(walk(DDIM(steps=10), oracle(), Unused(), start=stills[4]))
+    assert [still.t for still in again] == [600, 500, 400, 300, 200, 100, 0]
+    assert again[-1].x.equal(stills[-1].x)
+
+
+def test_a_walk_starts_within_the_schedule() -> None:
+    for t in (0, 1001):
+        with pytest.raises(SettingsError, match="from 1 to T = 1000"):
+            next(walk(DDIM(), oracle(), Unused(), start=Still(t, torch.zeros(1, 1, 1, 1))))
+    with pytest.raises(ValueError, match="images to start from"):
+        sample(oracle(), DDIM(), count=2, shape=(1, 1, 1), origin=Origin(torch.zeros(3, 1, 1, 1), 5))
+    (t, *_, end) = visited(DDIM(steps=10), Linear(), 77)
+    assert (t, end) == (77, 0)

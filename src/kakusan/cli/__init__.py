@@ -12,9 +12,10 @@ import tempfile
 from collections.abc import Sequence
 from importlib import import_module, metadata
 
+from kakusan.cli.instead import instead_of
 from kakusan.cli.signals import Stopped, stopping
 from kakusan.cli.streams import OutputLost, guarded
-from kakusan.errors import KakusanError
+from kakusan.errors import KakusanError, SettingsError
 
 COMMANDS = {
     "demo": "train on the kanji that ship with kakusan, sample, report: a few minutes on two cores",
@@ -87,7 +88,7 @@ def _answered(arguments: list[str]) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if len(arguments) == 2 and arguments[0] == "help" and arguments[1] in COMMANDS:
+    if len(arguments) == 2 and arguments[0] == "help":
         arguments = [arguments[1], "--help"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
@@ -98,9 +99,9 @@ def _dispatch(arguments: list[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
-        print(f"error: there is no command {name!r}", file=sys.stderr)
-        print(f"  {f'did you mean: kakusan {near[0]}' if near else 'see: kakusan --help'}", file=sys.stderr)
-        return 2
+        elsewhere = instead_of(name)
+        advice = elsewhere or (f"did you mean: kakusan {near[0]}" if near else "see: kakusan --help")
+        raise SettingsError(f"there is no command {name!r}", advice)
     _do_without_a_temporary_folder()
     code: int = import_module(f"kakusan.cli.{MODULES.get(name, name)}").main(rest)
     return code

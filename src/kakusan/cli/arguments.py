@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from kakusan.cli.mistakes import in_our_words
 from kakusan.config import flat
 from kakusan.settings import Settings
 
@@ -19,18 +20,19 @@ def parse(
     examples: Sequence[str],
     default: Command | None = None,
 ) -> Command:
-    """The command of these arguments; exits with code 2, after saying why, if they are none."""
+    """The command of these arguments. Raises SettingsError if they are none; --help prints, and exits."""
     text = "\n".join(("examples:", *(f"  {line}" for line in examples)))
     description = f"{cleandoc(kind.__doc__ or '')}\n\n{text}"
     options: dict[str, Any] = {} if default is None else {"default": default}
-    parsed: Command = tyro.cli(
-        kind,
-        args=list(arguments),
-        prog=f"kakusan {prog}",
-        description=description,
-        config=(tyro.conf.DisallowNone,),
-        **options,
-    )
+    with in_our_words(kind, f"kakusan {prog}", " ".join(examples[0].partition("  ")[0].split())):
+        parsed: Command = tyro.cli(
+            kind,
+            args=list(arguments),
+            prog=f"kakusan {prog}",
+            description=description,
+            config=(tyro.conf.DisallowNone,),
+            **options,
+        )
     return parsed
 
 

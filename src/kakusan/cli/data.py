@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from kakusan.cli.arguments import parse
-from kakusan.errors import SettingsError
+from kakusan.errors import SettingsError, printable
 from kakusan.settings import DataSettings, Settings
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ EXAMPLES = (
     "kakusan data digits --json",
 )
 LISTED = 10
+MOST_NUMBERS = 8
 ON_SHEET = 100
 
 
@@ -57,15 +58,20 @@ def main(arguments: Sequence[str]) -> int:
     if command.sheet is not None:
         write_sheet(found, command.sheet)
     if command.json:
-        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        print(_for_a_terminal(json.dumps(found.to_dict(), indent=2, ensure_ascii=False)))
         return 0
-    rows = list(lines(found))
+    rows = list(lines(found, command.data.bad_share))
+    if command.sheet is not None:
+        rows.append(("sheet", str(command.sheet)))
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
-        print(f"{name:<{width}}  {text}")
-    if command.sheet is not None:
-        print(f"{'sheet':<{width}}  {command.sheet}")
+        print(f"{name:<{width}}  {printable(text)}")  # names of files and classes may be a stranger's
     return 0
+
+
+def _for_a_terminal(text: str) -> str:
+    """The same JSON with control characters beyond ASCII escaped too."""
+    return "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def write_sheet(found: "Survey", path: Path) -> None:
@@ -83,10 +89,8 @@ def write_sheet(found: "Survey", path: Path) -> None:
         durable.atomic_write(path, encode_png(grid(dataset.x_0(chosen), dataset.units)))
 
 
-def lines(found: "Survey") -> Iterator[tuple[str, str]]:
-    """Name and text of each finding, the weightier ones first."""
-    from kakusan.data.options import BAD_SHARE
-
+def lines(found: "Survey", bad_share: float) -> Iterator[tuple[str, str]]:
+    """Name and text of each finding, the weightier ones first; a training takes up to this share of bad files."""
     dataset = found.dataset
     channels, height, width = dataset.shape
     yield "data", f"{dataset.name} ({dataset.source})"
@@ -96,7 +100,12 @@ def lines(found: "Survey") -> Iterator[tuple[str, str]]:
         f"{len(dataset):,}" + (" points" if dataset.is_points else f" of {width} x {height}, {kind}"),
     )
     low, high = found.value_range
-    yield "values", f"{low:g} to {high:g}; mean {_numbers(found.mean)}, deviation {_numbers(found.deviation)}"
+    yield (
+        "values",
+        f"{low:.9g} to {high:.9g}; mean {_numbers(found.mean)}, deviation {_numbers(found.deviation)}",
+    )
+    if dataset.layout is not None:
+        yield "layout", dataset.layout
     yield "network sees", _units(dataset.units.to_state())
     if found.files is not None:
         yield from _files(found.files)
@@ -109,7 +118,8 @@ def lines(found: "Survey") -> Iterator[tuple[str, str]]:
     for group in found.duplicates[:LISTED]:
         yield "", " = ".join(found.name_of(index) for index in group[:LISTED])
     unread, all_files = len(dataset.bad_files), len(dataset) + len(dataset.bad_files)
-    verdict = "; a training would stop at so many" if unread > 1 and unread > BAD_SHARE * all_files else ""
+    stops = unread > 1 and unread > bad_share * all_files
+    verdict = "; a training would stop at so many: --data.bad-share lets more pass" if stops else ""
     yield "bad files", f"{unread:,}{verdict}"
     for bad in dataset.bad_files[:LISTED]:
         yield "", f"{bad.name}: {bad.reason}"
@@ -124,7 +134,8 @@ def _files(files: "Files") -> Iterator[tuple[str, str]]:
     if files.conversions:
         yield "conversions", _counts(files.conversions)
     if files.ignored:
-        yield "ignored", f"{files.ignored:,} files that are no images"
+        are = "file that is not an image" if files.ignored == 1 else "files that are not images"
+        yield "ignored", f"{files.ignored:,} {are}"
 
 
 def _counts(counter: Counter[str]) -> str:
@@ -133,7 +144,10 @@ def _counts(counter: Counter[str]) -> str:
 
 
 def _numbers(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{value:.4g}" for value in values)
+    """All of them, or of many channels the range."""
+    if len(values) > MOST_NUMBERS:
+        return f"{min(values):.4g} to {max(values):.4g} over the channels"
+    return ", ".join(f"{value:.6g}" for value in values)
 
 
 def _units(state: dict[str, Any]) -> str:

@@ -2,12 +2,14 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from kakusan.data.dataset import Progress as Report
@@ -16,11 +18,16 @@ PLAIN_EVERY = 5.0
 """Seconds between two plain lines."""
 PATIENCE = 2.0
 """Seconds that pass before plain progress is shown at all."""
+WIDEST_BAR, NARROWEST_BAR = 24, 6
+AROUND = 9
+"""Columns that the spinner, the percentage and four spaces take."""
 
 
 def console() -> Console:
     """Where people look; figures for programs go to stdout."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(
+        stderr=True, highlight=False, soft_wrap=True, force_jupyter=False
+    )  # plain lines in a notebook
 
 
 def duration(seconds: float) -> str:
@@ -43,8 +50,25 @@ def memory_in_use() -> str:
     return f"{peak / (1e9 if sys.platform == 'darwin' else 1e6):.1f} GB"
 
 
+def fitting(figures: Sequence[str], room: int) -> tuple[str, int]:
+    """The first of several ways to say it that leaves room for a bar, and the width of that bar; else the last."""
+    for words in figures:
+        width = min(WIDEST_BAR, room - cell_len(words))
+        if width >= NARROWEST_BAR:
+            return words, width
+    return figures[-1], NARROWEST_BAR
+
+
+def tell(to: Console, text: str) -> None:
+    """Print text as it is; on a terminal, lines end between words. Paths stay in one piece, to be copied."""
+    to.print(text, markup=False, soft_wrap=not to.is_terminal, overflow="ignore", crop=False)
+
+
 class _Figures(ProgressColumn):
     """What a task says of itself in its `figures` field."""
+
+    def __init__(self) -> None:
+        super().__init__(table_column=Column(no_wrap=True, overflow="ellipsis"))
 
     def render(self, task: Task) -> Text:
         return Text(task.fields.get("figures", ""), style="dim")
@@ -57,11 +81,12 @@ class Bar:
         self._title, self._total, self._console = title, total, to
         self._began = self._shown = time.monotonic()
         self._progress: Progress | None = None
+        self._column = BarColumn(bar_width=WIDEST_BAR)
         if to.is_terminal:
             self._progress = Progress(
                 SpinnerColumn("dots"),
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
+                self._column,
                 TextColumn("{task.percentage:>3.0f}%"),
                 _Figures(),
                 console=to,
@@ -70,19 +95,22 @@ class Bar:
             self._task = self._progress.add_task(title, total=total)
             self._progress.start()
 
-    def at(self, done: float, figures: str = "") -> None:
-        """Show how far the work has come."""
+    def at(self, done: float, *figures: str) -> None:
+        """Show how far the work has come. figures: what else to say; of several, the first that fits the line."""
+        figures = figures or ("",)
         if self._progress is not None:
-            self._progress.update(self._task, completed=done, figures=figures)
+            room = self._console.width - AROUND - cell_len(self._title)
+            words, self._column.bar_width = fitting(figures, room)
+            self._progress.update(self._task, completed=done, figures=words)
             return
         now = time.monotonic()
         if now - self._shown >= PLAIN_EVERY or (done >= self._total and now - self._began > PATIENCE):
             self._shown = now
-            self._console.print(f"{self._title}: {done / self._total:.0%} {figures}".rstrip(), markup=False)
+            tell(self._console, f"{self._title}: {done / self._total:.0%} {figures[0]}".rstrip())
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(text, markup=False)
+        tell(self._console, text)
 
     def stop(self) -> None:
         if self._progress is not None:
@@ -123,7 +151,7 @@ class TrainingDisplay:
         self._console = to
         self._bar: Bar | None = None
         self._mean: float | None = None
-        self._line = ""
+        self._loss = self._pace = ""
         self._steps = 0
         self._first = 0
         self._began = time.monotonic()
@@ -141,14 +169,25 @@ class TrainingDisplay:
             loss = line["loss"]
             self._mean = loss if self._mean is None else 0.9 * self._mean + 0.1 * loss
             speed = line["images_per_second"]
-            pace = f"{speed:,.0f} images/s" if speed else ""
-            self._line = f"loss {loss:.4f}, mean {self._mean:.4f}  {pace}"
+            self._loss, self._pace = f"loss {loss:.4f}", f"{speed:,.0f} images/s" if speed else ""
         left = (time.monotonic() - self._began) / max(step - self._first, 1) * (self._steps - step)
-        figures = f"step {step:,} of {self._steps:,}  {self._line}  {duration(left)} left  {memory_in_use()}"
-        self._bar.at(step, figures)
+        self._bar.at(step, *self._ways_to_say(f"step {step:,} of {self._steps:,}", f"{duration(left)} left"))
+
+    def _ways_to_say(self, step: str, left: str) -> Iterator[str]:
+        """From all figures to few: without the mean, then without memory, pace and loss."""
+        mean = f"{self._loss}, mean {self._mean:.4f}" if self._loss else ""
+        for parts in (
+            (step, mean, self._pace, left, memory_in_use()),
+            (step, self._loss, self._pace, left, memory_in_use()),
+            (step, self._loss, self._pace, left),
+            (step, self._loss, left),
+            (step, left),
+        ):
+            yield "  ".join(filter(None, parts))
 
     def say(self, text: str) -> None:
-        (self._bar.say if self._bar else self._console.print)(text)
+        """A line that stays."""
+        tell(self._console, text)
 
     def stop(self) -> None:
         if self._bar is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from kakusan.cli.arguments import parse
+from kakusan.verdicts import GAP_IN_BITS, Gap, Memorizing, memorizing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,8 +30,14 @@ EXAMPLES = (
 MILESTONES = 9
 RATE_WORDS = "rate: bits/dim spent once x_t is known. RMSE: of the guess of x_0 at t, in {0}."
 HEART_WORDS = (
-    "by heart: how far the guess is from that of the denoiser which knows the training images by heart; "
-    "near 0 is memorizing."
+    "by heart: how far the guess is from that of the denoiser which knows the training images by heart. Memorizing is "
+    "where this is far below the RMSE beside it, about t = {0:,} to {1:,}: at smaller t, x_t itself shows x_0, and "
+    "every good denoiser is near; at larger t, all guess about the mean."
+)
+FEW_TERMS = 30
+FEW_WORDS = (
+    "{0} terms an image: its own standard error is uncertain, half_width_95 in --per-image says how far 95 % reaches; "
+    "the error of the mean over images is not concerned."
 )
 
 
@@ -209,7 +216,8 @@ def _csv(appraisal: "Appraisal") -> str:
     """One line an image, those that need most bits first."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["number", "image", "split", "bits_per_dim", "standard_error", "L_T", "L_steps", "L_0"])
+    errors = ("standard_error", "half_width_95")
+    writer.writerow(["number", "image", "split", "bits_per_dim", *errors, "L_T", "L_steps", "L_0"])
     rows = [row for part in appraisal.parts for row in _rows(part)]
     for row in sorted(rows, key=lambda row: -row[3]):
         writer.writerow([*row[:3], *(f"{value:.8g}" for value in row[3:])])
@@ -218,7 +226,7 @@ def _csv(appraisal: "Appraisal") -> str:
 
 def _rows(part: "Part") -> Iterator[tuple[Any, ...]]:
     bound, captions = part.bound, part.dataset.captions
-    columns = (bound.total, bound.standard_error, bound.L_T, bound.L_steps, bound.L_0)
+    columns = (bound.total, bound.standard_error, bound.half_width_95, bound.L_T, bound.L_steps, bound.L_0)
     for number, *values in zip(part.numbers.tolist(), *(c.tolist() for c in columns), strict=True):
         yield number, captions[number] if captions else "", part.name, *values
 
@@ -226,13 +234,19 @@ def _rows(part: "Part") -> Iterator[tuple[Any, ...]]:
 def _show(appraisal: "Appraisal", written: list[Path]) -> None:
     from rich.console import Console
 
+    from kakusan.appraisal import telling_times
+
     to = Console(highlight=False)
     about, parts = appraisal.about, appraisal.parts
+    if about["hardly_learned"]:
+        to.print(about["hardly_learned"], markup=False)
     to.print(_bits_table(appraisal))
     to.print(_rate_table(appraisal))
     to.print(RATE_WORDS.format(about["unit_of_distortion"]), style="dim", markup=False)
     if any(part.near for part in parts):
-        to.print(HEART_WORDS, style="dim", markup=False)
+        to.print(HEART_WORDS.format(*telling_times(parts)), style="dim", markup=False)
+    if about["terms"] != "all" and about["terms"] < FEW_TERMS:
+        to.print(FEW_WORDS.format(about["terms"]), style="dim", markup=False)
     words = [
         f"{about['schedule']}{' (zero terminal SNR)' if about['zero_terminal_snr'] else ''}, T = {about['T']}",
         f"predicts {about['predicts']}",
@@ -246,7 +260,7 @@ def _show(appraisal: "Appraisal", written: list[Path]) -> None:
     ]
     to.print("; ".join(words), style="dim", markup=False)
     if len(parts) == 2:
-        to.print(_verdict(*parts), markup=False)
+        to.print(_verdict(*parts, about), markup=False)
     for path in written:
         to.print(f"  {path}", markup=False, soft_wrap=True)
 
@@ -286,11 +300,14 @@ def _rate_table(appraisal: "Appraisal") -> "Table":
 
     parts = appraisal.parts
     near = any(part.near for part in parts)
-    table = Table(box=box.SIMPLE_HEAD, title="rate and distortion", title_justify="left")
-    table.add_column("t", justify="right")
+    table = Table(box=box.SIMPLE_HEAD, title="rate and distortion", title_justify="left", show_footer=True)
+    table.add_column("t", "t", justify="right")
     for part in parts:
         for column in ("rate", "RMSE", *(["by heart"] * near)):
-            table.add_column(f"{part.name}\n{column}", justify="right", no_wrap=True)
+            name = f"{part.name}\n{column}"
+            table.add_column(
+                name, name, justify="right", no_wrap=True
+            )  # again below: the head may scroll off
     for t in _milestones(appraisal):
         cells = []
         for part in parts:
@@ -308,12 +325,22 @@ def _milestones(appraisal: "Appraisal") -> list[int]:
     return [*sorted(set(times[:: max(1, len(times) // MILESTONES)]) | {T}, reverse=True), 0]
 
 
-def _verdict(training: "Part", held_out: "Part") -> str:
-    """What the gap means, in a sentence; it counts beyond twice its standard error."""
-    gap = held_out.bound.mean - training.bound.mean
-    error = (held_out.bound.mean_standard_error**2 + training.bound.mean_standard_error**2) ** 0.5
-    if not math.isfinite(error):
-        return "one image of a split says nothing of memorizing: ask for more --images"
-    sense = "more" if gap >= 0 else "fewer"
-    words = f"held-out images need {abs(gap):.4f} bits/dim {sense} than training images (standard error {error:.4f})"
-    return words + (": a sign of memorizing" if gap > 2 * error else ": no sign of memorizing")
+def _verdict(training: "Part", held_out: "Part", about: dict[str, Any]) -> str:
+    """What the gap means, in a sentence."""
+    gap = _gap(training, held_out, about["held_out_doubt"])
+    sense = "more" if gap.value >= 0 else "fewer"
+    words = f"held-out images need {abs(gap.value):.4f} bits/dim {sense} than training images"
+    if math.isfinite(gap.standard_error):
+        words += f" (standard error {gap.standard_error:.4f})"
+    found = memorizing(gap)
+    if about["hardly_learned"] and found is not Memorizing.SIGN:
+        return f"{words}: the network has hardly learned yet, which says nothing of memorizing"
+    if found is Memorizing.TOO_FEW:
+        return f"{words}: {found.value}; ask for more --images"
+    return f"{words}: {found.value}" + f" ({gap.doubt})" * (found is Memorizing.UNKNOWN)
+
+
+def _gap(training: "Part", held_out: "Part", doubt: str) -> Gap:
+    error = math.hypot(held_out.bound.mean_standard_error, training.bound.mean_standard_error)
+    degrees = len(training.numbers) + len(held_out.numbers) - 2
+    return Gap(held_out.bound.mean - training.bound.mean, error, degrees, GAP_IN_BITS, doubt)

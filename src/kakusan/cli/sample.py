@@ -32,7 +32,8 @@ class Sample:
     count: int = 64
     """How many images."""
     out: Path | None = None
-    """NAME.png: a grid; NAME.npz: an array; else a folder of PNG files. Default: the next grid in RUN/samples."""
+    """NAME.png: a grid; NAME.npz: an array; else a folder of PNG files. Default: the next grid in RUN/samples.
+    A .json beside it says how they were made."""
     sampler: str = "ddim"
     """ddim, or ancestral (Algorithm 2)."""
     steps: int | None = None
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     from kakusan.cli.display import console
     from kakusan.errors import SettingsError, printable
     from kakusan.opened import Run
-    from kakusan.outputs import Output, free_output
+    from kakusan.outputs import Output, free_output, sidecar
 
     if command.variance is not None and command.sampler != "ancestral":
         raise SettingsError(
@@ -93,7 +94,11 @@ def main(arguments: Sequence[str]) -> int:
         to.print(
             f"note: {about['outside']:.2%} of the values lay outside of what is shown, and were held to it"
         )
-    print(json.dumps({**about, "out": str(out.path)}) if command.json else out.path)
+    if command.json:
+        print(json.dumps({**about, "out": str(out.path)}))
+        return 0
+    print(out.path)
+    to.print(f"how they were made: {sidecar(out.path)}", style="dim", markup=False)
     return 0
 
 

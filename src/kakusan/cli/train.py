@@ -30,7 +30,7 @@ class Train(Settings):
     run: Path | None = None
     """Folder of the run; default: runs/NAME. If it is a run already, it goes on."""
     preset: str | None = None
-    """Settings that ship with kakusan: cifar10, fashion-mnist, ...; default: the one called like DATA, or none."""
+    """Settings that ship with kakusan: cifar10, demo, ...; default: that of bundled DATA, else none."""
     config: Path | None = None
     """Settings from a TOML file, over the preset; flags come last."""
     weights_from: Annotated[Path | None, tyro.conf.arg(name="from")] = None

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from kakusan.launching import Launched, launch
 from kakusan.opened import Run
 from kakusan.report.gather import write_report
 from kakusan.runs import RunFolder, quoted
+from kakusan.verdicts import LossGap
 
 
 def begin(asked: Asked, folder: Path, weights_from: Path | None) -> Launched:
@@ -40,7 +42,7 @@ def train_to_the_end(launched: Launched, *, as_json: bool = False) -> int:
     with reading(to) as progress, StopRequest() as stop:
         events = continue_training(run, launched.settings, launched.task, stop=stop, progress=progress)
         try:
-            for event in events:
+            for event in chain(map(Warned, launched.cautions), events):
                 if isinstance(event, Began):
                     stop.arm()
                 told.show(event)
@@ -64,6 +66,10 @@ def _require_the_folder(run: RunFolder) -> None:
             f"{run.folder} was moved away, or removed, while it was trained",
             f"what was saved since stands in {run.checkpoints}: move it into the checkpoints of the run",
         )
+
+
+NAMED = 5
+"""Unreadable files that are named."""
 
 
 @dataclass
@@ -130,6 +136,8 @@ class _Told:
         )
         self.say(text)
         self.log(text)
+        if not event.step:
+            self._notes_on_the_data()
         mean: float | None = None
         for line in self._figures():
             if (loss := line.get("loss")) is not None:
@@ -150,12 +158,23 @@ class _Told:
         report = self.run.report_path
         return report.exists() and report.stat().st_mtime > last.stat().st_mtime
 
+    def _notes_on_the_data(self) -> None:
+        """What was chosen, left out or not used while the data were read and divided: one line each."""
+        bad = [str(file["name"]) for file in self.run.data.get("bad_files", ())]
+        notes = [str(note) for note in self.run.data.get("notes", ())]
+        if bad:
+            more = ", ..." * (len(bad) > NAMED)
+            notes.append(f"unreadable images left out: {len(bad)} ({', '.join(bad[:NAMED])}{more})")
+        for note in notes:
+            self.say(f"note: {note}")
+            self.log(f"note: {note}")
+
     def closing_words(self, page: Path) -> None:
         to, name = console(), quoted(self.run.folder)
         if self.display.trained:
-            text = ", ".join(self._results())
-            self.log(text)
-            to.print(text, markup=False)
+            for words in self._results():
+                self.log(words)
+                to.print(printable(words), markup=False)
         else:
             to.print(printable(f"{self.run.folder} is at its last step already"), markup=False)
         to.print(printable(f"  report  {page}"), markup=False)
@@ -165,12 +184,18 @@ class _Told:
         sys.stderr.flush()
 
     def _results(self) -> Iterator[str]:
+        """First what the training has hardly learned, if so; then its length and its losses."""
+        opened, step = Run(RunFolder.open(self.run.folder)), self.run.steps[-1]
+        shortfall, gap = opened.hardly_learned(step), opened.loss_gap(step)
+        if shortfall:
+            yield shortfall
         since = f" since step {self.first:,}" if self.first else ""
-        yield f"trained in {duration(self.display.seconds)}{since}"
-        losses = [line for line in self._figures() if line.get("held_out_loss") is not None]
-        if losses:
-            yield f"loss {losses[-1]['training_loss']:.4f}"
-            yield f"held-out loss {losses[-1]['held_out_loss']:.4f}"
+        words = f"trained in {duration(self.display.seconds)}{since}"
+        if gap is not None:
+            words += (
+                f", loss {gap.training:.4f}, held-out loss {gap.held_out:.4f} ({_of_gap(gap, shortfall)})"
+            )
+        yield words
 
 
 def report_of(run: Run) -> Path:
@@ -179,3 +204,9 @@ def report_of(run: Run) -> Path:
     set_machine(run.settings.machine)
     with bar("report", 1.0, to) as shown:
         return write_report(run, shown.at)
+
+
+def _of_gap(gap: LossGap, shortfall: str) -> str:
+    """The gap of the two losses; what it says of memorizing only where something was learned."""
+    words = f"gap {gap.words}"
+    return words if shortfall or gap.verdict is None else f"{words}: {gap.verdict.value}"

@@ -3,7 +3,9 @@
 from kakusan.data.batches import Batch, Batches, Split, split
 from kakusan.data.builtin import DATASETS, BuiltIn
 from kakusan.data.dataset import BadFile, Dataset, Progress
-from kakusan.data.opening import is_image_folder, open_data
+from kakusan.data.heldout import Divided, Past, divide
+from kakusan.data.memory import InMemory, dataset_in_memory
+from kakusan.data.opening import as_asked, is_image_folder, open_data
 from kakusan.data.options import DataOptions
 
 __all__ = [
@@ -14,8 +16,14 @@ __all__ = [
     "BuiltIn",
     "DataOptions",
     "Dataset",
+    "Divided",
+    "InMemory",
+    "Past",
     "Progress",
     "Split",
+    "as_asked",
+    "dataset_in_memory",
+    "divide",
     "is_image_folder",
     "open_data",
     "split",

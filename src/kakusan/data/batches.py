@@ -32,10 +32,8 @@ def split(count: int, held_out: float | int, seed: int, reserved: tuple[int, ...
 
     Raises SettingsError if `held_out` is neither, or nothing would be left to train on.
     """
-    order = permutation(seed, Purpose.SPLIT, 0, count)
-    first = np.isin(order, reserved)
-    order = np.concatenate((order[first], order[~first]))
-    aside = max(_how_many(count, held_out), len(reserved))
+    order = split_order(count, seed, reserved)
+    aside = max(how_many(count, held_out), len(reserved))
     if aside >= count:
         raise SettingsError(
             f"{aside} of {count} images would be held out: none is left to train on",
@@ -44,7 +42,15 @@ def split(count: int, held_out: float | int, seed: int, reserved: tuple[int, ...
     return Split(training=np.sort(order[aside:]), held_out=np.sort(order[:aside]))
 
 
-def _how_many(count: int, held_out: float | int) -> int:
+def split_order(count: int, seed: int, reserved: tuple[int, ...] = ()) -> NDArray[np.int64]:
+    """The order in which images are put aside: a permutation drawn from the seed, the reserved ones first."""
+    order = permutation(seed, Purpose.SPLIT, 0, count)
+    first = np.isin(order, reserved)
+    return np.concatenate((order[first], order[~first]))
+
+
+def how_many(count: int, held_out: float | int) -> int:
+    """The number of images that a share, or a number, of them is. Raises SettingsError for neither."""
     if isinstance(held_out, int) and held_out >= 0:
         return held_out
     if 0 <= held_out < 1:

@@ -52,6 +52,8 @@ class CacheFile:
 
     def load(self) -> Decoded | None:
         """What is kept, or None if there is nothing, or it is stale or damaged."""
+        if not (self._about.is_file() and self.path.is_file()):  # a pipe would block whoever opens it
+            return None
         try:
             about = json.loads(self._about.read_text(encoding="utf-8"))
             if about["key"] != self.key:
@@ -59,9 +61,10 @@ class CacheFile:
             images = np.load(self.path, mmap_mode="r", allow_pickle=False)
             bad = tuple(BadFile(name, reason) for name, reason in about["bad"])
             decoded = Decoded(images, tuple(about["names"]), bad, tuple(about["notes"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
-        return decoded if len(images) == len(decoded.names) else None
+        is_whole = images.ndim == 4 and images.dtype == np.uint8 and len(images) == len(decoded.names)
+        return decoded if is_whole else None
 
     def forget(self) -> None:
         """Before the images are written: their description must never be older than they are."""

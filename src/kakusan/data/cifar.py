@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kakusan.data.arrays import dataset_of
+from kakusan.data.arrays import ArrayImages, dataset_of
 from kakusan.data.dataset import Dataset, Progress
 from kakusan.data.labels import Classes
 from kakusan.data.options import DataOptions
+from kakusan.data.values import numbers_of
 from kakusan.errors import DataError
 
 SIDE, COLOURS, CLASSES = 32, 3, 10
@@ -31,7 +32,11 @@ def is_cifar_file(path: Path) -> bool:
 
 
 def is_cifar_folder(folder: Path) -> bool:
-    return any(folder.glob(TRAINING_SET))
+    return bool(_training_set(folder))
+
+
+def _training_set(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.glob(TRAINING_SET) if file.is_file())
 
 
 def is_pickled_cifar(path: Path) -> bool:
@@ -50,7 +55,7 @@ def refuse_pickled_cifar(path: Path, _: DataOptions, __: Progress) -> Dataset:
 
 def read_cifar(path: Path, options: DataOptions, progress: Progress) -> Dataset:
     """One .bin file, or the training set of a folder that holds data_batch_1.bin and its siblings."""
-    files = sorted(path.glob(TRAINING_SET)) if path.is_dir() else [path]
+    files = _training_set(path) if path.is_dir() else [path]
     records = []
     for number, file in enumerate(files):
         records.append(_records(file))
@@ -60,7 +65,8 @@ def read_cifar(path: Path, options: DataOptions, progress: Progress) -> Dataset:
     images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
     folder = path if path.is_dir() else path.parent
     classes = Classes(table[:, 0].astype(np.int64), _class_names(folder))
-    return dataset_of(images, path, options, levels=None, classes=classes)
+    numbers = numbers_of(images, path.name, options)
+    return dataset_of(ArrayImages(numbers), path, classes)
 
 
 def _records(file: Path) -> NDArray[np.uint8]:

@@ -2,17 +2,19 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from kakusan.maths.units import Units
+from kakusan.data.identity import hashes_of
+from kakusan.data.options import Layout
+from kakusan.errors import printable
+from kakusan.maths.moments import chunks as chunks
+from kakusan.maths.units import Levels, Real, Units
 from kakusan.shapes import Images
-
-CHUNK_BYTES = 1 << 24
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total) while a folder is read. The total counts reading steps, two for each file."""
@@ -27,14 +29,19 @@ class BadFile:
     """A file that ought to be an image and cannot be read."""
 
     name: str
+    """Relative to the folder, and `printable`."""
     reason: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", printable(self.name))
+        object.__setattr__(self, "reason", printable(self.reason))
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Images (n, height, width, channels), uint8 for Levels and float32 for Real; points are (n, 1, 1, 2).
+    """Images (n, height, width, channels), uint8 for Levels and any numbers for Real; points are (n, 1, 1, 2).
 
-    The array may be a read-only memory map.
+    The array may be a read-only memory map, and a view whose axes stand in another order in memory.
     """
 
     name: str
@@ -52,9 +59,18 @@ class Dataset:
     bad_files: tuple[BadFile, ...] = ()
     notes: tuple[str, ...] = ()
     """What was chosen or left out while reading, in sentences for the log."""
+    layout: Layout | None = None
+    """Of an array file: how its axes were read; None for other sources."""
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        channels, height, width = self.shape
+        units = f"{self.units.levels} levels" if isinstance(self.units, Levels) else "real values"
+        classes = f", {self.classes} classes" * bool(self.classes)
+        form = f"{channels} channel{'s' * (channels > 1)} of {height}x{width}"
+        return f"<Dataset {self.name}: {len(self):,} images, {form}, {units}{classes}>"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -70,28 +86,44 @@ class Dataset:
     def classes(self) -> int:
         return len(self.class_names)
 
-    def x_0(self, indices: NDArray[np.int64]) -> Images:
-        """These images in the network's units."""
-        return self.units.encode(self.gather(indices))
+    @cached_property
+    def hashes(self) -> NDArray[np.uint64]:
+        """Of the values of each image: equal images have equal ones, whatever else is in the data set."""
+        return np.concatenate([hashes_of(rows) for rows in chunks(self.images)])
+
+    def x_0(self, indices: ArrayLike) -> Images:
+        """These images in the network's units: those of some numbers, of one, or where a mask is true."""
+        places = np.atleast_1d(np.asarray(indices))
+        return self.units.encode(self.gather(np.flatnonzero(places) if places.dtype == bool else places))
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         """A copy of these images, in memory of its own."""
-        rows: NDArray[Any] = np.take(np.asarray(self.images), indices, axis=0)
+        images = np.asarray(self.images)
+        if not images.flags.c_contiguous:  # `take` would first copy all of them
+            return np.ascontiguousarray(images[indices])
+        rows: NDArray[Any] = np.take(images, indices, axis=0)
         return rows
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of shape, type, bytes and labels: two data sets that train alike have the same."""
-        digest = hashlib.sha256(f"{self.images.shape} {self.images.dtype.str}".encode())
+        return self._digest(self.images.dtype)
+
+    def known_as(self, fingerprint: str) -> "Dataset | None":
+        """These data with this fingerprint: as they are, or as float32, as all floats were kept once. Else None."""
+        if fingerprint == self.fingerprint:
+            return self
+        is_wide = isinstance(self.units, Real) and self.images.dtype == np.float64
+        if not is_wide or fingerprint != self._digest(np.dtype(np.float32)):
+            return None
+        return replace(self, images=self.images.astype(np.float32))
+
+    def _digest(self, dtype: np.dtype[Any]) -> str:
+        digest = hashlib.sha256(f"{self.images.shape} {dtype.str}".encode())
         for rows in chunks(self.images):
-            digest.update(np.ascontiguousarray(rows).data)
+            with np.errstate(over="ignore"):
+                digest.update(np.ascontiguousarray(rows, dtype).data)
         if self.labels is not None:
             digest.update(f"{self.class_names}".encode())
             digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
-
-
-def chunks(images: NDArray[Any]) -> list[NDArray[Any]]:
-    """The same rows in views of a few megabytes, so that a pass over a memory map stays small in memory."""
-    rows = max(1, CHUNK_BYTES * len(images) // max(1, images.nbytes))
-    return [images[start : start + rows] for start in range(0, len(images), rows)]

@@ -1,5 +1,6 @@
 """A folder of images, decoded once into one array of bytes. Nothing in the folder is ever changed."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,25 +13,31 @@ from kakusan.data.dataset import BadFile, Dataset, Progress
 from kakusan.data.labels import classes_if, classes_of_folders
 from kakusan.data.listing import ImageFile, Listing, list_files
 from kakusan.data.options import DataOptions
-from kakusan.data.pictures import FORMATS_IN_WORDS, BadPictureError, StrangerError, read_pixels
+from kakusan.data.pictures import (
+    FORMATS_IN_WORDS,
+    MOST_PIXELS,
+    BadPictureError,
+    Header,
+    StrangerError,
+    read_pixels,
+)
 from kakusan.data.rows import Rows, RowsInFile, RowsInMemory
-from kakusan.data.scan import BLOCK, Form, Scan, in_threads, scan
-from kakusan.errors import DataError, SettingsError
+from kakusan.data.scan import BLOCK, Form, PixelBudget, Scan, in_threads, scan
+from kakusan.errors import DataError, SettingsError, printable
 from kakusan.maths.units import Levels
 
-"""Of a folder's images: how many may be unreadable before something must be wrong with the folder."""
 NAMED = 5
 
 
 def read_folder(root: Path, options: DataOptions, progress: Progress) -> Dataset:
     """All images below a folder. Raises DataError if there are fewer than two, or too many cannot be read."""
-    listing = list_files(root)
+    listing = list_files(root, follow_links=options.follow_links)
     return _read(root, listing, options, progress, lambda: scan(listing, progress))
 
 
 def read_and_scan_folder(root: Path, options: DataOptions, progress: Progress) -> tuple[Dataset, Scan]:
     """The same, with what the headers say, even where the pixels come from a cache."""
-    listing = list_files(root)
+    listing = list_files(root, follow_links=options.follow_links)
     found = scan(listing, progress)
     return _read(root, listing, options, progress, lambda: found), found
 
@@ -39,11 +46,26 @@ def _read(
     root: Path, listing: Listing, options: DataOptions, progress: Progress, find: Callable[[], Scan]
 ) -> Dataset:
     _check(options)
-    if options.cache is None:
-        return _dataset(root, _decode_in_memory(root, find(), options, progress), options)
-    cache = CacheFile.of(options.cache, root.resolve(), options, listing.key)
-    decoded = cache.load() or _decode_into(cache, root, find(), options, progress)
-    return _dataset(root, decoded, options)
+    try:
+        decoded = _decoded(root, listing, options, progress, find)
+    except DataError as error:
+        raise DataError(error.problem, *error.advice, *_on_links(listing)) from error
+    return _dataset(root, decoded, listing, options)
+
+
+def _decoded(
+    root: Path, listing: Listing, options: DataOptions, progress: Progress, find: Callable[[], Scan]
+) -> Decoded:
+    """From the cache, into the cache, or in memory."""
+    cache = None
+    if options.cache is not None:
+        cache = CacheFile.of(options.cache, root.resolve(), options, listing.key)
+        if (kept := cache.load()) is not None:
+            _check_enough(root, len(kept.names), kept.bad, listing.ignored, options.bad_share)
+            return kept
+    if cache is not None and options.write_cache:
+        return _decode_into(cache, root, find(), options, progress)
+    return _decode_in_memory(root, find(), options, progress)
 
 
 def _decode_in_memory(root: Path, found: Scan, options: DataOptions, progress: Progress) -> Decoded:
@@ -89,11 +111,15 @@ def _decode(root: Path, found: Scan, options: DataOptions, rows: Rows, progress:
     names: list[str] = []
     total = found.looked_into + len(found.files)
 
-    def pixels(file: ImageFile) -> NDArray[np.uint8] | BadFile:
-        return _pixels_of(file, form)
+    budget = PixelBudget(MOST_PIXELS)
+
+    def pixels(item: tuple[ImageFile, Header]) -> NDArray[np.uint8] | BadFile:
+        file, header = item
+        with budget.of(header.width * header.height):
+            return _pixels_of(file, form)
 
     block: list[NDArray[np.uint8]] = []
-    with closing(in_threads(pixels, found.files)) as results:
+    with closing(in_threads(pixels, list(zip(found.files, found.headers, strict=True)))) as results:
         for done, (file, result) in enumerate(zip(found.files, results, strict=True), 1):
             if isinstance(result, BadFile):
                 bad.append(result)
@@ -128,10 +154,11 @@ def _check_enough(root: Path, good: int, bad: Sequence[BadFile], ignored: int, s
     if len(bad) > NAMED:
         named.append(f"and {len(bad) - NAMED} more")
     if len(bad) > 1 and len(bad) > share * (good + len(bad)):
+        enough = math.ceil(100 * len(bad) / (good + len(bad))) / 100
         raise DataError(
             f"{len(bad)} of the {good + len(bad)} images in {root} cannot be read",
             *named,
-            "mend them or take them away; up to 1 % are left out by themselves",
+            f"mend them or take them away, or go on without them: --data.bad-share {enough:g}",
         )
     if good < 2:
         there = "holds no images" if good == 0 else "holds a single image, and at least 2 are needed"
@@ -139,11 +166,22 @@ def _check_enough(root: Path, good: int, bad: Sequence[BadFile], ignored: int, s
             f"{root} {there}",
             *named,
             f"read are {FORMATS_IN_WORDS}"
-            + (f"; {ignored} other entries were passed over" if ignored else ""),
+            + (f"; other entries, passed over: {ignored:,}" if ignored else ""),
         )
 
 
-def _dataset(root: Path, decoded: Decoded, options: DataOptions) -> Dataset:
+def _on_links(listing: Listing) -> tuple[str, ...]:
+    """What is to be said of links that were not followed."""
+    if not listing.links:
+        return ()
+    some = ", ".join(map(printable, listing.links[:NAMED])) + (", ..." if len(listing.links) > NAMED else "")
+    plural = "s" * (len(listing.links) > 1)
+    return (
+        f"{len(listing.links)} link{plural} to folders outside not followed ({some}): --data.follow-links True follows",
+    )
+
+
+def _dataset(root: Path, decoded: Decoded, listing: Listing, options: DataOptions) -> Dataset:
     classes = classes_if(options.labels, lambda: classes_of_folders(decoded.names, str(root)))
     resolved = root.resolve()
     return Dataset(
@@ -152,8 +190,8 @@ def _dataset(root: Path, decoded: Decoded, options: DataOptions) -> Dataset:
         units=Levels(256),
         labels=None if classes is None else classes.labels,
         class_names=() if classes is None else classes.names,
-        captions=decoded.names,
+        captions=tuple(map(printable, decoded.names)),
         source=str(resolved),
         bad_files=decoded.bad,
-        notes=decoded.notes,
+        notes=(*decoded.notes, *_on_links(listing)),
     )

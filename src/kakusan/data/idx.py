@@ -17,7 +17,7 @@ from kakusan.data.arrays import as_images, dataset_of
 from kakusan.data.dataset import Dataset, Progress
 from kakusan.data.labels import Classes, classes_if, classes_of
 from kakusan.data.options import DataOptions
-from kakusan.errors import DataError
+from kakusan.errors import DataError, printable
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 TRAINING_SETS = tuple(f"train-images{dash}idx3-ubyte{gz}" for dash in "-." for gz in ("", ".gz"))
@@ -48,9 +48,9 @@ def read_idx_file(path: Path, options: DataOptions, progress: Progress) -> Datas
             f"{path} holds {values.ndim}-dimensional values, not images",
             "name the file of images, such as train-images-idx3-ubyte; its labels are found beside it",
         )
-    images = as_images(values.astype(values.dtype.newbyteorder("=")), path.name, options)
-    classes = classes_if(options.labels, lambda: _classes_beside(path, len(images)))
-    return dataset_of(images, path, options, levels=None, classes=classes)
+    found = as_images(values.astype(values.dtype.newbyteorder("=")), printable(path.name), options)
+    classes = classes_if(options.labels, lambda: _classes_beside(path, len(values)))
+    return dataset_of(found, path, classes)
 
 
 def _classes_beside(path: Path, count: int) -> Classes:

@@ -29,6 +29,8 @@ class Listing:
     files: tuple[ImageFile, ...]
     bad: tuple[BadFile, ...]
     ignored: int
+    links: tuple[str, ...] = ()
+    """Links to folders outside that were not followed."""
 
     @property
     def key(self) -> str:
@@ -41,24 +43,27 @@ class Listing:
 @dataclass
 class _Walk:
     root: Path
+    follow_links: bool
     files: list[ImageFile] = field(default_factory=list)
     bad: list[BadFile] = field(default_factory=list)
     ignored: int = 0
+    links: list[str] = field(default_factory=list)
     visited: set[Path] = field(default_factory=set)
 
 
-def list_files(root: Path) -> Listing:
-    """All files below a folder, except hidden ones. Nothing is opened.
+def list_files(root: Path, *, follow_links: bool = False) -> Listing:
+    """All files below a folder, except hidden ones, and those that links lead to. Nothing is opened.
 
-    A link to a folder is followed once, unless it leads back into this folder or to one that contains it.
+    A link to a folder outside is followed only where asked: then once, and not if it leads to a folder that contains
+    this one. A link into this folder is never followed, since what it leads to is read anyway.
     """
-    walk = _Walk(root.resolve())
+    walk = _Walk(root.resolve(), follow_links)
     folders = [walk.root]
     while folders:
         folders.extend(_look_into(folders.pop(), walk))
     walk.files.sort(key=lambda file: file.name)
     walk.bad.sort(key=lambda file: file.name)
-    return Listing(tuple(walk.files), tuple(walk.bad), walk.ignored)
+    return Listing(tuple(walk.files), tuple(walk.bad), walk.ignored, tuple(sorted(walk.links)))
 
 
 def _look_into(folder: Path, walk: _Walk) -> Iterator[Path]:
@@ -91,6 +96,9 @@ def _is_new(folder: Path, walk: _Walk, *, is_link: bool) -> bool:
         return True
     target = folder.resolve()
     if target in walk.visited or target.is_relative_to(walk.root) or walk.root.is_relative_to(target):
+        return False
+    if not walk.follow_links:
+        walk.links.append(_name(folder, walk.root))
         return False
     walk.visited.add(target)
     return True

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+from numpy.typing import ArrayLike
+
 from kakusan.data.arrays import read_array_file
 from kakusan.data.builtin import DATASETS
 from kakusan.data.cifar import (
@@ -18,21 +20,38 @@ from kakusan.data.cifar import (
 from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.folder import read_folder
 from kakusan.data.idx import is_idx, read_idx_file, training_set_in
+from kakusan.data.memory import InMemory, dataset_in_memory
 from kakusan.data.options import DataOptions
-from kakusan.errors import DataError, SettingsError
+from kakusan.errors import DataError, SettingsError, printable
 
 Reader: TypeAlias = Callable[[Path, DataOptions, Progress], Dataset]
 
 DEFAULTS = DataOptions()
+NAMED = 5
 PACKED = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
-def open_data(source: str | Path, options: DataOptions = DEFAULTS, progress: Progress = silent) -> Dataset:
-    """The data set that a built-in name, a folder or a file stands for; a built-in name comes first.
+def open_data(
+    source: str | Path | InMemory,
+    options: DataOptions = DEFAULTS,
+    progress: Progress = silent,
+    *,
+    labels: ArrayLike | None = None,
+) -> Dataset:
+    """The data set that a built-in name, a folder or a file stands for (a built-in name comes first), or that of an
+    array (n, height, width, channels), (n, height, width) or (n, 2), or of a tensor (n, channels, height, width).
 
-    Raises DataError for what cannot be read, SettingsError for options that do not fit the data.
+    labels: with an array, the class of each image. Raises DataError for what cannot be read, SettingsError for options
+    that do not fit the data.
     """
-    return as_asked(load(source, options, progress), options)
+    if isinstance(source, str | Path):
+        if labels is not None:
+            raise SettingsError(
+                "labels are given with an array", "a file or folder brings its own: data.labels"
+            )
+        return as_asked(load(source, options, progress), options)
+    dataset = dataset_in_memory(source, options, labels)
+    return as_asked(dataset, options if labels is None else replace(options, labels=True))
 
 
 def load(source: str | Path, options: DataOptions, progress: Progress) -> Dataset:
@@ -58,10 +77,20 @@ def as_asked(dataset: Dataset, options: DataOptions) -> Dataset:
     """Without classes, unless they were asked for; and the shape that was asked for, or an error."""
     _check_shape(dataset, options)
     if not options.labels:
-        return replace(dataset, labels=None, class_names=())
+        notes = (*dataset.notes, *_on_classes(dataset))
+        return replace(dataset, labels=None, class_names=(), notes=notes)
     if dataset.labels is None:
         raise DataError(f"{dataset.name} has no classes", "leave --data.labels out")
     return dataset
+
+
+def _on_classes(dataset: Dataset) -> tuple[str, ...]:
+    """A note where there are classes that nobody asked for."""
+    if dataset.labels is None:
+        return ()
+    names = ", ".join(printable(name, 30) for name in dataset.class_names[:NAMED])
+    more = ", ..." if dataset.classes > NAMED else ""
+    return (f"there are {dataset.classes} classes ({names}{more}), not learned: --data.labels learns them",)
 
 
 def _check_shape(dataset: Dataset, options: DataOptions) -> None:
@@ -76,6 +105,10 @@ def _check_shape(dataset: Dataset, options: DataOptions) -> None:
         raise SettingsError(f"{dataset.name} has {channels} channels, not {options.channels}")
     if dataset.name in DATASETS and (options.levels or options.range):
         raise SettingsError(f"{dataset.name} brings its own levels or range", "leave them out")
+    if options.layout != "auto" and not dataset.layout:
+        raise SettingsError(
+            f"{dataset.name} is no array file: its layout is known", "leave --data.layout out"
+        )
 
 
 def reader_of(path: Path) -> Reader:
@@ -84,13 +117,18 @@ def reader_of(path: Path) -> Reader:
         raise _missing(path)
     if is_pickled_cifar(path):
         return refuse_pickled_cifar
+    if not (path.is_dir() or path.is_file()):  # a pipe or a device may never end, or never begin
+        raise DataError(
+            f"{path} is neither a file nor a folder, but a pipe, a socket or a device",
+            "write what it gives to a file, and name that",
+        )
     return _reader_of_folder(path) if path.is_dir() else _reader_of_file(path)
 
 
 def is_image_folder(source: str | Path) -> bool:
     """Whether this is a folder of pictures, which are brought to one size and as many channels as wanted."""
     path = Path(source).expanduser()
-    return source not in DATASETS and path.is_dir() and reader_of(path) is read_folder
+    return bool(source) and source not in DATASETS and path.is_dir() and reader_of(path) is read_folder
 
 
 def _reader_of_folder(folder: Path) -> Reader:

@@ -8,6 +8,7 @@
 - An image of another size is scaled (Lanczos, with antialias) until it covers the wanted size, and its middle
   is cut out; JPEG is decoded at a fraction of its size where that is still twice the wanted one. An image of
   the wanted size is taken as it is.
+- Images of more than 64 megapixels are refused, before they are decoded.
 """
 
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from PIL import (
 )
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+MOST_PIXELS = 64_000_000
 FORMATS_IN_WORDS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
 IMAGE_NAMES = tuple(
     f".{suffix}"
@@ -53,6 +55,10 @@ IMAGE_NAMES = tuple(
     )
 )
 """Suffixes by which a file claims to be an image; one that is not is then bad, and not merely ignored."""
+TOO_LARGE = f"it has more than {MOST_PIXELS:,} pixels: make it smaller first"
+DEEP_GREY, OVER_WHITE, FIRST_FRAME = "16-bit grey to 8-bit", "laid over white", "only its first frame"
+LOSSY = (DEEP_GREY, OVER_WHITE, FIRST_FRAME)
+"""Conversions that keep less than there was."""
 TURNED, QUARTER_TURNED = range(2, 9), range(5, 9)
 WHITE = (255, 255, 255, 255)
 
@@ -118,7 +124,7 @@ def read_pixels(path: Path, height: int, width: int, channels: int) -> NDArray[n
 
 def _open(path: Path) -> Image.Image:
     try:
-        return Image.open(path, formats=FORMATS)
+        image = Image.open(path, formats=FORMATS)
     except UnidentifiedImageError:
         if path.suffix.lower() not in IMAGE_NAMES:
             raise StrangerError from None
@@ -126,6 +132,10 @@ def _open(path: Path) -> Image.Image:
         raise BadPictureError(
             "it is empty" if empty else f"no {FORMATS_IN_WORDS} can be recognized in it"
         ) from None
+    if image.width * image.height > MOST_PIXELS:
+        image.close()
+        raise BadPictureError(TOO_LARGE)
+    return image
 
 
 def _header_of(image: Image.Image) -> Header:
@@ -147,7 +157,7 @@ def _header_of(image: Image.Image) -> Header:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller first"
+        return TOO_LARGE
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return str(error) or type(error).__name__
@@ -163,12 +173,12 @@ def _orientation(image: Image.Image) -> int:
 def _conversions(image: Image.Image, orientation: int) -> tuple[str, ...]:
     by_mode = {"1": "black and white to 0 and 255", "P": "palette to colours", "PA": "palette to colours"}
     by_mode |= {mode: f"{mode} to RGB" for mode in ("CMYK", "YCbCr", "LAB", "HSV")}
-    by_mode |= dict.fromkeys(("I;16", "I;16B", "I;16L", "I;16N"), "16-bit grey to 8-bit")
+    by_mode |= dict.fromkeys(("I;16", "I;16B", "I;16L", "I;16N"), DEEP_GREY)
     found = [
         (orientation in TURNED, "rotated as its EXIF says"),
         (image.mode in by_mode, by_mode.get(image.mode, "")),
-        (image.has_transparency_data, "laid over white"),
-        (getattr(image, "is_animated", False), "only its first frame"),
+        (image.has_transparency_data, OVER_WHITE),
+        (getattr(image, "is_animated", False), FIRST_FRAME),
     ]
     return tuple(name for applies, name in found if applies)
 

@@ -1,7 +1,9 @@
 """What the headers of a folder's images say, and the one form that all images will take."""
 
 import statistics
+import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -13,7 +15,7 @@ from PIL import Image
 from kakusan.data.dataset import BadFile, Progress
 from kakusan.data.listing import ImageFile, Listing
 from kakusan.data.options import DataOptions
-from kakusan.data.pictures import BadPictureError, Header, StrangerError, read_header
+from kakusan.data.pictures import LOSSY, BadPictureError, Header, StrangerError, read_header
 
 SIDES = (8, 16, 32, 64)
 """What the size is chosen from where the images do not agree on one."""
@@ -63,8 +65,11 @@ class Scan:
             notes.append(
                 f"the images have {which}; scaled and cropped to {width}x{height} (--data.size changes that)"
             )
+        changed = Counter(name for header in self.headers for name in header.conversions if name in LOSSY)
+        if changed:
+            notes.append("converted: " + ", ".join(f"{name} ({n:,})" for name, n in changed.most_common()))
         if self.ignored:
-            notes.append(f"not images, and ignored: {self.ignored}")
+            notes.append(f"not images, and ignored: {self.ignored:,}")
         return tuple(notes)
 
     def _size(self) -> tuple[int, int]:
@@ -120,6 +125,25 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Generat
                 yield from results
         finally:
             executor.shutdown(cancel_futures=True)
+
+
+class PixelBudget:
+    """How many pixels all threads together may be decoding: an image more waits, unless it is alone."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._taken, self._changed = most, 0, threading.Condition()
+
+    @contextmanager
+    def of(self, pixels: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or self._taken + pixels <= self._most)
+            self._taken += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= pixels
+                self._changed.notify_all()
 
 
 @contextmanager

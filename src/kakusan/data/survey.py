@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kakusan.data.builtin import DATASETS
-from kakusan.data.dataset import Dataset, Progress, chunks, silent
+from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.folder import read_and_scan_folder, read_folder
 from kakusan.data.opening import DEFAULTS, as_asked, load, reader_of
 from kakusan.data.options import DataOptions
 from kakusan.data.scan import Scan
+from kakusan.errors import printable
+from kakusan.maths.moments import moments_of
 
 GROUPS_LISTED = 100
 
@@ -64,6 +66,7 @@ class Survey:
             "width": width,
             "channels": channels,
             "dtype": str(dataset.images.dtype),
+            "layout": dataset.layout or None,
             "units": dataset.units.to_state(),
             "range": list(self.value_range),
             "mean": list(self.mean),
@@ -84,13 +87,13 @@ class Survey:
 def survey(source: str | Path, options: DataOptions = DEFAULTS, progress: Progress = silent) -> Survey:
     """Open data as `open_data` does, and look at them. Raises what it raises."""
     dataset, files = _opened(source, options, progress)
-    mean, deviation = _moments(dataset.images)
+    moments = moments_of(dataset.images)
     return Survey(
         dataset=as_asked(dataset, options),
         files=files,
-        value_range=_range(dataset.images),
-        mean=mean,
-        deviation=deviation,
+        value_range=(min(moments.low), max(moments.high)),
+        mean=moments.mean,
+        deviation=moments.deviation,
         classes=_classes(dataset),
         duplicates=_duplicates(dataset.images),
     )
@@ -101,18 +104,24 @@ def _opened(source: str | Path, options: DataOptions, progress: Progress) -> tup
     if source in DATASETS or reader_of(path) is not read_folder:
         return load(source, options, progress), None
     dataset, found = read_and_scan_folder(path, options, progress)
-    return dataset, _files(found, (dataset.images.shape[2], dataset.images.shape[1]))
+    return dataset, _files(found, dataset)
 
 
-def _files(found: Scan, size: tuple[int, int]) -> Files:
-    sizes = Counter((header.width, header.height) for header in found.headers)
-    conversions = Counter(name for header in found.headers for name in header.conversions)
-    if scaled := len(found.headers) - sizes[size]:
+def _files(found: Scan, dataset: Dataset) -> Files:
+    """Of the images that could be decoded, so that all counts agree."""
+    decoded = set(dataset.captions)
+    both = zip(found.files, found.headers, strict=True)
+    headers = [header for file, header in both if printable(file.name) in decoded]
+    _, height, width = dataset.shape
+    size = (width, height)
+    sizes = Counter((header.width, header.height) for header in headers)
+    conversions = Counter(name for header in headers for name in header.conversions)
+    if scaled := len(headers) - sizes[size]:
         conversions["scaled and cropped to {}x{}".format(*size)] = scaled
     return Files(
         sizes=sizes,
-        modes=Counter(header.mode for header in found.headers),
-        formats=Counter(header.format for header in found.headers),
+        modes=Counter(header.mode for header in headers),
+        formats=Counter(header.format for header in headers),
         conversions=conversions,
         ignored=found.ignored,
     )
@@ -126,19 +135,6 @@ def _files_to_dict(files: Files) -> dict[str, Any]:
         "conversions": dict(files.conversions.most_common()),
         "ignored": files.ignored,
     }
-
-
-def _range(images: NDArray[Any]) -> tuple[float, float]:
-    parts = chunks(images)
-    return float(min(part.min() for part in parts)), float(max(part.max() for part in parts))
-
-
-def _moments(images: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel, in float64 and in two passes, so that nothing cancels."""
-    per_channel = images[..., 0].size
-    mean = sum(part.sum((0, 1, 2), dtype=np.float64) for part in chunks(images)) / per_channel
-    squares = sum(np.square(part - mean).sum((0, 1, 2)) for part in chunks(images))
-    return tuple(mean.tolist()), tuple(np.sqrt(squares / per_channel).tolist())
 
 
 def _classes(dataset: Dataset) -> dict[str, int]:

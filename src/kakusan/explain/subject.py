@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kakusan.assembly import named, reopen_data, set_machine
+from kakusan.assembly import named, set_machine
 from kakusan.data import DATASETS, Dataset
 from kakusan.denoiser import Denoiser, NetworkDenoiser
 from kakusan.errors import KakusanError, SettingsError, printable
@@ -165,7 +165,7 @@ def _image_of(run: Run, image: str | None) -> tuple[Images, str, int | None, lis
     """
     turn = run.label_of(None)
     try:
-        prepared = reopen_data(run.settings, run.files.data)
+        prepared = run.prepared()
     except KakusanError as error:
         number = _whole(image or "0")
         x_0 = _generated(run, number)

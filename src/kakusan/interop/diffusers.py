@@ -154,6 +154,7 @@ def read_network(theirs: Keys) -> NetworkSettings:
         cos_first=theirs.flag("flip_sin_to_cos", default=True),
         time_width=theirs.optional_count("time_embedding_dim") or 0,
         dropout=theirs.number("dropout", 0.0, RANGES["network.dropout"]),
+        patch=1,
     )
 
 

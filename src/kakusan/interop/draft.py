@@ -11,7 +11,8 @@ from kakusan.errors import ModelError
 from kakusan.interop.diffusers import Translated
 from kakusan.maths.units import Levels
 from kakusan.networks import UNet
-from kakusan.resolve import DataFacts, resolve, resolve_samples
+from kakusan.recipe import UNFOLDED, DataFacts
+from kakusan.resolve import resolve, resolve_for
 from kakusan.settings import DataSettings, MachineSettings, Settings, TrainingSettings
 
 Size = tuple[int, int]
@@ -51,13 +52,14 @@ def drafted(model: Translated, size: Size | None, name: str) -> Draft:
         data=DataSettings(labels=model.classes > 0),
         process=model.process,
         network=model.network,
-        training=TrainingSettings(steps=0),
+        training=TrainingSettings(accumulation=1),
         machine=MachineSettings(
             precision="fp32", layout="contiguous"
         ),  # as they compute: the nearest numbers
     )
-    settings = resolve(checked(settings), DataFacts(shape, is_points=False, is_levels=True))
-    return Draft(replace(settings, samples=resolve_samples(settings.samples, 0)), record)
+    facts = DataFacts(shape, is_points=False, is_levels=True)
+    settings = resolve_for(resolve(checked(settings), facts), facts, 0, UNFOLDED[0])
+    return Draft(settings, record)
 
 
 def _agreed(said: Size | None, asked: Size | None) -> Size:

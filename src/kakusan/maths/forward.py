@@ -2,7 +2,8 @@
 
 Time runs over t = 0, ..., T and t = 0 is the data itself, so every table has T + 1 entries,
 ``alpha_bar[0] == 1``, and every index below reads as in the derivation. Times are float64 tensors, one an image;
-they may lie between whole numbers. Coefficients are formed in float64 and cast last.
+they may lie between whole numbers, but for `q_step`, whose steps are those of the table. Coefficients are formed in
+float64 and cast last.
 """
 
 from jaxtyping import Float64
@@ -19,8 +20,14 @@ def per_image(values: Float64[Tensor, " batch"]) -> PerImage:
 
 
 def q_step(schedule: NoiseSchedule, x_prev: Images, t: Times) -> Gaussian:
-    """q(x_t | x_{t-1}): the image after one more step of noise. Eq. (1)."""
-    beta_t = per_image(schedule.beta[t.long().cpu()])
+    """q(x_t | x_{t-1}): the image after one more step of noise. Eq. (1).
+
+    Raises ValueError where t is not one of the whole times 1..T.
+    """
+    t = t.cpu()
+    if not ((t >= 1) & (t <= schedule.T) & (t == t.floor())).all():
+        raise ValueError(f"a step of noise ends at a whole time t = 1..{schedule.T}, not at {t.tolist()}")
+    beta_t = per_image(schedule.beta[t.long()])
     return Gaussian((1 - beta_t).sqrt().to(x_prev) * x_prev, beta_t)
 
 

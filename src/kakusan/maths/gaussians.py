@@ -9,6 +9,9 @@ from torch import Tensor
 
 from kakusan.shapes import Images
 
+SMALLEST = 1e-150
+"""Of a deviation that is divided by: with 0, a mean on the edge of a bin would give 0 / 0."""
+
 Nats = Float64[Tensor, "batch channels height width"]
 """One number for each pixel value, in nats."""
 
@@ -48,7 +51,7 @@ class Gaussian:
         of the level, so that neighbours share them to the last bit and all bins sum to 1.
         """
         mean = double(self.mean)
-        deviation = self.variance.to(mean.device).sqrt()
+        deviation = self.variance.to(mean.device).sqrt().clamp(min=SMALLEST)
         level = ((double(x) + 1) * ((levels - 1) / 2)).round()
         low = ((2 * level - 1) / (levels - 1) - 1 - mean) / deviation
         high = ((2 * level + 1) / (levels - 1) - 1 - mean) / deviation
@@ -60,12 +63,15 @@ class Gaussian:
 def log_normal_interval(low: Float64[Tensor, "..."], high: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
     """log(Phi(high) - Phi(low)) for the standard normal CDF Phi and low < high, infinities allowed.
 
-    An interval on the right is mirrored to the left, where Phi is small and nothing cancels.
+    An interval on the right is mirrored to the left, where Phi is small and nothing cancels. Where Phi(high) is below
+    every number, so that its logarithm is -inf, so is the result.
     """
     right = low > 0
     low, high = torch.where(right, -high, low), torch.where(right, -low, high)
     log_high: Tensor = torch.special.log_ndtr(high)
-    return log_high + torch.log(-torch.expm1(torch.special.log_ndtr(low) - log_high))
+    nothing = log_high == -math.inf
+    share = torch.special.log_ndtr(low) - log_high.masked_fill(nothing, 0)
+    return (log_high + torch.log(-torch.expm1(share))).masked_fill(nothing, -math.inf)
 
 
 def double(x: Tensor) -> Tensor:

@@ -91,10 +91,11 @@ class NoiseSchedule(ABC):
 
 @dataclass(frozen=True)
 class BetweenEnds(NoiseSchedule):
-    """A way from beta_1 to beta_T.
+    """A way from beta_1 to beta_T. Where T = 1, the only step is the last: beta_T, unless beta_1 alone is given.
 
-    Given values are literal; None is the usual value at T = 1000, scaled so that as much noise is added in all, and
-    capped at 0.999.
+    Given values are literal; None is the usual value at T = 1000, scaled by 1000/T and capped at 0.999, so that from
+    T = 50 on about as much noise is added in all: for `Linear`, log(1/alpha_bar_T) is 10.1 at T = 1000 and 11.8 at
+    T = 50, but 23.6 at T = 20, where the cap begins to hold, and 7 at T = 1 and 2.
     """
 
     beta_1: float | None = None
@@ -105,7 +106,13 @@ class BetweenEnds(NoiseSchedule):
     def ends(self) -> tuple[float, float]:
         """beta_1 and beta_T, whoever chose them."""
         first, last = (min(value * 1000 / self.T, BETA_MAX) for value in self.usual)
+        if self.T == 1 and self.beta_1 is not None:
+            last = self.beta_1
         return (first if self.beta_1 is None else self.beta_1), (last if self.beta_T is None else self.beta_T)
+
+    def _spaced(self, low: float, high: float) -> Float64[Tensor, " {self.T}"]:
+        """T even steps from low to high; a single one is high."""
+        return torch.linspace(high if self.T == 1 else low, high, self.T, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ class Linear(BetweenEnds):
     """
 
     def betas(self) -> Float64[Tensor, " {self.T}"]:
-        return torch.linspace(*self.ends, self.T, dtype=torch.float64)
+        return self._spaced(*self.ends)
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ class ScaledLinear(BetweenEnds):
         first, last = self.ends
         if first < 0 or last < 0:
             raise SettingsError(f"beta must be above 0, not {min(first, last):.6g}")
-        return torch.linspace(math.sqrt(first), math.sqrt(last), self.T, dtype=torch.float64).square()
+        return self._spaced(math.sqrt(first), math.sqrt(last)).square()
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ class SigmoidBetas(BetweenEnds):
 
     def betas(self) -> Float64[Tensor, " {self.T}"]:
         first, last = self.ends
-        rise = torch.linspace(-6, 6, self.T, dtype=torch.float64).sigmoid()
+        rise = self._spaced(-6.0, 6.0).sigmoid()
         return first + (last - first) * rise
 
 

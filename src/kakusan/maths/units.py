@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kakusan.errors import DataError, SettingsError
+from kakusan.maths.moments import Moments, moments_of
 from kakusan.shapes import Images
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Integers 0..levels-1, mapped so that 0 is -1 and levels-1 is +1."""
+    """Integers 0..levels-1, mapped so that 0 is -1 and levels-1 is +1, up to one rounding of float32 (1.2e-7)."""
 
     levels: int = 256
 
@@ -56,7 +57,10 @@ class Levels:
 
 @dataclass(frozen=True)
 class Real:
-    """Floats in their own units: value = mean + scale * x, per channel. Nothing is clipped or rounded."""
+    """Numbers in their own units: value = mean + scale * x, per channel. Nothing is clipped.
+
+    Both ways in float64, so that an offset many times the scale costs no detail; only x is float32.
+    """
 
     mean: tuple[float, ...]
     scale: tuple[float, ...]
@@ -71,8 +75,8 @@ class Real:
                 f"a normalization needs finite means and positive scales, not {self.mean}, {self.scale}"
             )
 
-    def encode(self, images: NDArray[np.floating[Any]]) -> Images:
-        """(n, height, width, channels) floats to the network's units, float32."""
+    def encode(self, images: NDArray[Any]) -> Images:
+        """(n, height, width, channels) numbers to the network's units, float32."""
         if images.shape[-1] != len(self.mean):
             raise DataError(
                 f"the data have {images.shape[-1]} channels, their normalization {len(self.mean)}"
@@ -80,10 +84,10 @@ class Real:
         x = (np.asarray(images, dtype=np.float64) - np.array(self.mean)) / np.array(self.scale)
         return torch.from_numpy(x.astype(np.float32)).permute(0, 3, 1, 2)
 
-    def decode(self, x: Images) -> NDArray[np.float32]:
-        """Back in the data's own units."""
-        values = _to_array(x.detach().double().cpu()) * np.array(self.scale) + np.array(self.mean)
-        decoded: NDArray[np.float32] = values.astype(np.float32)
+    def decode(self, x: Images) -> NDArray[np.float64]:
+        """Back in the data's own units, float64."""
+        values = _to_array(x.detach().cpu().double())
+        decoded: NDArray[np.float64] = values * np.array(self.scale) + np.array(self.mean)
         return decoded
 
     def outside(self, x: Images) -> float:
@@ -117,16 +121,17 @@ def real_from_range(low: float, high: float, channels: int) -> Real:
     return Real(((low + high) / 2,) * channels, ((high - low) / 2,) * channels)
 
 
-def real_fitted(images: NDArray[np.floating[Any]]) -> Real:
-    """The normalization to mean 0 and deviation 1 of each channel of these images."""
-    mean, deviation = images.mean((0, 1, 2), dtype=np.float64), images.std((0, 1, 2), dtype=np.float64)
-    if not np.isfinite(deviation).all():
-        raise DataError("the data hold values that are not finite")
-    if deviation.min() == 0:
+def real_fitted(images: NDArray[Any], moments: Moments | None = None) -> Real:
+    """The normalization to mean 0 and deviation 1 of each channel of these images, whose moments may be known."""
+    found = moments or moments_of(images)
+    if not found.is_finite:
+        raise DataError("the data hold values that are not finite, or too large to be squared")
+    constant = [low == high for low, high in zip(found.low, found.high, strict=True)]
+    if any(constant):
         raise DataError(
-            f"channel {int(deviation.argmin())} of the data is constant: there is nothing to learn in it"
+            f"channel {constant.index(True)} of the data is constant: there is nothing to learn in it"
         )
-    return Real(tuple(map(float, mean)), tuple(map(float, deviation)), shown=2.5)
+    return Real(found.mean, found.deviation, shown=2.5)
 
 
 def _to_array(x: Tensor) -> Any:

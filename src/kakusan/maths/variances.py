@@ -24,6 +24,9 @@ from kakusan.shapes import Images, PerImage, Times
 StepVariance: TypeAlias = Float64[Tensor, "batch #channels #height #width"]
 """One variance an image, or one a pixel value."""
 
+SMALLEST = 1e-20
+"""Of a variance that follows from a measured error, which may be 0: then no likelihood would be finite."""
+
 
 def _beta_tilde_of_the_next(schedule: NoiseSchedule, t: Times, s: Times) -> PerImage:
     """beta~ of a step as long, one earlier in the walk: beta~_2 at t = 1. Where there is none (t = T), beta."""
@@ -144,7 +147,8 @@ class Analytic(Variance):
         low = t.cpu().floor().clamp(0, schedule.T - 1).long()
         error = torch.lerp(self.errors[low], self.errors[low + 1], t.cpu() - low)
         _, of_x_0 = posterior_weights(schedule, t, s)
-        return posterior_variance(schedule, t, s) + of_x_0.square() * per_image(error)
+        variance = posterior_variance(schedule, t, s) + of_x_0.square() * per_image(error)
+        return variance.clamp(min=SMALLEST)
 
 
 VARIANCES: dict[str, Variance] = {v.name: v for v in (FixedLarge(), FixedSmall(), LearnedRange())}

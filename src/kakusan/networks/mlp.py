@@ -46,6 +46,7 @@ class PointMLP(nn.Module):
         check_chances(0.0, classes)
         self.time_embedding = TimeEmbedding(width, width)
         self.class_embedding = label_embedding(classes, width)
+        self.channels = channels
         self.linear_in = linear(channels, width)
         self.blocks = nn.ModuleList(PointBlock(width) for _ in range(depth))
         self.linear_out = linear(width, out_channels, scale=NEAR_ZERO)

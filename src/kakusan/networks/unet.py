@@ -168,6 +168,7 @@ class UNet(nn.Module):
             pad_all_sides=pad_all_sides,
             dropout=dropout,
         )
+        self.channels = channels
         self.patch = patch
         self.multiple = patch * 2 ** (len(levels) - 1)
 

@@ -1,5 +1,6 @@
 """From a run to its story: samples, film strip, neighbours and words. The only part of the report that knows runs."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -12,17 +13,17 @@ import torch
 from numpy.typing import NDArray
 
 from kakusan import durable
-from kakusan.assembly import Prepared, reopen_data
+from kakusan.assembly import Prepared
 from kakusan.errors import DataError, KakusanError
 from kakusan.evaluation import spread
 from kakusan.maths.forward import q_marginal
 from kakusan.maths.randomness import Purpose, normals
-from kakusan.maths.units import Levels, Units
+from kakusan.maths.units import Levels, Real, Units
 from kakusan.metrics import CopyRate, copy_rate
 from kakusan.opened import Loaded, Run, usual_sampler
 from kakusan.pictures import cloud_strip, encode_png, film_strip, grid
 from kakusan.report.page import render
-from kakusan.report.story import Copying, FilmStrip, Forward, Neighbour, Samples, Story
+from kakusan.report.story import Channel, Copying, FilmStrip, Forward, Neighbour, Samples, Story
 from kakusan.runs import quoted
 from kakusan.samplers import Order, Still, draw
 from kakusan.settings import ProcessSettings
@@ -32,6 +33,9 @@ SAMPLES = 64
 CLOUD = 2000  # samples, where they are points
 COLUMNS = 12
 NEIGHBOURS = 12
+MOST_CHANNELS = 16
+IN_A_CHANNEL = 16  # samples
+MOST_DECIMALS = 9
 FILMED = 3  # which image of the seed the film strip follows
 MOST_VALUES = 1 << 29  # of training images that samples are compared with: 2 GiB
 
@@ -61,12 +65,14 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
             caption=f"{len(x_0)} samples, DDIM, {_steps(loaded)} steps, seed 0",
         ),
         film=_film(stills, run),
-        warnings=[*run.warnings, *warnings, *_bad_files(run)],
+        channels=(channels := _channels(x_0, run.data.units)),
+        channels_left=max(0, run.data.shape[0] - len(channels)) if channels else 0,
+        warnings=[*run.warnings, *warnings, *_doubt(run), *_bad_files(run)],
     )
     if prepared is None:
         return story
     progress(0.95, "comparing with the training images")
-    copying = None if prepared.dataset.is_points else _copying(x_0, prepared)
+    copying = None if prepared.dataset.is_points else _copying(x_0, prepared, run.doubt)
     return replace(story, forward=_forward(loaded, prepared), copying=copying)
 
 
@@ -99,9 +105,12 @@ def _steps(loaded: Loaded) -> int:
 
 def _data_of(run: Run) -> tuple[Prepared | None, list[str]]:
     try:
-        return reopen_data(run.settings, run.files.data), []
+        return run.prepared(), []
     except KakusanError as error:
-        return None, [f"nothing is shown of the training data: {error.problem}"]
+        problem = error.problem.replace(
+            run.settings.data.source or " ", named(run.settings.data.source) or " "
+        )
+        return None, [f"nothing is shown of the training data: {problem}"]
 
 
 def _rounded(x: Images, units: Units) -> Images:
@@ -125,6 +134,32 @@ def _film(stills: list[Still], run: Run) -> FilmStrip:
             units,
         )
     return FilmStrip(png=encode_png(picture), times=[still.t for still in stills])
+
+
+def _channels(x_0: Images, units: Units) -> list[Channel]:
+    """Of real images each channel by itself, as grey pictures of a few samples."""
+    if not isinstance(units, Real) or x_0.shape[1:] == (2, 1, 1):
+        return []
+    values, grey = units.decode(x_0), Real((0.0,), (1.0,), units.shown)
+    found = []
+    for i, (mean, scale) in enumerate(zip(units.mean, units.scale, strict=True)):
+        if i == MOST_CHANNELS:
+            break
+        reach = units.shown * scale
+        ends = (mean - reach, mean + reach, float(values[..., i].min()), float(values[..., i].max()))
+        black, white, lowest, highest = (in_units(value, reach) for value in ends)
+        picture = encode_png(grid(x_0[:IN_A_CHANNEL, i : i + 1], grey, columns=IN_A_CHANNEL // 2))
+        name = f"Channel {i} of {len(units.mean)}, counted from 0" if len(units.mean) > 1 else "The values"
+        found.append(
+            Channel(name=name, png=picture, black=black, white=white, lowest=lowest, highest=highest)
+        )
+    return found
+
+
+def in_units(value: float, step: float) -> str:
+    """A number to a hundredth of a step, however far from 0 it lies."""
+    decimals = max(0, 2 - math.floor(math.log10(step)))
+    return f"{value:,.{decimals}f}" if decimals <= MOST_DECIMALS and abs(value) < 1e12 else f"{value:.6g}"
 
 
 def _forward(loaded: Loaded, prepared: Prepared) -> Forward:
@@ -151,7 +186,7 @@ def _caption(captions: tuple[str, ...], index: int) -> str:
     return captions[index] if captions else f"image {index}"
 
 
-def _copying(x_0: Images, prepared: Prepared) -> Copying | None:
+def _copying(x_0: Images, prepared: Prepared, doubt: str) -> Copying | None:
     dataset, split = prepared.dataset, prepared.split
     most = max(2, MOST_VALUES // int(np.prod(dataset.shape)))
     indices = spread(split.training, most)
@@ -171,6 +206,7 @@ def _copying(x_0: Images, prepared: Prepared) -> Copying | None:
         held_out_rate=held_out.rate.rate if held_out else None,
         sample_ratios=found.rate.ratios.tolist(),
         held_out_ratios=held_out.rate.ratios.tolist() if held_out else (),
+        doubt=doubt,
     )
 
 
@@ -205,6 +241,12 @@ def _bad_files(run: Run) -> list[str]:
     return shown + ([f"and {len(bad) - 20} more files left out"] if len(bad) > 20 else [])
 
 
+def _doubt(run: Run) -> list[str]:
+    if not run.doubt:
+        return []
+    return [f"whether the weights were trained on the held-out images before is not known: {run.doubt}"]
+
+
 def _words(run: Run, loaded: Loaded) -> Story:
     """Title, facts, curves, settings: what needs no data."""
     settings, origin = run.settings, _origin(run, loaded)
@@ -218,7 +260,9 @@ def _words(run: Run, loaded: Loaded) -> Story:
             "Process": _process(settings.process),
             "Device": _device(run.files.environment),
         },
+        shortfall=run.hardly_learned(loaded.step),
         metrics=run.files.metrics(),
+        gap=run.loss_gap(loaded.step),
         T=settings.process.T,
         predicts=settings.process.predicts,
         loss=settings.training.loss,
@@ -232,7 +276,7 @@ def _words(run: Run, loaded: Loaded) -> Story:
         next_words=origin.next_words,
         detail_words=origin.detail_words,
         settings={
-            name: dict(table)
+            name: {key: named(value) if isinstance(value, str) else value for key, value in table.items()}
             for name, table in asdict(settings).items()
             if origin.sections is None or name in origin.sections
         },
@@ -257,7 +301,7 @@ class _Origin:
 def _origin(run: Run, loaded: Loaded) -> _Origin:
     record, size = run.files.data, _size(run.data.shape)
     if imported := record.get("imported"):
-        facts = {"Data": f"not known here: imported from {imported['source']}", "Images": size}
+        facts = {"Data": f"not known here: imported from {named(imported['source'])}", "Images": size}
         return _Origin(
             "trained elsewhere and imported",
             facts,
@@ -270,16 +314,27 @@ def _origin(run: Run, loaded: Loaded) -> _Origin:
     return _Origin(
         words=f"trained on {count} {'points' if run.data.shape == (2, 1, 1) else 'images'}",
         facts={
-            "Data": f"{record['name']}: {record['source']}",
+            "Data": _data(record),
             "Images": f"{count} to train on, {held_out:,} held out; {size}",
             "Steps": f"{loaded.step:,} of {run.settings.training.batch_size} images",
-            **({"Began as": f"{parent['run']}, step {parent['step']:,}"} if parent else {}),
+            **({"Began as": f"{named(parent['run'])}, step {parent['step']:,}"} if parent else {}),
         },
         commands=(
             ("Go on training", f"kakusan resume {quoted(run.folder)} --steps {2 * loaded.step}"),
             ("How many bits an image takes", f"kakusan evaluate {quoted(run.folder)}"),
         ),
     )
+
+
+def _data(record: Mapping[str, Any]) -> str:
+    """The name, and where it comes from if that is more than a path."""
+    source = named(record["source"])
+    return record["name"] if source == record["name"] else f"{record['name']}: {source}"
+
+
+def named(source: str) -> str:
+    """The last part of an absolute path, and all else as it is: a page may be shown to others."""
+    return Path(source).name if Path(source).is_absolute() else source
 
 
 def _size(shape: tuple[int, int, int]) -> str:

@@ -17,6 +17,7 @@ from kakusan.report import charts
 from kakusan.report.mark import KAKU, SAN, seal
 from kakusan.report.story import Copying, Story
 from kakusan.report.svg import Floats
+from kakusan.verdicts import Memorizing, gap_of_rates, memorizing
 
 
 def render(story: Story) -> str:
@@ -28,7 +29,7 @@ def render(story: Story) -> str:
         icon=_data_uri("image/svg+xml", seal(KAKU, SAN, colour="#b5402c").encode()),
         training=_training(story),
         signal_and_noise=_signal_and_noise(story),
-        copying=_copying(story.copying),
+        copying=_copying(story.copying, story.shortfall),
         settings=_tables(story.settings),
         environment=[(key, show(value)) for key, value in story.environment.items()],
     )
@@ -71,22 +72,30 @@ def picture(png: bytes) -> Png:
     return Png(_data_uri("image/png", png), width, height, clear=colour_type in (4, 6))
 
 
-def copy_verdict(copying: Copying) -> str:
-    """What the two copy rates mean, in a sentence; a difference counts beyond twice its standard error."""
+COPYING = {
+    Memorizing.SIGN: "The samples sit closer to single training images than unseen real images do: the model has begun"
+    " to memorize. More images, fewer steps, dropout or a smaller network would help.",
+    Memorizing.NO_SIGN: "The samples sit no closer to single training images than real images that the model never saw:"
+    " no sign of memorizing.",
+    Memorizing.TOO_FEW: "These are too few images to tell: look at the pairs below.",
+    Memorizing.UNKNOWN: "The samples sit no closer to single training images than the held-out images do. That says"
+    " nothing of memorizing, since the weights may have been trained on those",
+}
+COPYING[Memorizing.SLIGHT_SIGN] = COPYING[Memorizing.SIGN]
+
+
+def copy_verdict(copying: Copying, shortfall: str = "") -> str:
+    """What the two copy rates mean, in a sentence; nothing where hardly anything was learned."""
     rate, expected = copying.sample_rate, copying.held_out_rate
     if rate is None:
         return ""
+    if shortfall:
+        return "The model has hardly learned yet, and noise copies nothing: these rates say nothing of memorizing."
     if expected is None:
         return "Without held-out images there is nothing to compare it with: look at the pairs below."
-    if rate - expected > 2 * _standard_error(copying):
-        return (
-            "The samples sit closer to single training images than unseen real images do: the model has begun"
-            " to memorize. More images, fewer steps, dropout or a smaller network would help."
-        )
-    return (
-        "The samples sit no closer to single training images than real images that the model never saw:"
-        " no sign of memorizing."
-    )
+    counts = len(copying.sample_ratios), len(copying.held_out_ratios)
+    found = memorizing(gap_of_rates(rate, expected, *counts, copying.doubt))
+    return COPYING[found] + (f": {copying.doubt}." if found is Memorizing.UNKNOWN else "")
 
 
 def share(value: float) -> str:
@@ -113,15 +122,6 @@ def show(value: Any) -> str:
     return str(value)
 
 
-def _standard_error(copying: Copying) -> float:
-    """Of the difference of the two rates if both were chance around their common value."""
-    n, m = len(copying.sample_ratios), len(copying.held_out_ratios)
-    if not (n and m):
-        return 0.005
-    common = (n * (copying.sample_rate or 0) + m * (copying.held_out_rate or 0)) / (n + m)
-    return float(np.sqrt(common * (1 - common) * (1 / n + 1 / m)))
-
-
 def _training(story: Story) -> dict[str, Any]:
     """The charts of the training, and the figures its caption names."""
     rows = story.metrics
@@ -139,7 +139,19 @@ def _training(story: Story) -> dict[str, Any]:
         "final": _last_finite(charts.smooth_loss(charts.having(rows, "loss"))),
         "final_training": _last_finite(charts.column(rows, "training_loss")),
         "final_held_out": _last_finite(charts.column(rows, "held_out_loss")),
+        "gap": _gap(story),
     }
+
+
+def _gap(story: Story) -> str:
+    """The gap of the two losses with its standard error, and what it says where something was learned."""
+    gap = story.gap
+    if gap is None or gap.gap is None:
+        return ""
+    alike = f"On {gap.images:,} images of each, with the same times and noise, the gap is {gap.words}"
+    if gap.verdict is None or story.shortfall:
+        return f"{alike}."
+    return f"{alike}: {gap.verdict.value}."
 
 
 def _last_finite(values: Floats) -> str:
@@ -153,7 +165,7 @@ def _signal_and_noise(story: Story) -> Markup:
     return Markup(charts.signal_and_noise(story.forward.table, story.forward.times))
 
 
-def _copying(copying: Copying | None) -> dict[str, Any]:
+def _copying(copying: Copying | None, shortfall: str) -> dict[str, Any]:
     """The rates, their meaning, the histogram, and the pairs to look at."""
     if copying is None:
         return {}
@@ -165,7 +177,7 @@ def _copying(copying: Copying | None) -> dict[str, Any]:
     pairs = [("Samples", "accent", copying.samples), ("Held-out images", "second", copying.held_out)]
     return {
         "rates": [rate for rate in rates if rate.rate is not None],
-        "verdict": copy_verdict(copying),
+        "verdict": copy_verdict(copying, shortfall),
         "histogram": Markup(charts.ratio_histogram(ratios, held_out_ratios, COPY_RATIO)),
         "pairs": [(name, style, shown) for name, style, shown in pairs if shown],
         "threshold": COPY_RATIO,

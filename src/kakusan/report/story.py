@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kakusan.verdicts import LossGap
+
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
@@ -46,6 +48,20 @@ class Forward:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Channel:
+    """One channel of some samples of real data, with what its shades mean. All numbers are in the data's units."""
+
+    name: str
+    png: bytes
+    black: str
+    """The value that is black, and all below."""
+    white: str
+    lowest: str
+    """Of the samples."""
+    highest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Neighbour:
     """One image and the training image nearest to it."""
 
@@ -71,6 +87,8 @@ class Copying:
     sample_ratios: Sequence[float] = ()
     """The ratio of every sample compared, for the histogram and the count."""
     held_out_ratios: Sequence[float] = ()
+    doubt: str = ""
+    """Why it is not known that the held-out images are new to the weights; empty where it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,13 +100,21 @@ class Story:
     """One sentence: what was trained on what."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Data, counts, parameters, steps, device, time: label to value, ready to read, in this order."""
+    shortfall: str = ""
+    """That the network has hardly learned yet, with the evidence; the page opens with it. Empty where it has."""
     warnings: Sequence[str] = ()
     samples: Samples | None = None
     forward: Forward | None = None
     film: FilmStrip | None = None
+    channels: Sequence[Channel] = ()
+    """Of real data, each by itself."""
+    channels_left: int = 0
+    """How many more there are, which are not shown."""
     metrics: Sequence[Mapping[str, Any]] = ()
     """The lines of metrics.jsonl, in order. Read here: step; loss, loss_smooth; loss_by_t, a list of equal parts
-    of 1..T; training_loss, held_out_loss, measured alike; gradient_norm, learning_rate, images_per_second."""
+    of 1..T; training_loss, held_out_loss; gradient_norm, learning_rate, images_per_second."""
+    gap: LossGap | None = None
+    """The last losses on training and on held-out images, and what their difference says."""
     T: int | None = None
     """The number of noise levels, for the axis of the loss by t."""
     predicts: str = "eps"

@@ -3,8 +3,8 @@
 from kakusan.samplers.ancestral import Ancestral
 from kakusan.samplers.base import SPACINGS, Sampler, State
 from kakusan.samplers.ddim import DDIM
-from kakusan.samplers.drawing import Drawn, Order, draw, sample
-from kakusan.samplers.walk import NoiseSource, SeededNoise, Still, walk
+from kakusan.samplers.drawing import Drawn, Order, Origin, draw, sample
+from kakusan.samplers.walk import NoiseSource, SeededNoise, Still, visited, walk
 
 SAMPLERS: dict[str, type[Sampler]] = {"ancestral": Ancestral, "ddim": DDIM}
 
@@ -16,11 +16,13 @@ __all__ = [
     "Drawn",
     "NoiseSource",
     "Order",
+    "Origin",
     "Sampler",
     "SeededNoise",
     "State",
     "Still",
     "draw",
     "sample",
+    "visited",
     "walk",
 ]

@@ -25,13 +25,23 @@ def trailing(T: int, steps: int) -> list[int]:
 
 
 def leading(T: int, steps: int) -> list[int]:
-    """Every (T // steps)-th time from 1 up. A walk starts below T, as if there were noise alone."""
+    """Every (T // steps)-th time from 1 up. A walk starts below T, as if there were noise alone.
+
+    Raises SettingsError for a single step, which would start at t = 1 and return the noise.
+    """
+    if steps == 1 < T:
+        raise SettingsError(
+            "one step with the leading spacing starts at t = 1, where noise is taken for an image",
+            "take 2 steps or more, or the spacing trailing",
+        )
     return [1 + T // steps * i for i in reversed(range(steps))]
 
 
 def linspace(T: int, steps: int) -> list[int]:
-    """Evenly spaced and rounded, from T to 1, both included."""
-    return [1 + round((T - 1) / max(steps - 1, 1) * i) for i in reversed(range(steps))]
+    """Evenly spaced and rounded, from T to 1, both included; a single step starts at T."""
+    if steps == 1:
+        return [T]
+    return [1 + round((T - 1) / (steps - 1) * i) for i in reversed(range(steps))]
 
 
 SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
@@ -64,7 +74,7 @@ class Sampler(ABC):
         if steps > schedule.T:
             raise SettingsError(
                 f"{steps} sampling steps are more than the T = {schedule.T} of the schedule",
-                f"take --steps {schedule.T} or fewer",
+                f"take {schedule.T} steps or fewer",
             )
         return (*SPACINGS[self.spacing or "trailing"](schedule.T, steps), 0)
 

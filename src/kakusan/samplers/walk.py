@@ -8,7 +8,9 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from kakusan.denoiser import Denoiser, times_like
+from kakusan.errors import SettingsError
 from kakusan.maths.randomness import Purpose, normals
+from kakusan.maths.schedules import NoiseSchedule
 from kakusan.samplers.base import Sampler, State
 from kakusan.shapes import Images, Labels
 
@@ -45,21 +47,40 @@ class Still:
 
     t: int
     x: Images
-    x_0: Images | None
+    x_0: Images | None = None
+
+
+def visited(sampler: Sampler, schedule: NoiseSchedule, t: int | None = None) -> tuple[int, ...]:
+    """The times of a walk: the sampler's own or, from t on, t and those of the sampler's that lie below it.
+
+    Raises SettingsError where t is not one of 1..T.
+    """
+    times = sampler.times(schedule)
+    if t is None:
+        return times
+    if not 1 <= t <= schedule.T:
+        raise SettingsError(f"a walk starts at a time from 1 to T = {schedule.T}, not at {t}")
+    return (t, *(s for s in times if s < t))
 
 
 @torch.no_grad()
 def walk(
-    sampler: Sampler, denoiser: Denoiser, noises: NoiseSource, condition: Labels | None = None
+    sampler: Sampler,
+    denoiser: Denoiser,
+    noises: NoiseSource,
+    condition: Labels | None = None,
+    *,
+    start: Still | None = None,
 ) -> Iterator[Still]:
     """From x_T ~ N(0, I) down to x_0, one p_theta step after the other; each is shown. Eq. (4).
 
     With `Ancestral` this is Algorithm 2; other samplers put a step of their own in the place of p_theta's.
+    start: begin there, with x_t at some t <= T: images that noise was added to, or a still of another walk.
     The caller decides what a still is for: a progress bar, a film strip, a web page or nothing.
     """
-    times = sampler.times(denoiser.schedule)
-    state = State(noises.start(), condition=condition)
-    yield Still(times[0], state.x, None)
+    times = visited(sampler, denoiser.schedule, None if start is None else start.t)
+    state = State(noises.start() if start is None else start.x, condition=condition)
+    yield Still(times[0], state.x)
     for ordinal, (t, s) in enumerate(pairwise(times)):
         noise = noises.draw(ordinal) if sampler.stochastic else torch.zeros(()).to(state.x).expand_as(state.x)
         state = sampler.step(denoiser, state, times_like(t, state.x), times_like(s, state.x), noise)

@@ -1,0 +1,86 @@
+"""Words that people know from other programs, and what to do here instead: one line each."""
+
+_LINES: tuple[tuple[str, str], ...] = (
+    (
+        "guidance guidance-scale cfg cfg-scale classifier-free-guidance",
+        "guidance is a Denoiser of a dozen lines around a run's own: docs/python.md, Guidance",
+    ),
+    (
+        "inpaint inpainting mask repaint",
+        "inpainting is a Sampler of a dozen lines, which keeps the known pixels: docs/python.md, Inpainting",
+    ),
+    (
+        "interpolate interpolation slerp latents",
+        "interpolation goes between two x_T, from Python: docs/python.md, Interpolation",
+    ),
+    (
+        "img2img image-to-image edit init-image strength sdedit",
+        "samples that start from images are made from Python: run.sample(images=x_0, t=400)",
+    ),
+    (
+        "wandb tensorboard tb mlflow comet logger logdir log-dir plot",
+        "all figures are lines of RUN/metrics.jsonl: pandas.read_json('RUN/metrics.jsonl', lines=True)",
+    ),
+    (
+        "gpus gpu num-gpus devices multi-gpu ddp fsdp distributed nodes world-size accelerate",
+        "a run is trained by one device: --machine.device cuda:1 says which; several runs may train side by side",
+    ),
+    (
+        "fid kid inception inception-score precision-recall clip-score metrics",
+        "a Fréchet distance is kakusan.frechet(features_a, features_b), from Python, of features of your choice",
+    ),
+    (
+        "dpm dpm-solver dpmpp euler heun unipc plms pndm scheduler k-diffusion",
+        "there are --sampler ddim and ancestral; one of your own is a class with `step`: docs/python.md, Samplers",
+    ),
+    (
+        "prompt text text-to-image txt2img",
+        "classes are what a run can be asked for: kakusan sample RUN --label NAME",
+    ),
+    (
+        "latent vae autoencoder",
+        "models are of pixels; latents of your own are data like others: an array of floats",
+    ),
+    (
+        "epochs num-epochs num-train-epochs max-epochs",
+        "the length is --steps or --minutes; an epoch is images / --training.batch-size steps",
+    ),
+    ("lr", "it is --training.learning-rate"),
+    ("bs train-batch-size", "it is --training.batch-size"),
+    ("optimizer", "it is AdamW, with --training.learning-rate, --training.betas and --training.weight-decay"),
+    ("resolution image-size img-size", "it is --data.size; by default the images' own, or near their median"),
+    (
+        "fp16 amp mixed-precision half bf16",
+        "it is --machine.precision bf16, which is chosen where the hardware has it",
+    ),
+    ("compile torch-compile", "networks run as they are written, without torch.compile"),
+    ("workers num-workers", "there are none: images are decoded once, and held in memory or in --data.cache"),
+    (
+        "early-stopping patience",
+        "held-out losses are in metrics.jsonl and in the report; Ctrl-C saves and ends a training",
+    ),
+    (
+        "output-dir output save-dir checkpoint-dir",
+        "a run's folder is --run; what `sample` makes goes to --out",
+    ),
+    ("num-samples n-samples num-images", "it is --count"),
+    ("num-inference-steps ddim-steps sampling-steps", "it is --steps of `kakusan sample`"),
+    ("generate infer inference predict draw", "it is: kakusan sample RUN"),
+    ("eval test validate measure benchmark bpd nll", "it is: kakusan evaluate RUN"),
+    ("fit start", "it is: kakusan train DATA"),
+    ("continue restart", "it is: kakusan resume RUN"),
+    ("finetune fine-tune", "it is: kakusan train DATA --from RUN"),
+    ("convert", "it is: kakusan export RUN TARGET, or kakusan import MODEL"),
+    ("download hub pull", "it is: kakusan import hf:owner/name"),
+    ("upload push push-to-hub", "kakusan export RUN TARGET writes a folder; huggingface_hub uploads it"),
+    ("inspect info show view dataset survey", "data: kakusan data DATA; a run: kakusan report RUN"),
+    ("serve web gui ui app", "kakusan report RUN and kakusan explain RUN write pages for a browser"),
+    ("version", "it is: kakusan --version"),
+)
+
+INSTEAD = {word: line for words, line in _LINES for word in words.split()}
+
+
+def instead_of(word: str) -> str | None:
+    """What to do here instead of what is called so elsewhere; None where nothing is known of it."""
+    return INSTEAD.get(word.lstrip("-").partition("=")[0].replace("_", "-").lower())

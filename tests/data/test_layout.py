@@ -1,0 +1,155 @@
+"""Which axis of an array is which: every shape that has two readings shows both, and one is taken by the rule."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kakusan.data import DataOptions, Dataset, open_data
+from kakusan.errors import DataError, SettingsError
+
+RNG = np.random.default_rng(0)
+
+
+def opened(folder: Path, array: NDArray[Any], **options: Any) -> Dataset:
+    np.save(folder / "x.npy", array)
+    return open_data(folder / "x.npy", DataOptions(**options))
+
+
+def floats(*shape: int) -> NDArray[np.float64]:
+    return RNG.standard_normal(shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "read_as", "layout"),
+    [
+        ((9, 2, 48, 20), (2, 48, 20), "channels-first"),
+        ((9, 3, 32, 32), (3, 32, 32), "channels-first"),
+        ((9, 4, 7, 6), (4, 7, 6), "channels-first"),
+        ((9, 1, 28, 28), (1, 28, 28), "channels-first"),
+        ((9, 1, 1, 256), (1, 1, 256), "channels-first"),
+        ((9, 256, 1, 1), (1, 256, 1), "channels-last"),
+        ((9, 3, 32, 4), (4, 3, 32), "channels-last"),
+        ((9, 3, 64), (3, 1, 64), "channels-first"),
+        ((9, 64, 3), (3, 1, 64), "channels-last"),
+        ((9, 12, 100), (1, 12, 100), "single-channel"),
+        ((9, 100), (1, 1, 100), "single-channel"),
+    ],
+)
+def test_a_doubtful_shape_is_read_by_the_rule_and_a_note_shows_the_other_readings(
+    tmp_path: Path, shape: tuple[int, ...], read_as: tuple[int, int, int], layout: str
+) -> None:
+    array = floats(*shape)
+    data = opened(tmp_path, array)
+    assert (data.shape, data.layout) == (read_as, layout)
+    assert layout in data.notes[0]
+    instead = re.findall(r"--data\.layout (\S+) would", data.notes[0])
+    assert instead or "reshape(-1, 10, 10)" in data.notes[0]
+    for other in instead:  # what the note says can be typed
+        assert opened(tmp_path, array, layout=other).shape != read_as
+    assert opened(tmp_path, array, layout=layout).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("shape", "read_as", "layout"),
+    [
+        ((9, 48, 20, 2), (2, 48, 20), "channels-last"),
+        ((9, 28, 28, 1), (1, 28, 28), "channels-last"),
+        ((9, 32, 32, 3), (3, 32, 32), "channels-last"),
+        ((9, 28, 28), (1, 28, 28), "single-channel"),
+        ((9, 5, 4), (1, 5, 4), "single-channel"),
+        ((9, 1, 256), (1, 1, 256), "single-channel"),
+        ((9, 2), (2, 1, 1), "channels-last"),
+        ((9, 1, 1, 2), (2, 1, 1), "channels-last"),
+    ],
+)
+def test_a_plain_shape_is_read_without_a_word(
+    tmp_path: Path, shape: tuple[int, ...], read_as: tuple[int, int, int], layout: str
+) -> None:
+    data = opened(tmp_path, floats(*shape))
+    assert (data.shape, data.layout, data.notes) == (read_as, layout, ())
+
+
+@pytest.mark.parametrize("shape", [(6, 16, 16, 16), (6, 13, 9, 8), (6, 8, 9, 13), (6, 5, 5, 5)])
+def test_a_shape_without_a_short_axis_is_refused_with_both_readings(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    array = floats(*shape)
+    with pytest.raises(DataError, match="not clear which axis is the channels") as caught:
+        opened(tmp_path, array)
+    assert f"array.reshape(-1, {shape[2]}, {shape[3]})" in str(caught.value)
+    for layout, channels in (("channels-last", shape[3]), ("channels-first", shape[1])):
+        assert f"with {channels} channels: --data.layout {layout}" in str(caught.value)
+        assert opened(tmp_path, array, layout=layout).shape[0] == channels
+
+
+@pytest.mark.parametrize(
+    ("shape", "slices"),
+    [
+        ((6, 1, 7, 16, 15), (42, 16, 15)),
+        ((6, 2, 7, 16, 15), (42, 2, 16, 15)),
+        ((6, 7, 16, 15, 1), (42, 16, 15, 1)),
+        ((6, 7, 16, 15, 3), (42, 16, 15, 3)),
+    ],
+)
+def test_volumes_are_refused_with_the_line_that_makes_slices_of_them(
+    tmp_path: Path, shape: tuple[int, ...], slices: tuple[int, ...]
+) -> None:
+    array = floats(*shape)
+    with pytest.raises(DataError, match="3-D images are not supported") as caught:
+        opened(tmp_path, array)
+    made = eval(caught.value.advice[0].split(": ")[-1], {"array": array})
+    assert made.shape == slices
+    assert opened(tmp_path, made).shape[1:] == (16, 15)
+
+
+@pytest.mark.parametrize("shape", [(9,), (9, 3), (9, 2, 2, 2, 2, 2)])
+def test_what_is_neither_image_nor_signal_nor_point_is_refused(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(DataError, match=r"points in the plane are floats of shape \(n, 2\)"):
+        opened(tmp_path, floats(*shape))
+
+
+def test_the_axes_move_and_the_pixels_stay(tmp_path: Path) -> None:
+    array = floats(9, 2, 20, 30)
+    data = opened(tmp_path, array)
+    assert np.array_equal(data.images, array.transpose(0, 2, 3, 1))
+    assert not data.images.flags.writeable  # still the memory map: nothing was read into memory
+    picked = data.gather(np.array([3, 1]))
+    assert picked.flags.c_contiguous
+    assert np.array_equal(picked, array.transpose(0, 2, 3, 1)[[3, 1]])
+    signals = floats(9, 3, 20)
+    assert np.array_equal(opened(tmp_path, signals).images[:, 0], signals.transpose(0, 2, 1))
+    last = signals.transpose(0, 2, 1)
+    assert np.array_equal(opened(tmp_path, last).images[:, 0], last)
+
+
+def test_a_number_of_channels_or_a_size_decides(tmp_path: Path) -> None:
+    array = floats(9, 2, 48, 20)
+    assert opened(tmp_path, array, channels=20).shape == (20, 2, 48)
+    assert opened(tmp_path, array, size=(2, 48)).shape == (20, 2, 48)
+    assert opened(tmp_path, array, channels=2).shape == (2, 48, 20)
+    with pytest.raises(SettingsError, match="2 channels, not 5"):
+        opened(tmp_path, array, channels=5)
+
+
+def test_what_an_old_run_says_of_its_data_reads_them_as_it_did(tmp_path: Path) -> None:
+    """Runs from before there were layouts store the size and the channels: channels last, or none."""
+    for shape, then in (((6, 16, 16, 16), (16, 16, 16)), ((6, 3, 64), (1, 3, 64)), ((6, 2, 9, 8), (8, 2, 9))):
+        channels, height, width = then
+        assert opened(tmp_path, floats(*shape), channels=channels, size=(height, width)).shape == then
+    array = floats(6, 4, 4, 4)
+    assert np.array_equal(opened(tmp_path, array, channels=4, size=(4, 4)).images, array)
+
+
+def test_a_layout_that_does_not_fit_or_is_not_needed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read as single-channel"):
+        opened(tmp_path, floats(9, 8, 8, 1), layout="single-channel")
+    with pytest.raises(SettingsError, match="is no array file"):
+        open_data("digits", DataOptions(layout="channels-first"))
+    with pytest.raises(SettingsError, match="there is no layout 'nchw'"):
+        DataOptions(layout="nchw")  # type: ignore[arg-type]

@@ -1,0 +1,82 @@
+"""docs/python.md is a program: its blocks are run one after the other, and what it says of them is so."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import kakusan as kk
+from kakusan.cli.instead import INSTEAD
+
+PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Everything that the page defines, after all of its blocks have run."""
+    found: dict[str, Any] = {"__name__": "python_md"}
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        torch.manual_seed(0)
+        patch.chdir(tmp_path_factory.mktemp("python"))
+        for block in blocks:
+            exec(compile(block, str(PAGE), "exec"), found)
+        yield found  # its runs lie in this folder
+
+
+def test_every_example_runs(names: dict[str, Any]) -> None:
+    assert names["run"].files.steps[-1] == 12
+    assert repr(names["run"]).endswith("runs/pictures: array, step 12 of 12>")
+    assert names["page"].name == "report.html"
+    assert all(
+        names[name].isfinite().all() for name in ("images", "variations", "guided", "filled", "blurred")
+    )
+
+
+def test_a_walk_from_a_still_ends_where_the_whole_walk_does(names: dict[str, Any]) -> None:
+    assert names["end"].x.equal(names["stills"][-1].x)
+
+
+def test_the_ends_of_an_interpolation_are_the_samples_of_their_numbers(names: dict[str, Any]) -> None:
+    for place, number in ((0, 3), (-1, 8)):
+        one = kk.sample(
+            names["denoiser"], kk.DDIM(steps=20), count=1, shape=(1, 8, 8), first=number, exact=True
+        )
+        assert names["between"].x[place].allclose(one[0], atol=0.1)  # bfloat16 in another batch
+
+
+def test_guidance_of_scale_1_is_none_and_more_leads_away_from_the_guess_for_no_class(
+    names: dict[str, Any],
+) -> None:
+    x, t, label = torch.randn(2, 1, 8, 8), torch.full((2,), 50.0).double(), torch.tensor([0, 1])
+    of = names["run"].denoiser(precision="fp32")
+    named, free = of.predict(x, t, label), of.predict(x, t)
+    once, thrice = (names["Guided"](of, scale).predict(x, t, label) for scale in (1.0, 3.0))
+    assert once.x_0.allclose(named.x_0, atol=1e-5)
+    assert (thrice.x_0 - free.x_0).allclose(3 * (named.x_0 - free.x_0), atol=1e-5)
+    alpha_bar = of.schedule.alpha_bar[50].float()
+    assert (alpha_bar.sqrt() * thrice.x_0 + (1 - alpha_bar).sqrt() * thrice.eps).allclose(x, atol=1e-4)
+
+
+def test_two_steps_of_memory_come_nearer_to_the_truth_as_the_page_says(names: dict[str, Any]) -> None:
+    found = names["found"]
+    assert round(found["DDIM"], 2) == 0.43
+    assert round(found["TwoStep"], 2) == 0.48
+
+
+def test_inpainting_keeps_what_is_known(names: dict[str, Any]) -> None:
+    known = names["data"].x_0(0)[..., :4].expand(4, -1, -1, -1)
+    assert names["filled"][..., :4].equal(known)
+    assert not names["filled"][0, ..., 4:].equal(names["filled"][1, ..., 4:])
+
+
+def test_the_sections_that_other_words_are_sent_to_are_there() -> None:
+    headings = re.findall(r"^## (.+)$", PAGE.read_text("utf-8"), re.MULTILINE)
+    sections = [
+        line.partition("docs/python.md, ")[2] for line in INSTEAD.values() if "docs/python.md" in line
+    ]
+    assert sections
+    assert set(sections) <= set(headings)

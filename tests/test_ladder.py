@@ -1,0 +1,156 @@
+"""Which network a budget buys: measured, within memory, and said beforehand where it is too little."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kakusan import ladder
+from kakusan.assembly import Prepared, prepare_data
+from kakusan.config import settings_for, with_values
+from kakusan.ladder import Bought, activation_bytes, cautions, for_seconds, for_steps, within_memory
+from kakusan.recipe import LADDER, Size
+from kakusan.resolve import resolve
+from kakusan.settings import Settings
+from kakusan.task import assemble
+
+TINY = {"network.width": 16, "network.blocks": 1, "network.multipliers": (1, 1), "network.attention": ()}
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "images.npy", rng.integers(0, 256, (600, 28, 28, 1), dtype=np.uint8))
+    return tmp_path / "images.npy"
+
+
+def opened(source: Path, **values: object) -> tuple[Settings, Prepared]:
+    asked = {name.replace("__", "."): value for name, value in values.items()}
+    settings = with_values(
+        settings_for(str(source)), {"machine.device": "cpu", "machine.threads": 1, **asked}
+    )
+    prepared = prepare_data(settings)
+    return resolve(settings, prepared.facts), prepared
+
+
+def pace(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Each size of the ladder takes twice as long as the one before; the smallest takes so many seconds."""
+    places = {_size_of(size): place for place, size in enumerate(LADDER)}
+
+    def timed(settings: Settings, *_: object) -> float:
+        return seconds * 2.0 ** places[_chosen(settings)]
+
+    monkeypatch.setattr(ladder, "_step_seconds", timed)
+
+
+def _size_of(size: Size) -> tuple[object, ...]:
+    return size.width, size.blocks, 2 if size.folded else 1
+
+
+def _chosen(settings: Settings) -> tuple[object, ...]:
+    network = settings.network
+    return network.width, network.blocks, network.patch
+
+
+def test_more_time_or_a_faster_machine_buys_a_larger_network(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, prepared = opened(images, training__accumulation=1)
+    widths = []
+    for seconds_of_a_step in (1.0, 0.01, 0.0001):
+        pace(monkeypatch, seconds_of_a_step)
+        found = for_seconds(settings, prepared, 600)
+        size = next(size for size in LADDER if _size_of(size) == _chosen(found.settings))
+        assert found.steps >= size.steps * 0.9  # but for the time that measuring took
+        widths.append(found.settings.network.width)
+    assert widths == sorted(widths)
+    assert len(set(widths)) > 1
+
+
+def test_the_steps_fill_the_time(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, prepared = opened(images, training__accumulation=1)
+    pace(monkeypatch, 1.0)
+    assert 0.85 * 600 < for_seconds(settings, prepared, 600).steps <= 0.95 * 600
+
+
+def test_a_given_number_of_steps_is_kept_and_nothing_is_timed(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, prepared = opened(images, training__accumulation=1)
+    monkeypatch.setattr(ladder, "_step_seconds", lambda *_: pytest.fail("it was timed"))
+    few, many = (for_steps(settings, prepared, steps) for steps in (100, 10**6))
+    assert (few.steps, many.steps) == (100, 10**6)
+    assert (few.settings.network.width, many.settings.network.width) == (32, 192)
+
+
+def test_a_given_network_is_kept_whatever_the_budget(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, prepared = opened(images, **{name.replace(".", "__"): value for name, value in TINY.items()})
+    monkeypatch.setattr(ladder, "_step_seconds", lambda *_: 1e-6)
+    found = for_seconds(settings, prepared, 600).settings.network
+    assert (found.width, found.multipliers, found.patch) == (16, (1, 1), 1)
+
+
+def test_few_images_get_the_smallest_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "few.npy", np.zeros((40, 28, 28, 1), np.uint8))
+    settings, prepared = opened(tmp_path / "few.npy")
+    monkeypatch.setattr(ladder, "_step_seconds", lambda *_: 1e-6)
+    found = for_seconds(settings, prepared, 600)
+    assert (found.settings.network.width, found.settings.network.blocks) == (32, 1)
+    assert any("few" in line for line in cautions(found, prepared, can_shrink=False))
+
+
+def test_the_activations_that_are_counted_are_those_that_a_step_keeps(images: Path) -> None:
+    settings, prepared = opened(images, **{name.replace(".", "__"): value for name, value in TINY.items()})
+    task = assemble(for_steps(settings, prepared, 100).settings, prepared)
+    each = activation_bytes(task)
+    # width 16 at 28x28 (3 residual blocks) and 14x14 (5): each keeps a handful of tensors of 2 or 4 bytes a value
+    values = 16 * 28 * 28
+    assert 10 * values < each < 200 * values
+
+
+def test_micro_batches_are_as_large_as_fits(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, prepared = opened(images, **{name.replace(".", "__"): value for name, value in TINY.items()})
+    found = for_steps(settings, prepared, 100).settings
+    assert found.training.accumulation == 1
+    each = activation_bytes(assemble(found, prepared))
+    unsettled = replace(found, training=replace(found.training, accumulation="auto"))
+    for images_that_fit, parts in ((64, 1), (63, 2), (31, 4), (1, 64), (0, 64)):
+        monkeypatch.setattr(ladder, "ACTIVATIONS", each * images_that_fit)
+        assert within_memory(unsettled, prepared).training.accumulation == parts
+
+
+def test_too_little_time_is_said_with_what_would_help(images: Path) -> None:
+    settings, prepared = opened(images)
+    found = replace(for_steps(settings, prepared, 50), step_seconds=1.2)
+    (words,) = cautions(found, prepared, can_shrink=True)
+    assert words.startswith("images of 28x28 allow 50 steps in this time here")
+    assert "--minutes 21" in words  # 1,000 steps of 1.2 s, and a twentieth more
+    assert "--data.size 14 14 (up to 200 steps)" in words
+    (words,) = cautions(found, prepared, can_shrink=False)
+    assert "--data.size" not in words
+
+
+def test_enough_time_is_not_talked_about(images: Path) -> None:
+    settings, prepared = opened(images)
+    assert (
+        cautions(replace(for_steps(settings, prepared, 1000), step_seconds=1.2), prepared, can_shrink=True)
+        == ()
+    )
+    assert (
+        cautions(for_steps(settings, prepared, 10), prepared, can_shrink=True) == ()
+    )  # somebody's own choice
+
+
+def test_a_warm_up_that_outlasts_the_training_is_pointed_out(images: Path) -> None:
+    settings, prepared = opened(images, training__warmup=500)
+    (words,) = cautions(for_steps(settings, prepared, 600), prepared, can_shrink=True)
+    assert words == "training.warmup = 500 is more than half of the 600 steps: leave it out"
+
+
+def test_timing_is_of_real_steps(images: Path) -> None:
+    settings, prepared = opened(images, **{name.replace(".", "__"): value for name, value in TINY.items()})
+    found = for_seconds(settings, prepared, 3.0)
+    assert isinstance(found, Bought)
+    assert 0 < found.step_seconds < 3
+    assert found.steps >= 1
