@@ -93,7 +93,7 @@ def strike(number: int) -> None:
 
     Batches.at = at  # type: ignore[method-assign]
     if sys.argv[1] not in TRAININGS:
-        durable.write = write
+        durable.write = write  # type: ignore[assignment]
 
 
 def strike_twice() -> None:
@@ -147,7 +147,7 @@ def fill(descriptor: int) -> None:
 
 def close_stderr() -> None:
     os.close(2)
-    sys.stderr = None  # type: ignore[assignment]  # as Python begins without one
+    sys.stderr = None  # as Python begins without one
 
 
 FAULTS: dict[str, Callable[[], None]] = {
@@ -236,10 +236,10 @@ def play(base: Path) -> None:
     torch.set_num_threads(1)
     load()
     prepare(base / "start")
-    config.settings_for, usual = tiny_demo, config.settings_for
+    usual: Any = config.settings_for
     before, results = tree(base / "start"), {}
     for name, command in COMMANDS.items():
-        config.settings_for = tiny_demo if name == "demo" else usual
+        config.settings_for = tiny_demo if name == "demo" else usual  # type: ignore[assignment]
         for fault, act in (FAULTS | (OF_ONE if name == "resume" else {})).items():
             case = base / "case"
             shutil.copytree(base / "start", case)

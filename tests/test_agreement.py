@@ -97,8 +97,8 @@ def edit_data(run: Path, edit: Callable[[dict[str, Any]], object]) -> None:
 EDITS = {
     "middle_scale": 3.0,
     "frequency_shift": 0.0,
-    "schedule": "cosine",
-    "predicts": "v",
+    "schedule": "sigmoid",
+    "predicts": "x_0",
     "T": 21,
     "heads": 2,
     "clip_range": 5.0,

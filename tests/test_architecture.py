@@ -16,7 +16,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("samplers", "likelihood", "oracles", "data", "metrics", "verdicts", "ema", "pictures", "checkpoints"),
     ("losses", "times", "runs", "settings"),
     ("training", "evaluation", "config", "recipe"),  # procedures; no file is opened here
-    ("resolve", "agreement", "journal"),
+    ("resolve", "agreement", "record", "journal"),
     ("assembly",),
     ("task", "lineage"),
     ("ladder",),

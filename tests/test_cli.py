@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
 from PIL import Image
 from safetensors.torch import load_file
 
 from kakusan.cli import COMMANDS, main
 from kakusan.config import flat, presets, settings_for
 from kakusan.opened import Run
+from kakusan.runs import RunFolder
 
 SMALL = [
     *(
@@ -347,3 +349,39 @@ def test_a_machine_that_is_too_small_gets_advice(tmp_path: Path) -> None:
     assert "out of memory" in done.stderr
     assert "--training.accumulation 2" in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names there are Unicode")
+def test_a_run_whose_name_is_no_text_gets_its_pages_too(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with any name that is not ASCII in the C locale."""
+    strange = tmp_path / "\udcff\x1b[31m;$(touch x)"
+    shutil.copytree(run, strange)
+    capsys.readouterr()
+    for command in ("report", "explain", "resume"):
+        assert main([command, str(strange)]) == 0
+        assert "\x1b" not in capsys.readouterr().err
+    for page in ("report.html", "explain.html"):
+        text = (strange / page).read_text("utf-8")
+        assert "\\xff\\x1b" in text  # quoted, in the commands
+        assert "kakusan sample " + str(tmp_path) not in text
+
+
+def test_the_report_of_a_run_without_its_data_writes_nothing_but_itself(run: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    shutil.copytree(run, alone)
+    config = RunFolder.open(alone).config
+    elsewhere = {**config, "data": {**config["data"], "source": str(tmp_path / "gone"), "cache": ""}}
+    (alone / "config.toml").write_text(tomli_w.dumps(elsewhere), "utf-8")
+    before = {path for path in tmp_path.rglob("*") if path.name != "report.html"}
+    assert main(["report", str(alone)]) == 0
+    assert {path for path in tmp_path.rglob("*") if path.name != "report.html"} == before
+    assert "nothing is shown of the training data" in (alone / "report.html").read_text("utf-8")
+
+
+def test_a_folder_of_files_is_not_named_like_one_file(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, words = failing(["export", str(run), str(tmp_path / "x.onnx"), "--to", "onnx"], capsys)
+    assert (code, "makes a folder" in words) == (2, True)

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,8 @@ import pytest
 import torch
 
 from kakusan.checkpoints import Checkpoint
-from kakusan.errors import RunError
-from kakusan.runs import RunFolder
+from kakusan.errors import RunError, printable
+from kakusan.runs import RunFolder, quoted
 
 CONFIG: dict[str, Any] = {"data": {"source": 'C:\\kanji "拡散"', "held-out": 0.1}, "training": {"steps": 12}}
 
@@ -144,7 +145,7 @@ def test_a_path_that_is_not_unicode_is_told() -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from kakusan.runs import RunFolder
+from kakusan.runs import RunFolder, quoted
 with RunFolder.open(Path(sys.argv[1])).lock():
     print("held", flush=True)
     sys.stdin.read()
@@ -305,3 +306,21 @@ def test_a_full_disk_is_told_when_figures_are_written() -> None:
     with pytest.raises(RunError, match=r"cannot write .*metrics\.jsonl: No space left on device") as error:
         run.append_metrics({"step": 1})
     assert "bytes are free in" in error.value.advice[0]
+
+
+# Commands that can be typed
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["plain", "a b", "a b;$(touch PWNED)", "it's", "\x1b]0;title\x07", "\udcff\udcfe", "拡散", "a\nb", "-x"],
+)
+def test_a_quoted_path_is_that_path_to_a_shell_and_harmless_to_a_terminal(name: str) -> None:
+    shell = shutil.which("bash")
+    if shell is None:
+        pytest.skip("no shell that knows $'...'")
+    assert printable(quoted(Path(name))) == quoted(Path(name))
+    line = f"printf %s {quoted(Path(name))}".encode()
+    seen = subprocess.run([shell, "-c", line], stdout=subprocess.PIPE, check=True).stdout
+    assert Path(os.fsdecode(seen)) == Path(name)
+    assert not Path("PWNED").exists()

@@ -1,13 +1,16 @@
 """Pictures, pixel by pixel."""
 
+import errno
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from kakusan import durable
 from kakusan.errors import DataError, SettingsError
 from kakusan.maths.units import Levels, Real
 from kakusan.pictures import CLOUD, GAP, cloud_strip, encode_png, film_strip, grid, save_folder, scatter
@@ -157,3 +160,32 @@ def test_a_file_that_exists_is_kept_and_nothing_is_written_beside_it(tmp_path: P
 def test_a_folder_of_png_holds_one_or_three_channels(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"\.npz"):
         save_folder(np.zeros((3, 2, 2, 4), dtype=np.uint8), tmp_path)
+
+
+def test_pictures_that_are_replaced_stay_until_all_new_ones_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = np.zeros((3, 2, 2, 1), dtype=np.uint8)
+    before = {path: path.read_bytes() for path in save_folder(old, tmp_path)}
+    plain = durable.write_new
+
+    def full_at_the_last(path: Path, *others: Any) -> durable.Written:
+        if "00000002" in path.name:
+            raise OSError(errno.ENOSPC, "full")
+        return plain(path, *others)
+
+    monkeypatch.setattr(durable, "write_new", full_at_the_last)
+    with pytest.raises(OSError, match="full"):
+        save_folder(old + 9, tmp_path, overwrite=True)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    monkeypatch.undo()
+    save_folder(old + 9, tmp_path, overwrite=True)
+    assert not {path.read_bytes() for path in tmp_path.iterdir()} & set(before.values())
+
+
+def test_what_a_killed_process_left_half_written_goes_with_the_next_pictures(tmp_path: Path) -> None:
+    for name in (f".writing-00000000.png-{2**22}", ".writing-00000001.png-1", "notes.txt"):
+        (tmp_path / name).touch()  # no process has the first number; 1 is alive
+    save_folder(np.zeros((1, 2, 2, 1), dtype=np.uint8), tmp_path)
+    there = sorted(path.name for path in tmp_path.iterdir())
+    assert there == [".writing-00000001.png-1", "00000000.png", "notes.txt"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kakusan.agreement import require_agreement
-from kakusan.assembly import DataRecord, Prepared, data_record, environment, prepare_data, set_machine
+from kakusan.assembly import Prepared, data_record, environment, prepare_data, set_machine
 from kakusan.config import Asked, checked, differences, flat, from_mapping, to_mapping, with_values
 from kakusan.data import DATASETS, Dataset, is_image_folder
 from kakusan.data.dataset import Progress, silent
@@ -16,6 +16,7 @@ from kakusan.errors import RunError, SettingsError
 from kakusan.ladder import Bought, cautions, for_seconds, for_steps
 from kakusan.lineage import past_of
 from kakusan.maths.units import Levels
+from kakusan.record import DataRecord
 from kakusan.resolve import resolve, resolve_machine, resolve_samples
 from kakusan.runs import RunFolder, quoted
 from kakusan.settings import BUDGETS, CHANGEABLE, MachineSettings, Settings

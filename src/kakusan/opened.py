@@ -12,7 +12,6 @@ from torch import nn
 
 from kakusan.agreement import fitting, require_agreement
 from kakusan.assembly import (
-    DataRecord,
     Prepared,
     build_denoiser,
     build_network,
@@ -29,6 +28,7 @@ from kakusan.errors import KakusanError, RunError, SettingsError
 from kakusan.launching import stored_settings
 from kakusan.maths.units import Real
 from kakusan.maths.variances import Analytic
+from kakusan.record import DataRecord
 from kakusan.resolve import resolve_machine
 from kakusan.runs import RunFolder, quoted
 from kakusan.samplers import DDIM, SAMPLERS, Origin, Sampler, sample

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from kakusan.agreement import DATA_HASHES, data_hashes, frozen_settings
 from kakusan.assembly import (
-    DataRecord,
     Prepared,
     build_batches,
     build_denoiser,
@@ -25,6 +24,7 @@ from kakusan.data import Batches
 from kakusan.denoiser import NetworkDenoiser
 from kakusan.errors import SettingsError
 from kakusan.losses import Loss
+from kakusan.record import DataRecord
 from kakusan.settings import Settings, answered
 from kakusan.training import Recipe, Tally, TrainState, new_state
 

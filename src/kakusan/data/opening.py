@@ -167,7 +167,7 @@ def _missing(path: Path) -> DataError:
     close += [str(path.with_name(name)) for name in difflib.get_close_matches(path.name, nearby, n=2)]
     advice = [f"did you mean {' or '.join(close)}?"] if close else []
     return DataError(
-        f"there is no {path}",
+        f"there is no file, folder or data set named {path}",
         *advice,
         f"built in are {', '.join(DATASETS)}; anything else is a folder or a file",
     )

@@ -5,13 +5,14 @@ from typing import Any
 
 import torch
 
-from kakusan.assembly import DataRecord, build_denoiser, build_network
+from kakusan.assembly import build_denoiser, build_network
 from kakusan.config import checked
 from kakusan.errors import ModelError
 from kakusan.interop.diffusers import Translated
 from kakusan.maths.units import Levels
 from kakusan.networks import UNet
 from kakusan.recipe import UNFOLDED, DataFacts
+from kakusan.record import DataRecord
 from kakusan.resolve import resolve, resolve_for
 from kakusan.settings import DataSettings, MachineSettings, Settings, TrainingSettings
 

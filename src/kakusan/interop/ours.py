@@ -11,13 +11,14 @@ from typing import Any
 
 import msgspec
 
-from kakusan.assembly import DataRecord, build_schedule
+from kakusan.assembly import build_schedule
 from kakusan.errors import KakusanError, ModelError
 from kakusan.interop.diffusers import Translated, scheduler_config, translated, unet_config
 from kakusan.interop.draft import Draft, Size, drafted, empty_network
 from kakusan.interop.folder import read_json
 from kakusan.interop.keys import brief
 from kakusan.opened import Loaded, Run
+from kakusan.record import DataRecord
 from kakusan.settings import NetworkSettings, ProcessSettings
 
 
