@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from kakusan.assembly import DataRecord, build_network, set_machine
+from kakusan.assembly import build_network, set_machine
 from kakusan.config import settings_for
 from kakusan.maths.units import Levels
 from kakusan.networks import UNet
 from kakusan.recipe import UNFOLDED, DataFacts
+from kakusan.record import DataRecord
 from kakusan.resolve import resolve, resolve_for
 from kakusan.settings import NetworkSettings, Settings, answered
 
