@@ -3,6 +3,7 @@
 The answer is a network and a number of steps, which then stand in config.toml: no later command measures again.
 """
 
+import math
 import time
 from dataclasses import dataclass, replace
 from statistics import median
@@ -43,6 +44,10 @@ class Bought:
     @property
     def steps(self) -> int:
         return answered(self.settings.training.steps)
+
+    def is_short_of(self, steps: int) -> bool:
+        """Whether the time allows fewer steps than that, for a network of images."""
+        return self.step_seconds > 0 and self.settings.network.kind == "unet" and self.steps < steps
 
 
 def for_steps(settings: Settings, prepared: Prepared, steps: int, *, fine_tuning: bool = False) -> Bought:
@@ -151,11 +156,11 @@ def cautions(found: Bought, prepared: Prepared, *, can_shrink: bool) -> tuple[st
 
 
 def _too_few_steps(found: Bought, prepared: Prepared, *, can_shrink: bool) -> tuple[str, ...]:
-    if found.steps >= FEW_STEPS or not found.step_seconds or prepared.facts.is_points:
+    if not found.is_short_of(FEW_STEPS):
         return ()
     _, height, width = prepared.facts.shape
     minutes = FEW_STEPS * found.step_seconds / 60 / FOR_STEPS
-    helps = [f"--minutes {max(1, round(minutes))}"]
+    helps = [f"--minutes {math.ceil(minutes)}"]
     if can_shrink and min(height, width) >= 16:
         helps.append(f"--data.size {height // 2} {width // 2} (up to {4 * found.steps:,} steps)")
     return (

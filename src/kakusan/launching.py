@@ -1,7 +1,7 @@
 """Before the first step: which run it will be, what every "auto" comes to, and how many steps a budget buys."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -16,6 +16,7 @@ from kakusan.errors import RunError, SettingsError
 from kakusan.ladder import Bought, cautions, for_seconds, for_steps
 from kakusan.lineage import past_of
 from kakusan.maths.units import Levels
+from kakusan.recipe import ENOUGH_STEPS
 from kakusan.record import DataRecord
 from kakusan.resolve import resolve, resolve_machine, resolve_samples
 from kakusan.runs import RunFolder, quoted
@@ -23,6 +24,8 @@ from kakusan.settings import BUDGETS, CHANGEABLE, MachineSettings, Settings
 from kakusan.task import Task, advice_on_memory, assemble
 
 DEFAULT_MINUTES = 30.0
+SMALLEST = 16
+"""Pixels: a side that is not halved below this because time is short."""
 
 
 def absolute_source(source: str) -> str:
@@ -148,12 +151,13 @@ def start(
     parent = None if weights_from is None else RunFolder.open(weights_from)
     settings = asked.settings if parent is None else _like(asked, parent)
     past = None if parent is None else past_of(parent, stored_settings(parent), progress)
-    prepared = prepare_data(settings, progress, past, in_memory=in_memory)
-    settings = resolve(settings, prepared.facts)
-    set_machine(settings.machine)
+
+    def prepare(asked: Settings) -> Prepared:
+        return prepare_data(asked, progress, past, in_memory=in_memory)
+
+    prepared, found = _settled(settings, asked.chosen, prepare, fine_tuning=parent is not None)
+    settings = found.settings
     with advice_on_memory(settings):  # parts that do not fit are refused before there is a folder
-        found = _with_budget(settings, asked.chosen, prepared, fine_tuning=weights_from is not None)
-        settings = found.settings
         task = assemble(settings, prepared)
     record = data_record(prepared)
     if weights_from is not None:
@@ -161,6 +165,40 @@ def start(
     run = RunFolder.create(folder, to_mapping(settings), environment(settings.machine), record)
     can_shrink = is_image_folder(settings.data.source) and weights_from is None
     return Launched(run, settings, task, cautions(found, prepared, can_shrink=can_shrink))
+
+
+def _settled(
+    settings: Settings,
+    chosen: frozenset[str],
+    prepare: Callable[[Settings], Prepared],
+    *,
+    fine_tuning: bool,
+    larger: tuple[int, int] | None = None,
+) -> tuple[Prepared, Bought]:
+    """The data, and every "auto" answered. Images whose size is ours to choose are halved while steps are too few.
+
+    larger: the size that they had at first.
+    """
+    prepared = prepare(settings)
+    resolved = resolve(settings, prepared.facts)
+    set_machine(resolved.machine)
+    with advice_on_memory(resolved):
+        found = _with_budget(resolved, chosen, prepared, fine_tuning=fine_tuning)
+    _, height, width = prepared.dataset.shape
+    if (
+        (prepared.dataset.scaled or larger)
+        and found.is_short_of(ENOUGH_STEPS)
+        and min(height, width) >= 2 * SMALLEST
+    ):
+        half = with_values(settings, {"data.size": (height // 2, width // 2)})
+        return _settled(half, chosen, prepare, fine_tuning=fine_tuning, larger=larger or (height, width))
+    if larger is None:
+        return prepared, found
+    note = (
+        f"scaled and cropped to {width}x{height}: at {larger[1]}x{larger[0]} this time allows too few steps here "
+        f"(--data.size {larger[0]} {larger[1]} takes them all the same)"
+    )
+    return replace(prepared, notes=(note, *prepared.notes)), found
 
 
 OF_THE_SAMPLING = (

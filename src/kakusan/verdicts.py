@@ -14,7 +14,7 @@ from kakusan.maths.student import student_quantile
 Lines: TypeAlias = Sequence[Mapping[str, Any]]
 """Of metrics.jsonl, in order."""
 
-NEAR_BASELINE = 0.95
+NEAR_BASELINE = 0.8
 """A loss above this share of the baseline's has not learned what images are."""
 NEAR_BASELINE_OF_POINTS = 1.0
 """Of points in the plane even the best denoiser is only 3 to 20 % better than the baseline, by the parametrization."""

@@ -61,6 +61,8 @@ class Dataset:
     """What was chosen or left out while reading, in sentences for the log."""
     layout: Layout | None = None
     """Of an array file: how its axes were read; None for other sources."""
+    scaled: bool = False
+    """Whether nobody asked for the size of these images, which are brought to one of ours."""
 
     def __len__(self) -> int:
         return len(self.images)

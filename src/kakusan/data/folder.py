@@ -22,7 +22,7 @@ from kakusan.data.pictures import (
     read_pixels,
 )
 from kakusan.data.rows import Rows, RowsInFile, RowsInMemory
-from kakusan.data.scan import BLOCK, Form, PixelBudget, Scan, in_threads, scan
+from kakusan.data.scan import BLOCK, SCALED, Form, PixelBudget, Scan, in_threads, scan
 from kakusan.errors import DataError, SettingsError, printable
 from kakusan.maths.units import Levels
 
@@ -194,4 +194,5 @@ def _dataset(root: Path, decoded: Decoded, listing: Listing, options: DataOption
         source=str(resolved),
         bad_files=decoded.bad,
         notes=(*decoded.notes, *_on_links(listing)),
+        scaled=any(SCALED in note for note in decoded.notes),
     )

@@ -17,6 +17,8 @@ from kakusan.data.listing import ImageFile, Listing
 from kakusan.data.options import DataOptions
 from kakusan.data.pictures import LOSSY, BadPictureError, Header, StrangerError, read_header
 
+SCALED = "scaled and cropped to"
+"""In a note: the size is of our choice."""
 SIDES = (8, 16, 32, 64)
 """What the size is chosen from where the images do not agree on one."""
 LARGEST_SHARED = 256
@@ -62,9 +64,7 @@ class Scan:
         if options.size is None and self._shared_size() != (height, width):
             sizes = {(header.width, header.height) for header in self.headers}
             which = f"{len(sizes)} sizes" if len(sizes) > 1 else "the size {}x{}".format(*sizes.pop())
-            notes.append(
-                f"the images have {which}; scaled and cropped to {width}x{height} (--data.size changes that)"
-            )
+            notes.append(f"the images have {which}; {SCALED} {width}x{height} (--data.size changes that)")
         changed = Counter(name for header in self.headers for name in header.conversions if name in LOSSY)
         if changed:
             notes.append("converted: " + ", ".join(f"{name} ({n:,})" for name, n in changed.most_common()))
