@@ -1,15 +1,18 @@
 """Which network a budget buys: measured, within memory, and said beforehand where it is too little."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kakusan import ladder
 from kakusan.assembly import Prepared, prepare_data
-from kakusan.config import settings_for, with_values
+from kakusan.config import Asked, settings_for, with_values
 from kakusan.ladder import Bought, activation_bytes, cautions, for_seconds, for_steps, within_memory
+from kakusan.launching import launch
 from kakusan.recipe import LADDER, Size
 from kakusan.resolve import resolve
 from kakusan.settings import Settings
@@ -154,3 +157,52 @@ def test_timing_is_of_real_steps(images: Path) -> None:
     assert isinstance(found, Bought)
     assert found.step_seconds > 0
     assert found.steps >= 1
+
+
+def by_pixels(monkeypatch: pytest.MonkeyPatch, seconds_of_64: float) -> None:
+    """A step takes time in proportion to the pixels of an image."""
+
+    def timed(settings: Settings, *_: object) -> float:
+        assert isinstance(settings.data.size, tuple)
+        return seconds_of_64 * math.prod(settings.data.size) / 64**2
+
+    monkeypatch.setattr(ladder, "_step_seconds", timed)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of pictures in two sizes, to be brought to 64x64."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, side in enumerate((64, 64, 70, 70, 90, 90)):
+        Image.new("RGB", (side, side), (40 * number, 0, 0)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize(("seconds_of_64", "side"), [(0.1, 64), (0.5, 32), (30.0, 16)])
+def test_images_of_a_folder_are_as_large_as_the_time_allows(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds_of_64: float, side: int
+) -> None:
+    by_pixels(monkeypatch, seconds_of_64)
+    asked = with_values(settings_for(str(photos)), {"training.minutes": 10.0, "training.accumulation": 1})
+    launched = launch(Asked(asked, frozenset({"training.minutes"})), tmp_path / "run")
+    assert launched.settings.data.size == (side, side)
+    notes = [note for note in launched.run.data["notes"] if "this time allows too few steps" in note]
+    assert len(notes) == (side < 64)
+    assert all(note.startswith(f"scaled and cropped to {side}x{side}: at 64x64") for note in notes)
+
+
+def test_a_size_that_was_chosen_or_is_the_images_own_is_kept(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_pixels(monkeypatch, 10.0)
+    values = {"training.minutes": 10.0, "training.accumulation": 1}
+    chosen = with_values(settings_for(str(photos)), {**values, "data.size": (64, 64)})
+    launched = launch(Asked(chosen, frozenset({"training.minutes", "data.size"})), tmp_path / "chosen")
+    assert launched.settings.data.size == (64, 64)
+    assert any("--data.size 32 32" in words for words in launched.cautions)
+    for picture in photos.iterdir():
+        Image.new("RGB", (48, 48), (len(picture.name), 0, 0)).save(picture)
+    own = with_values(settings_for(str(photos)), values)
+    launched = launch(Asked(own, frozenset({"training.minutes"})), tmp_path / "own")
+    assert launched.settings.data.size == (48, 48)
