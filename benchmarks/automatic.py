@@ -39,9 +39,9 @@ MINUTES = {"garments": 15.0, "photos": 15.0, "forty": 5.0, "digits": 2.0}
 
 
 def run_command(arguments: Sequence[str | os.PathLike[str]]) -> Figures:
-    """Seconds and peak memory of a command, seen from outside. Its words go to stderr."""
+    """Seconds and peak memory of a command, seen from outside. Its progress goes to stderr."""
     begun = time.monotonic()
-    child = subprocess.Popen([sys.executable, *arguments], stdout=sys.stderr)
+    child = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:

@@ -128,7 +128,7 @@ def test_too_little_time_is_said_with_what_would_help(images: Path) -> None:
     found = replace(for_steps(settings, prepared, 50), step_seconds=1.2)
     (words,) = cautions(found, prepared, can_shrink=True)
     assert words.startswith("images of 28x28 allow 50 steps in this time here")
-    assert "--minutes 21" in words  # 1,000 steps of 1.2 s, and a twentieth more
+    assert "--minutes 53" in words  # 2,500 steps of 1.2 s, and a twentieth more
     assert "--data.size 14 14 (up to 200 steps)" in words
     (words,) = cautions(found, prepared, can_shrink=False)
     assert "--data.size" not in words
@@ -137,7 +137,7 @@ def test_too_little_time_is_said_with_what_would_help(images: Path) -> None:
 def test_enough_time_is_not_talked_about(images: Path) -> None:
     settings, prepared = opened(images)
     assert (
-        cautions(replace(for_steps(settings, prepared, 1000), step_seconds=1.2), prepared, can_shrink=True)
+        cautions(replace(for_steps(settings, prepared, 2500), step_seconds=1.2), prepared, can_shrink=True)
         == ()
     )
     assert (

@@ -9,13 +9,25 @@ from kakusan.maths.schedules import Linear
 from kakusan.settings import NetworkSettings, ProcessSettings, Settings
 
 TEXT = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
-NETWORK = NetworkSettings(kind="unet", width=32, multipliers=(1, 2), attention=(1,), groups=8, time_width=64)
+NETWORK = NetworkSettings(
+    kind="unet",
+    width=32,
+    multipliers=(1, 2),
+    blocks=2,
+    attention=(1,),
+    groups=8,
+    time_width=64,
+    dropout=0.0,
+    patch=1,
+)
 
 
 def written() -> set[str]:
     """The keys that an export writes."""
     unet = unet_config(NETWORK, (3, 32, 32), classes=0, learned=False)
-    schedulers = (scheduler_config(ProcessSettings(), Linear(), kind) for kind in ("ddpm", "ddim"))
+    schedulers = (
+        scheduler_config(ProcessSettings(predicts="eps"), Linear(), kind) for kind in ("ddpm", "ddim")
+    )
     return {key for config in (unet, *schedulers) for key in config if not key.startswith("_")}
 
 

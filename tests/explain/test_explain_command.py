@@ -35,7 +35,7 @@ def test_a_run_is_explained_with_an_image_that_it_has_not_seen(
     code, out, _ = told(capsys, str(run), "--t", "7")
     assert code == 0
     assert "held-out image 0" in out
-    assert "parameters, predicts eps, after 4 steps" in out
+    assert "parameters, predicts v, after 4 steps" in out
     assert "t = 7:  q(x_7 | x_6)" in out
     assert out.splitlines()[-1] == str(run / "explain.html")
     assert (run / "explain.html").is_file()

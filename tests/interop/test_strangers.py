@@ -251,8 +251,11 @@ ABOUT: dict[str, Any] = {
         "kind": "unet",
         "width": 32,
         "multipliers": [1, 2],
+        "blocks": 2,
         "attention": [1],
         "groups": 32,
+        "dropout": 0.0,
+        "patch": 1,
         "head_width": 16,
     }
     | {

@@ -12,7 +12,7 @@ from kakusan.report.gather import in_units, tell
 
 WORDS = (
     "--network.width 8 --network.multipliers 1 1 --network.blocks 1 --network.attention 1 --process.T 20",
-    "--samples.count 2 --samples.steps 2 --log.every 2 --machine.threads 1 --machine.device cpu",
+    "--training.warmup 500 --samples.count 2 --samples.steps 2 --log.every 2 --machine.threads 1 --machine.device cpu",
 )
 FLAGS = " ".join(WORDS).split()
 
