@@ -228,6 +228,9 @@ STRANGE: dict[str, Callable[[dict[str, Any]], object]] = {
     "units of other channels": lambda record: record.update(
         units={"kind": "real", "mean": [0, 0], "scale": [1, 1], "shown": 1}
     ),
+    "a parent that is none": lambda record: record.update(weights_from={"x": 1}),
+    "a parent of no step": lambda record: record.update(weights_from={"run": 5, "step": "x"}),
+    "a source that is none": lambda record: record.update(imported={"source": []}),
     "a list of bad files that is none": lambda record: record.update(bad_files={"name": 3}),
 }
 

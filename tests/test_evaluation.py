@@ -11,7 +11,7 @@ import kakusan as kk
 from kakusan import evaluation
 from kakusan.data import DATASETS, Dataset, Split, split
 from kakusan.denoiser import NetworkDenoiser
-from kakusan.evaluation import held_out_losses, ignorant
+from kakusan.evaluation import held_out_losses, stationary
 from kakusan.losses import LOSSES, Loss, Simple
 from kakusan.maths.schedules import Cosine, Linear
 from kakusan.maths.units import Real
@@ -102,12 +102,17 @@ def test_without_held_out_images_there_is_the_training_loss_alone_and_of_one_no_
 
 @pytest.mark.parametrize("predicts", ["eps", "v", "x_0"])
 @pytest.mark.parametrize("schedule", [Linear(T=50), Cosine(T=50)])
-def test_the_baseline_is_the_exact_denoiser_of_independent_gaussian_values(
+def test_the_baseline_is_the_exact_denoiser_of_a_stationary_gaussian(
     predicts: str, schedule: kk.NoiseSchedule
 ) -> None:
-    x_0 = 0.3 + 1.7 * torch.randn(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    known = ignorant(NetworkDenoiser(silent, schedule, predicts), x_0)
-    exact = GaussianOracle(schedule, float(x_0.mean()), float(x_0.var(correction=0)))
+    rough = torch.randn(4000, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x_0 = 0.3 + rough + 0.8 * rough.roll(1, 2) + 0.5 * rough.roll(1, 3)  # neighbours on a torus
+    known = stationary(NetworkDenoiser(silent, schedule, predicts), x_0.float())
+    power = torch.fft.fft2(x_0 - x_0.mean(), norm="ortho").abs().square().mean(0)
+    lags = torch.fft.ifft2(power).real[0]  # the covariance of two pixels, by their distance
+    places = torch.arange(16)
+    apart = [(places[:, None] // 4 - places // 4) % 4, (places[:, None] % 4 - places % 4) % 4]
+    exact = GaussianOracle(schedule, float(x_0.mean()), lags[apart[0], apart[1]])
     t = torch.arange(1, 41, dtype=torch.float64)
     x_t = torch.randn(40, 1, 4, 4, generator=torch.Generator().manual_seed(1))
     assert torch.allclose(known.predict(x_t, t).x_0, exact.predict(x_t, t).x_0.float(), atol=2e-4)

@@ -192,6 +192,25 @@ def test_training_in_a_thread_listens_to_no_signals(tmp_path: Path) -> None:
     assert made.files.steps[-1] == 1
 
 
+def test_the_settings_of_a_call_say_how_its_data_are_read(tmp_path: Path) -> None:
+    black_and_white = pictures() // 128
+    reals = pictures() / 255
+    first = np.moveaxis(np.repeat(pictures(), 8, 3), 3, 1)
+    for name, data, settings in (
+        ("levels", black_and_white, {"data.levels": 2}),
+        ("range", reals, {"data.range": (0.0, 1.0)}),
+        ("layout", first, {"data.layout": "channels-first"}),
+    ):
+        run = kk.train(data, steps=1, settings={**TINY, **settings}, run=tmp_path / name)
+        units = run.data.units
+        assert {
+            "levels": getattr(units, "levels", 0) == 2,
+            "range": getattr(units, "mean", ()) == (0.5,),
+            "layout": run.data.shape == (8, 8, 8),
+        }[name]
+        assert run.resume(steps=2, data=data).files.steps[-1] == 2
+
+
 def test_a_sampler_may_be_named(run: kk.Run) -> None:
     assert run.sample(4, "ddim").equal(run.sample(4, kk.DDIM(steps=20)))
     assert run.sample(4, "ancestral").equal(run.sample(4, kk.Ancestral()))

@@ -51,9 +51,9 @@ def test_nothing_stays_auto_but_what_is_an_answer() -> None:
         ((1, 16, 16), 1),
         ((1, 8, 8), 1),
         ((2, 48, 20), 3),
-        ((1, 1, 256), 0),
-        ((3, 8, 256), 2),
-        ((1, 2, 64), 1),
+        ((1, 1, 256), 1),
+        ((3, 8, 256), 3),
+        ((1, 2, 64), 2),
     ],
 )
 def test_levels_halve_the_image_to_about_8_pixels_and_padding_stays_small(
@@ -65,7 +65,15 @@ def test_levels_halve_the_image_to_about_8_pixels_and_padding_stays_small(
     _, height, width = shape
     least = found.patch * 2**halvings
     padded = -(-height // least) * -(-width // least) * least**2
-    assert padded <= 1.5 * height * width
+    assert padded <= 2 * height * width
+
+
+@pytest.mark.parametrize(
+    ("width", "groups"), [(8, 1), (32, 2), (48, 3), (64, 4), (96, 6), (192, 12), (1024, 32)]
+)
+def test_a_group_of_a_normalization_has_16_channels(width: int, groups: int) -> None:
+    found = resolve_network(NetworkSettings(width=width), UNFOLDED[0], facts(1, 28, 28), "cpu")
+    assert found.groups == groups
 
 
 def test_large_images_are_folded_on_a_cpu_as_far_as_the_channels_carry_it() -> None:

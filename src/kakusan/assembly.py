@@ -77,7 +77,7 @@ def prepare_data(
     held_out = settings.data.held_out
     aside = int(held_out) if held_out >= 1 else held_out
     past = _of_one_form(past, form_of(dataset.shape, dataset.units.to_state()))
-    divided = divide(dataset, aside, settings.training.seed, past)
+    divided = divide(dataset, aside, settings.training.seed, past, flip=settings.data.flip)
     return Prepared(dataset, divided.split, past, divided.notes)
 
 
@@ -194,7 +194,7 @@ def data_record(prepared: Prepared) -> dict[str, Any]:
         "notes": [*dataset.notes, *prepared.notes],
         "bad_files": [{"name": bad.name, "reason": bad.reason} for bad in dataset.bad_files],
         "held_out": prepared.split.held_out.tolist(),
-        "image_hashes": packed(dataset.hashes),
+        "image_hashes": packed(dataset.rounded_hashes),
         **({} if prepared.past is None else {"past": prepared.past.to_state()}),
     }
 

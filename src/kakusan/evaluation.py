@@ -36,7 +36,7 @@ def held_out_losses(
     of the chance in their gap, which is what memorizing looks like, cancels. Beside the two:
     gap_standard_error: of held_out_loss - training_loss, over the pairs of images (with two or more);
     compared_images: of each split; baseline_loss: on the same training images, that of a denoiser that knows nothing
-    of the data but the mean and the variance of each channel (`ignorant`).
+    of the data but their mean and their power spectrum (`stationary`).
     """
     count = min(COMPARED, len(split.training), len(split.held_out) or COMPARED)
     parts = {
@@ -50,7 +50,7 @@ def held_out_losses(
         gaps = losses["held_out_loss"] - losses["training_loss"]
         figures["gap_standard_error"] = float(gaps.std() / count**0.5)
     if "training_loss" in parts:
-        known = ignorant(denoiser, dataset.x_0(parts["training_loss"]))
+        known = stationary(denoiser, dataset.x_0(spread(split.training, COMPARED)))
         baseline = _losses(known, loss, dataset, parts["training_loss"], device)
         figures["baseline_loss"] = float(baseline.mean())
     return {**figures, "compared_images": count}
@@ -61,21 +61,22 @@ def spread(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).astype(np.int64)]
 
 
-def ignorant(denoiser: NetworkDenoiser, x_0: Images) -> NetworkDenoiser:
-    """The same process with, in the network's place, the exact denoiser of independent Gaussian values.
+def stationary(denoiser: NetworkDenoiser, x_0: Images) -> NetworkDenoiser:
+    """The same process with, in the network's place, the exact denoiser of a stationary Gaussian (a Wiener filter).
 
-    They have the mean and the variance of each channel of x_0: nothing is known of how values depend on each other,
-    so that its samples are noise. What it costs is what a network must beat.
+    It has the mean and the power spectrum of each channel of x_0: how far apart values resemble each other is known,
+    and nothing of what the images show, so that its samples are clouds. What it costs is what a network must beat.
     """
-    axes = (0, 2, 3)
-    mean, variance = x_0.mean(axes).view(1, -1, 1, 1), x_0.var(axes, correction=0).view(1, -1, 1, 1)
+    mean = x_0.mean((0, 2, 3)).view(1, -1, 1, 1)
+    power = torch.fft.fft2(x_0 - mean, norm="ortho").abs().square().mean(0)
     says_variance = isinstance(variance_named(denoiser.variance), LearnedRange)
 
     def network(x_t: Images, time: Tensor, condition: Labels | None = None) -> Tensor:  # noqa: ARG001
         a, b = amplitudes(denoiser.schedule, time.double().cpu() + 1, x_t)
-        m, v = mean.to(x_t), variance.to(x_t)
-        away = (x_t - a * m) / (a.square() * v + b.square())
-        word = denoiser.parametrization.target(m + a * v * away, b * away, a, b)
+        m, p = mean.to(x_t), power.to(x_t)
+        away = torch.fft.fft2(x_t - a * m, norm="ortho") / (a.square() * p + b.square())
+        x_0_hat, eps_hat = (torch.fft.ifft2(part, norm="ortho").real for part in (a * p * away, b * away))
+        word = denoiser.parametrization.target(m + x_0_hat, eps_hat, a, b)
         return torch.cat([word, torch.zeros_like(word)], 1) if says_variance else word
 
     return replace(denoiser, network=network, autocast=None)

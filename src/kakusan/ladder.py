@@ -15,7 +15,7 @@ from kakusan.assembly import Prepared
 from kakusan.recipe import FEW_IMAGES, FEW_STEPS, LADDER, UNFOLDED, Size
 from kakusan.resolve import resolve_for
 from kakusan.settings import Settings, answered
-from kakusan.task import Task, assemble
+from kakusan.task import Task, assemble, is_out_of_memory
 from kakusan.training import check_finite, drawn, train_step
 
 MEASURED_SECONDS = 3.0
@@ -30,6 +30,8 @@ ACTIVATIONS = 1 << 30
 """Bytes that the forward pass of a micro-batch may keep for the backward pass, on a CPU."""
 OF_FREE_MEMORY = 0.5
 """The same on a GPU, as a share of what is free there."""
+SMALL_PART = 4
+"""Images of a micro-batch that is worth a word."""
 COUNTED = 3
 """Images whose activations are counted, less those of one."""
 
@@ -66,7 +68,7 @@ def for_seconds(
     chosen, *larger = _sizes(settings, prepared)
     step_seconds = _step_seconds(_resolved(settings, prepared, ENDLESS, chosen), prepared, patience)
     for size in larger:
-        timed = _step_seconds(_resolved(settings, prepared, ENDLESS, size), prepared, patience)
+        timed = _seconds_if_it_fits(_resolved(settings, prepared, ENDLESS, size), prepared, patience)
         if FOR_STEPS * seconds / timed < size.steps:
             break
         chosen, step_seconds = size, timed
@@ -90,6 +92,16 @@ def _resolved(
     return within_memory(resolved, prepared)
 
 
+def _seconds_if_it_fits(settings: Settings, prepared: Prepared, patience: float) -> float:
+    """`_step_seconds`, endless where the memory does not suffice."""
+    try:
+        return _step_seconds(settings, prepared, patience)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return math.inf
+
+
 def _step_seconds(settings: Settings, prepared: Prepared, patience: float) -> float:
     """The median of a few steps on a throw-away state with these data."""
     task = assemble(settings, prepared)
@@ -110,8 +122,8 @@ def within_memory(settings: Settings, prepared: Prepared) -> Settings:
     if settings.training.accumulation != "auto":
         return settings
     batch = answered(settings.training.batch_size)
-    single = replace(settings, training=replace(settings.training, accumulation=1))
-    most = _room(settings.machine.device) // max(1, activation_bytes(assemble(single, prepared)))
+    counted = replace(settings, training=replace(settings.training, batch_size=COUNTED, accumulation=1))
+    most = _room(settings.machine.device) // max(1, activation_bytes(assemble(counted, prepared)))
     parts = next((n for n in range(1, batch) if batch % n == 0 and batch // n <= most), batch)
     return replace(settings, training=replace(settings.training, accumulation=parts))
 
@@ -151,6 +163,7 @@ def cautions(found: Bought, prepared: Prepared, *, can_shrink: bool) -> tuple[st
     return (
         *_too_few_steps(found, prepared, can_shrink=can_shrink),
         *_long_warmup(found),
+        *_small_parts(found),
         *_few_images(prepared),
     )
 
@@ -173,7 +186,21 @@ def _long_warmup(found: Bought) -> tuple[str, ...]:
     warmup = answered(found.settings.training.warmup)
     if 2 * warmup <= found.steps:
         return ()
-    return (f"training.warmup = {warmup:,} is more than half of the {found.steps:,} steps: leave it out",)
+    return (
+        f"training.warmup = {warmup:,} is more than half of the {found.steps:,} steps:"
+        " --training.warmup auto is a twentieth",
+    )
+
+
+def _small_parts(found: Bought) -> tuple[str, ...]:
+    training = found.settings.training
+    batch, parts = answered(training.batch_size), answered(training.accumulation)
+    if parts == 1 or batch // parts >= SMALL_PART:
+        return ()
+    return (
+        f"a batch of {batch} images needs more memory than there is for one, and is split into {parts} micro-batches"
+        f" of {batch // parts}, which is slow: take a --training.batch-size with more divisors",
+    )
 
 
 def _few_images(prepared: Prepared) -> tuple[str, ...]:

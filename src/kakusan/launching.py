@@ -20,7 +20,7 @@ from kakusan.recipe import ENOUGH_STEPS
 from kakusan.record import DataRecord
 from kakusan.resolve import resolve, resolve_machine, resolve_samples
 from kakusan.runs import RunFolder, quoted
-from kakusan.settings import BUDGETS, CHANGEABLE, MachineSettings, Settings
+from kakusan.settings import BUDGETS, CHANGEABLE, MachineSettings, Settings, answered
 from kakusan.task import Task, advice_on_memory, assemble
 
 DEFAULT_MINUTES = 30.0
@@ -262,6 +262,8 @@ def _with_budget(
     settings: Settings, chosen: frozenset[str], prepared: Prepared, *, fine_tuning: bool
 ) -> Bought:
     """Network, recipe and a number of steps: as given, or as many as the minutes buy on this machine, now measured."""
+    if "training.warmup" not in chosen:
+        settings = _without_long_warmup(settings)
     training = settings.training
     given = [name for name in BUDGETS if name in chosen and flat(settings)[name] != "auto"]
     if len(given) == len(BUDGETS):
@@ -274,3 +276,13 @@ def _with_budget(
         raise SettingsError(f"training.steps must be at least 1, not {training.steps}")
     settings = replace(settings, training=replace(training, minutes="auto"))
     return for_steps(settings, prepared, training.steps, fine_tuning=fine_tuning)
+
+
+def _without_long_warmup(settings: Settings) -> Settings:
+    """A preset's warm-up yields to a number of steps that it takes up more than half of."""
+    training = settings.training
+    if "auto" in (training.warmup, training.steps) or 2 * answered(training.warmup) <= answered(
+        training.steps
+    ):
+        return settings
+    return replace(settings, training=replace(training, warmup="auto"))

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from kakusan import opened
 from kakusan.appraisal import Appraisal, Question, appraise
+from kakusan.assembly import data_options
 from kakusan.cli.display import TrainingDisplay, bar, console, reading
 from kakusan.cli.signals import StopRequest
 from kakusan.config import Asked, flat, from_mapping, settings_for, with_values
@@ -105,7 +106,7 @@ class Run(opened.Run):
         steps: a new last step; data, labels: those it began with, where it was trained on data in memory.
         Raises RunError where they are others.
         """
-        dataset = self._in_memory if data is None else open_data(data, labels=labels)
+        dataset = self._in_memory if data is None else open_data(data, _options(self.settings), labels=labels)
         changes = {} if steps is None else {"training.steps": steps}
         launched = Launched(self.files, adjusted(self.files, changes))
         return _trained(launched, dataset, watch, progress)
@@ -195,7 +196,7 @@ def train(
     """
     dataset, name = None, str(source) if isinstance(source, str | Path) else ""
     if labels is not None or not name:
-        dataset = open_data(source, labels=labels)
+        dataset = open_data(source, _options(settings), labels=labels)
         name = dataset.name
     asked = _asked(name, dataset, settings, {"training.steps": steps, "training.minutes": minutes})
     folder = Path(run) if run is not None else free_folder(name)
@@ -224,6 +225,13 @@ def _asked(
     wanted = from_mapping(_nested(given), "the call", wanted)
     source = absolute_source(name) if dataset is None else ""
     return Asked(with_values(wanted, {"data.source": source}), frozenset(chosen | set(given)))
+
+
+def _options(settings: Settings | Mapping[str, Any] | None) -> DataOptions:
+    """How these settings want data to be read."""
+    if not isinstance(settings, Settings):
+        settings = from_mapping(_nested(settings or {}), "the call")
+    return data_options(settings)
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -55,7 +55,7 @@ def _earlier(record: dict[str, Any], form: str) -> Past:
 
 def _hashes(record: dict[str, Any], settings: Settings, progress: Progress) -> Hashes:
     if "image_hashes" not in record:
-        return reopen_data(settings, record, progress).dataset.hashes
+        return reopen_data(settings, record, progress).dataset.rounded_hashes
     hashes = unpacked(record["image_hashes"])
     if len(hashes) != record["count"]:
         raise ValueError(f"{len(hashes)} for {record['count']} images")

@@ -250,7 +250,6 @@ class Run:
                 batch_size=answered(settings.training.batch_size),
                 predicts=settings.process.predicts,
                 loss=settings.training.loss,
-                is_points=self.data.shape == (2, 1, 1),
                 continued="weights_from" in self.files.data or "imported" in self.files.data,
             )
         )

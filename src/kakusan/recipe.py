@@ -14,7 +14,7 @@ FINEST = 8
 """Pixels: the lowest level of a U-Net is about this high and wide."""
 ATTENDED = 256
 """Positions: levels with no more of them have attention (16 x 16, as Ho et al.)."""
-MOST_PADDING = 1.5
+MOST_PADDING = 2.0
 """Levels are left out until padding makes an image at most this much larger."""
 POSITIONS = {"cpu": 32 * 32}
 POSITIONS_ELSEWHERE = 64 * 64
@@ -111,7 +111,7 @@ def resolve_network(network: NetworkSettings, size: Size, facts: DataFacts, devi
         attention = tuple(
             level for level in range(1, len(multipliers)) if math.prod(sides) / 4**level <= ATTENDED
         )
-    groups = math.gcd(width, max(1, width // GROUP), 32) if network.groups == "auto" else network.groups
+    groups = _groups(width) if network.groups == "auto" else network.groups
     return replace(
         network,
         kind=kind,
@@ -122,6 +122,11 @@ def resolve_network(network: NetworkSettings, size: Size, facts: DataFacts, devi
         groups=groups,
         patch=patch,
     )
+
+
+def _groups(width: int) -> int:
+    """As many as there may be with 16 channels each, and 32 at the most."""
+    return next(n for n in range(min(32, max(1, width // GROUP)), 0, -1) if width % n == 0)
 
 
 def _patch(facts: DataFacts, device: str, size: Size) -> int:
@@ -144,8 +149,7 @@ def _halvings(sides: tuple[int, int]) -> int:
     """How often the longer side is halved down to about 8, while padding does not enlarge the image by much."""
     height, width = sides
     wanted = max(1, math.ceil(math.log2(max(*sides, FINEST) / FINEST)))
-    fitting = (n for n in range(wanted, 0, -1) if _padded(sides, n) <= MOST_PADDING * height * width)
-    return next(fitting, 1 if min(sides) > 1 else 0)
+    return next(n for n in range(wanted, -1, -1) if _padded(sides, n) <= MOST_PADDING * height * width)
 
 
 def _padded(sides: tuple[int, int], halvings: int) -> int:

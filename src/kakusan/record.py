@@ -42,6 +42,22 @@ Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 
 
+class _Imported(msgspec.Struct, frozen=True):
+    """Where a model came from."""
+
+    source: str
+    revision: str | None = None
+    scheduler: str | None = None
+
+
+class _Parent(msgspec.Struct, frozen=True):
+    """The run that a training began from."""
+
+    run: str
+    step: Count
+    scheduler: str | None = None
+
+
 class _Stored(msgspec.Struct, frozen=True):
     """data.json, with its types; what a foreign model's record may lack has a value."""
 
@@ -55,8 +71,8 @@ class _Stored(msgspec.Struct, frozen=True):
     held_out: tuple[Count, ...] = ()
     bad_files: tuple[dict[str, str], ...] = ()
     notes: tuple[str, ...] = ()
-    imported: dict[str, Any] | None = None
-    weights_from: dict[str, Any] | None = None
+    imported: _Imported | None = None
+    weights_from: _Parent | None = None
 
 
 def _check_held_out(stored: _Stored) -> None:

@@ -28,7 +28,7 @@ from kakusan.record import DataRecord
 from kakusan.settings import Settings, answered
 from kakusan.training import Recipe, Tally, TrainState, new_state
 
-NO_MEMORY = "can't allocate memory|not enough memory"
+NO_MEMORY = ("can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
@@ -140,15 +140,19 @@ def averaged(task: Task) -> Iterator[None]:
         task.network.train()
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether this is what Python or PyTorch raises where memory runs out."""
+    is_said = any(words in str(error) for words in NO_MEMORY)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or is_said
+
+
 @contextmanager
 def advice_on_memory(settings: Settings) -> Iterator[None]:
     """Where memory runs out, a SettingsError that says what needs less."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not (
-            isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        ):
+        if not is_out_of_memory(error):
             raise
         training = settings.training
         batch = answered(training.batch_size)

@@ -102,6 +102,9 @@ def test_levels_stand_beside_the_images_or_are_given(tmp_path: Path) -> None:
         {"z": BYTES, "a": 1 - BYTES},
         {"y": np.arange(6), "q": BYTES},
         {"time": np.arange(6), "q": BYTES},
+        {"time": np.zeros((6, 1)), "q": BYTES},
+        {"latlon": np.zeros((6, 2)), "q": BYTES},
+        {"meta": np.array([{"a": 1}], dtype=object), "q": BYTES},
     ],
 )
 def test_the_images_of_an_archive_are_those_named_so_or_the_first_array(
@@ -120,6 +123,8 @@ def test_arrays_that_are_not_used_are_named(tmp_path: Path) -> None:
     (note,) = open_data(npz(tmp_path, **{"images": BYTES, "\x1b[31m": BYTES})).notes
     assert note == "read: images of x.npz; not used: \\x1b[31m"
     assert open_data(npz(tmp_path, images=BYTES, labels=np.arange(6) % 2), WITH_LABELS).notes == ()
+    notes = open_data(npz(tmp_path, images=BYTES + 0.5, levels=256)).notes
+    assert "read: images of x.npz; not used: levels" in notes
 
 
 def test_classes_that_are_not_learned_are_named_with_the_flag(tmp_path: Path) -> None:

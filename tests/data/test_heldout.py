@@ -211,7 +211,9 @@ def test_images_that_the_parent_never_saw_are_drawn_as_ever_and_that_is_said() -
     dataset = of_values(np.arange(100, 200, dtype=np.uint8))
     divided = divide(dataset, 10, 0, past(**PARENT))
     assert np.array_equal(divided.split.held_out, split(100, 10, 0).held_out)
-    assert divided.notes == ("none of these images was among those that the parent trained on or held out",)
+    assert divided.notes == (
+        "none of these images is equal, value for value, to one that the parent trained on or held out",
+    )
 
 
 def test_an_unknown_past_is_said_and_changes_nothing() -> None:
@@ -219,6 +221,37 @@ def test_an_unknown_past_is_said_and_changes_nothing() -> None:
     divided = divide(dataset, 10, 0, Past(FORM, unknown="it was imported"))
     assert np.array_equal(divided.split.held_out, split(100, 10, 0).held_out)
     assert "is not known: it was imported; held-out figures of this run may be too good" in divided.notes[0]
+
+
+def test_what_is_known_of_an_unknown_past_counts() -> None:
+    """A parent whose own parent was imported: its images are known, those before it are not."""
+    dataset = of_values(np.arange(100, dtype=np.uint8))
+    known = past(**PARENT)
+    divided = divide(dataset, 10, 0, Past(FORM, known.trained, known.held_out, unknown="it was imported"))
+    assert values(dataset, divided.split.held_out) <= set(PARENT["held_out"])
+    assert "is not known: it was imported" in divided.notes[-1]
+
+
+def test_mirror_images_stand_on_one_side_where_training_flips() -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 1), dtype=np.uint8)
+    both = np.concatenate([pictures, pictures[:, :, ::-1]])
+    dataset = Dataset("mirrored", both, Levels(256), None, (), (), "here")
+    for flip in (False, True):
+        held_out = set(divide(dataset, 20, 0, flip=flip).split.held_out.tolist())
+        straddling = [place for place in held_out if (place + 50) % 100 not in held_out]
+        assert bool(straddling) != flip
+
+
+def test_the_same_data_in_float32_and_in_float64_are_known_again() -> None:
+    fields = 101325 + np.random.default_rng(0).normal(size=(60, 4, 4, 1))
+    units = Real((101325.0,), (1.0,))
+    wide, narrow = (
+        Dataset("fields", array, units, None, (), (), "here") for array in (fields, fields.astype(np.float32))
+    )
+    for parent, child in ((wide, narrow), (narrow, wide)):
+        before = Past(FORM, parent.rounded_hashes[:50], parent.rounded_hashes[50:])
+        assert set(divide(child, 10, 5, before).split.held_out.tolist()) == set(range(50, 60))
+    assert len(np.unique(wide.hashes)) == 60
 
 
 def test_a_form_is_a_shape_and_a_kind_of_values() -> None:

@@ -73,6 +73,27 @@ def test_a_plain_shape_is_read_without_a_word(
     assert (data.shape, data.layout, data.notes) == (read_as, layout, ())
 
 
+@pytest.mark.parametrize("shape", [(100, 4, 4, 4), (100, 3, 3, 3), (100, 2, 2, 2)])
+def test_two_readings_of_one_shape_are_told_apart(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    scales = np.array([1.0, 100.0, 1e4, 1e6])[: shape[1], None, None]
+    data = opened(tmp_path, floats(*shape) * scales)  # channels first
+    assert data.layout == "channels-last"
+    assert (
+        "--data.layout channels-first would read the same with the axes in the other order" in data.notes[0]
+    )
+    right = opened(tmp_path, floats(*shape) * scales, layout="channels-first")
+    assert right.units.scale[1] == pytest.approx(100, rel=0.2)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("shape", [(100, 6, 40), (100, 12, 64), (100, 9, 64), (100, 40, 6)])
+def test_small_images_of_unequal_sides_may_be_signals_and_that_is_said(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    data = opened(tmp_path, floats(*shape))
+    assert data.layout == "single-channel"
+    assert "would read signals of length" in data.notes[0]
+
+
 @pytest.mark.parametrize("shape", [(6, 16, 16, 16), (6, 13, 9, 8), (6, 8, 9, 13), (6, 5, 5, 5)])
 def test_a_shape_without_a_short_axis_is_refused_with_both_readings(
     tmp_path: Path, shape: tuple[int, ...]

@@ -19,6 +19,7 @@ from kakusan.data.missing import check_finite
 from kakusan.data.options import DataOptions, Layout
 from kakusan.data.values import Numbers, numbers_of
 from kakusan.errors import DataError, printable
+from kakusan.maths.units import Real
 
 IMAGE_NAMES = ("images", "x", "x_train")
 LABEL_NAMES = ("labels", "y", "y_train")
@@ -48,6 +49,8 @@ def read_array_file(path: Path, options: DataOptions, progress: Progress) -> Dat
     count = len(images.numbers.images)
     classes = classes_if(options.labels, lambda: classes_of(found.labels, count, path.name))
     unused = found.others if classes or found.labels_key is None else (found.labels_key, *found.others)
+    if found.levels is not None and isinstance(images.numbers.units, Real):
+        unused = (*unused, LEVELS_NAME)
     notes = (_on_unused(found.name, unused),) if unused else ()
     return dataset_of(images, path, classes, notes)
 
@@ -103,12 +106,23 @@ def _found_in_archive(stored: Any, name: str, options: DataOptions) -> Found:
 
 
 def _first_images(stored: Any, candidates: list[str]) -> tuple[str, NDArray[Any]]:
-    """The first array that can be images by its number of axes, else the first: the error will name it."""
-    for key in candidates:
-        array = stored[key]
-        if key in IMAGE_NAMES or array.ndim > 1:
-            return key, array
-    return candidates[0], stored[candidates[0]]
+    """An array of a usual name, else the first of most axes, else the first: the error will name it."""
+    if candidates[0] in IMAGE_NAMES:
+        return candidates[0], stored[candidates[0]]
+    arrays = {key: array for key in candidates if (array := _plain(stored, key)) is not None}
+    if not arrays:
+        return candidates[0], stored[candidates[0]]
+    key = max(arrays, key=lambda name: min(arrays[name].ndim, 4))  # the first of them
+    return key, arrays[key]
+
+
+def _plain(stored: Any, key: str) -> NDArray[Any] | None:
+    """An array of the archive, but for pickled objects, which are not opened."""
+    try:
+        array: NDArray[Any] = stored[key]
+    except ValueError:
+        return None
+    return array
 
 
 def _labels_in(stored: Any, key: str | None, options: DataOptions) -> NDArray[Any] | None:

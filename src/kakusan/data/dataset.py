@@ -93,6 +93,17 @@ class Dataset:
         """Of the values of each image: equal images have equal ones, whatever else is in the data set."""
         return np.concatenate([hashes_of(rows) for rows in chunks(self.images)])
 
+    @cached_property
+    def rounded_hashes(self) -> NDArray[np.uint64]:
+        """Of the values in float32: what runs remember, so that the type in which data come makes no difference."""
+        if self.images.dtype == np.uint8:
+            return self.hashes
+        return np.concatenate([hashes_of(rows, rounded=True) for rows in chunks(self.images)])
+
+    def mirrored(self) -> "Dataset":
+        """Every image left to right, as a view."""
+        return replace(self, images=self.images[:, :, ::-1])
+
     def x_0(self, indices: ArrayLike) -> Images:
         """These images in the network's units: those of some numbers, of one, or where a mask is true."""
         places = np.atleast_1d(np.asarray(indices))

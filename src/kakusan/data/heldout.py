@@ -37,7 +37,12 @@ class Past:
     held_out: Hashes = field(default_factory=_none)
     """Of those that were held out of all of them."""
     unknown: str = ""
-    """Why it is not known what the weights were trained on; empty where it is."""
+    """Why it is not known of all that the weights were trained on; empty where it is."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything is known of it: all, or the images of the parent though not of its own parents."""
+        return not self.unknown or bool(len(self.trained) or len(self.held_out))
 
     def to_state(self) -> dict[str, str]:
         """For the run's data.json."""
@@ -78,34 +83,53 @@ def form_of(shape: tuple[int, ...], units: Mapping[str, Any]) -> str:
     return f"{'x'.join(map(str, shape))}, {kind}"
 
 
-def divide(dataset: Dataset, held_out: float | int, seed: int, past: Past | None = None) -> Divided:
+def divide(
+    dataset: Dataset, held_out: float | int, seed: int, past: Past | None = None, *, flip: bool = False
+) -> Divided:
     """`split` of a data set that leaves equal images together and never holds out what `past` was trained on.
 
     What the past held out is held out first. Without equal images and a past it is `split` itself. A group of equal
     images that is larger than what is still to be held out is trained on.
+    flip: an image and its mirror image are equal, since training shows both.
     Raises SettingsError as `split` does.
     """
     plain = split(len(dataset), held_out, seed, dataset.reserved)
-    known = past is not None and not past.unknown
-    groups = np.unique(dataset.hashes, return_inverse=True)[1].ravel()
-    if groups.max(initial=-1) + 1 == len(dataset) and not known:
+    is_known = past is not None and past.is_known
+    groups = _groups(dataset, flip=flip)
+    if groups.max(initial=-1) + 1 == len(dataset) and not is_known:
         return Divided(plain, _unknown_words(past))
-    kinds = _kinds(dataset, past if known else None)
+    kinds = _kinds(dataset, groups, past)
     asked = how_many(len(dataset), held_out)
     found = _grouped(groups, kinds, split_order(len(dataset), seed, dataset.reserved), asked)
     notes = [*_twin_words(groups, plain)]
-    notes += _past_words(found, kinds, asked) if known else _unknown_words(past)
+    notes += [*(_past_words(found, kinds, asked) if is_known else ()), *_unknown_words(past)]
     return Divided(found, tuple(notes))
 
 
-def _kinds(dataset: Dataset, past: Past | None) -> NDArray[np.int64]:
+def _groups(dataset: Dataset, *, flip: bool) -> NDArray[np.int64]:
+    """The number of each image's group of equals."""
+    hashes = dataset.hashes
+    if flip:
+        hashes = np.minimum(hashes, dataset.mirrored().hashes)
+    groups: NDArray[np.int64] = np.unique(hashes, return_inverse=True)[1].ravel()
+    return groups
+
+
+def _kinds(dataset: Dataset, groups: NDArray[np.int64], past: Past | None) -> NDArray[np.int64]:
+    """The kind of each image: that of its group, the strictest of its members'."""
     kinds = np.full(len(dataset), NEW)
     if past is not None:
-        kinds[np.isin(dataset.hashes, past.held_out)] = HELD_OUT_BEFORE
-    kinds[np.isin(dataset.hashes, dataset.hashes[list(dataset.reserved)])] = RESERVED
+        kinds[_in_groups(groups, np.isin(dataset.rounded_hashes, past.held_out))] = HELD_OUT_BEFORE
+    reserved = np.isin(np.arange(len(dataset)), dataset.reserved)
+    kinds[_in_groups(groups, reserved)] = RESERVED
     if past is not None:
-        kinds[np.isin(dataset.hashes, past.trained)] = TRAINED_ON
+        kinds[_in_groups(groups, np.isin(dataset.rounded_hashes, past.trained))] = TRAINED_ON
     return kinds
+
+
+def _in_groups(groups: NDArray[np.int64], members: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which images are in one group with some of these."""
+    return np.isin(groups, groups[members])
 
 
 def _grouped(
@@ -150,7 +174,9 @@ def _past_words(found: Split, kinds: NDArray[np.int64], asked: int) -> list[str]
     held, trained = kinds[found.held_out], int((kinds == TRAINED_ON).sum())
     before = int((held == HELD_OUT_BEFORE).sum())
     if not trained and not (kinds == HELD_OUT_BEFORE).any():
-        return ["none of these images was among those that the parent trained on or held out"]
+        return [
+            "none of these images is equal, value for value, to one that the parent trained on or held out"
+        ]
     words = [
         f"{before:,} of the held-out images were held out by the parent, {len(held) - before:,} are new;"
         f" {trained:,} images that the parent trained on stay in training"
@@ -168,6 +194,6 @@ def _unknown_words(past: Past | None) -> tuple[str, ...]:
     if past is None or not past.unknown:
         return ()
     return (
-        f"whether the parent was trained on some of the held-out images is not known: {past.unknown};"
+        f"whether the weights have seen some of the held-out images is not known: {past.unknown};"
         " held-out figures of this run may be too good",
     )

@@ -24,8 +24,8 @@ FEW = 4
 """Channels that need no word: grey, two fields, colour, colour and opacity."""
 LONG = 16
 """From here on an axis is a signal's time."""
-THIN = 8
-"""So many times as long as wide, an image may as well be signals of several channels."""
+THIN = 2
+"""So many times as long as wide, a small image may as well be signals of several channels."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _by_rule(readings: list[Reading], shape: tuple[int, ...], name: str, *, is_f
         chosen = likely[0]
         doubtful = len(likely) > 1 or chosen.layout == CHANNELS_FIRST or 1 in chosen.shape[1:]
         doubtful &= chosen.shape != (2, 1, 1)  # points, as they are sampled
-    others = [reading for reading in readings if reading.shape != chosen.shape]
+    others = [reading for reading in readings if reading.layout != chosen.layout]
     return Axes(chosen, (_note(shape, name, chosen, others),) if doubtful and others else ())
 
 
@@ -140,7 +140,7 @@ def _is_plain_signal(reading: Reading) -> bool:
 
 def _is_thin(reading: Reading) -> bool:
     short, long = sorted(reading.shape[1:])
-    return short > 1 and long >= THIN * short
+    return 1 < short <= LONG and long >= THIN * short
 
 
 def _of_vectors(readings: list[Reading], shape: tuple[int, ...], name: str, *, is_float: bool) -> Axes:
@@ -172,7 +172,10 @@ def _images_in(length: int) -> Iterator[tuple[int, ...]]:
 
 
 def _note(shape: tuple[int, ...], name: str, chosen: Reading, others: list[Reading]) -> str:
-    instead = "; ".join(f"--data.layout {other.layout} would read {other}" for other in others)
+    def other_way(other: Reading) -> str:
+        return "the same with the axes in the other order" if other.shape == chosen.shape else str(other)
+
+    instead = "; ".join(f"--data.layout {other.layout} would read {other_way(other)}" for other in others)
     return f"{name} has shape {shape}: read as {chosen} ({chosen.layout}); {instead}"
 
 

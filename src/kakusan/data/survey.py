@@ -1,13 +1,11 @@
 """What is in there: a data set looked at from all sides, before anyone trains on it."""
 
-import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kakusan.data.builtin import DATASETS
 from kakusan.data.dataset import Dataset, Progress, silent
@@ -95,7 +93,7 @@ def survey(source: str | Path, options: DataOptions = DEFAULTS, progress: Progre
         mean=moments.mean,
         deviation=moments.deviation,
         classes=_classes(dataset),
-        duplicates=_duplicates(dataset.images),
+        duplicates=_duplicates(dataset),
     )
 
 
@@ -144,8 +142,9 @@ def _classes(dataset: Dataset) -> dict[str, int]:
     return dict(zip(dataset.class_names, counts, strict=True))
 
 
-def _duplicates(images: NDArray[Any]) -> tuple[tuple[int, ...], ...]:
-    groups: defaultdict[bytes, list[int]] = defaultdict(list)
-    for index, image in enumerate(images):
-        groups[hashlib.sha256(np.ascontiguousarray(image).data).digest()].append(index)
+def _duplicates(dataset: Dataset) -> tuple[tuple[int, ...], ...]:
+    """Groups of images that are equal by value, as the split knows them."""
+    groups: defaultdict[int, list[int]] = defaultdict(list)
+    for index, number in enumerate(dataset.hashes.tolist()):
+        groups[number].append(index)
     return tuple(tuple(group) for group in groups.values() if len(group) > 1)

@@ -89,7 +89,7 @@ def _whole_numbers(images: NDArray[Any], name: str, options: DataOptions, stored
 
 
 def _on_levels_of(low: int, high: int, holds: str) -> str:
-    scaled = f"numpy.rint((array.astype(numpy.float64) - {low}) * {255 / max(1, high - low):.6g})"
+    scaled = f"numpy.rint((array.astype(numpy.float64) - ({low})) * {255 / max(1, high - low):.6g})"
     return f"{holds}: read as real values, samples are floats; as 256 levels: {scaled}.astype(numpy.uint8)"
 
 
