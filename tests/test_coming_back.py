@@ -260,6 +260,16 @@ def test_a_signal_saves_and_ends_with_its_code(number: int, code: int, data: Pat
     assert main(["resume", str(folder), "--steps", str(steps[0] + 1)]) == 0
 
 
+def test_the_warm_up_of_a_preset_yields_to_a_short_training_and_a_chosen_one_does_not(tmp_path: Path) -> None:
+    settings = with_values(settings_for("digits"), {"training.steps": 60, "machine.threads": 1})
+    assert settings.training.warmup == 100
+    names = frozenset({"training.steps"})
+    for chosen, warmup in ((names, 3), (names | {"training.warmup"}, 100)):
+        launched = launch(Asked(settings, chosen), tmp_path / str(warmup))
+        assert launched.settings.training.warmup == warmup
+        assert bool(launched.cautions) == (warmup == 100)
+
+
 def test_only_known_settings_are_held_against_a_run(run: Path) -> None:
     stored = stored_settings(RunFolder.open(run))
     assert flat(adjusted(RunFolder.open(run), {})) == flat(stored)

@@ -16,7 +16,7 @@ from kakusan.errors import RunError, SettingsError
 from kakusan.ladder import Bought, cautions, for_seconds, for_steps
 from kakusan.lineage import past_of
 from kakusan.maths.units import Levels
-from kakusan.recipe import ENOUGH_STEPS
+from kakusan.recipe import ENOUGH_STEPS, usual_warmup
 from kakusan.record import DataRecord
 from kakusan.resolve import resolve, resolve_machine, resolve_samples
 from kakusan.runs import RunFolder, quoted
@@ -262,8 +262,6 @@ def _with_budget(
     settings: Settings, chosen: frozenset[str], prepared: Prepared, *, fine_tuning: bool
 ) -> Bought:
     """Network, recipe and a number of steps: as given, or as many as the minutes buy on this machine, now measured."""
-    if "training.warmup" not in chosen:
-        settings = _without_long_warmup(settings)
     training = settings.training
     given = [name for name in BUDGETS if name in chosen and flat(settings)[name] != "auto"]
     if len(given) == len(BUDGETS):
@@ -271,18 +269,19 @@ def _with_budget(
     if training.steps == "auto" or given == ["training.minutes"]:
         minutes = DEFAULT_MINUTES if training.minutes == "auto" else training.minutes
         settings = replace(settings, training=replace(training, minutes=minutes))
-        return for_seconds(settings, prepared, minutes * 60, fine_tuning=fine_tuning)
-    if training.steps < 1:
+        found = for_seconds(settings, prepared, minutes * 60, fine_tuning=fine_tuning)
+    elif training.steps < 1:
         raise SettingsError(f"training.steps must be at least 1, not {training.steps}")
-    settings = replace(settings, training=replace(training, minutes="auto"))
-    return for_steps(settings, prepared, training.steps, fine_tuning=fine_tuning)
+    else:
+        settings = replace(settings, training=replace(training, minutes="auto"))
+        found = for_steps(settings, prepared, training.steps, fine_tuning=fine_tuning)
+    return found if "training.warmup" in chosen else _with_a_warmup_that_ends(found)
 
 
-def _without_long_warmup(settings: Settings) -> Settings:
-    """A preset's warm-up yields to a number of steps that it takes up more than half of."""
-    training = settings.training
-    if "auto" in (training.warmup, training.steps) or 2 * answered(training.warmup) <= answered(
-        training.steps
-    ):
-        return settings
-    return replace(settings, training=replace(training, warmup="auto"))
+def _with_a_warmup_that_ends(found: Bought) -> Bought:
+    """A preset's warm-up yields to a number of steps of which it takes up more than half."""
+    training = found.settings.training
+    if 2 * answered(training.warmup) <= found.steps:
+        return found
+    training = replace(training, warmup=usual_warmup(found.steps))
+    return replace(found, settings=replace(found.settings, training=training))

@@ -174,10 +174,15 @@ def resolve_recipe(
     if training.learning_rate == "auto":
         answers["learning_rate"] = _rate(steps, network) * (FINE_TUNING if fine_tuning else 1)
     if training.warmup == "auto":
-        answers["warmup"] = min(LONGEST_WARMUP, steps // WARM_SHARE)
+        answers["warmup"] = usual_warmup(steps)
     if training.ema == "auto":
         answers["ema"] = _rounded(min(SLOWEST_EMA, max(0.0, 1 - EMA_SHARE / max(steps, 1))))
     return replace(training, **answers)
+
+
+def usual_warmup(steps: int) -> int:
+    """A twentieth of the steps, and 500 at most."""
+    return min(LONGEST_WARMUP, steps // WARM_SHARE)
 
 
 def _rate(steps: int, network: NetworkSettings) -> float:

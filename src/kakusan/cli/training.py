@@ -50,7 +50,7 @@ def train_to_the_end(launched: Launched, *, as_json: bool = False) -> int:
             told.display.stop()
     if stop.signal:
         told.log(f"stopped by signal {stop.signal}")
-        to.print(f"stopped and saved; to go on: kakusan resume {quoted(run.folder)}", markup=False)
+        told.stopping_words()
         return stop.exit_code
     _require_the_folder(run)
     page = run.report_path if told.is_told_already() else report_of(Run(RunFolder.open(run.folder)))
@@ -168,6 +168,14 @@ class _Told:
         for note in notes:
             self.say(f"note: {note}")
             self.log(f"note: {note}")
+
+    def stopping_words(self) -> None:
+        """That it is saved, and first of all whether it has hardly learned yet."""
+        to = console()
+        if shortfall := Run(RunFolder.open(self.run.folder)).hardly_learned(self.run.steps[-1]):
+            self.log(shortfall)
+            to.print(printable(shortfall), markup=False)
+        to.print(f"stopped and saved; to go on: kakusan resume {quoted(self.run.folder)}", markup=False)
 
     def closing_words(self, page: Path) -> None:
         to, name = console(), quoted(self.run.folder)
