@@ -183,13 +183,6 @@ def test_pictures_that_are_replaced_stay_until_all_new_ones_are_there(
     assert not {path.read_bytes() for path in tmp_path.iterdir()} & set(before.values())
 
 
-def test_fewer_pictures_leave_none_of_those_that_they_replace(tmp_path: Path) -> None:
-    (tmp_path / "mine.png").write_bytes(b"not ours")
-    save_folder(np.zeros((8, 2, 2, 1), dtype=np.uint8), tmp_path)
-    new = save_folder(np.ones((4, 2, 2, 1), dtype=np.uint8), tmp_path, overwrite=True)
-    assert set(tmp_path.iterdir()) == {*new, tmp_path / "mine.png"}
-
-
 def test_what_a_killed_process_left_half_written_goes_with_the_next_pictures(tmp_path: Path) -> None:
     for name in (f".writing-00000000.png-{2**22}", ".writing-00000001.png-1", "notes.txt"):
         (tmp_path / name).touch()  # no process has the first number; 1 is alive

@@ -24,7 +24,7 @@ from kakusan.config import Asked, flat, from_mapping, settings_for, with_values
 from kakusan.data import DataOptions, Dataset, InMemory, open_data
 from kakusan.data.dataset import Progress, silent
 from kakusan.denoiser import Denoiser
-from kakusan.errors import SettingsError
+from kakusan.errors import KakusanError, SettingsError
 from kakusan.experiment import Began, Event, Stepped, Warned, continue_training
 from kakusan.interop import importing
 from kakusan.launching import Launched, absolute_source, adjusted, free_folder, launch
@@ -106,10 +106,18 @@ class Run(opened.Run):
         steps: a new last step; data, labels: those it began with, where it was trained on data in memory.
         Raises RunError where they are others.
         """
-        dataset = self._in_memory if data is None else open_data(data, _options(self.settings), labels=labels)
+        dataset = self._in_memory if data is None else self._reopened(data, labels)
         changes = {} if steps is None else {"training.steps": steps}
         launched = Launched(self.files, adjusted(self.files, changes))
         return _trained(launched, dataset, watch, progress)
+
+    def _reopened(self, data: InMemory, labels: ArrayLike | None) -> Dataset:
+        """In the layout that the run began with, or in another that has its shape."""
+        options = _options(self.settings)
+        try:
+            return open_data(data, options, labels=labels)
+        except KakusanError:
+            return open_data(data, replace(options, layout="auto"), labels=labels)
 
     def _like_ours(self, data: InMemory) -> Dataset:
         units = self.data.units

@@ -6,7 +6,6 @@ Points, (n, 2, 1, 1), are shown as a scatter plot on a transparent ground.
 """
 
 import io
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -94,8 +93,8 @@ def save_folder(
     """Write bytes (n, height, width, 1 or 3), as `Units.to_bytes` gives them, to PNG files named by index.
 
     The first is `00000012.png` for `first=12`. A file that exists is an error, and then nothing is written at all;
-    with `overwrite` it is replaced, once all pictures and the files `beside` them are on the disk; then pictures of
-    other numbers go, which would be taken for some of these.
+    with `overwrite` it is replaced, once all pictures and the files `beside` them are on the disk. Pictures of other
+    numbers stay: a folder may be added to.
     """
     if images.ndim != 4 or images.shape[3] not in (1, 3):
         raise DataError(
@@ -108,9 +107,6 @@ def save_folder(
     durable.make_folders(folder)
     durable.sweep_unfinished(folder, "*.png")
     durable.atomic_writes(_contents(paths, images, beside, overwrite=overwrite))
-    if overwrite:
-        for old in {path for path in folder.glob("*.png") if NUMBERED.fullmatch(path.name)} - set(paths):
-            old.unlink(missing_ok=True)
     return paths
 
 
@@ -133,10 +129,6 @@ def _refuse_to_replace(paths: Iterable[Path]) -> None:
 def numbered(folder: Path, numbers: range) -> list[Path]:
     """The files that images of these numbers go to."""
     return [folder / f"{number:08d}.png" for number in numbers]
-
-
-NUMBERED = re.compile(r"\d{8}\.png")
-"""The names that `numbered` gives."""
 
 
 def _are_points(x: Images) -> bool:
