@@ -118,6 +118,7 @@ def garments(out: Path, minutes: float) -> Figures:
         (test, read_idx(GARMENTS / TEST)[:COUNT]),
     ):
         figures["copy_rate"] = copy_rate(as_images(images), known).rate
+        figures["mean_level"] = float(images.mean())
     pictured(out / "garments", out / "garments.png", 64)
     return {"kakusan": ours, "diffusers": theirs, "test images": test}
 
@@ -172,6 +173,7 @@ COLUMNS = (
     "held_out_loss",
     "distance",
     "copy_rate",
+    "mean_level",
     "ratio",
     "seconds",
     "sampling_seconds",
