@@ -84,7 +84,7 @@ are equal (Fashion-MNIST: 1,900 steps of the second); the others follow it, abou
 UNFOLDED = tuple(size for size in LADDER if not size.folded)
 FEW_STEPS = 2_500
 """A U-Net hardly makes good samples after fewer."""
-ENOUGH_STEPS = 4_000
+ENOUGH_STEPS = 3_000
 """Images whose size is ours to choose are halved where the time allows fewer."""
 FEW_IMAGES = 500
 """Fewer than these get the smallest network: a larger one learns them by heart sooner, and nothing more."""
