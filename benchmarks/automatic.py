@@ -1,8 +1,8 @@
 """What `kakusan train DATA --minutes M` makes of data with no other flag: python benchmarks/automatic.py CASE ...
 
 garments   60,000 images of Fashion-MNIST (Debian: dataset-fashion-mnist), 15 minutes, beside a plain script on
-           diffusers (plain_diffusers.py) that has the same minutes: Fréchet distance of 2,000 samples (DDIM, 50 steps)
-           to the training images, in the features of a small classifier; 2,000 test images say what is possible.
+           diffusers (plain_diffusers.py) that has the same minutes: Fréchet distance of 2,000 samples (DDIM, 50 steps,
+           the script's also at times that start at T) to the training images, in the features of a small classifier; 2,000 test images say what is possible.
 photos     300 pictures of animals, food, plants, towns, vehicles (Debian: tuxpaint-stamps-default), 15 minutes.
 forty      40 of them, 5 minutes.
 digits     the bundled digits with their preset, 2 minutes: the ratio of Fréchet distances of digits_quality.py.
@@ -89,9 +89,9 @@ def pictured(run: Path, out: Path, count: int) -> None:
     run_command(["-m", "kakusan", "sample", str(run), *flags])
 
 
-def images_in(path: Path) -> Any:
+def images_in(path: Path, name: str = "images") -> Any:
     with np.load(path) as stored:
-        return stored["images"]
+        return stored[name]
 
 
 def garments(out: Path, minutes: float) -> Figures:
@@ -108,19 +108,25 @@ def garments(out: Path, minutes: float) -> Figures:
         theirs |= {"parameters": int(stored["parameters"]), "steps": int(stored["steps"])}
         theirs |= {"sampling_seconds": float(stored["seconds"])}
     judge = Judge.of()
-    ours["distance"] = judge.distance(images_in(out / "ours.npz"))
-    theirs["distance"] = judge.distance(images_in(out / "theirs.npz"))
-    test = {"distance": judge.distance(read_idx(GARMENTS / TEST)[:COUNT])}
     known = as_images(read_idx(data))
+    trailing: Figures = {}
+    test: Figures = {}
     for figures, images in (
         (ours, images_in(out / "ours.npz")),
         (theirs, images_in(out / "theirs.npz")),
+        (trailing, images_in(out / "theirs.npz", "images_trailing")),
         (test, read_idx(GARMENTS / TEST)[:COUNT]),
     ):
+        figures["distance"] = judge.distance(images)
         figures["copy_rate"] = copy_rate(as_images(images), known).rate
         figures["mean_level"] = float(images.mean())
     pictured(out / "garments", out / "garments.png", 64)
-    return {"kakusan": ours, "diffusers": theirs, "test images": test}
+    return {
+        "kakusan": ours,
+        "diffusers": theirs,
+        "diffusers, trailing times": trailing,
+        "test images": test,
+    }
 
 
 def stamps(folder: Path, count: int, every: int) -> Path:
