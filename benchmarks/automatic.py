@@ -1,8 +1,9 @@
 """What `kakusan train DATA --minutes M` makes of data with no other flag: python benchmarks/automatic.py CASE ...
 
 garments   60,000 images of Fashion-MNIST (Debian: dataset-fashion-mnist), 15 minutes, beside a plain script on
-           diffusers (plain_diffusers.py) that has the same minutes: Fréchet distance of 2,000 samples (DDIM, 50 steps,
-           the script's also at times that start at T) to the training images, in the features of a small classifier; 2,000 test images say what is possible.
+           diffusers (plain_diffusers.py) that has the same minutes: Fréchet distance of 2,000 samples (DDIM, 50 steps;
+           the script's also at times that start at T) to the training images, in the features of a small classifier;
+           2,000 test images say what is possible.
 photos     300 pictures of animals, food, plants, towns, vehicles (Debian: tuxpaint-stamps-default), 15 minutes.
 forty      40 of them, 5 minutes.
 digits     the bundled digits with their preset, 2 minutes: the ratio of Fréchet distances of digits_quality.py.
