@@ -9,7 +9,14 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 HOOK = install_import_hook(
-    ["kakusan.maths", "kakusan.denoiser", "kakusan.losses", "kakusan.oracles", "kakusan.samplers"],
+    [
+        "kakusan.maths",
+        "kakusan.denoiser",
+        "kakusan.likelihood",
+        "kakusan.losses",
+        "kakusan.oracles",
+        "kakusan.samplers",
+    ],
     "beartype.beartype",
 )
 

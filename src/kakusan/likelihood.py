@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from kakusan.denoiser import Denoiser, Prediction, p_given
@@ -317,7 +317,9 @@ def _all_terms(
     return bits.view(t.shape), errors.view(t.shape)
 
 
-def _noise(seed: int, number: int, t: Int64[Tensor, " terms"], x_0: Images) -> Images:
+def _noise(
+    seed: int, number: int, t: Int64[Tensor, " terms"], x_0: Images
+) -> Float[Tensor, "terms channels height width"]:
     """The eps of one image at each of its times."""
     return normals(seed, Purpose.EVALUATION_NOISE, number, t.to(x_0.device), tuple(x_0.shape[1:])).to(x_0)
 
