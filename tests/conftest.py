@@ -12,7 +12,6 @@ HOOK = install_import_hook(
     [
         "kakusan.maths",
         "kakusan.denoiser",
-        "kakusan.likelihood",
         "kakusan.losses",
         "kakusan.oracles",
         "kakusan.samplers",
