@@ -362,11 +362,11 @@ def judged(shift: float, images: int, *, hardly_learned: str = "", doubt: str = 
 
 def test_the_verdict_on_bits_is_given_only_where_there_are_enough_images() -> None:
     assert judged(15, 4000).startswith("held-out images need 15.0000 bits/dim more")
-    assert judged(15, 4000).endswith(": a sign of memorizing")
-    assert judged(0.07, 4000).endswith(": a slight sign of memorizing")
-    assert judged(15, 4).endswith(": a sign of memorizing")
+    assert judged(15, 4000).endswith(": a sign of overfitting")
+    assert judged(0.07, 4000).endswith(": a slight sign of overfitting")
+    assert judged(15, 4).endswith(": a sign of overfitting")
     assert "0.1000 bits/dim fewer" in judged(-0.1, 4000)
-    assert judged(-0.1, 4000).endswith(": no sign of memorizing")
+    assert judged(-0.1, 4000).endswith(": no sign of overfitting")
     assert judged(-0.1, 5).endswith(": too few images to tell; ask for more --images")
     assert "standard error" not in judged(1, 1)
     assert "too few images to tell" in judged(1, 1)
@@ -376,7 +376,7 @@ def test_the_verdict_on_bits_says_nothing_without_evidence() -> None:
     assert "no sign" not in judged(0, 4000, hardly_learned="Has hardly learned yet")
     doubtful = judged(0, 4000, doubt="the parent was imported")
     assert doubtful.endswith("may have been trained on the held-out images (the parent was imported)")
-    assert judged(15, 4000, doubt="the parent was imported").endswith(": a sign of memorizing")
+    assert judged(15, 4000, doubt="the parent was imported").endswith(": a sign of overfitting")
 
 
 def test_the_memorizer_is_compared_where_x_t_neither_shows_nor_hides_x_0() -> None:
@@ -459,7 +459,7 @@ def test_images_with_labels_are_measured_with_their_own(tmp_path: Path, data: Pa
 def test_one_image_a_split_says_nothing_of_memorizing(run: Run) -> None:
     done = kakusan("evaluate", str(run.folder), "--images", "1", "--terms", "9")
     assert "(1 image)" in done.stdout
-    assert "says nothing of memorizing" in done.stdout
+    assert "says nothing of overfitting" in done.stdout
     found = kakusan("evaluate", str(run.folder), "--images", "1", "--terms", "9", "--json").stdout
     assert "NaN" not in found
     assert json.loads(found)["terms"] == 9

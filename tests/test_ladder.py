@@ -12,6 +12,7 @@ from PIL import Image
 from kakusan import ladder
 from kakusan.assembly import Prepared, prepare_data
 from kakusan.config import Asked, settings_for, with_values
+from kakusan.errors import DataError
 from kakusan.ladder import Bought, activation_bytes, cautions, for_seconds, for_steps, within_memory
 from kakusan.launching import launch
 from kakusan.recipe import LADDER, Size
@@ -96,7 +97,7 @@ def test_a_given_network_is_kept_whatever_the_budget(images: Path, monkeypatch: 
 
 
 def test_few_images_get_the_smallest_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    np.save(tmp_path / "few.npy", np.zeros((40, 28, 28, 1), np.uint8))
+    np.save(tmp_path / "few.npy", np.arange(40 * 28 * 28).reshape(40, 28, 28, 1).astype(np.uint8))
     settings, prepared = opened(tmp_path / "few.npy")
     monkeypatch.setattr(ladder, "_step_seconds", lambda *_: 1e-6)
     found = for_seconds(settings, prepared, 600)
@@ -160,13 +161,19 @@ def test_a_network_that_the_memory_does_not_hold_ends_the_climb(
 
 def test_too_little_time_is_said_with_what_would_help(images: Path) -> None:
     settings, prepared = opened(images)
-    found = replace(for_steps(settings, prepared, 50), step_seconds=1.2)
+    found = replace(for_steps(settings, prepared, 700), step_seconds=1.2)
     (words,) = cautions(found, prepared, can_shrink=True)
-    assert words.startswith("images of 28x28 allow 50 steps in this time here")
+    assert words.startswith("images of 28x28 allow 700 steps in this time here")
     assert "--minutes 53" in words  # 2,500 steps of 1.2 s, and a twentieth more
-    assert "--data.size 14 14 (up to 200 steps)" in words
+    assert "--data.size" not in words  # of 14x14 pixels
     (words,) = cautions(found, prepared, can_shrink=False)
     assert "--data.size" not in words
+
+
+def test_images_that_are_all_equal_are_not_trained_on(tmp_path: Path) -> None:
+    np.save(tmp_path / "same.npy", np.full((40, 28, 28, 1), 7, np.uint8))
+    with pytest.raises(DataError, match=r"all 40 images of same\.npy are equal"):
+        opened(tmp_path / "same.npy")
 
 
 def test_enough_time_is_not_talked_about(images: Path) -> None:
@@ -230,14 +237,14 @@ def test_images_of_a_folder_are_as_large_as_the_time_allows(
 def test_a_size_that_was_chosen_or_is_the_images_own_is_kept(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_pixels(monkeypatch, 10.0)
+    by_pixels(monkeypatch, 0.5)
     values = {"training.minutes": 10.0, "training.accumulation": 1}
     chosen = with_values(settings_for(str(photos)), {**values, "data.size": (64, 64)})
     launched = launch(Asked(chosen, frozenset({"training.minutes", "data.size"})), tmp_path / "chosen")
     assert launched.settings.data.size == (64, 64)
-    assert any("--data.size 32 32" in words for words in launched.cautions)
-    for picture in photos.iterdir():
-        Image.new("RGB", (48, 48), (len(picture.name), 0, 0)).save(picture)
+    assert any("--data.size 32 32 (up to 4," in words for words in launched.cautions)
+    for number, picture in enumerate(photos.iterdir()):
+        Image.new("RGB", (48, 48), (number, 0, 0)).save(picture)
     own = with_values(settings_for(str(photos)), values)
     launched = launch(Asked(own, frozenset({"training.minutes"})), tmp_path / "own")
     assert launched.settings.data.size == (48, 48)

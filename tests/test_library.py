@@ -1,6 +1,8 @@
 """Whole runs from Python: on data in memory, in a few settings, with progress, and mistakes in clear words."""
 
 import io
+import json
+import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,13 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 import kakusan as kk
 from kakusan import library
 from kakusan.cli import main
+from kakusan.data import DataOptions
 from kakusan.errors import DataError, RunError, SettingsError
 from kakusan.experiment import Stepped
+from kakusan.launching import steps_after
+from kakusan.runs import RunFolder
 
 TINY: dict[str, Any] = {
     "process.T": 20,
@@ -258,3 +264,84 @@ def test_samples_start_from_images(run: kk.Run) -> None:
     assert (near - images).abs().mean() < (far - images).abs().mean()
     one = run.sample(images=images[1:2], t=19, first=1, sampler=kk.DDIM(steps=20), exact=True)
     assert one.allclose(far[1:2], atol=1e-5)  # image 1 of the seed, in other company
+
+
+class Pairs(torch.utils.data.Dataset[Any]):
+    """A data set in PyTorch's manner that never raises IndexError."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index % len(self.items)]
+
+
+def test_a_data_set_of_pytorch_is_data_like_an_array() -> None:
+    array = pictures()
+    tensors = torch.from_numpy(array).permute(0, 3, 1, 2)
+    known = kk.open_data(array)
+    for data in (
+        torch.utils.data.TensorDataset(tensors),
+        torch.utils.data.TensorDataset(tensors, torch.arange(12) % 2),
+        Pairs([*tensors]),
+        Pairs([(Image.fromarray(image[..., 0]), index % 2) for index, image in enumerate(array)]),
+    ):
+        assert np.array_equal(kk.open_data(data).images.squeeze(), known.images.squeeze())
+    labelled = kk.open_data(
+        torch.utils.data.TensorDataset(tensors, torch.arange(12) % 2), DataOptions(labels=True)
+    )
+    assert labelled.class_names == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (Pairs([torch.zeros(1, 8, 8), torch.zeros(1, 8, 9)]), "have 2 shapes"),
+        (Pairs([{"image": torch.zeros(1, 8, 8)}]), "yields dict"),
+        (torch.utils.data.DataLoader(Pairs([torch.zeros(1, 8, 8)])), "not DataLoader"),
+        ((image for image in pictures()), "not generator"),
+        (None, "not NoneType"),
+    ],
+)
+def test_what_holds_no_images_of_one_form_is_refused(data: Any, problem: str) -> None:
+    with pytest.raises(DataError, match=problem):
+        kk.open_data(data)
+
+
+def test_a_tensor_whose_channels_seem_to_come_last_is_told() -> None:
+    (note,) = kk.open_data(torch.rand(20, 8, 8, 3)).notes
+    assert "read as 8 channels of 8x3" in note
+    assert "channels-last" in note
+
+
+def test_images_to_start_from_are_in_the_networks_units(run: kk.Run) -> None:
+    levels = torch.from_numpy(pictures(2)).permute(0, 3, 1, 2)
+    for images in (levels, levels.float()):
+        with pytest.raises(TypeError, match=r"run\.data\.units\.encode"):
+            run.sample(images=images, t=5)
+
+
+def test_warnings_and_notes_that_nobody_sees_go_to_pythons_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kk.train(pictures() // 4, steps=1, settings=TINY, run=tmp_path / "run", progress=False)
+    said = "\n".join(record.message for record in caplog.records if record.name == "kakusan")
+    assert "uses only 0..63 of 256 levels" in said
+    assert "11 images are few" in said
+
+
+def test_a_run_goes_on_for_minutes_at_its_own_speed(run: kk.Run, tmp_path: Path) -> None:
+    folder = tmp_path / "longer"
+    shutil.copytree(run.folder, folder)
+    lines = [{**line, "images_per_second": 8.0} for line in run.files.metrics()]
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    done, batch = run.files.steps[-1], run.settings.training.batch_size
+    assert batch != "auto"
+    assert steps_after(RunFolder.open(folder), 0.5) == done + int(30 * 0.95 * 8 / batch)
+    with pytest.raises(SettingsError, match="two lengths"):
+        kk.Run.open(folder).resume(steps=9, minutes=1.0, data=pictures())
+    with pytest.raises(SettingsError, match="above 0"):
+        steps_after(RunFolder.open(folder), 0)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kakusan.verdicts import Gap, Memorizing, Trained, gap_of_rates, hardly_learned, loss_gap, memorizing
+from kakusan.verdicts import Gap, Trained, Verdict, gap_of_rates, hardly_learned, loss_gap, verdict_on
 
 
 def trained(*lines: dict[str, Any], **changes: Any) -> Trained:
@@ -27,43 +27,43 @@ def measured(loss: float, baseline: float | None = None, step: int = 1000) -> di
 @pytest.mark.parametrize(
     ("value", "error", "degrees", "verdict"),
     [
-        (0.3, 0.05, 400, Memorizing.SIGN),
-        (0.05, 0.01, 400, Memorizing.SLIGHT_SIGN),
-        (0.01, 0.02, 400, Memorizing.NO_SIGN),
-        (-0.2, 0.02, 400, Memorizing.NO_SIGN),
-        (0.01, 0.08, 400, Memorizing.TOO_FEW),
-        (-0.0364, 0.8404, 8, Memorizing.TOO_FEW),
-        (0.3, 0.05, 1, Memorizing.TOO_FEW),  # two pairs: 12.7 standard errors
-        (0.3, math.nan, 0, Memorizing.TOO_FEW),
-        (0.3, 0.0, 0, Memorizing.TOO_FEW),
+        (0.3, 0.05, 400, Verdict.SIGN),
+        (0.05, 0.01, 400, Verdict.SLIGHT_SIGN),
+        (0.01, 0.02, 400, Verdict.NO_SIGN),
+        (-0.2, 0.02, 400, Verdict.NO_SIGN),
+        (0.01, 0.08, 400, Verdict.TOO_FEW),
+        (-0.0364, 0.8404, 8, Verdict.TOO_FEW),
+        (0.3, 0.05, 1, Verdict.TOO_FEW),  # two pairs: 12.7 standard errors
+        (0.3, math.nan, 0, Verdict.TOO_FEW),
+        (0.3, 0.0, 0, Verdict.TOO_FEW),
     ],
 )
 def test_a_gap_counts_beyond_its_interval_and_its_absence_only_where_it_would_have_shown(
-    value: float, error: float, degrees: float, verdict: Memorizing
+    value: float, error: float, degrees: float, verdict: Verdict
 ) -> None:
-    assert memorizing(Gap(value, error, degrees, matters=0.1)) is verdict
+    assert verdict_on(Gap(value, error, degrees, matters=0.1)) is verdict
 
 
 def test_a_doubtful_past_takes_back_the_good_verdict_alone() -> None:
-    assert memorizing(Gap(0.0, 0.01, 400, 0.1, "imported")) is Memorizing.UNKNOWN
-    assert memorizing(Gap(0.3, 0.01, 400, 0.1, "imported")) is Memorizing.SIGN
-    assert memorizing(Gap(0.0, 1.0, 400, 0.1, "imported")) is Memorizing.TOO_FEW
+    assert verdict_on(Gap(0.0, 0.01, 400, 0.1, "imported")) is Verdict.UNKNOWN
+    assert verdict_on(Gap(0.3, 0.01, 400, 0.1, "imported")) is Verdict.SIGN
+    assert verdict_on(Gap(0.0, 1.0, 400, 0.1, "imported")) is Verdict.TOO_FEW
 
 
 @pytest.mark.parametrize(
     ("samples", "held_out", "counts", "verdict"),
     [
-        (0.0, 0.0, (64, 64), Memorizing.NO_SIGN),
-        (0.0, 0.0, (64, 4), Memorizing.TOO_FEW),
-        (0.0, 0.0, (64, 0), Memorizing.TOO_FEW),
-        (0.9, 0.0, (64, 4), Memorizing.SIGN),
-        (0.5, 0.01, (240, 240), Memorizing.SIGN),
+        (0.0, 0.0, (64, 64), Verdict.NO_SIGN),
+        (0.0, 0.0, (64, 4), Verdict.TOO_FEW),
+        (0.0, 0.0, (64, 0), Verdict.TOO_FEW),
+        (0.9, 0.0, (64, 4), Verdict.SIGN),
+        (0.5, 0.01, (240, 240), Verdict.SIGN),
     ],
 )
 def test_copy_rates_of_few_images_are_no_evidence(
-    samples: float, held_out: float, counts: tuple[int, int], verdict: Memorizing
+    samples: float, held_out: float, counts: tuple[int, int], verdict: Verdict
 ) -> None:
-    assert memorizing(gap_of_rates(samples, held_out, *counts)) is verdict
+    assert verdict_on(gap_of_rates(samples, held_out, *counts)) is verdict
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_the_gap_of_losses_is_told_in_per_cent_with_its_error() -> None:
     assert gap is not None
     assert gap.words == "2.0 ± 1.0 %"
     assert gap.images == 512
-    assert gap.verdict is Memorizing.SLIGHT_SIGN
+    assert gap.verdict is Verdict.SLIGHT_SIGN
     density = loss_gap([{**line, "training_loss": -1.0, "held_out_loss": -1.01}])
     assert density is not None
     assert density.words == "-0.0100 ± 0.0050"
@@ -134,4 +134,4 @@ def test_lines_of_older_versions_have_a_gap_and_no_verdict() -> None:
     )
     single = loss_gap([{"training_loss": 0.5, "held_out_loss": 0.4, "compared_images": 1}])
     assert single is not None
-    assert single.verdict is Memorizing.TOO_FEW
+    assert single.verdict is Verdict.TOO_FEW

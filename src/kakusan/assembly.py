@@ -17,7 +17,7 @@ from kakusan.data import Batches, DataOptions, Dataset, Past, Split, as_asked, d
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.heldout import form_of, packed
 from kakusan.denoiser import NetworkDenoiser
-from kakusan.errors import RunError, SettingsError
+from kakusan.errors import DataError, RunError, SettingsError
 from kakusan.losses import LOSSES, Loss, loss_for
 from kakusan.maths.parametrizations import PARAMETRIZATIONS
 from kakusan.maths.schedules import (
@@ -74,6 +74,10 @@ def prepare_data(
     Raises DataError, SettingsError.
     """
     dataset = _opened(settings, data_options(settings), progress, in_memory)
+    if len(dataset) > 1 and (dataset.hashes == dataset.hashes[0]).all():
+        raise DataError(
+            f"all {len(dataset):,} images of {dataset.name} are equal: there is nothing to learn in them"
+        )
     held_out = settings.data.held_out
     aside = int(held_out) if held_out >= 1 else held_out
     past = _of_one_form(past, form_of(dataset.shape, dataset.units.to_state()))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kakusan.assembly import Prepared
+from kakusan.data.dataset import in_pixels
 from kakusan.recipe import FEW_IMAGES, FEW_STEPS, LADDER, UNFOLDED, Size
 from kakusan.resolve import resolve_for
 from kakusan.settings import Settings, answered
@@ -30,6 +31,8 @@ ACTIVATIONS = 1 << 30
 """Bytes that the forward pass of a micro-batch may keep for the backward pass, on a CPU."""
 OF_FREE_MEMORY = 0.5
 """The same on a GPU, as a share of what is free there."""
+SMALLEST_SIDE = 16
+"""Pixels: a side below which photographs show nothing; none is advised."""
 SMALL_PART = 4
 """Images of a micro-batch that is worth a word."""
 COUNTED = 3
@@ -174,11 +177,11 @@ def _too_few_steps(found: Bought, prepared: Prepared, *, can_shrink: bool) -> tu
     _, height, width = prepared.facts.shape
     minutes = FEW_STEPS * found.step_seconds / 60 / FOR_STEPS
     helps = [f"--minutes {math.ceil(minutes)}"]
-    if can_shrink and min(height, width) >= 16:
+    if can_shrink and min(height, width) >= 2 * SMALLEST_SIDE and 4 * found.steps >= FEW_STEPS:
         helps.append(f"--data.size {height // 2} {width // 2} (up to {4 * found.steps:,} steps)")
     return (
-        f"images of {width}x{height} allow {found.steps:,} steps in this time here, and good samples want {FEW_STEPS:,}"
-        f" or more; what helps: {' or '.join(helps)}",
+        f"images of {in_pixels(height, width)} allow {found.steps:,} steps in this time here,"
+        f" and good samples want {FEW_STEPS:,} or more; what helps: {' or '.join(helps)}",
     )
 
 

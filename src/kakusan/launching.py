@@ -1,19 +1,21 @@
 """Before the first step: which run it will be, what every "auto" comes to, and how many steps a budget buys."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from kakusan.agreement import require_agreement
 from kakusan.assembly import Prepared, data_record, environment, prepare_data, set_machine
 from kakusan.config import Asked, checked, differences, flat, from_mapping, to_mapping, with_values
 from kakusan.data import DATASETS, Dataset, is_image_folder
-from kakusan.data.dataset import Progress, silent
+from kakusan.data.dataset import Progress, in_pixels, silent
 from kakusan.errors import RunError, SettingsError
-from kakusan.ladder import Bought, cautions, for_seconds, for_steps
+from kakusan.ladder import FOR_STEPS, SMALLEST_SIDE, Bought, cautions, for_seconds, for_steps
 from kakusan.lineage import past_of
 from kakusan.maths.units import Levels
 from kakusan.recipe import ENOUGH_STEPS, usual_warmup
@@ -24,8 +26,8 @@ from kakusan.settings import BUDGETS, CHANGEABLE, MachineSettings, Settings, ans
 from kakusan.task import Task, advice_on_memory, assemble
 
 DEFAULT_MINUTES = 30.0
-SMALLEST = 16
-"""Pixels: a side that is not halved below this because time is short."""
+SPEEDS = 20
+"""Lines of figures, the newest, whose median is a run's speed."""
 
 
 def absolute_source(source: str) -> str:
@@ -102,6 +104,24 @@ def stored_settings(run: RunFolder) -> Settings:
     return settings
 
 
+def steps_after(run: RunFolder, minutes: float) -> int:
+    """The last step of a run that trains for so long from where it stands, at the speed that its figures show.
+
+    Raises SettingsError for minutes that are none, RunError where nothing has been measured yet.
+    """
+    if not 0 < minutes < math.inf:
+        raise SettingsError(f"minutes must be above 0, not {minutes:g}")
+    speeds = [line["images_per_second"] for line in run.metrics() if line.get("images_per_second")]
+    if not speeds:
+        raise RunError(
+            f"{run.folder} has no figures yet that show its speed",
+            f"give the last step instead: kakusan resume {quoted(run.folder)} --steps N",
+        )
+    batch = answered(stored_settings(run).training.batch_size)
+    done = run.steps[-1] if run.steps else 0
+    return done + max(1, int(60 * minutes * FOR_STEPS * median(speeds[-SPEEDS:]) / batch))
+
+
 def adjusted(run: RunFolder, changes: Mapping[str, Any]) -> Settings:
     """The settings of a run with another length, cadence or device. Raises SettingsError for what cannot be."""
     stored = stored_settings(run)
@@ -109,7 +129,7 @@ def adjusted(run: RunFolder, changes: Mapping[str, Any]) -> Settings:
     if minutes not in ("auto", stored.training.minutes):
         raise SettingsError(
             "minutes buy steps when a run begins",
-            f"to train it for longer: kakusan resume {quoted(run.folder)} --steps N",
+            f"to train it for longer: kakusan resume {quoted(run.folder)} --minutes {minutes:g}",
         )
     settings = checked(with_values(stored, {**changes, "training.minutes": stored.training.minutes}))
     steps = stored.training.steps if settings.training.steps == "auto" else settings.training.steps
@@ -188,15 +208,15 @@ def _settled(
     if (
         (prepared.dataset.scaled or larger)
         and found.is_short_of(ENOUGH_STEPS)
-        and min(height, width) >= 2 * SMALLEST
+        and min(height, width) >= 2 * SMALLEST_SIDE
     ):
         half = with_values(settings, {"data.size": (height // 2, width // 2)})
         return _settled(half, chosen, prepare, fine_tuning=fine_tuning, larger=larger or (height, width))
     if larger is None:
         return prepared, found
     note = (
-        f"scaled and cropped to {width}x{height}: at {larger[1]}x{larger[0]} this time allows too few steps here "
-        f"(--data.size {larger[0]} {larger[1]} takes them all the same)"
+        f"scaled and cropped to {in_pixels(height, width)}: at {larger[0]}x{larger[1]} this time allows too few"
+        f" steps here (--data.size {larger[0]} {larger[1]} takes them all the same)"
     )
     return replace(prepared, notes=(note, *prepared.notes)), found
 

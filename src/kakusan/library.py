@@ -3,6 +3,7 @@
 Progress is shown where somebody sees it: on a terminal or in a notebook, on stderr. `progress=False` switches it off.
 """
 
+import logging
 import signal
 import sys
 import threading
@@ -27,7 +28,7 @@ from kakusan.denoiser import Denoiser
 from kakusan.errors import KakusanError, SettingsError
 from kakusan.experiment import Began, Event, Stepped, Warned, continue_training
 from kakusan.interop import importing
-from kakusan.launching import Launched, absolute_source, adjusted, free_folder, launch
+from kakusan.launching import Launched, absolute_source, adjusted, free_folder, launch, steps_after
 from kakusan.maths.units import Levels
 from kakusan.report.gather import write_report
 from kakusan.runs import RunFolder
@@ -37,6 +38,9 @@ from kakusan.settings import Settings
 from kakusan.shapes import Images
 
 Watch = Callable[[Event], None]
+
+
+LOGGER = logging.getLogger("kakusan")
 
 
 def nobody(event: Event) -> None:
@@ -96,6 +100,7 @@ class Run(opened.Run):
         self,
         *,
         steps: int | None = None,
+        minutes: float | None = None,
         data: InMemory | None = None,
         labels: ArrayLike | None = None,
         watch: Watch = nobody,
@@ -103,10 +108,15 @@ class Run(opened.Run):
     ) -> "Run":
         """Train to the last step from where the run stands: `kakusan resume`. The same run.
 
-        steps: a new last step; data, labels: those it began with, where it was trained on data in memory.
+        steps: a new last step; or minutes: about so long from here, at the speed of the run so far.
+        data, labels: those it began with, where it was trained on data in memory.
         Raises RunError where they are others.
         """
         dataset = self._in_memory if data is None else self._reopened(data, labels)
+        if steps is not None and minutes is not None:
+            raise SettingsError("steps and minutes are two lengths", "give one of them")
+        if minutes is not None:
+            steps = steps_after(self.files, minutes)
         changes = {} if steps is None else {"training.steps": steps}
         launched = Launched(self.files, adjusted(self.files, changes))
         return _trained(launched, dataset, watch, progress)
@@ -197,7 +207,8 @@ def train(
     labels: with an array, the class of each image, which is then learned.
     settings: {"training.batch_size": 64}, by the names of the command line's flags, or all of them, from
     `kakusan.settings_for(source)`. run: its folder; by default a new one, runs/NAME.
-    watch: called with each event of the training; progress: show it, by default where somebody sees it.
+    watch: called with each event of the training; progress: show it, by default where somebody sees it. Warnings, and
+    what was chosen in reading the data, are shown with it, or else go to the logger "kakusan".
     Ctrl-C saves the step that it comes in, and is then raised; the same call with run= goes on.
 
     The network is built from the settings; for one of your own, or a loss of your own, see docs/python.md.
@@ -272,11 +283,26 @@ def _trained(launched: Launched, dataset: Dataset | None, watch: Watch, progress
     return Run(RunFolder.open(run.folder), dataset)
 
 
+def _notes(run: RunFolder, began: Began) -> list[str]:
+    """What was chosen, left out or not used while the data were read, when a training begins."""
+    return [] if began.step else [str(note) for note in run.data.get("notes", ())]
+
+
+def _log_words(run: RunFolder, event: Event) -> None:
+    """Warnings and notes to the logger "kakusan"."""
+    match event:
+        case Began():
+            for note in _notes(run, event):
+                LOGGER.warning("%s: %s", run.folder, note)
+        case Warned(text):
+            LOGGER.warning("%s: %s", run.folder, text)
+
+
 @contextmanager
 def _training_shown(run: RunFolder, progress: bool | None) -> Iterator[Watch]:
-    """A live line of the training, and its warnings."""
+    """A live line of the training, its warnings and notes; where nobody sees it, these go to Python's log."""
     if not is_seen(progress):
-        yield nobody
+        yield lambda event: _log_words(run, event)
         return
     display = TrainingDisplay(console())
 
@@ -286,6 +312,8 @@ def _training_shown(run: RunFolder, progress: bool | None) -> Iterator[Watch]:
                 display.say(
                     f"{run.folder}: {event.parameters:,} parameters, {event.training_images:,} images"
                 )
+                for note in _notes(run, event):
+                    display.say(f"note: {note}")
                 display.began(event.step, event.steps, None)
             case Stepped(step, line):
                 display.stepped(step, None if line is None else dict(line))

@@ -26,7 +26,7 @@ from kakusan.data.dataset import Progress, silent
 from kakusan.denoiser import NetworkDenoiser
 from kakusan.errors import KakusanError, RunError, SettingsError
 from kakusan.launching import stored_settings
-from kakusan.maths.units import Real
+from kakusan.maths.units import Levels, Real, Units
 from kakusan.maths.variances import Analytic
 from kakusan.record import DataRecord
 from kakusan.resolve import resolve_machine
@@ -35,6 +35,9 @@ from kakusan.samplers import DDIM, SAMPLERS, Origin, Sampler, sample
 from kakusan.settings import ProcessSettings, Settings, answered
 from kakusan.shapes import Images
 from kakusan.verdicts import LossGap, Trained, hardly_learned, loss_gap
+
+FAR_OUTSIDE = 2.0
+"""Levels lie in [-1, 1]: values beyond this size are in other units."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,7 @@ class Run:
         images, t: start from these, with noise added up to time t, rather than from noise at T; one sample for each.
         progress: show it; by default where somebody sees it. Image k of a seed is the same whatever the count.
         """
-        origin = _origin(images, t)
+        origin = _origin(images, t, self.data.units)
         count = (16 if images is None else len(images)) if count is None else count
         loaded = self.load(device=device)
         process = self.settings.process
@@ -267,12 +270,20 @@ class Run:
         return [line for line in self.files.metrics() if line.get("step", 0) <= step]
 
 
-def _origin(images: Images | None, t: int | None) -> Origin | None:
-    """Where a sampling starts, if not from noise. Raises TypeError where one of the two is missing."""
+def _origin(images: Images | None, t: int | None, units: Units) -> Origin | None:
+    """Where a sampling starts, if not from noise. Raises TypeError where one of the two is missing, and for images
+    that are not in the network's units."""
     if images is None and t is None:
         return None
     if images is None or t is None:
         raise TypeError("to start from images, give both images and t, the time up to which noise is added")
+    is_encoded = isinstance(images, torch.Tensor) and images.is_floating_point()
+    if not is_encoded or (isinstance(units, Levels) and float(images.abs().max()) > FAR_OUTSIDE):
+        raise TypeError(
+            "images to start from are floats in the network's units"
+            + (", -1 to 1" if isinstance(units, Levels) else "")
+            + ": run.data.units.encode(array), of shape (n, height, width, channels)"
+        )
     return Origin(images, t)
 
 

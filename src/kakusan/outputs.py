@@ -66,6 +66,14 @@ class Output:
             content = encode_png(grid(x_0, units)) if png else _npz(x_0, units, raw=self.raw)
             durable.atomic_writes([(self.path, content), *beside.items()])
 
+    @property
+    def others(self) -> int:
+        """How many numbered images the folder holds beside these."""
+        if self.path.suffix or not self.path.is_dir():
+            return 0
+        ours = {file.name for file in numbered(self.path, self.numbers)}
+        return sum(1 for file in self.path.glob("[0-9]*.png") if file.name not in ours)
+
 
 def free_output(folder: Path) -> Path:
     """The next grid in this folder that is not there yet: sample-1.png, sample-2.png, ..."""

@@ -44,6 +44,8 @@ LOG = "log.txt"
 LOCK = "lock"
 HOLDER = "lock.json"
 
+OF_MODELS = ("model_index.json", "config.json", "unet")
+"""What tells a folder of diffusers."""
 PLAIN = frozenset(string.ascii_letters + string.digits + "/._- ")
 """What stands for itself wherever a shell reads it in quotes."""
 BY_T = "loss_by_t"
@@ -363,7 +365,7 @@ def _advice(folder: Path) -> Iterator[str]:
         yield f"did you mean {meant[0]}?"
     if near:
         yield f"runs here: {', '.join(map(str, list(near.values())[:8]))}{', ...' * (len(near) > 8)}"
-    if folder.is_dir() or str(folder).startswith("hf:"):
+    if str(folder).startswith("hf:") or any((folder / name).exists() for name in OF_MODELS):
         yield f"a model of another program becomes one by: kakusan import {quoted(folder)}"
     else:
         yield f"to train one: kakusan train DATA --run {quoted(folder)}"

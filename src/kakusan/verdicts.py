@@ -26,15 +26,15 @@ GAP_OF_RATES = 0.1
 """The same between two copy rates."""
 
 
-class Memorizing(Enum):
-    """What a gap between held-out and training images says, as the end of a sentence."""
+class Verdict(Enum):
+    """What a gap between held-out and training images says; of losses and bounds, as the end of a sentence."""
 
-    SIGN = "a sign of memorizing"
-    SLIGHT_SIGN = "a slight sign of memorizing"
-    NO_SIGN = "no sign of memorizing"
+    SIGN = "a sign of overfitting"
+    SLIGHT_SIGN = "a slight sign of overfitting"
+    NO_SIGN = "no sign of overfitting"
     TOO_FEW = "too few images to tell"
     UNKNOWN = (
-        "which says nothing of memorizing, since the weights may have been trained on the held-out images"
+        "which says nothing of overfitting, since the weights may have been trained on the held-out images"
     )
 
 
@@ -57,13 +57,13 @@ class Gap:
         return student_quantile(self.degrees) * self.standard_error if self.degrees >= 1 else math.nan
 
 
-def memorizing(gap: Gap) -> Memorizing:
+def verdict_on(gap: Gap) -> Verdict:
     """A gap counts beyond its 95 % interval; that there is none can be said where one that matters would have shown."""
     if gap.value > gap.reach:
-        return Memorizing.SIGN if gap.value >= gap.matters else Memorizing.SLIGHT_SIGN
+        return Verdict.SIGN if gap.value >= gap.matters else Verdict.SLIGHT_SIGN
     if not gap.reach <= gap.matters:  # nan is too wide
-        return Memorizing.TOO_FEW
-    return Memorizing.UNKNOWN if gap.doubt else Memorizing.NO_SIGN
+        return Verdict.TOO_FEW
+    return Verdict.UNKNOWN if gap.doubt else Verdict.NO_SIGN
 
 
 def gap_of_rates(rate: float, expected: float, samples: int, held_out: int, doubt: str = "") -> Gap:
@@ -100,8 +100,8 @@ class LossGap:
         return f"{value} ± {scale * self.gap.standard_error:.{digits}f}{unit}"
 
     @property
-    def verdict(self) -> Memorizing | None:
-        return None if self.gap is None else memorizing(self.gap)
+    def verdict(self) -> Verdict | None:
+        return None if self.gap is None else verdict_on(self.gap)
 
 
 def loss_gap(lines: Lines, doubt: str = "") -> LossGap | None:

@@ -117,7 +117,7 @@ def test_arrays_that_are_not_used_are_named(tmp_path: Path) -> None:
     (note,) = open_data(npz(tmp_path, images=BYTES, condition=BYTES, levels=256, target=1 - BYTES)).notes
     assert note == "read: images of x.npz; not used: condition, target"
     (note,) = open_data(npz(tmp_path, input=BYTES, target=BYTES)).notes
-    assert note == "read: input of x.npz; not used: target"
+    assert note == "read: input of x.npz; not used: target; an array called `images` is read first"
     (note,) = open_data(npz(tmp_path, images=BYTES, labels=np.linspace(0, 1, 6))).notes
     assert note == "read: images of x.npz; not used: labels"
     (note,) = open_data(npz(tmp_path, **{"images": BYTES, "\x1b[31m": BYTES})).notes
@@ -185,7 +185,7 @@ def test_classes_that_are_not_there_are_an_error(tmp_path: Path) -> None:
         (np.zeros((5, 0, 3), np.uint8), "at least 2 images|cannot be read"),
         (np.where(np.arange(50)[:, None, None, None] == 41, np.nan, FLOATS), "image 41 is the first"),
         (FLOATS.astype(np.float64) * 1e300, "too large to be squared"),
-        (FLOATS * [1, 0], "channel 1 of the data is constant"),
+        (FLOATS * [1, 0], "channel 1 of x\\.npy is constant"),
     ],
 )
 def test_arrays_that_are_no_images_are_refused(tmp_path: Path, array: NDArray[Any], problem: str) -> None:
@@ -217,7 +217,7 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused(tmp_path: Path, suffix: str) -> None:
     path = npy(tmp_path, BYTES) if suffix == ".npy" else npz(tmp_path, images=BYTES)
     path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"cannot be read|is cut short"):
         open_data(path)
     path.write_bytes(b"")
     with pytest.raises(DataError):

@@ -32,7 +32,7 @@ def test_a_survey_of_a_folder_counts_what_lies_in_it(tmp_path: Path) -> None:
     found = survey(motley(tmp_path))
     assert found.files is not None
     assert len(found.dataset) == 121
-    assert found.files.sizes == {(16, 16): 120, (40, 20): 1}
+    assert found.files.sizes == {(16, 16): 120, (20, 40): 1}
     assert found.files.modes == {"RGB": 117, "L": 3, "RGBA": 1}
     assert found.files.formats == {"PNG": 119, "BMP": 1, "TIFF": 1}
     assert found.files.conversions == {"laid over white": 1, "scaled and cropped to 16x16": 1}
@@ -73,7 +73,7 @@ def test_every_kind_of_survey_is_ready_for_json(source: str) -> None:
 def test_a_folders_survey_is_ready_for_json(tmp_path: Path) -> None:
     told = json.loads(json.dumps(survey(motley(tmp_path)).to_dict()))
     assert told["images"] == 121
-    assert told["files"]["sizes"] == {"16x16": 120, "40x20": 1}
+    assert told["files"]["sizes"] == {"16x16": 120, "20x40": 1}
     assert told["duplicates"] == 2
     assert told["bad"][0]["name"] == "cat/bad.jpg"
 

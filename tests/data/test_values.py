@@ -205,3 +205,24 @@ def test_moments_lose_nothing_to_a_large_offset() -> None:
     assert found.deviation == pytest.approx(small.std((0, 1, 2)), rel=1e-4)
     assert found.mean == pytest.approx(small.mean((0, 1, 2)) + offset, rel=1e-15)
     assert found.low == pytest.approx(small.min((0, 1, 2)) + offset, rel=1e-15)
+
+
+def test_an_outlier_is_told_and_does_not_make_levels_of_the_others(tmp_path: Path) -> None:
+    array = np.random.default_rng(2).uniform(0, 1, (200, 9, 8))
+    array[17] = 1e4
+    (note,) = opened(tmp_path, array).notes
+    assert "reaches 10000" in note
+    assert "set the scale" in note
+    assert "levels" not in note
+
+
+@pytest.mark.parametrize(
+    ("array", "problem"),
+    [
+        (np.full(SHAPE, 0.5), "x.npy holds one value alone, 0.5"),
+        (np.stack([RNG.standard_normal(SHAPE), np.ones(SHAPE)], -1), "channel 1 of x.npy is constant"),
+    ],
+)
+def test_data_with_nothing_to_learn_are_refused(tmp_path: Path, array: NDArray[Any], problem: str) -> None:
+    with pytest.raises(DataError, match=problem):
+        opened(tmp_path, array)

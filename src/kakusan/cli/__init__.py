@@ -20,7 +20,7 @@ from kakusan.errors import KakusanError, SettingsError
 COMMANDS = {
     "demo": "train on the kanji that ship with kakusan, sample, report: a few minutes on two cores",
     "train": "train on DATA: a bundled name, a folder of images, .npz, .npy, IDX; no other flag is needed",
-    "resume": "go on with a RUN exactly where it stopped; --steps N trains it for longer",
+    "resume": "go on with a RUN exactly where it stopped; --minutes M trains it for longer",
     "sample": "new images from a RUN: a grid .png, a folder of .png, or .npz",
     "evaluate": "how many bits an image takes, and at which noise level: the bound of a RUN",
     "report": "one self-contained HTML page about a RUN",

@@ -91,13 +91,15 @@ def write_sheet(found: "Survey", path: Path) -> None:
 
 def lines(found: "Survey", bad_share: float) -> Iterator[tuple[str, str]]:
     """Name and text of each finding, the weightier ones first; a training takes up to this share of bad files."""
+    from kakusan.data.dataset import in_pixels
+
     dataset = found.dataset
     channels, height, width = dataset.shape
     yield "data", f"{dataset.name} ({dataset.source})"
     kind = f"{channels} channel{'s' * (channels > 1)}, {dataset.images.dtype}"
     yield (
         "images",
-        f"{len(dataset):,}" + (" points" if dataset.is_points else f" of {width} x {height}, {kind}"),
+        f"{len(dataset):,}" + (" points" if dataset.is_points else f" of {in_pixels(height, width)}, {kind}"),
     )
     low, high = found.value_range
     yield (
@@ -128,9 +130,11 @@ def lines(found: "Survey", bad_share: float) -> Iterator[tuple[str, str]]:
 
 
 def _files(files: "Files") -> Iterator[tuple[str, str]]:
+    from kakusan.data.dataset import in_pixels
+
     yield "formats", _counts(files.formats)
     yield "modes", _counts(files.modes)
-    yield "sizes", _counts(Counter({f"{width} x {height}": n for (width, height), n in files.sizes.items()}))
+    yield "sizes", _counts(Counter({in_pixels(*size): n for size, n in files.sizes.items()}))
     if files.conversions:
         yield "conversions", _counts(files.conversions)
     if files.ignored:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from kakusan.cli.arguments import parse
-from kakusan.verdicts import GAP_IN_BITS, Gap, Memorizing, memorizing
+from kakusan.verdicts import GAP_IN_BITS, Gap, Verdict, verdict_on
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -99,6 +99,10 @@ def main(arguments: Sequence[str]) -> int:
     to = console()
     for warning in run.warnings:
         to.print(f"warning: {warning}", markup=False)
+    fewer = [part for part in appraisal.parts if len(part.numbers) < command.images]
+    if command.images > Evaluate.images and fewer:
+        there = ", ".join(f"{len(part.numbers):,} {part.name}" for part in fewer)
+        to.print(f"note: there are fewer than {command.images:,} images: {there}", markup=False)
     written = _write(command, run, appraisal)
     if command.json:
         print(json.dumps(_finite({**appraisal.as_json(), "out": [str(path) for path in written]})))
@@ -332,12 +336,12 @@ def _verdict(training: "Part", held_out: "Part", about: dict[str, Any]) -> str:
     words = f"held-out images need {abs(gap.value):.4f} bits/dim {sense} than training images"
     if math.isfinite(gap.standard_error):
         words += f" (standard error {gap.standard_error:.4f})"
-    found = memorizing(gap)
-    if about["hardly_learned"] and found is not Memorizing.SIGN:
-        return f"{words}: the network has hardly learned yet, which says nothing of memorizing"
-    if found is Memorizing.TOO_FEW:
+    found = verdict_on(gap)
+    if about["hardly_learned"] and found is not Verdict.SIGN:
+        return f"{words}: the network has hardly learned yet, which says nothing of overfitting"
+    if found is Verdict.TOO_FEW:
         return f"{words}: {found.value}; ask for more --images"
-    return f"{words}: {found.value}" + f" ({gap.doubt})" * (found is Memorizing.UNKNOWN)
+    return f"{words}: {found.value}" + f" ({gap.doubt})" * (found is Verdict.UNKNOWN)
 
 
 def _gap(training: "Part", held_out: "Part", doubt: str) -> Gap:

@@ -9,11 +9,13 @@ import tyro
 
 from kakusan.cli.arguments import mentioned, parse
 from kakusan.config import flat
+from kakusan.errors import SettingsError
 from kakusan.settings import CheckpointSettings, SamplesSettings, Settings
 
 EXAMPLES = (
     "kakusan resume runs/photos                  go on where it stopped, bit for bit",
-    "kakusan resume runs/photos --steps 40000    train a finished run for longer",
+    "kakusan resume runs/photos --minutes 30     train a finished run for longer",
+    "kakusan resume runs/photos --steps 40000    the same, to a step",
 )
 
 
@@ -25,12 +27,24 @@ class Resume:
     """Folder of the run."""
     steps: int | None = None
     """The new last step, counted from the run's first."""
+    minutes: float | None = None
+    """Train for about so long from here, at the speed of the run so far: another way to give a new last step."""
     device: str | None = None
     """Another device than the run began on: cpu, cuda or mps. No longer bit for bit."""
     samples: SamplesSettings = field(default_factory=SamplesSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     json: bool = False
     """Print each line of figures as JSON on stdout."""
+
+
+def _last_step(command: Resume) -> int:
+    from kakusan.launching import steps_after
+    from kakusan.runs import RunFolder
+
+    assert command.minutes is not None
+    if command.steps is not None:
+        raise SettingsError("--steps and --minutes are two lengths", "give one of them")
+    return steps_after(RunFolder.open(command.run), command.minutes)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,6 +54,8 @@ def main(arguments: Sequence[str]) -> int:
     changes: dict[str, Any] = {name: flat(settings)[name] for name in sorted(mentioned(arguments))}
     if command.steps is not None:
         changes["training.steps"] = command.steps
+    if command.minutes is not None:
+        changes["training.steps"] = _last_step(command)
     if command.device is not None:
         changes["machine.device"] = command.device
     from kakusan.cli.training import train_to_the_end

@@ -94,6 +94,8 @@ def main(arguments: Sequence[str]) -> int:
         to.print(
             f"note: {about['outside']:.2%} of the values lay outside of what is shown, and were held to it"
         )
+    if out.others:
+        to.print(f"note: {out.path} also holds {out.others:,} images of other samplings", markup=False)
     if command.json:
         print(json.dumps({**about, "out": str(out.path)}))
         return 0

@@ -26,7 +26,10 @@ def begin(asked: Asked, folder: Path, weights_from: Path | None) -> Launched:
     """`launch`, with the reading of the data shown."""
     to = console()
     if asked.settings.training.steps == "auto" and not RunFolder.exists(folder):
-        to.print("reading the data, and measuring how many steps the time buys ...", style="dim")
+        to.print(
+            "reading the data, and measuring how many steps the time buys (longer for long trainings) ...",
+            style="dim",
+        )
     with reading(to) as progress:
         return launch(asked, folder, weights_from=weights_from, progress=progress)
 
@@ -188,7 +191,7 @@ class _Told:
         to.print(printable(f"  report  {page}"), markup=False)
         if self.display.trained:
             to.print(f"  sample  kakusan sample {name} --count 64", markup=False)
-        to.print(f"  longer  kakusan resume {name} --steps N", markup=False)
+        to.print(f"  longer  kakusan resume {name} --minutes 15", markup=False)
         sys.stderr.flush()
 
     def _results(self) -> Iterator[str]:

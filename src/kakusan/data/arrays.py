@@ -57,7 +57,9 @@ def read_array_file(path: Path, options: DataOptions, progress: Progress) -> Dat
 
 def _on_unused(name: str, unused: tuple[str, ...]) -> str:
     more = f" and {len(unused) - NAMED} more" if len(unused) > NAMED else ""
-    return f"read: {name}; not used: {', '.join(map(printable, unused[:NAMED]))}{more}"
+    by_name = name.partition(" of ")[0] in IMAGE_NAMES or set(unused) <= {*LABEL_NAMES, LEVELS_NAME}
+    how = "" if by_name else "; an array called `images` is read first"
+    return f"read: {name}; not used: {', '.join(map(printable, unused[:NAMED]))}{more}{how}"
 
 
 def _found(path: Path, options: DataOptions) -> Found:
@@ -82,6 +84,8 @@ def _refusal(path: Path, error: ValueError) -> DataError:
         )
     if "pickled" in str(error):
         return DataError(f"{path} is not a file of NumPy, whatever its name says")
+    if "mmap length" in str(error):
+        return DataError(f"{path} is cut short: it holds fewer bytes than its header says")
     return DataError(f"{path} cannot be read: {error}")
 
 

@@ -20,6 +20,11 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total) while a folder is read. The total counts reading steps, two for each file."""
 
 
+def in_pixels(height: int, width: int) -> str:
+    """A size as --data.size takes it, height first, which is said where the two differ."""
+    return f"{height}x{width}" + (" (height x width)" if height != width else "")
+
+
 def silent(done: int, total: int) -> None:
     """The progress that nobody watches."""
 

@@ -194,5 +194,5 @@ def _dataset(root: Path, decoded: Decoded, listing: Listing, options: DataOption
         source=str(resolved),
         bad_files=decoded.bad,
         notes=(*decoded.notes, *_on_links(listing)),
-        scaled=any(SCALED in note for note in decoded.notes),
+        scaled=options.size is None and any(SCALED in note for note in decoded.notes),
     )

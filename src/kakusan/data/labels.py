@@ -36,7 +36,7 @@ def classes_of(values: NDArray[Any] | None, count: int, where: str) -> Classes:
         )
     if values.shape != (count,):
         raise DataError(
-            f"{where} has {count} images, but labels of shape {values.shape}: one a image is needed"
+            f"{where} has {count} images, but labels of shape {values.shape}: one for each image is needed"
         )
     if values.dtype.kind not in "iuU":
         raise DataError(f"the labels in {where} are {values.dtype}: whole numbers or words are needed")

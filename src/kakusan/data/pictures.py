@@ -50,7 +50,6 @@ IMAGE_NAMES = tuple(
             "pbm",
             "exr",
             "hdr",
-            "svg",
         ),
     )
 )

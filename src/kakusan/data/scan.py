@@ -12,13 +12,13 @@ from typing import TypeVar
 
 from PIL import Image
 
-from kakusan.data.dataset import BadFile, Progress
+from kakusan.data.dataset import BadFile, Progress, in_pixels
 from kakusan.data.listing import ImageFile, Listing
 from kakusan.data.options import DataOptions
 from kakusan.data.pictures import LOSSY, BadPictureError, Header, StrangerError, read_header
 
 SCALED = "scaled and cropped to"
-"""In a note: the size is of our choice."""
+"""In a note: the images were of other sizes."""
 SIDES = (8, 16, 32, 64)
 """What the size is chosen from where the images do not agree on one."""
 LARGEST_SHARED = 256
@@ -58,19 +58,22 @@ class Scan:
         return Form(height, width, options.channels or (1 if grey else 3))
 
     def notes(self, options: DataOptions) -> tuple[str, ...]:
-        """What was chosen without being asked, in sentences."""
+        """What is done to the images, and what was chosen without being asked, in sentences."""
         notes = []
-        height, width = self._size()
-        if options.size is None and self._shared_size() != (height, width):
-            sizes = {(header.width, header.height) for header in self.headers}
-            which = f"{len(sizes)} sizes" if len(sizes) > 1 else "the size {}x{}".format(*sizes.pop())
-            notes.append(f"the images have {which}; {SCALED} {width}x{height} (--data.size changes that)")
+        height, width = options.height_and_width or self._size()
+        if self._shared_size() != (height, width):
+            advice = "" if options.size else " (--data.size changes that)"
+            notes.append(f"{self._sizes_in_words()}; {SCALED} {in_pixels(height, width)}{advice}")
         changed = Counter(name for header in self.headers for name in header.conversions if name in LOSSY)
         if changed:
             notes.append("converted: " + ", ".join(f"{name} ({n:,})" for name, n in changed.most_common()))
         if self.ignored:
             notes.append(f"not images, and ignored: {self.ignored:,}")
         return tuple(notes)
+
+    def _sizes_in_words(self) -> str:
+        sizes = {(header.height, header.width) for header in self.headers}
+        return f"the images have {f'{len(sizes)} sizes' if len(sizes) > 1 else f'the size {in_pixels(*sizes.pop())}'}"
 
     def _size(self) -> tuple[int, int]:
         shared = self._shared_size()

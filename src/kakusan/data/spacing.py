@@ -19,12 +19,35 @@ OFF_THE_LEVEL = 0.02
 GAPS = 4
 """On an average, one level in so many is there."""
 FEWEST_IMAGES = 4
+COPIES = 4
+"""Values a level may be computed in: more are no rounding."""
+RARE = 0.01
+"""Share of the values, at either end, that do not count as usual."""
+FAR = 30
+"""In widths of the usual range: a value so far beyond it is worth a note."""
 
 
 def notes_on_spacing(images: NDArray[Any], moments: Moments, name: str) -> tuple[str, ...]:
     """A note where floats are too coarse for what they hold, or are evenly spaced as levels are."""
     coarse = _on_coarseness(images.dtype, moments, name)
     return coarse or _on_levels(images, moments, name)
+
+
+def notes_on_outliers(images: NDArray[Any], moments: Moments, name: str) -> tuple[str, ...]:
+    """A note where a few values are so far from all others that they set the scale of all."""
+    sample = _spread(images)
+    for c, (lowest, highest) in enumerate(zip(moments.low, moments.high, strict=True)):
+        low, high = np.quantile(sample[..., c], [RARE, 1 - RARE])
+        extreme, beyond = (
+            (highest, highest - high) if highest - high > low - lowest else (lowest, low - lowest)
+        )
+        if low < high and beyond > FAR * (high - low):
+            which = f"channel {c} of {name}" if len(moments.mean) > 1 else name
+            return (
+                f"{which} reaches {extreme:.6g}, but {1 - 2 * RARE:.0%} of its values lie from {low:.6g} to {high:.6g}:"
+                " a few set the scale of all; take them out, take logarithms, or give a --data.range",
+            )
+    return ()
 
 
 def _on_coarseness(dtype: np.dtype[Any], moments: Moments, name: str) -> tuple[str, ...]:
@@ -84,7 +107,7 @@ def steps_of(values: NDArray[np.float64], low: float, high: float, eps: float) -
         return 0
     places = np.unique((values - low) / (high - low))
     distinct = places[np.diff(places, prepend=-1) > SAME]
-    if not 2 <= len(distinct) <= min(MOST_LEVELS, values.size / 2):
+    if not 2 <= len(distinct) <= min(MOST_LEVELS, values.size / 2) or len(places) > COPIES * len(distinct):
         return 0
     near = OFF_THE_LEVEL + MOST_LEVELS * eps / 2 * max(abs(low), abs(high)) / (high - low)
     candidates = range(len(distinct) - 1, min(MOST_LEVELS, GAPS * len(distinct)))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kakusan.data.builtin import DATASETS
-from kakusan.data.dataset import Dataset, Progress, silent
+from kakusan.data.dataset import Dataset, Progress, in_pixels, silent
 from kakusan.data.folder import read_and_scan_folder, read_folder
 from kakusan.data.opening import DEFAULTS, as_asked, load, reader_of
 from kakusan.data.options import DataOptions
@@ -110,12 +110,11 @@ def _files(found: Scan, dataset: Dataset) -> Files:
     decoded = set(dataset.captions)
     both = zip(found.files, found.headers, strict=True)
     headers = [header for file, header in both if printable(file.name) in decoded]
-    _, height, width = dataset.shape
-    size = (width, height)
-    sizes = Counter((header.width, header.height) for header in headers)
+    size = dataset.shape[1:]
+    sizes = Counter((header.height, header.width) for header in headers)
     conversions = Counter(name for header in headers for name in header.conversions)
     if scaled := len(headers) - sizes[size]:
-        conversions["scaled and cropped to {}x{}".format(*size)] = scaled
+        conversions[f"scaled and cropped to {in_pixels(*size)}"] = scaled
     return Files(
         sizes=sizes,
         modes=Counter(header.mode for header in headers),
@@ -127,7 +126,7 @@ def _files(found: Scan, dataset: Dataset) -> Files:
 
 def _files_to_dict(files: Files) -> dict[str, Any]:
     return {
-        "sizes": {f"{width}x{height}": count for (width, height), count in files.sizes.most_common()},
+        "sizes": {f"{height}x{width}": count for (height, width), count in files.sizes.most_common()},
         "modes": dict(files.modes.most_common()),
         "formats": dict(files.formats.most_common()),
         "conversions": dict(files.conversions.most_common()),

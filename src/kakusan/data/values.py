@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kakusan.data.options import DataOptions
-from kakusan.data.spacing import notes_on_spacing
+from kakusan.data.spacing import notes_on_outliers, notes_on_spacing
 from kakusan.errors import DataError, SettingsError
 from kakusan.maths.moments import Moments, chunks, moments_of
 from kakusan.maths.units import Levels, Real, Units, real_fitted, real_from_range
@@ -85,7 +85,7 @@ def _whole_numbers(images: NDArray[Any], name: str, options: DataOptions, stored
             f"{holds}: too large for float64 to tell them apart",
             "rounded, as real values: array.astype(numpy.float64)",
         )
-    return Numbers(_kept(images), _real(images, options), (_on_levels_of(low, high, holds),))
+    return Numbers(_kept(images), _real(images, options, name), (_on_levels_of(low, high, holds),))
 
 
 def _on_levels_of(low: int, high: int, holds: str) -> str:
@@ -103,13 +103,34 @@ def _floats(images: NDArray[Any], name: str, options: DataOptions) -> Numbers:
             f"{name} holds floats, which have no levels", "leave --data.levels out, or store uint8"
         )
     moments = moments_of(images)
-    return Numbers(_kept(images), _real(images, options, moments), notes_on_spacing(images, moments, name))
+    units = _real(images, options, name, moments)
+    notes = (*notes_on_outliers(images, moments, name), *notes_on_spacing(images, moments, name))
+    return Numbers(_kept(images), units, notes)
 
 
-def _real(images: NDArray[Any], options: DataOptions, moments: Moments | None = None) -> Real:
+def _real(images: NDArray[Any], options: DataOptions, name: str, moments: Moments | None = None) -> Real:
     if options.range is not None:
         return real_from_range(*options.range, images.shape[-1])
+    moments = moments or moments_of(images)
+    _check_not_constant(moments, name)
     return real_fitted(images, moments)
+
+
+def _check_not_constant(moments: Moments, name: str) -> None:
+    """Raises DataError for channels that hold one value, which cannot be scaled to a deviation of 1."""
+    constant = [c for c, (low, high) in enumerate(zip(moments.low, moments.high, strict=True)) if low == high]
+    if not constant:
+        return
+    varying = [c for c in range(len(moments.low)) if c not in constant]
+    if not varying:
+        raise DataError(
+            f"{name} holds one value alone, {moments.low[0]:.6g}: there is nothing to learn in it"
+        )
+    which = ", ".join(map(str, constant[:9]))
+    raise DataError(
+        f"channel {which} of {name} is constant ({moments.low[constant[0]]:.6g}): there is nothing to learn in it",
+        f"leave it out: array.take({varying[:9]}, axis=channels), or give a --data.range",
+    )
 
 
 def _kept(images: NDArray[Any]) -> NDArray[Any]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kakusan.assembly import named, set_machine
 from kakusan.data import DATASETS, Dataset
+from kakusan.data.dataset import in_pixels
 from kakusan.denoiser import Denoiser, NetworkDenoiser
 from kakusan.errors import KakusanError, SettingsError, printable
 from kakusan.evaluation import spread
@@ -220,7 +221,7 @@ def _size(shape: tuple[int, int, int]) -> str:
     channels, height, width = shape
     if shape == (2, 1, 1):
         return "in the plane"
-    return f"{width} x {height}" + {1: ", grey", 3: ", colour"}.get(channels, f", {channels} channels")
+    return in_pixels(height, width) + {1: ", grey", 3: ", colour"}.get(channels, f", {channels} channels")
 
 
 def _schedule_words(name: str, T: int) -> str:

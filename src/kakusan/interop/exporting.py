@@ -178,7 +178,13 @@ def _check_target(target: Path, to: str) -> None:
             "model.onnx, sampler.json, sample.py" if to == "onnx" else "the weights and their configuration"
         )
         raise SettingsError(
-            f"--to {to} makes a folder ({inside}), not a file", f"name one: {target.with_suffix('')}"
+            f"--to {to} makes a folder ({inside}), not a file",
+            f"name one: {target.with_suffix('')}",
+            *(
+                [f"to make {target.suffix[1:]}: --to {target.suffix[1:]}"]
+                if target.suffix != f".{to}"
+                else []
+            ),
         )
     if target.is_dir() and not is_file and not any(target.iterdir()):
         return

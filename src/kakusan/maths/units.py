@@ -122,15 +122,13 @@ def real_from_range(low: float, high: float, channels: int) -> Real:
 
 
 def real_fitted(images: NDArray[Any], moments: Moments | None = None) -> Real:
-    """The normalization to mean 0 and deviation 1 of each channel of these images, whose moments may be known."""
+    """The normalization to mean 0 and deviation 1 of each channel of these images, none of which is constant.
+
+    moments: of the images, where they are known.
+    """
     found = moments or moments_of(images)
     if not found.is_finite:
         raise DataError("the data hold values that are not finite, or too large to be squared")
-    constant = [low == high for low, high in zip(found.low, found.high, strict=True)]
-    if any(constant):
-        raise DataError(
-            f"channel {constant.index(True)} of the data is constant: there is nothing to learn in it"
-        )
     return Real(found.mean, found.deviation, shown=2.5)
 
 

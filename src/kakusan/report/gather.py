@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kakusan import durable
 from kakusan.assembly import Prepared
+from kakusan.data.dataset import in_pixels
 from kakusan.errors import DataError, KakusanError
 from kakusan.evaluation import spread
 from kakusan.maths.forward import q_marginal
@@ -341,7 +342,7 @@ def _size(shape: tuple[int, int, int]) -> str:
     channels, height, width = shape
     if shape == (2, 1, 1):
         return "points in the plane"
-    return f"{width} x {height}, " + {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    return f"{in_pixels(height, width)}, " + {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
 
 
 def _process(process: ProcessSettings) -> str:

@@ -17,7 +17,7 @@ from kakusan.report import charts
 from kakusan.report.mark import KAKU, SAN, seal
 from kakusan.report.story import Copying, Story
 from kakusan.report.svg import Floats
-from kakusan.verdicts import Memorizing, gap_of_rates, memorizing
+from kakusan.verdicts import Verdict, gap_of_rates, verdict_on
 
 
 def render(story: Story) -> str:
@@ -73,15 +73,15 @@ def picture(png: bytes) -> Png:
 
 
 COPYING = {
-    Memorizing.SIGN: "The samples sit closer to single training images than unseen real images do: the model has begun"
+    Verdict.SIGN: "The samples sit closer to single training images than unseen real images do: the model has begun"
     " to memorize. More images, fewer steps, dropout or a smaller network would help.",
-    Memorizing.NO_SIGN: "The samples sit no closer to single training images than real images that the model never saw:"
+    Verdict.NO_SIGN: "The samples sit no closer to single training images than real images that the model never saw:"
     " no sign of memorizing.",
-    Memorizing.TOO_FEW: "These are too few images to tell: look at the pairs below.",
-    Memorizing.UNKNOWN: "The samples sit no closer to single training images than the held-out images do. That says"
+    Verdict.TOO_FEW: "These are too few images to tell: look at the pairs below.",
+    Verdict.UNKNOWN: "The samples sit no closer to single training images than the held-out images do. That says"
     " nothing of memorizing, since the weights may have been trained on those",
 }
-COPYING[Memorizing.SLIGHT_SIGN] = COPYING[Memorizing.SIGN]
+COPYING[Verdict.SLIGHT_SIGN] = COPYING[Verdict.SIGN]
 
 
 def copy_verdict(copying: Copying, shortfall: str = "") -> str:
@@ -94,8 +94,8 @@ def copy_verdict(copying: Copying, shortfall: str = "") -> str:
     if expected is None:
         return "Without held-out images there is nothing to compare it with: look at the pairs below."
     counts = len(copying.sample_ratios), len(copying.held_out_ratios)
-    found = memorizing(gap_of_rates(rate, expected, *counts, copying.doubt))
-    return COPYING[found] + (f": {copying.doubt}." if found is Memorizing.UNKNOWN else "")
+    found = verdict_on(gap_of_rates(rate, expected, *counts, copying.doubt))
+    return COPYING[found] + (f": {copying.doubt}." if found is Verdict.UNKNOWN else "")
 
 
 def share(value: float) -> str:
