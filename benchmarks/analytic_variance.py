@@ -14,14 +14,14 @@ import torch
 from measuring import leave, prepared_as, report, table
 from torch import Tensor
 
-from kakusan.assembly import set_machine
-from kakusan.denoiser import times_like
-from kakusan.evaluation import bounds_of, spread
-from kakusan.likelihood import concatenated
-from kakusan.maths.forward import q_marginal
-from kakusan.maths.randomness import Purpose, normals
-from kakusan.maths.variances import Analytic
-from kakusan.opened import Loaded, Run
+from kakusan.diffusion.denoiser import times_like
+from kakusan.diffusion.forward import q_marginal
+from kakusan.diffusion.likelihood import concatenated
+from kakusan.diffusion.variances import Analytic
+from kakusan.randomness import Purpose, normals
+from kakusan.run import Loaded, Run
+from kakusan.training.build import set_machine
+from kakusan.training.validation import bounds_of, spread
 
 
 @torch.no_grad()

@@ -28,8 +28,8 @@ from garment_features import GARMENTS, TEST, TRAINING, Judge, as_images, read_id
 from measuring import Figures, in_words, leave, machine, report, table
 
 from kakusan.errors import DataError
-from kakusan.metrics import copy_rate
-from kakusan.opened import Run
+from kakusan.evaluation.metrics import copy_rate
+from kakusan.run import Run
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 """Where Debian's package tuxpaint-stamps-default puts them."""

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kakusan.data.builtin import digits
-from kakusan.maths.units import Levels
-from kakusan.metrics import copy_rate, frechet
-from kakusan.opened import Run, usual_sampler
+from kakusan.data.units import Levels
+from kakusan.evaluation.metrics import copy_rate, frechet
+from kakusan.run import Run, usual_sampler
 from kakusan.shapes import Images, Labels
 
 EPOCHS, BATCH, RATE = 60, 64, 2e-3

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from kakusan.data.builtin import RESERVED_KANJI
-from kakusan.durable import atomic_write
-from kakusan.metrics import copy_rate, nearest
-from kakusan.opened import Run, usual_sampler
+from kakusan.evaluation.metrics import copy_rate, nearest
+from kakusan.run import Run, usual_sampler
+from kakusan.storage.durable import atomic_write
 
 Glyphs: TypeAlias = NDArray[np.uint8]
 """(n, 16, 16) of 0 and 1; ink is 1."""

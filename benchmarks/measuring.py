@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from kakusan.assembly import Prepared, prepare_data, processor_name
 from kakusan.errors import KakusanError, RunError
-from kakusan.opened import Run
+from kakusan.run import Run
+from kakusan.training.build import Prepared, prepare_data, processor_name
 
 Figures: TypeAlias = dict[str, Any]
 """What a benchmark finds, ready for JSON."""

@@ -13,7 +13,7 @@ from automatic import run_command
 from garment_features import GARMENTS, TRAINING, Judge
 from measuring import Figures, in_words, leave, machine, report, table
 
-from kakusan.opened import Run
+from kakusan.run import Run
 
 TRIALS: dict[str, tuple[float, str]] = {
     "width 32": (4.5, "--network.width 32"),

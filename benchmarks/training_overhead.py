@@ -25,15 +25,15 @@ from measuring import Figures, Spread, in_words, leave, machine, report, seconds
 from numpy.typing import NDArray
 from PIL import Image
 
-from kakusan import losses, training
-from kakusan.assembly import prepare_data, set_machine
-from kakusan.config import settings_for
-from kakusan.ladder import for_steps
-from kakusan.maths.gaussians import Gaussian
-from kakusan.resolve import resolve
-from kakusan.settings import Settings
-from kakusan.task import Task, assemble
-from kakusan.training import Batch, BatchSource, train_step
+from kakusan.config.loading import settings_for
+from kakusan.config.resolve import resolve
+from kakusan.config.settings import Settings
+from kakusan.diffusion.gaussians import Gaussian
+from kakusan.training import loop, losses
+from kakusan.training.build import prepare_data, set_machine
+from kakusan.training.ladder import for_steps
+from kakusan.training.loop import Batch, BatchSource, train_step
+from kakusan.training.state import Task, assemble
 
 SIDE = 32
 NEEDED = ("network", "backward", "optimizer", "average")
@@ -167,9 +167,9 @@ def places(task: Task) -> list[tuple[str, Any, str]]:
         ("optimizer", state.optimizer, "step"),
         ("optimizer", state.optimizer, "zero_grad"),
         ("average", state.ema, "update"),
-        ("draw noise", training, "normals"),
+        ("draw noise", loop, "normals"),
         ("draw t", state.times, "draw"),
-        ("seed dropout", training, "torch_seed"),
+        ("seed dropout", loop, "torch_seed"),
         ("forward process", losses, "q_marginal"),
         ("forward process", losses, "amplitudes"),
         ("forward process", Gaussian, "reparametrize"),

@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from kakusan.assembly import build_network, set_machine
-from kakusan.config import settings_for
-from kakusan.maths.units import Levels
+from kakusan.config.loading import settings_for
+from kakusan.config.recipe import UNFOLDED, DataFacts
+from kakusan.config.resolve import resolve, resolve_for
+from kakusan.config.settings import NetworkSettings, Settings, answered
+from kakusan.data.record import DataRecord
+from kakusan.data.units import Levels
 from kakusan.networks import UNet
-from kakusan.recipe import UNFOLDED, DataFacts
-from kakusan.record import DataRecord
-from kakusan.resolve import resolve, resolve_for
-from kakusan.settings import NetworkSettings, Settings, answered
+from kakusan.training.build import build_network, set_machine
 
 Action: TypeAlias = Callable[[], object]
 

@@ -8,14 +8,9 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+CHECKED = ("denoiser", "forward", "gaussians", "oracles", "parametrizations", "schedules", "variances")
 HOOK = install_import_hook(
-    [
-        "kakusan.maths",
-        "kakusan.denoiser",
-        "kakusan.losses",
-        "kakusan.oracles",
-        "kakusan.samplers",
-    ],
+    [*(f"kakusan.diffusion.{name}" for name in CHECKED), "kakusan.training.losses", "kakusan.samplers"],
     "beartype.beartype",
 )
 

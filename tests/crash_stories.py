@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from kakusan import checkpoints, durable
-from kakusan.checkpoints import Checkpoint
+from kakusan.data.saving import Output
+from kakusan.data.units import Levels
 from kakusan.errors import RunError
-from kakusan.maths.units import Levels
-from kakusan.outputs import Output
-from kakusan.runs import RunFolder
+from kakusan.storage import checkpoints, durable
+from kakusan.storage.checkpoints import Checkpoint
+from kakusan.storage.run_folder import RunFolder
 
 PARTS = ("model", "ema", "optimizer")
 

@@ -23,11 +23,12 @@ import tomli_w
 import torch
 from crash_stories import EVENTS, wrap_operations
 
-from kakusan import config, durable
 from kakusan.cli import MODULES, main
+from kakusan.config import loading
+from kakusan.config.settings import Settings
 from kakusan.data import Batches
 from kakusan.data.batches import Batch
-from kakusan.settings import Settings
+from kakusan.storage import durable
 
 STEPS, LONGER, STRUCK = 4, 8, 5
 """Of the run that is there, of the trainings in the table, and the step amidst which a signal comes."""
@@ -109,7 +110,7 @@ def strike_twice() -> None:
 
 
 def watch() -> None:
-    """Nothing goes wrong; but a change to the disk that passes by the operations of durable.py is told on stderr."""
+    """Nothing goes wrong; but a change to the disk that passes by storage/durable.py is told on stderr."""
     known: set[tuple[str, str]] = set()
 
     def noted(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
@@ -217,14 +218,21 @@ def prepare(start: Path) -> None:
 
 def tiny_demo(_: str, **__: Any) -> Settings:
     """The demo at the size of the table."""
-    return config.from_mapping(TINY, "here")
+    return loading.from_mapping(TINY, "here")
 
 
 def load() -> None:
     """What the commands load, once for all children."""
-    for name in ("training", "evaluate", "explain", "data", *MODULES.values()):
+    for name in ("progress", "evaluate", "explain", "data", *MODULES.values()):
         import_module(f"kakusan.cli.{name}")
-    for name in ("appraisal", "plots", "explain.page", "explain.text", "explain.gather", "interop.exporting"):
+    for name in (
+        "evaluation.bound",
+        "evaluation.plots",
+        "pages.explain.page",
+        "pages.explain.text",
+        "pages.explain.gather",
+        "interop.exporting",
+    ):
         import_module(f"kakusan.{name}")
     import_module("kakusan.interop.importing")
     assert matplotlib.figure.Figure().add_subplot()
@@ -236,10 +244,10 @@ def play(base: Path) -> None:
     torch.set_num_threads(1)
     load()
     prepare(base / "start")
-    usual: Any = config.settings_for
+    usual: Any = loading.settings_for
     before, results = tree(base / "start"), {}
     for name, command in COMMANDS.items():
-        config.settings_for = tiny_demo if name == "demo" else usual  # type: ignore[assignment]
+        loading.settings_for = tiny_demo if name == "demo" else usual  # type: ignore[assignment]
         for fault, act in (FAULTS | (OF_ONE if name == "resume" else {})).items():
             case = base / "case"
             shutil.copytree(base / "start", case)

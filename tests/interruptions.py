@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from kakusan import experiment
-from kakusan.cli.signals import StopRequest
-from kakusan.config import Asked, from_mapping
+from kakusan.config.loading import Asked, from_mapping
+from kakusan.config.settings import Settings
 from kakusan.data import Batches
 from kakusan.data.batches import Batch
-from kakusan.experiment import continue_training
-from kakusan.launching import launch
-from kakusan.runs import RunFolder
-from kakusan.settings import Settings
-from kakusan.task import Task
+from kakusan.storage.run_folder import RunFolder
+from kakusan.terminal.signals import StopRequest
+from kakusan.training import trainer
+from kakusan.training.launch import launch
+from kakusan.training.state import Task
+from kakusan.training.trainer import continue_training
 
 STEPS = 12
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -118,14 +118,14 @@ def train(
         return plain(self, step, start, count)
 
     Batches.at = interrupted  # type: ignore[method-assign]
-    plain_picture = experiment._picture
+    plain_picture = trainer._picture
 
-    def killed_in_the_picture(task: Task, run: RunFolder) -> experiment.Sampled | experiment.Warned:
+    def killed_in_the_picture(task: Task, run: RunFolder) -> trainer.Sampled | trainer.Warned:
         if task.state.step == in_picture:
             by_sigkill()
         return plain_picture(task, run)
 
-    experiment._picture = killed_in_the_picture
+    trainer._picture = killed_in_the_picture
     launched = launch(Asked(settings(folder.parent, kind)), folder)
     with StopRequest() as stop:
         stop.arm()

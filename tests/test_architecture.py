@@ -1,45 +1,38 @@
-"""Imports only go down: each module stands on a floor and knows only the floors below it."""
+"""Imports only go down: a module imports from its own package and from lower layers."""
 
 import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 SOURCE = Path(__file__).parents[1] / "src" / "kakusan"
 
-FLOORS: tuple[tuple[str, ...], ...] = (
+LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "shapes"),
-    ("maths", "networks", "durable"),  # tensors in, tensors out; and bytes that stay on the disk
-    ("denoiser", "manifest", "locking"),
-    ("samplers", "likelihood", "oracles", "data", "metrics", "verdicts", "ema", "pictures", "checkpoints"),
-    ("losses", "times", "runs", "settings"),
-    ("training", "evaluation", "config", "recipe"),  # procedures; no file is opened here
-    ("resolve", "agreement", "record", "journal"),
-    ("assembly",),
-    ("task", "lineage"),
-    ("ladder",),
-    ("launching", "experiment"),
-    ("opened", "outputs"),
-    ("appraisal", "interop"),
-    ("report", "plots"),
-    ("explain",),  # draws with the report's charts and seal
-    ("cli",),
-    ("library",),
+    ("randomness", "statistics", "networks", "config"),
+    ("storage", "diffusion"),
+    ("data",),
+    ("samplers", "terminal"),
+    ("training",),
+    ("run",),
+    ("evaluation", "interop"),
+    ("pages",),
+    ("cli", "api"),
     ("__main__", "__init__"),
 )
-FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(path for path in SOURCE.rglob("*.py"))
+MOST_ENTRIES = 20
+"""Of the package: more than a reader takes in at once."""
 
 
-def home(path: Path) -> str:
-    """The room of a file: its package below kakusan, or its own name."""
+def package_of(path: Path) -> str:
+    """The package below kakusan that a file belongs to, or its own name."""
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The rooms that a file imports from, whether at its head or inside of functions."""
+    """The packages that a file imports from, whether at its head or inside of functions."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module == "kakusan":
             yield from (alias.name for alias in node.names)
@@ -49,17 +42,30 @@ def imported(path: Path) -> Iterator[str]:
             yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("kakusan."))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_a_module_imports_only_from_floors_below(path: Path) -> None:
-    here = home(path)
-    assert here in FLOOR_OF, f"{here} has no floor yet: give it one in this test and in docs/architecture.md"
-    for room in imported(path):
-        assert room == here or FLOOR_OF[room] < FLOOR_OF[here], f"{here} must not know {room}"
+def test_every_module_has_a_layer_and_imports_only_from_lower_ones() -> None:
+    for path in MODULES:
+        here = package_of(path)
+        assert here in LAYER_OF, f"{here} has no layer yet: give it one here and in docs/architecture.md"
+        for there in imported(path):
+            allowed = there == here or LAYER_OF[there] < LAYER_OF[here]
+            assert allowed, f"{path.relative_to(SOURCE)} must not import from {there}"
+
+
+def test_the_layers_are_those_of_the_drawing() -> None:
+    text = (SOURCE.parents[1] / "docs" / "architecture.md").read_text("utf-8")
+    drawing = text[text.index("## Layers") : text.index("## From an equation")]
+    for name in LAYER_OF:
+        assert re.search(rf"(^|\s){name}(/|\s)", drawing), f"docs/architecture.md does not draw {name}"
+
+
+def test_a_reader_takes_in_the_package_at_once() -> None:
+    entries = {package_of(path) for path in MODULES}
+    assert len(entries) <= MOST_ENTRIES
 
 
 def test_the_mathematics_opens_no_file_and_reads_no_clock() -> None:
     worldly = {"os", "io", "time", "pathlib", "random", "socket", "subprocess"}
-    for room in ("maths", "networks", "samplers"):
+    for room in ("diffusion", "networks", "samplers"):
         for path in (SOURCE / room).glob("*.py"):
             tree = ast.parse(path.read_text("utf-8"))
             names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}

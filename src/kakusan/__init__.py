@@ -8,40 +8,54 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kakusan import oracles
-    from kakusan.config import settings_for
+    from kakusan.api import Run, import_model, sample, train
+    from kakusan.config.loading import settings_for
+    from kakusan.config.settings import Settings
     from kakusan.data import Dataset, open_data
-    from kakusan.denoiser import Denoiser, NetworkDenoiser, Prediction, p_step
+    from kakusan.data.units import Levels, Real
+    from kakusan.diffusion import oracles
+    from kakusan.diffusion.denoiser import Denoiser, NetworkDenoiser, Prediction, p_step
+    from kakusan.diffusion.forward import q_marginal, q_posterior, q_step
+    from kakusan.diffusion.gaussians import Gaussian
+    from kakusan.diffusion.likelihood import variational_bound
+    from kakusan.diffusion.schedules import (
+        Cosine,
+        Linear,
+        NoiseSchedule,
+        ScaledLinear,
+        Sigmoid,
+        ZeroTerminalSNR,
+    )
     from kakusan.errors import DataError, KakusanError, ModelError, NumbersError, RunError, SettingsError
+    from kakusan.evaluation.metrics import copy_rate, frechet, nearest
     from kakusan.interop.exporting import export_model
-    from kakusan.library import Run, import_model, sample, train
-    from kakusan.likelihood import variational_bound
-    from kakusan.losses import Bound, Hybrid, Loss, MinSNR, Simple, Weighted
-    from kakusan.maths.forward import q_marginal, q_posterior, q_step
-    from kakusan.maths.gaussians import Gaussian
-    from kakusan.maths.schedules import Cosine, Linear, NoiseSchedule, ScaledLinear, Sigmoid, ZeroTerminalSNR
-    from kakusan.maths.units import Levels, Real
-    from kakusan.metrics import copy_rate, frechet, nearest
     from kakusan.networks import PointMLP, UNet
     from kakusan.samplers import DDIM, Ancestral, Sampler, SeededNoise, State, Still, walk
-    from kakusan.settings import Settings
+    from kakusan.training.losses import Bound, Hybrid, Loss, MinSNR, Simple, Weighted
 
 _HOMES = {
-    "config": ("settings_for",),
+    "config.loading": ("settings_for",),
     "data": ("Dataset", "open_data"),
-    "denoiser": ("Denoiser", "NetworkDenoiser", "Prediction", "p_step"),
+    "diffusion.denoiser": ("Denoiser", "NetworkDenoiser", "Prediction", "p_step"),
     "errors": ("DataError", "KakusanError", "ModelError", "NumbersError", "RunError", "SettingsError"),
     "interop.exporting": ("export_model",),
-    "library": ("Run", "import_model", "sample", "train"),
-    "likelihood": ("variational_bound",),
-    "losses": ("Bound", "Hybrid", "Loss", "MinSNR", "Simple", "Weighted"),
-    "maths.forward": ("q_marginal", "q_posterior", "q_step"),
-    "maths.gaussians": ("Gaussian",),
-    "maths.schedules": ("Cosine", "Linear", "NoiseSchedule", "ScaledLinear", "Sigmoid", "ZeroTerminalSNR"),
-    "maths.units": ("Levels", "Real"),
-    "metrics": ("copy_rate", "frechet", "nearest"),
+    "api": ("Run", "import_model", "sample", "train"),
+    "diffusion.likelihood": ("variational_bound",),
+    "training.losses": ("Bound", "Hybrid", "Loss", "MinSNR", "Simple", "Weighted"),
+    "diffusion.forward": ("q_marginal", "q_posterior", "q_step"),
+    "diffusion.gaussians": ("Gaussian",),
+    "diffusion.schedules": (
+        "Cosine",
+        "Linear",
+        "NoiseSchedule",
+        "ScaledLinear",
+        "Sigmoid",
+        "ZeroTerminalSNR",
+    ),
+    "data.units": ("Levels", "Real"),
+    "evaluation.metrics": ("copy_rate", "frechet", "nearest"),
     "networks": ("PointMLP", "UNet"),
-    "settings": ("Settings",),
+    "config.settings": ("Settings",),
     "samplers": ("DDIM", "Ancestral", "Sampler", "SeededNoise", "State", "Still", "walk"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -103,7 +117,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "oracles":
-        return import_module("kakusan.oracles")
+        return import_module("kakusan.diffusion.oracles")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'kakusan' has no attribute {name!r}")
     return getattr(import_module(f"kakusan.{_HOME_OF[name]}"), name)

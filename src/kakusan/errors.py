@@ -3,10 +3,16 @@
 Anything else that escapes is a bug and keeps its traceback (exit code 1).
 """
 
+import os
+import shlex
+import string
 import unicodedata
+from pathlib import Path
 
 CONTROLS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode's categories of what commands a terminal, turns the direction of text, or is no text at all."""
+PLAIN = frozenset(string.ascii_letters + string.digits + "/._- ")
+"""What stands for itself wherever a shell reads it in quotes."""
 JOINERS = "\u200c\u200d"
 """Of the same categories, and yet parts of words and emoji."""
 
@@ -22,6 +28,19 @@ def printable(text: str, most: int | None = None) -> str:
             for letter in text
         )
     return text[:most]
+
+
+def quoted(path: Path | str) -> str:
+    """A path as it may stand in a command that is shown: typed in, it means that path and nothing else.
+
+    What no terminal should be sent is escaped as bash and zsh read it: $'\\x1b'.
+    """
+    text = str(path)
+    text = f"./{text}" if text.startswith("-") else text  # no option
+    if printable(text) == text:
+        return shlex.quote(text)
+    letters = (chr(byte) if chr(byte) in PLAIN else f"\\x{byte:02x}" for byte in os.fsencode(text))
+    return f"$'{''.join(letters)}'"
 
 
 def _escaped(letter: str) -> str:

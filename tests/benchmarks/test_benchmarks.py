@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kakusan.config import settings_for
+from kakusan.api import train
+from kakusan.config.loading import settings_for
+from kakusan.config.settings import Settings
 from kakusan.data.builtin import RESERVED_KANJI, kanji
-from kakusan.library import train
-from kakusan.opened import Run
-from kakusan.settings import Settings
+from kakusan.run import Run
 
 Figures: TypeAlias = dict[str, Any]
 Script: TypeAlias = Callable[..., Figures]

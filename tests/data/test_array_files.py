@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from kakusan.data import DataOptions, open_data
+from kakusan.data.units import Levels, Real
 from kakusan.errors import DataError, SettingsError
-from kakusan.maths.units import Levels, Real
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (6, 5, 4, 3), np.uint8)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from kakusan.data import Batch, Batches, Dataset, split
+from kakusan.data.units import Levels
 from kakusan.errors import SettingsError
-from kakusan.maths.units import Levels
 
 COUNT = 23
 

@@ -12,7 +12,7 @@ import pytest
 from kakusan.data import DATASETS, open_data
 from kakusan.data.builtin import digits, kanji
 from kakusan.data.toys import swiss_roll, two_moons
-from kakusan.maths.units import Levels, Real
+from kakusan.data.units import Levels, Real
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 KANJI_SHA256 = "6496e6d04273de1fbef7b1326c0127dbfb02ba2dd0c357a8505b1ac9424e7c48"

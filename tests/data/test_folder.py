@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kakusan.data import DataOptions, open_data
-from kakusan.data.pictures import read_pixels
+from kakusan.data.image_files import read_pixels
+from kakusan.data.units import Levels
 from kakusan.errors import DataError, SettingsError
-from kakusan.maths.units import Levels
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows makes links and pipes only for administrators")
 

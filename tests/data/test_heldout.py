@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from kakusan.data import DATASETS, Dataset, Past, divide, split
 from kakusan.data.heldout import form_of, packed, unpacked
+from kakusan.data.units import Levels, Real
 from kakusan.errors import SettingsError
-from kakusan.maths.units import Levels, Real
 
 FORM = "1x1x1, 256 levels"
 

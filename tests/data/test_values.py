@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from kakusan.data import DataOptions, Dataset, open_data
+from kakusan.data.units import Levels, Real
 from kakusan.errors import DataError, SettingsError
-from kakusan.maths.moments import moments_of
-from kakusan.maths.units import Levels, Real
+from kakusan.statistics.moments import moments_of
 
 RNG = np.random.default_rng(0)
 SHAPE = (200, 9, 8)

@@ -19,13 +19,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from kakusan.likelihood import BITS, prior_term
-from kakusan.losses import Hybrid, MinSNR, eps_weight
-from kakusan.maths.forward import posterior_variance, step_variance
-from kakusan.maths.gaussians import Gaussian
-from kakusan.maths.schedules import Linear
-from kakusan.maths.variances import SIGMA_1
-from kakusan.times import REMEMBERED
+from kakusan.diffusion.forward import posterior_variance, step_variance
+from kakusan.diffusion.gaussians import Gaussian
+from kakusan.diffusion.likelihood import BITS, prior_term
+from kakusan.diffusion.schedules import Linear
+from kakusan.diffusion.variances import SIGMA_1
+from kakusan.training.losses import Hybrid, MinSNR, eps_weight
+from kakusan.training.timesteps import REMEMBERED
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"

@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-from kakusan.config import flat
-from kakusan.interop.diffusers import scheduler_config, unet_config
-from kakusan.maths.schedules import Linear
-from kakusan.settings import NetworkSettings, ProcessSettings, Settings
+from kakusan.config.loading import flat
+from kakusan.config.settings import NetworkSettings, ProcessSettings, Settings
+from kakusan.diffusion.schedules import Linear
+from kakusan.interop.diffusers.config import scheduler_config, unet_config
 
 TEXT = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
 NETWORK = NetworkSettings(

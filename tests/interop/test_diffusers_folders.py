@@ -19,12 +19,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kakusan.errors import KakusanError, ModelError
-from kakusan.interop.diffusers import translated
+from kakusan.interop.diffusers.config import translated
 from kakusan.interop.exporting import Wish, export_model
 from kakusan.interop.importing import import_model
-from kakusan.maths.randomness import Purpose, normals
 from kakusan.networks import UNet
-from kakusan.opened import Run
+from kakusan.randomness import Purpose, normals
+from kakusan.run import Run
 from kakusan.samplers import DDIM, Ancestral, SeededNoise, sample
 
 # their classes are not typed
@@ -251,7 +251,7 @@ def test_their_ancestral_steps_are_ours(
 @pytest.mark.parametrize(("T", "steps"), [(1000, 50), (1000, 7), (30, 30), (100, 33), (10, 2)])
 def test_the_times_are_theirs(spacing: str, T: int, steps: int) -> None:
     """But for a single step, which starts at t = 1 there, and takes noise for an image, unless it is trailing."""
-    from kakusan.maths.schedules import Linear
+    from kakusan.diffusion.schedules import Linear
 
     scheduler: Any = DDPMScheduler(num_train_timesteps=T, timestep_spacing=spacing)
     scheduler.set_timesteps(steps)
@@ -316,7 +316,7 @@ def test_a_missing_attention_head_dim_means_8_and_it_is_said(folder: Path, tmp_p
 def test_a_run_of_ours_comes_back_as_it_was(tmp_path: Path) -> None:
     """Names of classes, levels, the null label and what diffusers has no words for, by way of kakusan.json."""
     import kakusan as kk
-    from kakusan.config import with_values
+    from kakusan.config.loading import with_values
 
     changes = {
         "data.labels": True,
@@ -352,7 +352,7 @@ def test_padded_images_are_exported_at_the_padded_size_and_it_is_said(tmp_path: 
     import numpy as np
 
     import kakusan as kk
-    from kakusan.config import with_values
+    from kakusan.config.loading import with_values
 
     np.save(tmp_path / "odd.npy", np.random.default_rng(0).integers(0, 256, (20, 10, 13), dtype=np.uint8))
     changes = {
@@ -395,7 +395,7 @@ def test_what_they_have_no_words_for_is_refused_by_name(
     changes: dict[str, Any], problem: str, tmp_path: Path
 ) -> None:
     import kakusan as kk
-    from kakusan.config import with_values
+    from kakusan.config.loading import with_values
 
     small = {
         "network.width": 16,

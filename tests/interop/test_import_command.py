@@ -20,7 +20,7 @@ from kakusan.cli import main
 from kakusan.errors import KakusanError
 from kakusan.interop.exporting import export_model
 from kakusan.interop.importing import import_model
-from kakusan.opened import Run
+from kakusan.run import Run
 from kakusan.samplers import DDIM
 
 TINY = {
@@ -267,7 +267,7 @@ def test_a_killed_import_or_export_leaves_nothing_that_looks_whole(tiny: Path, t
     """The process is stopped for good at the last moment before the new folder gets its name."""
     script = (
         "import os, signal, sys\n"
-        "from kakusan import durable\n"
+        "from kakusan.storage import durable\n"
         "def rename(old, new):\n"
         "    if new.name in ('run', 'out'): os.kill(os.getpid(), signal.SIGKILL)\n"
         "    old.replace(new)\n"

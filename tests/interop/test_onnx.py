@@ -22,22 +22,22 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-import kakusan.interop
-from kakusan.denoiser import NetworkDenoiser
+import kakusan.interop.onnx
+from kakusan.data.units import Levels
+from kakusan.diffusion.denoiser import NetworkDenoiser
+from kakusan.diffusion.forward import posterior_variance, posterior_weights, step_variance
+from kakusan.diffusion.schedules import Linear, ZeroTerminalSNR
+from kakusan.diffusion.variances import Analytic, Variance
 from kakusan.errors import ModelError
-from kakusan.interop.onnx import TOLERANCE, largest_difference, onnx_model
-from kakusan.interop.steps import sampler_table
-from kakusan.maths.forward import posterior_variance, posterior_weights, step_variance
-from kakusan.maths.schedules import Linear, ZeroTerminalSNR
-from kakusan.maths.units import Levels
-from kakusan.maths.variances import Analytic, Variance
+from kakusan.interop.onnx.model import TOLERANCE, largest_difference, onnx_model
+from kakusan.interop.onnx.table import sampler_table
 from kakusan.networks import PointMLP, UNet
 from kakusan.samplers import DDIM, Ancestral, Sampler, SeededNoise, State, walk
 from kakusan.shapes import Images, Times
 
 Shape = tuple[int, int, int]
 Doubles = NDArray[np.float64]
-SOURCE = Path(str(kakusan.interop.__file__)).parent
+SOURCE = Path(str(kakusan.interop.onnx.__file__)).parent
 
 
 def with_random_weights(network: nn.Module) -> nn.Module:
@@ -125,7 +125,7 @@ def test_the_model_has_standard_operators_only_and_nothing_of_this_machine(expor
     assert {node.domain for node in model.graph.node} == {""}
     assert not model.functions
     assert not any(tensor.external_data for tensor in model.graph.initializer)
-    assert str(SOURCE.parents[1]).encode() not in exported.model
+    assert str(SOURCE.parents[2]).encode() not in exported.model
 
 
 def test_inputs_and_output_have_their_names_and_types_and_a_batch_of_any_size(exported: Exported) -> None:

@@ -16,7 +16,7 @@ from interop.their_models import MODELS
 from safetensors.torch import load_file, save_file
 
 from kakusan.errors import KakusanError, ModelError
-from kakusan.interop.diffusers import translated
+from kakusan.interop.diffusers.config import translated
 from kakusan.interop.importing import import_model
 
 UNET, SCHEDULER, INDEX = "unet/config.json", "scheduler/scheduler_config.json", "model_index.json"

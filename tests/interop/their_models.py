@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kakusan.interop.importing import Imported
-from kakusan.opened import Run
+from kakusan.run import Run
 
 DOWN, ATTENTION_DOWN = "DownBlock2D", "AttnDownBlock2D"
 UP, ATTENTION_UP = "UpBlock2D", "AttnUpBlock2D"

@@ -9,12 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kakusan.denoiser import times_like
+from kakusan.diffusion.denoiser import times_like
+from kakusan.diffusion.forward import per_image
+from kakusan.diffusion.oracles import GaussianOracle
+from kakusan.diffusion.schedules import Cosine, Linear
+from kakusan.diffusion.variances import Analytic, Variance
 from kakusan.errors import SettingsError
-from kakusan.maths.forward import per_image
-from kakusan.maths.schedules import Cosine, Linear
-from kakusan.maths.variances import Analytic, Variance
-from kakusan.oracles import GaussianOracle
 from kakusan.samplers import (
     DDIM,
     SAMPLERS,

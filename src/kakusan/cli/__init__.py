@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from importlib import import_module, metadata
 
 from kakusan.cli.instead import instead_of
-from kakusan.cli.signals import Stopped, stopping
-from kakusan.cli.streams import OutputLost, guarded
 from kakusan.errors import KakusanError, SettingsError
+from kakusan.terminal.signals import Stopped, stopping
+from kakusan.terminal.streams import OutputLost, guarded
 
 COMMANDS = {
     "demo": "train on the kanji that ship with kakusan, sample, report: a few minutes on two cores",

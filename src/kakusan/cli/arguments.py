@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import tyro
 
 from kakusan.cli.mistakes import in_our_words
-from kakusan.config import flat
-from kakusan.settings import Settings
+from kakusan.config.loading import flat
+from kakusan.config.settings import Settings
 
 Command = TypeVar("Command")
 

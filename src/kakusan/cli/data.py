@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from kakusan.cli.arguments import parse
+from kakusan.config.settings import DataSettings, Settings
 from kakusan.errors import SettingsError, printable
-from kakusan.settings import DataSettings, Settings
 
 if TYPE_CHECKING:
     from kakusan.data.survey import Files, Survey
@@ -44,9 +44,9 @@ class Data:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Data, arguments, "data", EXAMPLES)
-    from kakusan.assembly import data_options
-    from kakusan.cli.display import console, reading
     from kakusan.data.survey import survey
+    from kakusan.terminal.display import console, reading
+    from kakusan.training.build import data_options
 
     if command.sheet is not None and command.sheet.exists() and not command.overwrite:
         raise SettingsError(f"{command.sheet} is there already", "name another --sheet, or say --overwrite")
@@ -78,9 +78,9 @@ def write_sheet(found: "Survey", path: Path) -> None:
     """Up to 100 images, evenly spread over the data."""
     import numpy as np
 
-    from kakusan import durable
-    from kakusan.evaluation import spread
-    from kakusan.pictures import encode_png, grid
+    from kakusan.data.rendering import encode_png, grid
+    from kakusan.storage import durable
+    from kakusan.training.validation import spread
 
     dataset = found.dataset
     chosen = spread(np.arange(len(dataset)), 2000 if dataset.is_points else ON_SHEET)

@@ -25,8 +25,8 @@ class Demo:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Demo, arguments, "demo", EXAMPLES)
-    from kakusan.cli.training import begin, train_to_the_end
-    from kakusan.config import Asked, settings_for, with_values
+    from kakusan.cli.progress import begin, train_to_the_end
+    from kakusan.config.loading import Asked, settings_for, with_values
 
     asked = Asked(settings_for("kanji", preset="demo"))
     if command.steps is not None:

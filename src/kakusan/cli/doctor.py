@@ -42,9 +42,9 @@ def findings() -> dict[str, Any]:
 
     import torch
 
-    from kakusan.assembly import environment
-    from kakusan.resolve import has_bf16, resolve_machine
-    from kakusan.settings import MachineSettings
+    from kakusan.config.resolve import has_bf16, resolve_machine
+    from kakusan.config.settings import MachineSettings
+    from kakusan.training.build import environment
 
     machine = resolve_machine(MachineSettings())
     torch.set_num_threads(int(machine.threads))

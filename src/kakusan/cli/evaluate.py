@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from kakusan.cli.arguments import parse
-from kakusan.verdicts import GAP_IN_BITS, Gap, Verdict, verdict_on
+from kakusan.training.verdicts import GAP_IN_BITS, Gap, Verdict, verdict_on
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from kakusan.appraisal import Appraisal, Part, Question
-    from kakusan.opened import Run
+    from kakusan.evaluation.bound import Appraisal, Part, Question
+    from kakusan.run import Run
 
 EXAMPLES = (
     "kakusan evaluate runs/demo                                bits/dim, training beside held-out: some minutes",
@@ -86,9 +86,9 @@ class Evaluate:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Evaluate, arguments, "evaluate", EXAMPLES)
-    from kakusan.assembly import set_machine
-    from kakusan.cli.display import console
-    from kakusan.opened import Run
+    from kakusan.run import Run
+    from kakusan.terminal.display import console
+    from kakusan.training.build import set_machine
 
     run = Run.open(command.run)
     _check_outputs(command)
@@ -121,7 +121,7 @@ def _check_outputs(command: Evaluate) -> None:
 
 
 def _question(command: Evaluate) -> "Question":
-    from kakusan.appraisal import Question
+    from kakusan.evaluation.bound import Question
 
     return Question(
         images=command.images,
@@ -141,8 +141,8 @@ def _question(command: Evaluate) -> "Question":
 
 def _measured(run: "Run", question: "Question") -> "Appraisal":
     """The appraisal, with its progress shown: one bar for each piece of the work."""
-    from kakusan.appraisal import Appraisal, Working, appraise
-    from kakusan.cli.display import Bar, console, duration, reading
+    from kakusan.evaluation.bound import Appraisal, Working, appraise
+    from kakusan.terminal.display import Bar, console, duration, reading
 
     to = console()
     shown: Bar | None = None
@@ -167,8 +167,8 @@ def _measured(run: "Run", question: "Question") -> "Appraisal":
 
 def _write(command: Evaluate, run: "Run", appraisal: "Appraisal") -> list[Path]:
     """The figures, the picture and, where asked for, the images one by one."""
-    from kakusan import durable
-    from kakusan.plots import appraisal_png
+    from kakusan.evaluation.plots import appraisal_png
+    from kakusan.storage import durable
 
     base = command.out or run.files.evaluation_path(appraisal.about["step"], _suffix(command))
     base = base.with_suffix("") if base.suffix in (".json", ".png") else base
@@ -238,7 +238,7 @@ def _rows(part: "Part") -> Iterator[tuple[Any, ...]]:
 def _show(appraisal: "Appraisal", written: list[Path]) -> None:
     from rich.console import Console
 
-    from kakusan.appraisal import telling_times
+    from kakusan.evaluation.bound import telling_times
 
     to = Console(highlight=False)
     about, parts = appraisal.about, appraisal.parts

@@ -12,8 +12,8 @@ from kakusan.cli.arguments import parse
 from kakusan.errors import SettingsError
 
 if TYPE_CHECKING:
-    from kakusan.explain.story import Story
-    from kakusan.explain.subject import Subject
+    from kakusan.pages.explain.content import Story
+    from kakusan.pages.explain.subject import Subject
 
 EXAMPLES = (
     "kakusan explain                              a bundled kanji and its exact denoiser: nothing is trained",
@@ -53,8 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     command = parse(Explain, arguments, "explain", EXAMPLES)
     from rich.console import Console
 
-    from kakusan.explain.text import as_json, show
-    from kakusan.runs import EXPLANATION
+    from kakusan.pages.explain.text import as_json, show
+    from kakusan.storage.run_folder import EXPLANATION
 
     out = command.out or (command.run or Path()) / EXPLANATION
     _check_place(out)
@@ -69,9 +69,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _told(command: Explain) -> "Story":
-    from kakusan.cli.display import bar, console
-    from kakusan.explain.gather import tell
-    from kakusan.explain.subject import time_of
+    from kakusan.pages.explain.gather import tell
+    from kakusan.pages.explain.subject import time_of
+    from kakusan.terminal.display import bar, console
 
     subject = _subject(command)
     t = time_of(subject, command.t)
@@ -80,7 +80,7 @@ def _told(command: Explain) -> "Story":
 
 
 def _subject(command: Explain) -> "Subject":
-    from kakusan.explain import subject
+    from kakusan.pages.explain import subject
 
     if command.run is None:
         return subject.bundled(
@@ -119,8 +119,8 @@ def _is_ours(path: Path) -> bool:
 def _write(story: "Story", command: Explain, out: Path) -> None:
     from importlib import metadata
 
-    from kakusan import durable
-    from kakusan.explain.page import render
+    from kakusan.pages.explain.page import render
+    from kakusan.storage import durable
 
     text = render(story, _commands(command, story), f"kakusan {metadata.version('kakusan')}.")
     page = text.encode("utf-8", "backslashreplace")
@@ -131,7 +131,7 @@ def _write(story: "Story", command: Explain, out: Path) -> None:
 
 def _commands(command: Explain, story: "Story") -> list[tuple[str, str]]:
     """What to type next."""
-    from kakusan.runs import quoted
+    from kakusan.errors import quoted
 
     other = max(1, story.t // 2)
     if command.run is None:

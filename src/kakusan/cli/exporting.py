@@ -44,9 +44,9 @@ class Export:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Export, arguments, "export", EXAMPLES)
-    from kakusan.cli.display import console
     from kakusan.interop.exporting import Wish, export_model
-    from kakusan.opened import Run, sampler_from
+    from kakusan.run import Run, sampler_from
+    from kakusan.terminal.display import console
 
     _refuse_what_does_not_apply(command)
     run, to = Run.open(command.run), console()

@@ -34,10 +34,9 @@ class Import:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Import, arguments, "import", EXAMPLES)
-    from kakusan.cli.display import console
-    from kakusan.errors import printable
+    from kakusan.errors import printable, quoted
     from kakusan.interop.importing import import_model
-    from kakusan.runs import quoted
+    from kakusan.terminal.display import console
 
     to = console()
     made = import_model(

@@ -23,8 +23,8 @@ class Report:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Report, arguments, "report", EXAMPLES)
-    from kakusan.cli.training import report_of
-    from kakusan.opened import Run
+    from kakusan.cli.progress import report_of
+    from kakusan.run import Run
 
     print(report_of(Run.open(command.run)))
     return 0

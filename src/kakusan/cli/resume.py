@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import tyro
 
 from kakusan.cli.arguments import mentioned, parse
-from kakusan.config import flat
+from kakusan.config.loading import flat
+from kakusan.config.settings import CheckpointSettings, SamplesSettings, Settings
 from kakusan.errors import SettingsError
-from kakusan.settings import CheckpointSettings, SamplesSettings, Settings
 
 EXAMPLES = (
     "kakusan resume runs/photos                  go on where it stopped, bit for bit",
@@ -38,8 +38,8 @@ class Resume:
 
 
 def _last_step(command: Resume) -> int:
-    from kakusan.launching import steps_after
-    from kakusan.runs import RunFolder
+    from kakusan.storage.run_folder import RunFolder
+    from kakusan.training.launch import steps_after
 
     assert command.minutes is not None
     if command.steps is not None:
@@ -58,9 +58,9 @@ def main(arguments: Sequence[str]) -> int:
         changes["training.steps"] = _last_step(command)
     if command.device is not None:
         changes["machine.device"] = command.device
-    from kakusan.cli.training import train_to_the_end
-    from kakusan.launching import Launched, adjusted
-    from kakusan.runs import RunFolder
+    from kakusan.cli.progress import train_to_the_end
+    from kakusan.storage.run_folder import RunFolder
+    from kakusan.training.launch import Launched, adjusted
 
     run = RunFolder.open(command.run)
     return train_to_the_end(Launched(run, adjusted(run, changes)), as_json=command.json)

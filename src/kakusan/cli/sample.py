@@ -12,8 +12,8 @@ import tyro
 from kakusan.cli.arguments import parse
 
 if TYPE_CHECKING:
-    from kakusan.maths.units import Units
-    from kakusan.outputs import Output
+    from kakusan.data.saving import Output
+    from kakusan.data.units import Units
 
 EXAMPLES = (
     "kakusan sample runs/demo                                      64 images, a grid in the run's folder",
@@ -69,11 +69,11 @@ class Sample:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Sample, arguments, "sample", EXAMPLES)
-    from kakusan.assembly import set_machine
-    from kakusan.cli.display import console
+    from kakusan.data.saving import Output, free_output, sidecar
     from kakusan.errors import SettingsError, printable
-    from kakusan.opened import Run
-    from kakusan.outputs import Output, free_output, sidecar
+    from kakusan.run import Run
+    from kakusan.terminal.display import console
+    from kakusan.training.build import set_machine
 
     if command.variance is not None and command.sampler != "ancestral":
         raise SettingsError(
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _keeps_all(out: "Output", units: "Units") -> bool:
     """Whether every value is written as it is: arrays of real data, and raw ones."""
-    from kakusan.maths.units import Real
+    from kakusan.data.units import Real
 
     return out.raw or (out.path.suffix == ".npz" and isinstance(units, Real))
 
@@ -115,12 +115,12 @@ def _drawn(command: Sample, run: Any) -> tuple[Any, dict[str, Any]]:
     """The images, and all that one needs to know to make them again."""
     import torch
 
-    from kakusan.assembly import environment
-    from kakusan.cli.display import bar, console
-    from kakusan.maths.units import Levels
-    from kakusan.maths.variances import variance_named
-    from kakusan.opened import sampler_from
+    from kakusan.data.units import Levels
+    from kakusan.diffusion.variances import variance_named
+    from kakusan.run import sampler_from
     from kakusan.samplers import Order, draw
+    from kakusan.terminal.display import bar, console
+    from kakusan.training.build import environment
 
     loaded = run.load(
         weights=command.weights, device=command.device, precision=command.precision, variance=command.variance

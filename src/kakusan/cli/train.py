@@ -9,8 +9,8 @@ from typing import Annotated
 import tyro
 
 from kakusan.cli.arguments import mentioned, parse
-from kakusan.config import Asked, checked, chosen_in, presets, settings_for, with_values
-from kakusan.settings import Settings
+from kakusan.config.loading import Asked, checked, chosen_in, presets, settings_for, with_values
+from kakusan.config.settings import Settings
 
 EXAMPLES = (
     "kakusan train kanji                         the bundled kanji, with their preset",
@@ -48,8 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     plain = parse(Train, arguments, "train", EXAMPLES)  # which DATA, preset and file; flags come last
     command = parse(Train, arguments, "train", EXAMPLES, _defaults(plain))
     asked = asked_of(command, arguments)
-    from kakusan.cli.training import begin, train_to_the_end
-    from kakusan.launching import absolute_source, free_folder
+    from kakusan.cli.progress import begin, train_to_the_end
+    from kakusan.training.launch import absolute_source, free_folder
 
     source = absolute_source(command.source)
     asked = replace(asked, settings=with_values(asked.settings, {"data.source": source}))

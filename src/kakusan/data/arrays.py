@@ -17,9 +17,9 @@ from kakusan.data.labels import Classes, classes_if, classes_of
 from kakusan.data.layout import axes_of
 from kakusan.data.missing import check_finite
 from kakusan.data.options import DataOptions, Layout
+from kakusan.data.units import Real
 from kakusan.data.values import Numbers, numbers_of
 from kakusan.errors import DataError, printable
-from kakusan.maths.units import Real
 
 IMAGE_NAMES = ("images", "x", "x_train")
 LABEL_NAMES = ("labels", "y", "y_train")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kakusan.data.dataset import Dataset
 from kakusan.errors import SettingsError
-from kakusan.maths.randomness import Purpose, permutation, uniforms
+from kakusan.randomness import Purpose, permutation, uniforms
 from kakusan.shapes import Images, Labels
 
 EPOCHS_KEPT = 2

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kakusan.data.dataset import Dataset
 from kakusan.data.toys import swiss_roll, two_moons
-from kakusan.maths.units import Levels
+from kakusan.data.units import Levels
 
 RESERVED_KANJI = "拡散"
 

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from kakusan.data.identity import hashes_of
 from kakusan.data.options import Layout
+from kakusan.data.units import Levels, Real, Units
 from kakusan.errors import printable
-from kakusan.maths.moments import chunks as chunks
-from kakusan.maths.units import Levels, Real, Units
 from kakusan.shapes import Images
+from kakusan.statistics.moments import chunks as chunks
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total) while a folder is read. The total counts reading steps, two for each file."""

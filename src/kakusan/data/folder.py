@@ -10,10 +10,7 @@ from numpy.typing import NDArray
 
 from kakusan.data.cache import CacheFile, Decoded
 from kakusan.data.dataset import BadFile, Dataset, Progress
-from kakusan.data.labels import classes_if, classes_of_folders
-from kakusan.data.listing import ImageFile, Listing, list_files
-from kakusan.data.options import DataOptions
-from kakusan.data.pictures import (
+from kakusan.data.image_files import (
     FORMATS_IN_WORDS,
     MOST_PIXELS,
     BadPictureError,
@@ -21,10 +18,13 @@ from kakusan.data.pictures import (
     StrangerError,
     read_pixels,
 )
+from kakusan.data.labels import classes_if, classes_of_folders
+from kakusan.data.listing import ImageFile, Listing, list_files
+from kakusan.data.options import DataOptions
 from kakusan.data.rows import Rows, RowsInFile, RowsInMemory
 from kakusan.data.scan import BLOCK, SCALED, Form, PixelBudget, Scan, in_threads, scan
+from kakusan.data.units import Levels
 from kakusan.errors import DataError, SettingsError, printable
-from kakusan.maths.units import Levels
 
 NAMED = 5
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from kakusan.data.layout import FEW, Reading
 from kakusan.data.options import CHANNELS_FIRST, SINGLE_CHANNEL
 from kakusan.errors import DataError
-from kakusan.maths.moments import chunks
+from kakusan.statistics.moments import chunks
 
 
 def check_finite(images: NDArray[Any], name: str, reading: Reading, axes: int) -> None:

@@ -13,9 +13,9 @@ from typing import TypeVar
 from PIL import Image
 
 from kakusan.data.dataset import BadFile, Progress, in_pixels
+from kakusan.data.image_files import LOSSY, BadPictureError, Header, StrangerError, read_header
 from kakusan.data.listing import ImageFile, Listing
 from kakusan.data.options import DataOptions
-from kakusan.data.pictures import LOSSY, BadPictureError, Header, StrangerError, read_header
 
 SCALED = "scaled and cropped to"
 """In a note: the images were of other sizes."""

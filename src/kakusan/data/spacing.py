@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kakusan.maths.moments import Moments
+from kakusan.statistics.moments import Moments
 
 FINE = {2: 16, 4: 1000, 8: 1000}
 """By bytes of a float: so many of its steps in a deviation do no harm."""

@@ -10,11 +10,11 @@ import numpy as np
 from kakusan.data.builtin import DATASETS
 from kakusan.data.dataset import Dataset, Progress, in_pixels, silent
 from kakusan.data.folder import read_and_scan_folder, read_folder
-from kakusan.data.opening import DEFAULTS, as_asked, load, reader_of
 from kakusan.data.options import DataOptions
 from kakusan.data.scan import Scan
+from kakusan.data.sources import DEFAULTS, as_asked, load, reader_of
 from kakusan.errors import printable
-from kakusan.maths.moments import moments_of
+from kakusan.statistics.moments import moments_of
 
 GROUPS_LISTED = 100
 

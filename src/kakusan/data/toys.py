@@ -5,8 +5,8 @@ import torch
 from numpy.typing import NDArray
 
 from kakusan.data.dataset import Dataset
-from kakusan.maths.randomness import Purpose, normals, uniforms
-from kakusan.maths.units import real_fitted
+from kakusan.data.units import real_fitted
+from kakusan.randomness import Purpose, normals, uniforms
 
 COUNT = 10_000
 SEED = 0

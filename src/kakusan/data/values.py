@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from kakusan.data.options import DataOptions
 from kakusan.data.spacing import notes_on_outliers, notes_on_spacing
+from kakusan.data.units import Levels, Real, Units, real_fitted, real_from_range
 from kakusan.errors import DataError, SettingsError
-from kakusan.maths.moments import Moments, chunks, moments_of
-from kakusan.maths.units import Levels, Real, Units, real_fitted, real_from_range
+from kakusan.statistics.moments import Moments, chunks, moments_of
 
 MOST_LEVELS = 256
 EXACT = 2**53

@@ -5,16 +5,16 @@ from typing import Any
 
 import torch
 
-from kakusan.assembly import build_denoiser, build_network
-from kakusan.config import checked
+from kakusan.config.loading import checked
+from kakusan.config.recipe import UNFOLDED, DataFacts
+from kakusan.config.resolve import resolve, resolve_for
+from kakusan.config.settings import DataSettings, MachineSettings, Settings, TrainingSettings
+from kakusan.data.record import DataRecord
+from kakusan.data.units import Levels
 from kakusan.errors import ModelError
-from kakusan.interop.diffusers import Translated
-from kakusan.maths.units import Levels
+from kakusan.interop.diffusers.config import Translated
 from kakusan.networks import UNet
-from kakusan.recipe import UNFOLDED, DataFacts
-from kakusan.record import DataRecord
-from kakusan.resolve import resolve, resolve_for
-from kakusan.settings import DataSettings, MachineSettings, Settings, TrainingSettings
+from kakusan.training.build import build_denoiser, build_network
 
 Size = tuple[int, int]
 """Height and width."""

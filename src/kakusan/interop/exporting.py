@@ -9,21 +9,21 @@ from typing import Any, Literal
 
 import safetensors.torch
 
-from kakusan import durable
-from kakusan.assembly import build_schedule
+from kakusan.data.units import Levels
 from kakusan.errors import ModelError, SettingsError
-from kakusan.interop import folder as names
-from kakusan.interop.card import model_card
-from kakusan.interop.diffusers import Scheduler, model_index, scheduler_config, unet_config
-from kakusan.interop.onnx import TOLERANCE, largest_difference, onnx_model
-from kakusan.interop.ours import about
-from kakusan.interop.steps import sampler_table
-from kakusan.interop.weights import separated
-from kakusan.maths.units import Levels
+from kakusan.interop.diffusers import folder as names
+from kakusan.interop.diffusers.card import model_card
+from kakusan.interop.diffusers.config import Scheduler, model_index, scheduler_config, unet_config
+from kakusan.interop.diffusers.weights import separated
+from kakusan.interop.native import about
+from kakusan.interop.onnx.model import TOLERANCE, largest_difference, onnx_model
+from kakusan.interop.onnx.table import sampler_table
 from kakusan.networks import UNet
 from kakusan.networks.unet import padded_size
-from kakusan.opened import Loaded, Run, usual_sampler
+from kakusan.run import Loaded, Run, usual_sampler
 from kakusan.samplers import Sampler
+from kakusan.storage import durable
+from kakusan.training.build import build_schedule
 
 Files = Mapping[str, bytes]
 """Path inside of the export -> content."""
@@ -138,7 +138,7 @@ def _to_onnx(run: Run, loaded: Loaded, wish: Wish) -> _Export:
         "units": units.to_state(),
         "step": loaded.step,
     }
-    example = (resources.files("kakusan.interop") / "sample_onnx.py").read_bytes()
+    example = (resources.files("kakusan.interop.onnx") / "sample_onnx.py").read_bytes()
     return _Export(
         {"model.onnx": model, "sampler.json": _json(table), "sample.py": example},
         [f"onnxruntime's answers lie {difference:.1e} from ours (relative to the largest, or 1)"],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kakusan.errors import ModelError
-from kakusan.interop.folder import (
+from kakusan.interop.diffusers.folder import (
     ABOUT_OURS,
     CONFIG,
     INDEX,

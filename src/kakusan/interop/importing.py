@@ -8,21 +8,21 @@ from pathlib import Path
 
 import torch
 
-from kakusan import durable
-from kakusan.agreement import DATA_HASHES, data_hashes, frozen_settings
-from kakusan.assembly import environment
-from kakusan.checkpoints import Checkpoint
-from kakusan.config import to_mapping
+from kakusan.config.loading import to_mapping
 from kakusan.errors import ModelError
 from kakusan.interop import hub
-from kakusan.interop.diffusers import Translated, translated
+from kakusan.interop.diffusers.config import Translated, translated
+from kakusan.interop.diffusers.folder import Found, find, read_weights
+from kakusan.interop.diffusers.weights import joined
 from kakusan.interop.draft import Draft, drafted, empty_network
-from kakusan.interop.folder import Found, find, read_weights
-from kakusan.interop.ours import as_exported
-from kakusan.interop.weights import joined
-from kakusan.launching import free_folder
-from kakusan.opened import Run
-from kakusan.runs import RunFolder
+from kakusan.interop.native import as_exported
+from kakusan.run import Run
+from kakusan.storage import durable
+from kakusan.storage.agreement import DATA_HASHES, data_hashes, frozen_settings
+from kakusan.storage.checkpoints import Checkpoint
+from kakusan.storage.run_folder import RunFolder
+from kakusan.training.build import environment
+from kakusan.training.launch import free_folder
 
 Say = Callable[[str], None]
 

@@ -3,7 +3,7 @@
 from kakusan.samplers.ancestral import Ancestral
 from kakusan.samplers.base import SPACINGS, Sampler, State
 from kakusan.samplers.ddim import DDIM
-from kakusan.samplers.drawing import Drawn, Order, Origin, draw, sample
+from kakusan.samplers.sampling import Drawn, Order, Origin, draw, sample
 from kakusan.samplers.walk import NoiseSource, SeededNoise, Still, visited, walk
 
 SAMPLERS: dict[str, type[Sampler]] = {"ancestral": Ancestral, "ddim": DDIM}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kakusan.denoiser import Denoiser, p_given
+from kakusan.diffusion.denoiser import Denoiser, p_given
 from kakusan.samplers.base import Sampler, State
 from kakusan.shapes import Images, Times
 

@@ -4,9 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kakusan.denoiser import Denoiser
+from kakusan.diffusion.denoiser import Denoiser
+from kakusan.diffusion.schedules import NoiseSchedule
 from kakusan.errors import SettingsError
-from kakusan.maths.schedules import NoiseSchedule
 from kakusan.shapes import Images, Labels, Times
 
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from kakusan.denoiser import Denoiser
+from kakusan.diffusion.denoiser import Denoiser
+from kakusan.diffusion.forward import per_image, posterior_variance
 from kakusan.errors import SettingsError
-from kakusan.maths.forward import per_image, posterior_variance
 from kakusan.samplers.base import Sampler, State
 from kakusan.shapes import Images, Times
 

@@ -7,10 +7,10 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from kakusan.denoiser import Denoiser, times_like
+from kakusan.diffusion.denoiser import Denoiser, times_like
+from kakusan.diffusion.schedules import NoiseSchedule
 from kakusan.errors import SettingsError
-from kakusan.maths.randomness import Purpose, normals
-from kakusan.maths.schedules import NoiseSchedule
+from kakusan.randomness import Purpose, normals
 from kakusan.samplers.base import Sampler, State
 from kakusan.shapes import Images, Labels
 

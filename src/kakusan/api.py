@@ -1,0 +1,343 @@
+"""Whole runs from Python: `train`, `sample` and `Run`, as the command line has them, on files or on data in memory.
+
+Progress is shown where somebody sees it: on a terminal or in a notebook, on stderr. `progress=False` switches it off.
+"""
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from kakusan import run
+from kakusan.config.loading import Asked, flat, from_mapping, settings_for, with_values
+from kakusan.config.settings import Settings
+from kakusan.data import DataOptions, Dataset, InMemory, open_data
+from kakusan.data.dataset import Progress, silent
+from kakusan.data.units import Levels
+from kakusan.diffusion.denoiser import Denoiser
+from kakusan.errors import KakusanError, SettingsError
+from kakusan.evaluation.bound import Appraisal, Question, appraise
+from kakusan.interop import importing
+from kakusan.pages.report.gather import write_report
+from kakusan.samplers import Origin, Sampler
+from kakusan.samplers import sample as samples_of
+from kakusan.shapes import Images
+from kakusan.storage.run_folder import RunFolder
+from kakusan.terminal.display import TrainingDisplay, bar, console, reading
+from kakusan.terminal.signals import StopRequest
+from kakusan.training.build import data_options
+from kakusan.training.launch import Launched, absolute_source, adjusted, free_folder, launch, steps_after
+from kakusan.training.trainer import Began, Event, Stepped, Warned, continue_training
+
+Watch = Callable[[Event], None]
+
+
+LOGGER = logging.getLogger("kakusan")
+
+
+def nobody(event: Event) -> None:
+    """Who watches a training where nobody does."""
+
+
+def is_seen(progress: bool | None) -> bool:
+    """Whether to show progress: as somebody says, else where stderr is a terminal or a notebook's cell."""
+    if progress is not None:
+        return progress
+    return "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
+
+
+@contextmanager
+def _share(title: str, progress: bool | None) -> Iterator[Callable[[float, str], None]]:
+    """A bar that is told which share of the work is done, or nothing."""
+    if not is_seen(progress):
+        yield lambda _, __: None
+        return
+    with bar(title, 1.0, console()) as shown:
+        yield shown.at
+
+
+@contextmanager
+def _reading(progress: bool | None) -> Iterator[Progress]:
+    if not is_seen(progress):
+        yield silent
+        return
+    with reading(console()) as shown:
+        yield shown
+
+
+class Run(run.Run):
+    """A training and all that came of it, in one folder: `kakusan.train` makes one, `Run.open` finds it again."""
+
+    def evaluate(self, *, progress: bool | None = None, **asked: Any) -> Appraisal:
+        """The bound on training and on held-out images: `kakusan evaluate`. Nothing is written.
+
+        asked: images=180, terms=None (all), split="both", variance, sigma_1, clip, weights, seed, precision, memorizer,
+        as the command has them (`kakusan.evaluation.bound.Question`);
+        data: other images, a path, an array or a `Dataset`.
+        """
+        if (data := asked.get("data")) is not None:
+            asked["data"] = Path(data) if isinstance(data, str | Path) else self._like_ours(data)
+        with _reading(progress) as read, _share("the bound", progress) as show:
+            for event in appraise(self, Question(**asked), read):
+                if isinstance(event, Appraisal):
+                    return event
+                show(event.done, event.what)
+        raise AssertionError("an appraisal ends with its answer")
+
+    def report(self, *, progress: bool | None = None) -> Path:
+        """Write RUN/report.html: `kakusan report`. Its path."""
+        with _share("report", progress) as show:
+            return write_report(self, show)
+
+    def resume(
+        self,
+        *,
+        steps: int | None = None,
+        minutes: float | None = None,
+        data: InMemory | None = None,
+        labels: ArrayLike | None = None,
+        watch: Watch = nobody,
+        progress: bool | None = None,
+    ) -> "Run":
+        """Train to the last step from where the run stands: `kakusan resume`. The same run.
+
+        steps: a new last step; or minutes: about so long from here, at the speed of the run so far.
+        data, labels: those it began with, where it was trained on data in memory.
+        Raises RunError where they are others.
+        """
+        dataset = self._in_memory if data is None else self._reopened(data, labels)
+        if steps is not None and minutes is not None:
+            raise SettingsError("steps and minutes are two lengths", "give one of them")
+        if minutes is not None:
+            steps = steps_after(self.files, minutes)
+        changes = {} if steps is None else {"training.steps": steps}
+        launched = Launched(self.files, adjusted(self.files, changes))
+        return _trained(launched, dataset, watch, progress)
+
+    def _reopened(self, data: InMemory, labels: ArrayLike | None) -> Dataset:
+        """In the layout that the run began with, or in another that has its shape."""
+        options = _options(self.settings)
+        try:
+            return open_data(data, options, labels=labels)
+        except KakusanError:
+            return open_data(data, replace(options, layout="auto"), labels=labels)
+
+    def _like_ours(self, data: InMemory) -> Dataset:
+        units = self.data.units
+        return open_data(data, DataOptions(levels=units.levels if isinstance(units, Levels) else None))
+
+    @contextmanager
+    def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float], None]]:
+        with _share(title, progress) as show:
+            yield lambda done: show(done, "")
+
+
+def sample(
+    denoiser: Denoiser,
+    sampler: Sampler | str,
+    *,
+    count: int | None = None,
+    shape: tuple[int, int, int] | None = None,
+    seed: int = 0,
+    first: int = 0,
+    label: int | tuple[int, ...] | None = None,
+    micro_batch: int = 64,
+    exact: bool = False,
+    device: str = "cpu",
+    images: Images | None = None,
+    t: int | None = None,
+    progress: bool | None = None,
+) -> Images:
+    """Images number first, ..., first + count - 1 of a seed, in the network's units. Algorithm 2.
+
+    shape: (channels, height, width); label: a class for all, or several in turn; exact: the same to the last bit in any
+    company. images, t: start from these, with noise added up to time t, rather than from noise at T: one sample for
+    each, and count and shape are theirs. progress: show it; by default where somebody sees it.
+    Raises SettingsError for a micro_batch that is no multiple of 16, or more steps than the schedule has.
+    """
+    origin = None
+    if images is not None and t is not None:
+        origin, count, shape = (
+            Origin(images, t),
+            len(images),
+            (images.shape[1], images.shape[2], images.shape[3]),
+        )
+    if count is None or shape is None or (images is None) != (t is None):
+        raise TypeError("a sampling needs count and shape or, to start from images, images and t")
+    with _share(f"sampling {count:,} images", progress) as show:
+        return samples_of(
+            denoiser,
+            run.as_sampler(sampler, denoiser.schedule.T),
+            count=count,
+            shape=shape,
+            seed=seed,
+            first=first,
+            label=label,
+            micro_batch=micro_batch,
+            exact=exact,
+            device=device,
+            origin=origin,
+            watch=lambda done: show(done, ""),
+        )
+
+
+def train(
+    source: str | Path | InMemory,
+    *,
+    labels: ArrayLike | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    settings: Settings | Mapping[str, Any] | None = None,
+    run: Path | str | None = None,
+    weights_from: Path | str | None = None,
+    watch: Watch = nobody,
+    progress: bool | None = None,
+) -> Run:
+    """Train on data to the end, or go on where the run in this folder stands. The twin of `kakusan train`.
+
+    source: a bundled name, a folder of images, an array file; or, in memory, a NumPy array of shape
+    (n, height, width, channels), (n, height, width) or (n, 2), a tensor (n, channels, height, width), or a `Dataset`.
+    labels: with an array, the class of each image, which is then learned.
+    settings: {"training.batch_size": 64}, by the names of the command line's flags, or all of them, from
+    `kakusan.settings_for(source)`. run: its folder; by default a new one, runs/NAME.
+    watch: called with each event of the training; progress: show it, by default where somebody sees it. Warnings, and
+    what was chosen in reading the data, are shown with it, or else go to the logger "kakusan".
+    Ctrl-C saves the step that it comes in, and is then raised; the same call with run= goes on.
+
+    The network is built from the settings; for one of your own, or a loss of your own, see docs/python.md.
+    """
+    dataset, name = None, str(source) if isinstance(source, str | Path) else ""
+    if labels is not None or not name:
+        dataset = open_data(source, _options(settings), labels=labels)
+        name = dataset.name
+    asked = _asked(name, dataset, settings, {"training.steps": steps, "training.minutes": minutes})
+    folder = Path(run) if run is not None else free_folder(name)
+    parent = None if weights_from is None else Path(weights_from)
+    with _reading(progress) as read:
+        launched = launch(asked, folder, weights_from=parent, progress=read, in_memory=dataset)
+    return _trained(launched, dataset, watch, progress)
+
+
+def _asked(
+    name: str,
+    dataset: Dataset | None,
+    settings: Settings | Mapping[str, Any] | None,
+    budget: Mapping[str, Any],
+) -> Asked:
+    """The settings in a call, and which of them it chooses: those that are given one by one, or are not as usual."""
+    usual = settings_for(name)
+    given = {key: value for key, value in budget.items() if value is not None}
+    if isinstance(settings, Settings):
+        wanted = settings
+        chosen = {key for key, value in flat(wanted).items() if value != flat(usual)[key]}
+    else:
+        wanted, chosen, given = usual, set(), {**(settings or {}), **given}
+    if dataset is not None and dataset.labels is not None:
+        given.setdefault("data.labels", True)
+    wanted = from_mapping(_nested(given), "the call", wanted)
+    source = absolute_source(name) if dataset is None else ""
+    return Asked(with_values(wanted, {"data.source": source}), frozenset(chosen | set(given)))
+
+
+def _options(settings: Settings | Mapping[str, Any] | None) -> DataOptions:
+    """How these settings want data to be read."""
+    if not isinstance(settings, Settings):
+        settings = from_mapping(_nested(settings or {}), "the call")
+    return data_options(settings)
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Dotted names as sections. Raises SettingsError for a name without a section."""
+    sections: dict[str, dict[str, Any]] = {}
+    for dotted, value in values.items():
+        section, _, name = dotted.replace("-", "_").partition(".")
+        if not name:
+            raise SettingsError(f"{dotted!r} is no setting", "their names are dotted: training.batch_size")
+        sections.setdefault(section, {})[name] = value
+    return sections
+
+
+def _trained(launched: Launched, dataset: Dataset | None, watch: Watch, progress: bool | None) -> Run:
+    """The run, trained to its end; or Ctrl-C, once the step that it came in is saved."""
+    run = launched.run
+    stop = StopRequest()
+    listens = stop if threading.current_thread() is threading.main_thread() else nullcontext()
+    with _reading(progress) as read, _training_shown(run, progress) as show, listens:
+        training = continue_training(
+            run, launched.settings, launched.task, stop=stop, progress=read, in_memory=dataset
+        )
+        for event in chain(map(Warned, launched.cautions), training):
+            if isinstance(event, Began):
+                stop.arm()
+            show(event)
+            watch(event)
+    if stop.signal:
+        signal.raise_signal(stop.signal)  # for whoever would have had it
+    return Run(RunFolder.open(run.folder), dataset)
+
+
+def _notes(run: RunFolder, began: Began) -> list[str]:
+    """What was chosen, left out or not used while the data were read, when a training begins."""
+    return [] if began.step else [str(note) for note in run.data.get("notes", ())]
+
+
+def _log_words(run: RunFolder, event: Event) -> None:
+    """Warnings and notes to the logger "kakusan"."""
+    match event:
+        case Began():
+            for note in _notes(run, event):
+                LOGGER.warning("%s: %s", run.folder, note)
+        case Warned(text):
+            LOGGER.warning("%s: %s", run.folder, text)
+
+
+@contextmanager
+def _training_shown(run: RunFolder, progress: bool | None) -> Iterator[Watch]:
+    """A live line of the training, its warnings and notes; where nobody sees it, these go to Python's log."""
+    if not is_seen(progress):
+        yield lambda event: _log_words(run, event)
+        return
+    display = TrainingDisplay(console())
+
+    def show(event: Event) -> None:
+        match event:
+            case Began():
+                display.say(
+                    f"{run.folder}: {event.parameters:,} parameters, {event.training_images:,} images"
+                )
+                for note in _notes(run, event):
+                    display.say(f"note: {note}")
+                display.began(event.step, event.steps, None)
+            case Stepped(step, line):
+                display.stepped(step, None if line is None else dict(line))
+            case Warned(text):
+                display.say(f"warning: {text}")
+
+    try:
+        yield show
+    finally:
+        display.stop()
+
+
+def import_model(
+    source: str | Path,
+    run: Path | str | None = None,
+    *,
+    size: int | tuple[int, int] | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> importing.Imported:
+    """A run from a folder of diffusers, or from hf:owner/name[@revision]; by default in runs/NAME.
+
+    size: height and width of its images, for models that do not say. Nothing of the folder is run; pickled weights are
+    opened in a process of their own. Raises ModelError for what is not known here, by key and value.
+    """
+    imported = importing.import_model(source, run, size=size, say=say)
+    return replace(imported, run=Run(imported.run.files))

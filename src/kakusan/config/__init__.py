@@ -1,0 +1,1 @@
+"""Settings: the typed tree, its TOML files and presets, and every "auto" answered."""

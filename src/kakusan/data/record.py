@@ -1,0 +1,90 @@
+"""data.json of a run, read back and checked: it may have been edited, or be a stranger's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+
+from kakusan.data.units import Real, Units, units_from_state
+from kakusan.errors import RunError
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """`data_record`, read back."""
+
+    name: str
+    shape: tuple[int, int, int]
+    units: Units
+    class_names: tuple[str, ...]
+    fingerprint: str
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> "DataRecord":
+        """Raises RunError where it is not of our making: a stranger's file, or one that was edited."""
+        try:
+            stored = msgspec.convert(record, _Stored)
+            _check_held_out(stored)
+            return cls(
+                name=stored.name,
+                shape=stored.shape,
+                units=_units(stored),
+                class_names=stored.class_names,
+                fingerprint=stored.fingerprint,
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise RunError("the run's data.json is not one that kakusan wrote", why) from error
+
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+
+
+class _Imported(msgspec.Struct, frozen=True):
+    """Where a model came from."""
+
+    source: str
+    revision: str | None = None
+    scheduler: str | None = None
+
+
+class _Parent(msgspec.Struct, frozen=True):
+    """The run that a training began from."""
+
+    run: str
+    step: Count
+    scheduler: str | None = None
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    """data.json, with its types; what a foreign model's record may lack has a value."""
+
+    name: str
+    shape: tuple[Side, Side, Side]
+    units: dict[str, Any]
+    class_names: tuple[str, ...]
+    fingerprint: str
+    source: str = ""
+    count: Count = 0
+    held_out: tuple[Count, ...] = ()
+    bad_files: tuple[dict[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    imported: _Imported | None = None
+    weights_from: _Parent | None = None
+
+
+def _check_held_out(stored: _Stored) -> None:
+    aside = stored.held_out
+    if len(set(aside)) < len(aside) or max(aside, default=-1) >= stored.count:
+        raise ValueError(f"held_out is no list of different images of the {stored.count:,} that there are")
+
+
+def _units(stored: _Stored) -> Units:
+    units, channels = units_from_state(stored.units), stored.shape[0]
+    if isinstance(units, Real) and not len(units.mean) == len(units.scale) == channels:
+        raise ValueError(
+            f"units has {len(units.mean)} means and {len(units.scale)} scales for {channels} channels"
+        )
+    return units

@@ -1,0 +1,98 @@
+"""Samples on disk: a grid, a folder of pictures, or an array in the data's own units."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kakusan.data.rendering import encode_png, grid, numbered, save_folder
+from kakusan.data.units import Levels, Units
+from kakusan.errors import SettingsError
+from kakusan.shapes import Images
+from kakusan.storage import durable
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where samples go: NAME.png a grid, NAME.npz an array, else a folder of PNG files by number."""
+
+    path: Path
+    numbers: range
+    """Of the images, in the series of their seed."""
+    raw: bool = False
+    """Keep the network's units (arrays only)."""
+    overwrite: bool = False
+
+    def check(self, shape: tuple[int, int, int]) -> None:
+        """Raises SettingsError for what cannot be written, or would replace something. Asked before the work."""
+        ending = self.path.suffix
+        if ending not in ("", ".png", ".npz"):
+            raise SettingsError(f"samples are not written as {ending}", "name a .png, an .npz or a folder")
+        if self.raw and ending != ".npz":
+            raise SettingsError(
+                "--raw keeps the network's units, which a picture cannot", "name an .npz: --out samples.npz"
+            )
+        if not ending and (shape[0] not in (1, 3) or shape == (2, 1, 1)):
+            raise SettingsError(
+                f"{shape[0]} channels make no PNG files", "name an .npz, or a .png for a grid"
+            )
+        if not self.overwrite:
+            self._refuse_to_overwrite()
+
+    def _refuse_to_overwrite(self) -> None:
+        files = [self.path] if self.path.suffix or self.path.is_file() else numbered(self.path, self.numbers)
+        there = next((file for file in files if file.exists()), None)
+        if there is not None:
+            raise SettingsError(f"{there} is there already", "name another --out, or say --overwrite")
+
+    def save(self, x_0: Images, units: Units, about: Mapping[str, Any]) -> None:
+        """Write the images, and beside them, as JSON, how they were made.
+
+        Levels are rounded to the nearest and held to their range, which `Units.outside` counts.
+        """
+        beside = {sidecar(self.path): (json.dumps(about, indent=2) + "\n").encode()}
+        with durable.telling(f"cannot write {self.path}", self.path.parent):
+            durable.make_folders(self.path.parent)
+            if not self.path.suffix:
+                first, images = self.numbers.start, units.to_bytes(x_0)
+                save_folder(images, self.path, first=first, overwrite=self.overwrite, beside=beside)
+                return
+            png = self.path.suffix == ".png"
+            content = encode_png(grid(x_0, units)) if png else _npz(x_0, units, raw=self.raw)
+            durable.atomic_writes([(self.path, content), *beside.items()])
+
+    @property
+    def others(self) -> int:
+        """How many numbered images the folder holds beside these."""
+        if self.path.suffix or not self.path.is_dir():
+            return 0
+        ours = {file.name for file in numbered(self.path, self.numbers)}
+        return sum(1 for file in self.path.glob("[0-9]*.png") if file.name not in ours)
+
+
+def free_output(folder: Path) -> Path:
+    """The next grid in this folder that is not there yet: sample-1.png, sample-2.png, ..."""
+    return next(path for i in count(1) if not (path := folder / f"sample-{i}.png").exists())
+
+
+def sidecar(out: Path) -> Path:
+    """Where it is written how an output was made."""
+    return out.with_name(out.name + ".json")
+
+
+def _npz(x_0: Images, units: Units, *, raw: bool) -> bytes:
+    arrays: dict[str, Any] = {}
+    if raw:
+        arrays["images"] = np.ascontiguousarray(x_0.cpu().permute(0, 2, 3, 1).numpy())
+    else:
+        arrays["images"] = units.decode(x_0)
+        if isinstance(units, Levels):
+            arrays["levels"] = np.array(units.levels)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()

@@ -1,0 +1,164 @@
+"""The variance of a reverse step, sigma^2 of Eq. (13): four ways to choose it. A new one is a class here.
+
+Two fixed choices bracket the truth: beta is right where the data are pure noise, beta~ where they are one point.
+Between them it can be learned (Nichol & Dhariwal 2021), or follow from how wrong the guess of x_0 is (Bao et al. 2022).
+
+At the last step, from t = 1 to the data, beta~ is 0 and no likelihood is finite. sigma_1^2 is then a convention:
+beta~_2, as Ho et al. 2020 in effect use, or beta_1. At T = 1 there is no beta~_2, and it is beta_1.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from kakusan.diffusion.forward import per_image, posterior_variance, posterior_weights, step_variance
+from kakusan.diffusion.schedules import NoiseSchedule
+from kakusan.errors import SettingsError
+from kakusan.shapes import Images, PerImage, Times
+
+StepVariance: TypeAlias = Float64[Tensor, "batch #channels #height #width"]
+"""One variance an image, or one a pixel value."""
+
+SMALLEST = 1e-20
+"""Of a variance that follows from a measured error, which may be 0: then no likelihood would be finite."""
+
+
+def _beta_tilde_of_the_next(schedule: NoiseSchedule, t: Times, s: Times) -> PerImage:
+    """beta~ of a step as long, one earlier in the walk: beta~_2 at t = 1. Where there is none (t = T), beta."""
+    t = t.cpu()
+    before = (2 * t).clamp(max=schedule.T)
+    is_first = before <= t
+    tilde = posterior_variance(schedule, torch.where(is_first, t + 1, before).clamp(max=schedule.T), t)
+    return torch.where(is_first.view(-1, 1, 1, 1), step_variance(schedule, t, s), tilde)
+
+
+SIGMA_1: dict[str, Callable[[NoiseSchedule, Times, Times], PerImage]] = {
+    "beta~_2": _beta_tilde_of_the_next,
+    "beta_1": step_variance,
+}
+"""sigma^2 of the step that ends at the data."""
+
+
+def smallest_variance(schedule: NoiseSchedule, t: Times, s: Times, sigma_1: str) -> PerImage:
+    """beta~ of Eq. (7) and, where the step ends at the data, sigma_1^2 by its convention: never 0."""
+    return _ending_in_sigma_1(posterior_variance(schedule, t, s), schedule, t, s, sigma_1)
+
+
+def _ending_in_sigma_1(
+    variance: PerImage, schedule: NoiseSchedule, t: Times, s: Times, sigma_1: str
+) -> PerImage:
+    """The same variance, but sigma_1^2 by its convention for steps that end at the data."""
+    at_the_data = (s.cpu() == 0).view(-1, 1, 1, 1)
+    return torch.where(at_the_data, SIGMA_1[sigma_1](schedule, t, s), variance)
+
+
+class Variance(ABC):
+    """A choice of sigma^2 for steps from t to any s < t."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def of(
+        self, schedule: NoiseSchedule, t: Times, s: Times, sigma_1: str, fraction: Images | None
+    ) -> StepVariance:
+        """sigma^2, float64. fraction: what the network says of it, where it does (0: smallest, 1: largest)."""
+
+
+@dataclass(frozen=True)
+class FixedLarge(Variance):
+    """beta (Ho et al. 2020, their first choice)."""
+
+    name = "fixed-large"
+
+    def of(
+        self,
+        schedule: NoiseSchedule,
+        t: Times,
+        s: Times,
+        sigma_1: str,
+        fraction: Images | None,  # noqa: ARG002
+    ) -> StepVariance:
+        return _ending_in_sigma_1(step_variance(schedule, t, s), schedule, t, s, sigma_1)
+
+
+@dataclass(frozen=True)
+class FixedSmall(Variance):
+    """beta~ (Ho et al. 2020, their second choice)."""
+
+    name = "fixed-small"
+
+    def of(
+        self,
+        schedule: NoiseSchedule,
+        t: Times,
+        s: Times,
+        sigma_1: str,
+        fraction: Images | None,  # noqa: ARG002
+    ) -> StepVariance:
+        return smallest_variance(schedule, t, s, sigma_1)
+
+
+@dataclass(frozen=True)
+class LearnedRange(Variance):
+    """log sigma^2 between log beta~ and log beta, where the network says (Nichol & Dhariwal 2021, Eq. 15)."""
+
+    name = "learned"
+
+    def of(
+        self, schedule: NoiseSchedule, t: Times, s: Times, sigma_1: str, fraction: Images | None
+    ) -> StepVariance:
+        if fraction is None:
+            raise SettingsError(
+                "this network says nothing of the variance", "train with --process.variance learned"
+            )
+        low = smallest_variance(schedule, t, s, sigma_1).log().to(fraction.device)
+        high = step_variance(schedule, t, s).log().to(fraction.device)
+        return (low + fraction.double() * (high - low)).exp()
+
+
+@dataclass(frozen=True, eq=False)
+class Analytic(Variance):
+    """The best variance for a given mean: beta~ + w^2 E|x_0 - x_0_hat|^2, where w is what Eq. (7) gives to x_0.
+
+    errors: the mean squared error of the guess of x_0, for each pixel value, at t = 0, ..., T (0 at t = 0).
+    Where the guess is exactly E[x_0 | x_t] this is Bao et al. 2022 (Analytic-DPM), Theorem 1, whose estimate
+    from the norm of eps_hat gives the same error as (1 - alpha_bar) / alpha_bar (1 - E|eps_hat|^2). The error
+    itself stays right for networks that are not exact, and is never negative.
+    """
+
+    errors: Float64[Tensor, " entries"]
+    name = "analytic"
+
+    def of(
+        self,
+        schedule: NoiseSchedule,
+        t: Times,
+        s: Times,
+        sigma_1: str,  # noqa: ARG002
+        fraction: Images | None,  # noqa: ARG002
+    ) -> StepVariance:
+        if len(self.errors) != schedule.T + 1:
+            raise SettingsError(f"{len(self.errors)} errors do not fit a schedule of T = {schedule.T}")
+        low = t.cpu().floor().clamp(0, schedule.T - 1).long()
+        error = torch.lerp(self.errors[low], self.errors[low + 1], t.cpu() - low)
+        _, of_x_0 = posterior_weights(schedule, t, s)
+        variance = posterior_variance(schedule, t, s) + of_x_0.square() * per_image(error)
+        return variance.clamp(min=SMALLEST)
+
+
+VARIANCES: dict[str, Variance] = {v.name: v for v in (FixedLarge(), FixedSmall(), LearnedRange())}
+"""Those that need no figures of a trained network; `Analytic` does."""
+
+
+def variance_named(choice: Variance | str) -> Variance:
+    """The choice itself, or the one of this name. Raises SettingsError for unknown names."""
+    if isinstance(choice, Variance):
+        return choice
+    if choice not in VARIANCES:
+        raise SettingsError(f"unknown variance {choice!r}", f"there are: {', '.join(VARIANCES)}")
+    return VARIANCES[choice]

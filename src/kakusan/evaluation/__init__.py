@@ -1,0 +1,1 @@
+"""Figures of a trained model: the variational bound, distances, pictures of them."""

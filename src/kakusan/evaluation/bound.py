@@ -1,0 +1,381 @@
+"""What a run is worth: its bound on training and on held-out images side by side, and where the bits go.
+
+The gap between the two is what memorizing looks like; so is a network whose guesses come near to those of
+`FiniteSetOracle`, the denoiser that knows the training images by heart and nothing else.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kakusan.data import DataOptions, Dataset, open_data
+from kakusan.data.dataset import Progress, silent
+from kakusan.data.units import Levels, Units
+from kakusan.diffusion.likelihood import VariationalBound, concatenated
+from kakusan.diffusion.oracles import FiniteSetOracle
+from kakusan.diffusion.variances import Analytic, FixedLarge, variance_named
+from kakusan.errors import DataError, KakusanError, SettingsError
+from kakusan.run import Loaded, Run
+from kakusan.storage.run_folder import RunFolder
+from kakusan.training.build import Prepared, data_options, environment
+from kakusan.training.validation import bounds_of, distances_between, labels_of, mean_errors, spread
+
+Floats = NDArray[np.float64]
+Split = Literal["both", "held-out", "training"]
+
+FOR_ANALYTIC = 128
+"""Training images from which the analytic variance is estimated."""
+COMPARED_TIMES = 20
+COMPARED_IMAGES = 64
+MOST_VALUES = 1 << 28
+"""Of a training set that is compared with: 1 GiB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of a run. None: as the run says."""
+
+    images: int = 180
+    terms: int | None = None
+    split: Split = "both"
+    data: Path | Dataset | None = None
+    variance: str | None = None
+    sigma_1: str | None = None
+    clip: bool | None = None
+    weights: Literal["ema", "model"] = "ema"
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    seed: int = 0
+    memorizer: bool = True
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise SettingsError(f"an evaluation needs at least 1 image, not {self.images}")
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some images of one split, and their bound."""
+
+    name: str
+    dataset: Dataset
+    numbers: NDArray[np.int64]
+    """Places in the data set."""
+    bound: VariationalBound
+    near: dict[int, float]
+    """t -> root mean square distance of the guesses from those of the memorizer, in the network's units."""
+
+    @property
+    def spent(self) -> Floats:
+        """What the term of each t = 1..T adds to the mean total, in bits/dim, estimated where not all were measured."""
+        return _sums(self.bound, (self.bound.bits * self.bound.weight).numpy()) / len(self.numbers)
+
+    @property
+    def bits_by_t(self) -> Floats:
+        """The mean term at each t = 1..T; nan where none was measured."""
+        return self._mean(self.bound.bits.numpy())
+
+    @property
+    def distortion(self) -> Floats:
+        """Root mean squared error of the guess of x_0 at each t = 1..T, in the network's units; nan likewise."""
+        return np.sqrt(self._mean(self.bound.squared_error.numpy()))
+
+    def distortion_at(self, t: int) -> float:
+        """The same at one t, between its neighbours where it was not measured."""
+        known = np.flatnonzero(np.isfinite(self.distortion))
+        return float(np.interp(t - 1, known, self.distortion[known]))
+
+    @property
+    def rate(self) -> Floats:
+        """Bits/dim spent once x_t is known, t = 0..T (Ho et al. 2020, section 4.3)."""
+        later = np.cumsum(self.spent[::-1])[::-1]
+        return float(self.bound.L_T.mean()) + np.append(later, 0.0)
+
+    def _mean(self, values: Floats) -> Floats:
+        count = _sums(self.bound, np.ones_like(values))
+        return np.where(count > 0, _sums(self.bound, values) / np.maximum(count, 1), np.nan)
+
+
+def telling_times(parts: Sequence[Part]) -> tuple[int, int]:
+    """The first and last t at which x_t neither shows x_0 nor hides it: nearness to the memorizer tells something.
+
+    The error of the guess of images that were not trained on, where there are such, is 20 to 60 % of that at T.
+    """
+    errors = parts[-1].distortion
+    known = np.flatnonzero(np.isfinite(errors))
+    share = errors[known] / max(errors[known[-1]], 1e-300)
+    inside = known[(share >= 0.2) & (share <= 0.6)]
+    if not len(inside):
+        return 1, parts[-1].bound.T
+    return int(inside[0]) + 1, int(inside[-1]) + 1
+
+
+def _sums(bound: VariationalBound, values: Floats) -> Floats:
+    """Sums over the images at each t = 1..T."""
+    sums = np.bincount(bound.t.numpy().ravel() - 1, values.ravel(), minlength=bound.T)
+    return sums.astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Appraisal:
+    """The answer: parts, and all that the figures depend on."""
+
+    parts: tuple[Part, ...]
+    about: dict[str, Any]
+    units: Units
+
+    @property
+    def scale(self) -> float:
+        """From the network's units to levels (0..levels-1); for real data 1."""
+        return (self.units.levels - 1) / 2 if isinstance(self.units, Levels) else 1.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as plain numbers; by t = 1..T where nothing else is said."""
+        return {**self.about, "parts": {part.name: _figures(part, self.scale) for part in self.parts}}
+
+
+@dataclass(frozen=True)
+class Working:
+    """How far the work has come."""
+
+    what: str
+    done: float
+
+
+def appraise(run: Run, question: Question, progress: Progress = silent) -> Iterator[Working | Appraisal]:
+    """Measure the run; the last thing yielded is the appraisal.
+
+    Raises DataError where the data do not fit the network, RunError where the run's own have changed,
+    SettingsError where there is nothing to measure.
+    """
+    prepared = _own_data(run, question, progress)
+    loaded = run.load(
+        weights=question.weights,
+        device=question.device,
+        precision=question.precision,
+        variance=None if question.variance == Analytic.name else question.variance,
+        sigma_1=question.sigma_1,
+        clip=question.clip,
+    )
+    chosen = _chosen(run, prepared, question, progress)
+    if question.variance == Analytic.name:
+        assert prepared is not None
+        yield from estimate_analytic(run.files, loaded, prepared)
+        loaded = run.with_analytic_variance(loaded)
+    parts = []
+    for name, dataset, numbers in chosen:
+        measured: list[VariationalBound] = []
+        for bound in bounds_of(
+            loaded.denoiser,
+            dataset,
+            numbers,
+            torch.device(loaded.device),
+            terms=question.terms,
+            seed=question.seed,
+        ):
+            measured.append(bound)
+            yield Working(f"the bound of {name} images", sum(len(b.t) for b in measured) / len(numbers))
+        parts.append(Part(name, dataset, numbers, concatenated(measured), {}))
+    if question.memorizer and prepared is not None and _is_comparable(prepared):
+        parts = yield from _compared(loaded, memorizer(loaded, prepared), parts)
+    yield Appraisal(tuple(parts), _about(run, loaded, question), run.data.units)
+
+
+def _own_data(run: Run, question: Question, progress: Progress) -> Prepared | None:
+    """The run's own images; None where they have gone and others are asked about, for which they are not needed."""
+    try:
+        return run.prepared(progress)
+    except KakusanError:
+        if question.data is None or question.variance == Analytic.name:
+            raise
+        return None
+
+
+def _compared(
+    loaded: Loaded, oracle: FiniteSetOracle, parts: list[Part]
+) -> Generator[Working, None, list[Part]]:
+    """The parts with their distances from the memorizer."""
+    times = compared_times(loaded.denoiser.schedule.T)
+    found: list[Part] = []
+    for part in parts:
+        near: dict[int, float] = {}
+        for t in times:
+            done = (len(found) + len(near) / len(times)) / len(parts)
+            yield Working("how near to memorizing", done)
+            near[t] = _distance(loaded, oracle, part, t)
+        found.append(replace(part, near=near))
+    return found
+
+
+def _chosen(
+    run: Run, prepared: Prepared | None, question: Question, progress: Progress
+) -> list[tuple[str, Dataset, NDArray[np.int64]]]:
+    """Which images: some of each split, evenly spread, or of another source."""
+    if question.data is not None:
+        other = _other(run, question.data, progress)
+        return [(other.name, other, spread(np.arange(len(other)), question.images))]
+    assert prepared is not None
+    splits = {"training": prepared.split.training, "held-out": prepared.split.held_out}
+    wanted = {name: part for name, part in splits.items() if question.split in ("both", name) and len(part)}
+    if not wanted:
+        raise SettingsError(f"{run.folder} held no images out", "ask for --split training, or name --data")
+    return [(name, prepared.dataset, spread(part, question.images)) for name, part in wanted.items()]
+
+
+def _other(run: Run, data: Path | Dataset, progress: Progress) -> Dataset:
+    """Other images, in the units of this run."""
+    options = replace(data_options(run.settings), write_cache=False)
+    is_folder = isinstance(data, Path) and data.is_dir()
+    other = _opened(data, options if is_folder else replace(options, size=None), progress)
+    path = other.name if isinstance(data, Dataset) else data
+    if other.shape != run.data.shape:
+        raise DataError(
+            f"the images of {path} are {_size(other.shape)}, those of {run.folder} {_size(run.data.shape)}"
+        )
+    if type(other.units) is not type(run.data.units) or (
+        isinstance(other.units, Levels) and other.units != run.data.units
+    ):
+        raise DataError(
+            f"the images of {path} are {_kind(other.units)}, those of {run.folder} {_kind(run.data.units)}",
+            "an .npz says how many levels its uint8 `images` have in an entry `levels`",
+        )
+    return replace(other, units=run.data.units, labels=_labels_as_learned(other, run.data.class_names))
+
+
+def _opened(data: Path | Dataset, options: DataOptions, progress: Progress) -> Dataset:
+    """In the run's layout where it fits, else in their own, and with their classes where there are any.
+
+    Images without classes are measured under the null label.
+    """
+    source = data if isinstance(data, Dataset) else str(data)
+    ways = [options, *([] if options.layout == "auto" else [replace(options, layout="auto")])]
+    ways += [replace(way, labels=False) for way in ways if way.labels]
+    for way in ways[:-1]:
+        try:
+            return open_data(source, way, progress)
+        except KakusanError:
+            continue
+    return open_data(source, ways[-1], progress)
+
+
+def _labels_as_learned(other: Dataset, learned: tuple[str, ...]) -> NDArray[np.int64] | None:
+    """The classes of other images by the numbers that the run gave to their names."""
+    if other.labels is None or not learned:
+        return None
+    if unknown := sorted(set(other.class_names) - set(learned)):
+        raise DataError(
+            f"{other.name} has a class {unknown[0]!r} that the run has not learned",
+            f"it has learned: {', '.join(learned[:20])}",
+        )
+    numbers = np.array([learned.index(name) for name in other.class_names], dtype=np.int64)
+    mapped: NDArray[np.int64] = numbers[other.labels]
+    return mapped
+
+
+def _size(shape: tuple[int, int, int]) -> str:
+    channels, height, width = shape
+    return f"{width}x{height} with {channels} channel{'s' * (channels > 1)}"
+
+
+def _kind(units: Units) -> str:
+    return f"of {units.levels} levels" if isinstance(units, Levels) else "real numbers"
+
+
+def estimate_analytic(run: RunFolder, loaded: Loaded, prepared: Prepared) -> Iterator[Working]:
+    """Estimate the errors of the guesses on training images, and store them in the run; once for given weights."""
+    if run.analytic(loaded.analytic_key) is not None:
+        return
+    denoiser = replace(loaded.denoiser, variance=FixedLarge.name)
+    numbers = spread(prepared.split.training, FOR_ANALYTIC)
+    measured: list[VariationalBound] = []
+    for bound in bounds_of(denoiser, prepared.dataset, numbers, torch.device(loaded.device)):
+        measured.append(bound)
+        yield Working("the analytic variance", sum(len(b.t) for b in measured) / len(numbers))
+    errors = mean_errors(concatenated(measured)).tolist()
+    run.save_analytic(loaded.analytic_key, errors, {"training_images": len(numbers), "seed": 0})
+
+
+def memorizer(loaded: Loaded, prepared: Prepared) -> FiniteSetOracle:
+    """The exact denoiser of the training images."""
+    images = prepared.dataset.x_0(prepared.split.training).to(loaded.device)
+    if loaded.settings.data.flip:
+        images = torch.cat([images, images.flip(3)])  # it was shown these, too
+    return FiniteSetOracle(loaded.denoiser.schedule, images)
+
+
+def _is_comparable(prepared: Prepared) -> bool:
+    """Whether the set fits into memory. With classes, knowing by heart would be one set for each."""
+    if prepared.dataset.class_names:
+        return False
+    return len(prepared.split.training) * int(np.prod(prepared.dataset.shape)) <= MOST_VALUES
+
+
+def compared_times(T: int) -> list[int]:
+    """About twenty times, evenly spread over 1..T."""
+    return sorted({round(1 + (T - 1) * i / (COMPARED_TIMES - 1)) for i in range(COMPARED_TIMES)})
+
+
+def _distance(loaded: Loaded, oracle: FiniteSetOracle, part: Part, t: int) -> float:
+    numbers = spread(part.numbers, COMPARED_IMAGES)
+    device = torch.device(loaded.device)
+    x_0, labels = part.dataset.x_0(numbers).to(device), labels_of(part.dataset, numbers, device)
+    apart = distances_between(loaded.denoiser, oracle, x_0, t, numbers, labels)
+    return float(apart.square().mean().sqrt())
+
+
+def _about(run: Run, loaded: Loaded, question: Question) -> dict[str, Any]:
+    """All that the figures depend on."""
+    process, denoiser = loaded.settings.process, loaded.denoiser
+    variance = variance_named(denoiser.variance).name
+    return {
+        "run": str(run.folder),
+        "step": loaded.step,
+        "weights": question.weights,
+        "data": question.data.name
+        if isinstance(question.data, Dataset)
+        else str(question.data or run.data.name),
+        "T": process.T,
+        "schedule": process.schedule,
+        "zero_terminal_snr": process.zero_terminal_snr,
+        "predicts": process.predicts,
+        "variance": variance,
+        "sigma_1": "analytic" if variance == Analytic.name else denoiser.sigma_1,
+        "clip": denoiser.clip,
+        "levels": denoiser.levels,
+        "terms": question.terms if question.terms is not None and question.terms < process.T else "all",
+        "seed": question.seed,
+        "training_images": run.files.data["count"] - len(run.files.data["held_out"]),
+        "hardly_learned": run.hardly_learned(loaded.step),
+        "held_out_doubt": run.doubt,
+        "unit_of_distortion": "levels" if denoiser.levels else "the network's units",
+        "own_units_offset": _offset(run.data.units),
+        "precision": loaded.settings.machine.precision,
+        "environment": environment(loaded.settings.machine),
+    }
+
+
+def _offset(units: Units) -> float:
+    """What to add to bits/dim of a density in the network's units for the data's own: the mean log2 of the scale."""
+    return 0.0 if isinstance(units, Levels) else float(np.log2(units.scale).mean())
+
+
+def _figures(part: Part, scale: float) -> dict[str, Any]:
+    bound = part.bound
+    return {
+        "images": len(part.numbers),
+        "bits_per_dim": bound.mean,
+        "standard_error": bound.mean_standard_error,
+        "L_T": float(bound.L_T.mean()),
+        "L_steps": float(bound.L_steps.mean()),
+        "L_0": float(bound.L_0.mean()),
+        "terms_standard_error": float(bound.standard_error.square().sum().sqrt()) / len(part.numbers),
+        "bits_by_t": part.bits_by_t.tolist(),
+        "rate_from_t_0": part.rate.tolist(),
+        "distortion": (part.distortion * scale).tolist(),
+        "distance_from_memorizer": {str(t): value * scale for t, value in part.near.items()},
+    }

@@ -1,0 +1,137 @@
+"""Pictures of an appraisal: where the bits go, what they buy, and how near the network is to memorizing."""
+
+import io
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from kakusan.evaluation.bound import Appraisal, Part, telling_times
+
+COLOURS = {"training": "#8a8f98", "held-out": "#b5402c"}
+OTHER = "#2f6f8f"
+WIDTHS = {"training": 2.6}
+"""Wider where it is drawn first, so that it shows under the curve of held-out images that nearly hides it."""
+SIGMA_1 = {"beta~_2": r"$\tilde\beta_2$", "beta_1": r"$\beta_1$"}
+DPI = 150
+
+
+def appraisal_png(appraisal: Appraisal) -> bytes:
+    """Four charts on one picture, as PNG."""
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    axes = figure.subplots(2, 2)
+    _bits_by_t(axes[0, 0], appraisal)
+    _rate_and_distortion(axes[0, 1], appraisal)
+    _images(axes[1, 0], appraisal)
+    _nearness(axes[1, 1], appraisal)
+    for each in axes.flat:
+        each.spines[["top", "right"]].set_visible(False)
+        each.grid(alpha=0.25, linewidth=0.6)
+    about = appraisal.about
+    sigma_1 = SIGMA_1.get(about["sigma_1"], about["sigma_1"])
+    name = _plain(about["data"])
+    figure.suptitle(
+        f"{name}, step {about['step']:,}: {about['schedule']} schedule, T = {about['T']}, {about['variance']} "
+        f"variance, $\\sigma_1^2$ {sigma_1}, clip {about['clip'] or 'none'}, {about['weights']} weights",
+        fontsize=10,
+    )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
+    return buffer.getvalue()
+
+
+def _plain(name: str) -> str:
+    """A name in which no formula is seen."""
+    return name.replace("$", r"\$")
+
+
+def _colour(part: Part) -> str:
+    return COLOURS.get(part.name, OTHER)
+
+
+def _width(part: Part) -> float:
+    return WIDTHS.get(part.name, 1.3)
+
+
+def _bits_by_t(axis: Any, appraisal: Appraisal) -> None:
+    """L_{t-1} over t on two logarithmic scales: the area of interest is at small t."""
+    for part in appraisal.parts:
+        bits = part.bits_by_t
+        t = np.arange(1, len(bits) + 1)
+        shown = np.isfinite(bits) & (bits > 0)
+        axis.plot(t[shown], bits[shown], color=_colour(part), linewidth=_width(part), label=_plain(part.name))
+        if bits[0] > 0:
+            axis.plot(1, bits[0], "o", color=_colour(part), markersize=4)
+    highest = max(float(np.nanmax(part.bits_by_t)) for part in appraisal.parts)
+    floor = {"ymin": highest * 1e-6} if highest > 0 else {}  # an L_0 of 1e-20 bits says nothing
+    axis.set(xscale="log", yscale="log", xlabel="t", ylabel="bits/dim")
+    axis.set_ylim(**floor)
+    axis.set_title("Where the bits go: $L_{t-1}$ by $t$ ($L_0$ at $t = 1$)", fontsize=10)
+    axis.legend(frameon=False)
+
+
+def _rate_and_distortion(axis: Any, appraisal: Appraisal) -> None:
+    for part in appraisal.parts:
+        rate, distortion = part.rate[1:], part.distortion * appraisal.scale
+        shown = np.isfinite(distortion)
+        axis.plot(
+            rate[shown],
+            distortion[shown],
+            color=_colour(part),
+            linewidth=_width(part),
+            label=_plain(part.name),
+        )
+    unit = appraisal.about["unit_of_distortion"]
+    axis.set(xlabel="bits/dim spent so far", ylabel=f"RMSE of the guess of $x_0$, {unit}", ylim=(0, None))
+    axis.set_title("What they buy: rate and distortion", fontsize=10)
+    axis.legend(frameon=False)
+
+
+def _images(axis: Any, appraisal: Appraisal) -> None:
+    """How the images differ: those far to the right are odd."""
+    totals = [part.bound.total.numpy() for part in appraisal.parts]
+    edges = np.histogram_bin_edges(np.concatenate(totals), bins=30)
+    for part, values in zip(appraisal.parts, totals, strict=True):
+        weights = np.full(len(values), 100 / len(values))
+        axis.hist(values, edges, weights=weights, color=_colour(part), alpha=0.55, label=_plain(part.name))
+        axis.axvline(values.mean(), color=_colour(part), linewidth=1.2)
+    axis.set(xlabel="bits/dim of an image", ylabel="% of the images")
+    axis.set_title("Image by image", fontsize=10)
+    axis.legend(frameon=False)
+
+
+def _nearness(axis: Any, appraisal: Appraisal) -> None:
+    """Distance of the network's guess from the memorizer's, beside its distance from the truth."""
+    unit = appraisal.about["unit_of_distortion"]
+    for part in appraisal.parts:
+        if not part.near:
+            continue
+        t = np.array(list(part.near))
+        near = np.array(list(part.near.values())) * appraisal.scale
+        axis.plot(
+            t,
+            near,
+            color=_colour(part),
+            linewidth=1.5,
+            marker=".",
+            label=f"{_plain(part.name)}: from the memorizer",
+        )
+        truth = part.distortion * appraisal.scale
+        every = np.arange(1, len(truth) + 1)
+        shown = np.isfinite(truth)
+        axis.plot(
+            every[shown],
+            truth[shown],
+            color=_colour(part),
+            linewidth=1,
+            linestyle=":",
+            label=f"{_plain(part.name)}: from $x_0$",
+        )
+    axis.set(xlabel="t", ylabel=f"distance of the guess, {unit}", ylim=(0, None))
+    first, last = telling_times(appraisal.parts)
+    axis.axvspan(first, last, color="#8a8f98", alpha=0.12, linewidth=0)
+    axis.set_title("Learned by heart? Then solid lies far below dotted in the grey band", fontsize=10)
+    if any(part.near for part in appraisal.parts):
+        axis.legend(frameon=False, fontsize=8)
+    else:
+        axis.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axis.transAxes)

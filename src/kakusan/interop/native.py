@@ -1,0 +1,119 @@
+"""kakusan.json: what a model of ours is beyond what diffusers has words for.
+
+Names of classes, levels, the null label, the size before padding. In a folder it is a stranger's text like any other:
+it is believed only if, written again, it gives the very configuration beside it.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kakusan.config.settings import NetworkSettings, ProcessSettings
+from kakusan.data.record import DataRecord
+from kakusan.errors import KakusanError, ModelError
+from kakusan.interop.diffusers.config import Translated, scheduler_config, translated, unet_config
+from kakusan.interop.diffusers.folder import read_json
+from kakusan.interop.diffusers.keys import brief
+from kakusan.interop.draft import Draft, Size, drafted, empty_network
+from kakusan.run import Loaded, Run
+from kakusan.training.build import build_schedule
+
+
+@dataclass(frozen=True)
+class Units:
+    """`maths.units`, as JSON has them."""
+
+    kind: str
+    levels: int | None = None
+    mean: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    shown: float | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """What was trained on."""
+
+    name: str
+    shape: tuple[int, int, int]
+    units: Units
+    class_names: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class About:
+    """All of it."""
+
+    network: NetworkSettings
+    process: ProcessSettings
+    data: Data
+
+
+def about(run: Run, loaded: Loaded) -> dict[str, Any]:
+    """What a model is beyond its weights, ready for JSON."""
+    data = run.data
+    return {
+        "kakusan": metadata.version("kakusan"),
+        "step": loaded.step,
+        "weights": loaded.weights,
+        "network": asdict(loaded.settings.network),
+        "process": asdict(loaded.settings.process),
+        "data": {
+            "name": data.name,
+            "shape": list(data.shape),
+            "units": data.units.to_state(),
+            "class_names": list(data.class_names),
+            "fingerprint": data.fingerprint,
+        },
+    }
+
+
+def believed(text: dict[str, Any], model: Translated) -> Draft:
+    """The run that was exported. Raises KakusanError or ValidationError where this is another model, or none."""
+    said = msgspec.convert(text, About)
+    data = _data(said.data)
+    channels, *size = data.shape
+    theirs = replace(
+        model, network=said.network, process=said.process, channels=channels, size=(size[0], size[1])
+    )
+    draft = drafted(theirs, None, data.name)
+    draft.record.update(units=data.units.to_state(), class_names=list(data.class_names))
+    empty_network(draft)
+    network, process = draft.settings.network, draft.settings.process
+    learned = process.variance == "learned"
+    unet = unet_config(network, data.shape, classes=len(data.class_names), learned=learned)
+    if translated(unet, scheduler_config(process, build_schedule(process), model.scheduler)) != model:
+        raise ModelError("it speaks of another model than the folder's own files")
+    return draft
+
+
+def _data(said: Data) -> DataRecord:
+    units = {key: value for key, value in asdict(said.units).items() if value not in (None, ())}
+    names = [brief(name) for name in said.class_names]
+    return DataRecord.read(
+        {
+            "name": brief(said.name),
+            "shape": said.shape,
+            "units": units,
+            "class_names": names,
+            "fingerprint": "",
+        }
+    )
+
+
+def as_exported(path: Path, model: Translated, size: Size | None) -> tuple[Draft | None, tuple[str, ...]]:
+    """The run that kakusan.json speaks of, or nothing and why it was passed over."""
+    if not path.is_file():
+        return None, ()
+    try:
+        draft = believed(read_json(path), model)
+    except (KakusanError, msgspec.ValidationError) as error:
+        return None, (f"kakusan.json is passed over: {brief(str(error).splitlines()[0])}",)
+    if size not in (None, draft.data.shape[1:]):
+        height, width = draft.data.shape[1:]
+        raise ModelError(f"the model's images are {height} x {width} (height, width)", "leave --size out")
+    return draft, ()

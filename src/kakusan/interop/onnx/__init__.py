@@ -1,0 +1,1 @@
+"""Models in ONNX, with the coefficients that a sampler needs."""

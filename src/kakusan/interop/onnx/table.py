@@ -1,0 +1,141 @@
+"""A sampler's walk as a table of numbers, from which anybody can sample without kakusan.
+
+A step from x_t to x_s, with z fresh standard normal noise, is
+
+    x_0 = guess[0] x_t + guess[1] word         what the network's word says of the image, by Eq. (2)
+    x_0 held to [-clip, clip]                  where clip is not null
+    x_s = next[0] x_0 + next[1] x_t + noise z
+
+and the network is asked at ``time`` = t - 1. Nothing is derived here a second time: the denoiser and the sampler are
+asked, in float64, what they make of ones and zeros. Then the sampler walks with a network that is a formula, and the
+table must lead to the same places; a sampler whose steps are not of this form is thereby found and refused.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from kakusan.diffusion.denoiser import NetworkDenoiser, Prediction, times_like
+from kakusan.diffusion.forward import per_image
+from kakusan.diffusion.variances import LearnedRange, StepVariance, variance_named
+from kakusan.errors import ModelError
+from kakusan.samplers import SAMPLERS, Sampler, SeededNoise, State, walk
+from kakusan.shapes import Images, Labels, Times
+
+FORMAT = 1
+EXACT = 1e-9  # float64 roundings, where x_0 is up to 1e4 times x_t: steps of another form differ by far more
+
+
+def sampler_table(denoiser: NetworkDenoiser, sampler: Sampler, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """The walk of this sampler with this denoiser, ready for JSON; shape: channels, height, width of an image.
+
+    The word in it is the first ``channels`` channels of the network's. Raises ModelError for a sampler that uses a
+    learned variance, and for one whose steps depend on more than x_t, one word and one draw of noise, linearly.
+    """
+    times = sampler.times(denoiser.schedule)
+    steps = [
+        {"time": float(t - 1), "guess": _guess(denoiser, t), **_next(denoiser, sampler, t, s)}
+        for t, s in pairwise(times)
+    ]
+    _check(denoiser, sampler, steps)
+    channels, height, width = shape
+    return {
+        "format": FORMAT,
+        "sampler": {
+            "name": _name(sampler),
+            **asdict(sampler),
+            "steps": len(steps),
+            "spacing": sampler.spacing or "trailing",
+        },
+        "predicts": denoiser.predicts,
+        "T": denoiser.schedule.T,
+        "channels": channels,
+        "height": height,
+        "width": width,
+        "clip": denoiser.clip,
+        "steps": steps,
+    }
+
+
+@dataclass(frozen=True)
+class _Formula(NetworkDenoiser):
+    """A denoiser whose network is a formula of (x_t, t) in float64."""
+
+    def output(
+        self,
+        x_t: Images,
+        t: Times,
+        condition: Labels | None = None,  # noqa: ARG002
+    ) -> tuple[Images, None]:
+        return self.network(x_t, t), None
+
+    def variance_of(self, guess: Prediction, t: Times, s: Times) -> StepVariance:
+        if isinstance(variance_named(self.variance), LearnedRange):
+            raise ModelError(
+                "this sampler takes its variance from the network, and the table of a walk has fixed numbers only",
+                "take --sampler ddim, which needs no variance",
+            )
+        return super().variance_of(guess, t, s)
+
+
+def _with(denoiser: NetworkDenoiser, **changes: Any) -> _Formula:
+    kept = {field.name: getattr(denoiser, field.name) for field in fields(denoiser)}
+    return _Formula(**(kept | changes))
+
+
+def _guess(denoiser: NetworkDenoiser, t: int) -> list[float]:
+    """How much of x_t, and how much of the word, the guess of x_0 is before it is clipped."""
+    x_t, word = torch.eye(2, dtype=torch.float64).view(2, 2, 1, 1, 1)
+    return _numbers(denoiser.meaning(word, None, x_t, times_like(t, x_t)).x_0)
+
+
+def _next(denoiser: NetworkDenoiser, sampler: Sampler, t: int, s: int) -> dict[str, Any]:
+    """How much of x_0, of x_t and of the noise x_s is; eps follows from x_0 and x_t, as it does after clipping."""
+    x_0, x_t, noise = torch.eye(3, dtype=torch.float64).view(3, 3, 1, 1, 1)
+    told = _with(denoiser, network=lambda *_: x_0, predicts="x_0", clip=None)
+    state = sampler.step(told, State(x_t), times_like(t, x_t), times_like(s, x_t), noise)
+    *of_images, of_noise = _numbers(state.x)
+    return {"next": of_images, "noise": of_noise}
+
+
+def _numbers(x: Images) -> list[float]:
+    numbers: list[float] = (x.flatten() + 0.0).tolist()  # -0.0 becomes 0.0
+    return numbers
+
+
+@dataclass(frozen=True)
+class _DoubleNoise(SeededNoise):
+    """Noise in float64, so that a walk is too."""
+
+    def start(self) -> Images:
+        return super().start().double()
+
+    def draw(self, ordinal: int) -> Images:
+        return super().draw(ordinal).double()
+
+
+def _check(denoiser: NetworkDenoiser, sampler: Sampler, steps: list[dict[str, Any]]) -> None:
+    """Each step of the sampler's own walk, from where it stands, is that of the table."""
+    formula = _with(denoiser, network=lambda x_t, t: torch.sin(2 * x_t + per_image(t)))
+    noises = _DoubleNoise(seed=0, indices=torch.arange(4), shape=(1, 2, 2))
+    for ordinal, (here, there) in enumerate(pairwise(walk(sampler, formula, noises))):
+        step = steps[ordinal]
+        word = formula.network(here.x, times_like(step["time"] + 1, here.x))
+        x_0 = step["guess"][0] * here.x + step["guess"][1] * word
+        if denoiser.clip is not None:
+            x_0 = x_0.clamp(-denoiser.clip, denoiser.clip)
+        x_s = step["next"][0] * x_0 + step["next"][1] * here.x + step["noise"] * noises.draw(ordinal)
+        if not (there.x - x_s).abs().max() <= EXACT * there.x.abs().max().clamp(min=1):
+            raise ModelError(
+                f"the step of {_name(sampler)} to t = {there.t} is no fixed sum of x_t, a guess of x_0 and noise,"
+                " and the table of a walk holds only such steps",
+                f"samplers that fit: {', '.join(SAMPLERS)}",
+            )
+
+
+def _name(sampler: Sampler) -> str:
+    """Its name on the command line, or that of its class."""
+    names = (name for name, kind in SAMPLERS.items() if kind is type(sampler))
+    return next(names, type(sampler).__name__)

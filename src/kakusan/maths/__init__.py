@@ -1,1 +1,0 @@
-"""Floor 0: the mathematics. Tensors in, tensors out; no file, no clock, no hidden randomness."""

@@ -1,0 +1,94 @@
+"""What the explanation tells: plain numbers, words and pictures as text, gathered by whoever knows the subject."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kakusan.pages.explain.numbers import careful, is_told, shown
+
+
+@dataclass(frozen=True)
+class Bell:
+    """A Gaussian in one dimension."""
+
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class BayesBells:
+    """(6) for one pixel, as functions of x_{t-1}: where x_t may have come from, where the image was likely to be,
+    and both together. None at t = 1, where the answer is a point.
+    """
+
+    step: Bell
+    prior: Bell
+    posterior: Bell
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """One place of the slider: all that depends on t."""
+
+    t: int
+    numbers: Mapping[str, float]
+    pictures: Mapping[str, str]
+    """As `drawing` writes them."""
+    notes: Mapping[str, str]
+    bells: BayesBells | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """All that is told. Strings may come from anywhere: the page escapes them."""
+
+    image: str
+    """Which image it is about: a character, a number."""
+    who: str
+    """The denoiser in a sentence: "the network"."""
+    facts: Mapping[str, str]
+    remark: str
+    warnings: tuple[str, ...]
+    is_points: bool
+    shape: tuple[int, int]
+    """Height and width of a picture."""
+    t: int
+    T: int
+    stops: tuple[Stop, ...]
+    always: Mapping[str, float]
+    """The numbers that are the same at every t."""
+    notes: Mapping[str, str]
+    pictures: Mapping[str, str]
+    alpha_bar: tuple[float, ...]
+    """The whole table, from t = 0."""
+    pixels: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    """x_0, x_t and the guess at the asked t, (height, width, 1 or 3), for a terminal; empty for points."""
+
+    @property
+    def asked(self) -> int:
+        """The place of the asked t among the stops."""
+        return [stop.t for stop in self.stops].index(self.t)
+
+    @property
+    def now(self) -> Stop:
+        """The stop of the asked t."""
+        return self.stops[self.asked]
+
+    def text(self, name: str) -> str:
+        """A number or a note, as it is read at the asked t; "name()" is a number in parentheses if negative."""
+        return self.text_at(self.now, name)
+
+    def text_at(self, stop: Stop, name: str) -> str:
+        """The same at any stop."""
+        for words in (stop.notes, self.notes, {"who": self.who}):
+            if name in words:
+                return words[name]
+        written = careful if name.endswith("()") else shown
+        bare = name.removesuffix("()")
+        return written(stop.numbers[bare] if bare in stop.numbers else self.always[bare])
+
+    def tells(self, names: Iterable[str]) -> bool:
+        """Whether all these are finite numbers, or words, at the asked t: what is not is left out."""
+        return all(is_told(self.text(name)) for name in names)

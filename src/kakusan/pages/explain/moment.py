@@ -1,0 +1,286 @@
+"""One moment t of one image, in numbers and in pictures. Each equation is one function here, named after its title,
+and asks the functions that the page names: nothing is computed a second way but to show that both sides agree.
+
+The noise is the same at every t, so that a moment differs from the next by t alone. All is float64 on the CPU, but for
+what the denoiser is asked.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from kakusan.diffusion.denoiser import Denoiser, Prediction, p_step, times_like
+from kakusan.diffusion.forward import (
+    posterior_mean_from_eps,
+    posterior_variance,
+    posterior_weights,
+    q_marginal,
+    q_posterior,
+    q_step,
+)
+from kakusan.diffusion.gaussians import Gaussian, double
+from kakusan.diffusion.likelihood import BITS, decoder_term, step_term
+from kakusan.diffusion.parametrizations import amplitudes, eps_from_x_0
+from kakusan.diffusion.schedules import NoiseSchedule
+from kakusan.diffusion.variances import StepVariance
+from kakusan.randomness import Purpose, normals
+from kakusan.samplers import Ancestral, State
+from kakusan.shapes import Images, Times
+from kakusan.training.losses import eps_weight
+
+SEED = 0
+BEFORE, STEP, FRESH = 2, 3, 4
+"""Ordinals of the noise: that of x_{t-1}, that of the step to x_t, and that of the step back."""
+
+Numbers = dict[str, float]
+
+
+class Said(Denoiser):
+    """A denoiser whose guess is known already: it is asked once, and its equations are then exact to float64."""
+
+    def __init__(self, denoiser: Denoiser, guess: Prediction) -> None:
+        self.denoiser, self.guess = denoiser, guess
+        self.schedule, self.variance, self.sigma_1 = denoiser.schedule, denoiser.variance, denoiser.sigma_1
+        self.clip, self.levels = denoiser.clip, denoiser.levels
+
+    def predict(self, x_t: Images, t: Times, condition: Tensor | None = None) -> Prediction:  # noqa: ARG002
+        return self.guess
+
+    def variance_of(self, guess: Prediction, t: Times, s: Times) -> StepVariance:
+        return self.denoiser.variance_of(guess, t, s)
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """An image at t, with the step that led there, what the denoiser makes of it, and the step back.
+
+    denoiser: any; x_0: (n, channels, height, width) in the network's units; the numbers are those of the first.
+    """
+
+    denoiser: Denoiser
+    x_0: Images
+    t: int
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        return self.denoiser.schedule
+
+    @cached_property
+    def at(self) -> Times:
+        return times_like(self.t, self.x_0)
+
+    @cached_property
+    def before(self) -> Times:
+        return self.at - 1
+
+    def noise(self, ordinal: int) -> Images:
+        indices = torch.arange(len(self.x_0))
+        return normals(SEED, Purpose.EVALUATION, ordinal, indices, tuple(self.x_0.shape[1:])).double()
+
+    @cached_property
+    def truth(self) -> Images:
+        return double(self.x_0)
+
+    @cached_property
+    def x_prev(self) -> Images:
+        return q_marginal(self.schedule, self.truth, self.before).reparametrize(self.noise(BEFORE))
+
+    @cached_property
+    def x_t(self) -> Images:
+        return q_step(self.schedule, self.x_prev, self.at).reparametrize(self.noise(STEP))
+
+    @cached_property
+    def eps(self) -> Images:
+        """The noise in x_t: that of x_{t-1} and that of the last step, merged into one, as (2) says."""
+        beta, alpha, alpha_bar = self._coefficients()
+        old, new = (alpha - alpha_bar).sqrt() * self.noise(BEFORE), beta.sqrt() * self.noise(STEP)
+        return (old + new) / (1 - alpha_bar).sqrt()
+
+    @cached_property
+    def guess(self) -> Prediction:
+        """What the denoiser makes of x_t; its two views are tied anew, so that they agree to float64."""
+        guess = self.denoiser.predict(self.x_t.to(self.x_0), self.at).double()
+        a, b = amplitudes(self.schedule, self.at, self.x_t)
+        return replace(guess, eps=eps_from_x_0(guess.x_0, self.x_t, a, b))
+
+    @cached_property
+    def said(self) -> Said:
+        return Said(self.denoiser, self.guess)
+
+    @cached_property
+    def posterior(self) -> Gaussian:
+        return q_posterior(self.schedule, self.x_t, self.truth, self.at, self.before)
+
+    @cached_property
+    def back(self) -> Gaussian:
+        """p_theta(x_{t-1} | x_t)."""
+        return p_step(self.said, self.x_t, self.at, self.before)
+
+    @cached_property
+    def stepped(self) -> Images:
+        """x_{t-1}, drawn from it."""
+        return Ancestral().step(self.said, State(self.x_t), self.at, self.before, self.noise(FRESH)).x
+
+    def _coefficients(self) -> tuple[Tensor, Tensor, Tensor]:
+        schedule = self.schedule
+        return schedule.beta[self.t], schedule.alpha[self.t], schedule.alpha_bar[self.t]
+
+    def numbers(self) -> Numbers:
+        """Every number of the page that changes with t, under its name there."""
+        parts = (times, one_step, merged_noise, one_jump, learned_step, bayes, posterior, from_noise)
+        found = {name: value for part in parts for name, value in part(self).items()}
+        return found | weighted_error(self) | term(self) | step_back(self)
+
+    def pictures(self) -> dict[str, Images]:
+        """Every picture that changes with t, under its name on the page."""
+        fresh = self.noise(FRESH) if self.t > 1 else torch.zeros_like(self.truth)
+        return {
+            "x_prev": self.x_prev,
+            "x_t": self.x_t,
+            "eps": self.eps,
+            "guess": self.guess.x_0,
+            "eps_hat": self.guess.eps,
+            "eps_error": self.eps - self.guess.eps,
+            "mean": self.posterior.mean,
+            "mean_hat": self.back.mean,
+            "fresh": fresh,
+            "stepped": self.stepped,
+        }
+
+
+def times(moment: Moment) -> Numbers:
+    return {"t": float(moment.t), "s": float(moment.t - 1)}
+
+
+def one_step(moment: Moment) -> Numbers:
+    """(1)"""
+    law = q_step(moment.schedule, torch.ones(1, 1, 1, 1, dtype=torch.float64), moment.at[:1])
+    return {
+        "beta": float(law.variance),
+        "root_alpha": float(law.mean),
+        "root_beta": float(law.variance.sqrt()),
+    }
+
+
+def merged_noise(moment: Moment) -> Numbers:
+    """(2): two draws one after the other, and one draw of the merged noise."""
+    schedule, t = moment.schedule, moment.t
+    jump = q_marginal(schedule, moment.truth, moment.at).reparametrize(moment.eps)
+    return {
+        "old_noise": float(schedule.alpha[t] * (1 - schedule.alpha_bar[t - 1])),
+        "jump_gap": largest(moment.x_t - jump),
+    }
+
+
+def one_jump(moment: Moment) -> Numbers:
+    """(3)"""
+    law = q_marginal(moment.schedule, torch.ones(1, 1, 1, 1, dtype=torch.float64), moment.at[:1])
+    return {
+        "alpha_bar": float(moment.schedule.alpha_bar[moment.t]),
+        "root_alpha_bar": float(law.mean),
+        "noise": float(law.variance),
+        "root_noise": float(law.variance.sqrt()),
+    }
+
+
+def learned_step(moment: Moment) -> Numbers:
+    """(5)"""
+    variance = moment.back.variance
+    return {
+        "sigma2": float(variance[0].mean()),
+        "sigma": float(variance[0].mean().sqrt()),
+        "guess_error": rms(moment.guess.x_0 - moment.truth),
+        "mean_error": rms(moment.back.mean - moment.posterior.mean),
+    }
+
+
+def bayes(moment: Moment) -> Numbers:
+    """(6), as logarithms of densities in nats. At t = 1 the left side is a single point, and has no density."""
+    schedule, x_0, x_prev, x_t = moment.schedule, moment.truth, moment.x_prev, moment.x_t
+    if moment.t == 1:
+        return dict.fromkeys(("log_posterior", "log_step", "log_prev", "log_jump", "bayes_gap"), math.nan)
+    found = {
+        "log_posterior": nats(moment.posterior, x_prev),
+        "log_step": nats(q_step(schedule, x_prev, moment.at), x_t),
+        "log_prev": nats(q_marginal(schedule, x_0, moment.before), x_prev),
+        "log_jump": nats(q_marginal(schedule, x_0, moment.at), x_t),
+    }
+    right = found["log_step"] + found["log_prev"] - found["log_jump"]
+    return {**found, "bayes_gap": abs(found["log_posterior"] - right)}
+
+
+def posterior(moment: Moment) -> Numbers:
+    """(7)"""
+    at, before = moment.at[:1], moment.before[:1]
+    of_x_t, of_x_0 = posterior_weights(moment.schedule, at, before)
+    return {
+        "beta_tilde": float(posterior_variance(moment.schedule, at, before)),
+        "of_x_t": float(of_x_t),
+        "of_x_0": float(of_x_0),
+    }
+
+
+def from_noise(moment: Moment) -> Numbers:
+    """(8), which must be the mean of (7) again."""
+    beta, alpha, alpha_bar = moment._coefficients()
+    mean = posterior_mean_from_eps(moment.schedule, moment.x_t, moment.eps, moment.at, moment.before)
+    return {
+        "of_eps": float(beta / (1 - alpha_bar).sqrt()),
+        "stretch": float(alpha.rsqrt()),
+        "mean_gap": largest(mean - moment.posterior.mean),
+    }
+
+
+def term(moment: Moment) -> Numbers:
+    """The term of (11) that belongs to t: L_{t-1}, or L_0 at t = 1. In bits for each pixel value."""
+    if moment.t == 1:
+        found = decoder_term(moment.denoiser, moment.guess, moment.x_t, moment.truth)
+    else:
+        found = step_term(moment.denoiser, moment.guess, moment.x_t, moment.truth, moment.at)
+    return {"term": float(found[0].mean()) * BITS}
+
+
+def weighted_error(moment: Moment) -> Numbers:
+    """(12), in bits for each pixel value: weight x squared error + C is the term of (11) once more.
+
+    C is the divergence that is left where both means are the same. At t = 1 the term is not of this form.
+    """
+    variance = moment.back.variance
+    weight = eps_weight(moment.schedule, variance, moment.at) * BITS
+    squared = (moment.eps - moment.guess.eps).square()
+    same_mean = Gaussian(moment.back.mean, moment.posterior.variance)
+    constant = float(same_mean.kl(moment.back)[0].mean()) * BITS if moment.t > 1 else math.nan
+    total = float((weight * squared)[0].mean()) + constant
+    return {
+        "weight": float(weight[0].mean()),
+        "error": float(squared[0].mean()),
+        "constant": constant,
+        "weighted_error": total,
+        "weight_gap": abs(total - term(moment)["term"]),
+    }
+
+
+def step_back(moment: Moment) -> Numbers:
+    """(13): `Ancestral.step` beside the formula, with z = 0 at t = 1."""
+    beta, alpha, alpha_bar = moment._coefficients()
+    mean = (moment.x_t - beta / (1 - alpha_bar).sqrt() * moment.guess.eps) / alpha.sqrt()
+    z = moment.noise(FRESH) if moment.t > 1 else torch.zeros_like(mean)
+    sigma = float(moment.back.variance[0].mean().sqrt()) if moment.t > 1 else 0.0
+    return {"sigma_z": sigma, "step_gap": largest(moment.stepped - (mean + moment.back.variance.sqrt() * z))}
+
+
+def nats(law: Gaussian, x: Images) -> float:
+    """log of the density of the first image, all its values together."""
+    return float(law.log_density(x)[0].sum())
+
+
+def largest(difference: Images) -> float:
+    return float(difference[0].abs().max())
+
+
+def rms(difference: Images) -> float:
+    """Root mean square over the values of the first image."""
+    return float(difference[0].square().mean().sqrt())

@@ -1,0 +1,238 @@
+"""What is explained: a schedule, a denoiser and an image, from a run or from what ships with kakusan."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kakusan.data import DATASETS, Dataset
+from kakusan.data.dataset import in_pixels
+from kakusan.data.units import Levels, Units
+from kakusan.diffusion.denoiser import Denoiser, NetworkDenoiser
+from kakusan.diffusion.oracles import FiniteSetOracle
+from kakusan.diffusion.schedules import SCHEDULES, NoiseSchedule
+from kakusan.errors import KakusanError, SettingsError, printable
+from kakusan.run import Run
+from kakusan.shapes import Images, Labels
+from kakusan.training.build import named, set_machine
+from kakusan.training.validation import spread
+
+DEFAULT_DATA = "kanji"
+DEFAULT_SCHEDULE = "linear"
+DEFAULT_T = 1000
+FIRST_CHOICE = {"kanji": "散"}
+"""Which of the bundled images is shown unless another is asked for; elsewhere the first."""
+CLOUD = 160
+"""Where the data are points, as many of them dissolve together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A denoiser with its schedule, and images in its units, the first of which gives the numbers."""
+
+    denoiser: Denoiser
+    x_0: Images
+    units: Units
+    image: str
+    """Which image: 散, "held-out image 0"."""
+    who: str
+    """The denoiser in a sentence: "the network", "the exact denoiser"."""
+    facts: dict[str, str] = field(default_factory=dict)
+    remark: str = ""
+    """What one should know of the denoiser, in a sentence or two; with $formulas$."""
+    warnings: tuple[str, ...] = ()
+    known: Dataset | None = None
+    """The images that an exact denoiser knows by heart."""
+    run: Path | None = None
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        return self.denoiser.schedule
+
+    @property
+    def is_points(self) -> bool:
+        return tuple(self.x_0.shape[1:]) == (2, 1, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class ByHeart(FiniteSetOracle):
+    """The exact denoiser of a data set whose levels are known."""
+
+    levels: int | None = None
+
+
+def bundled(
+    data: str = DEFAULT_DATA,
+    schedule: str = DEFAULT_SCHEDULE,
+    T: int = DEFAULT_T,
+    image: str | None = None,
+) -> Subject:
+    """Bundled data with their exact denoiser: nothing is trained. Raises SettingsError for unknown names."""
+    dataset: Dataset = named(DATASETS, data, "--data").load()
+    kind: type[NoiseSchedule] = named(SCHEDULES, schedule, "--schedule")
+    chosen = _chosen(dataset, np.arange(len(dataset)), image or FIRST_CHOICE.get(data, "0"), "")
+    units = dataset.units
+    denoiser = ByHeart(
+        kind(T=T),
+        dataset.x_0(np.arange(len(dataset))).double(),  # as it computes: converted once
+        variance="fixed-small",  # right for single points: what is left of them to guess is nothing
+        levels=units.levels if isinstance(units, Levels) else None,
+    )
+    things = "points" if dataset.is_points else "images"
+    name = _name_of(dataset, int(chosen[0]), "")
+    return Subject(
+        denoiser=denoiser,
+        x_0=dataset.x_0(chosen),
+        units=units,
+        image=name,
+        who="the exact denoiser",
+        facts={
+            "Data": f"{dataset.name}, {len(dataset):,} {things}, {_size(dataset.shape)}",
+            "Image": name,
+            "Schedule": _schedule_words(schedule, T),
+            "Denoiser": "exact: no network, no training",
+        },
+        remark=_of_points(dataset.is_points)
+        + f"In place of a network stands the exact denoiser of the {len(dataset):,} bundled {things}: it knows "
+        "them all by heart and gives their mean, each weighted by how well it explains what is seen. A network has to "
+        "learn this, and should not learn it quite so well.",
+        known=dataset,
+    )
+
+
+def of_run(folder: Path, image: str | None = None) -> Subject:
+    """A run with its newest good weights, and an image that it has not seen. Raises RunError where it is none."""
+    run = Run.open(folder)
+    set_machine(run.settings.machine)
+    loaded = run.load(device="cpu")
+    x_0, name, label, warnings = _image_of(run, image)
+    parameters = sum(p.numel() for p in loaded.network.parameters())
+    process = run.settings.process
+    return Subject(
+        denoiser=loaded.denoiser if label is None else _of_class(loaded.denoiser, label),
+        x_0=x_0,
+        units=run.data.units,
+        image=name,
+        who="the network",
+        facts={
+            "Run": printable(str(folder)),
+            "Data": f"{run.data.name}, {_size(run.data.shape)}",
+            "Image": name,
+            "Schedule": _schedule_words(process.schedule, process.T),
+            "Denoiser": f"{parameters:,} parameters, predicts {process.predicts}, after {loaded.step:,} steps",
+        },
+        remark=_words_of(run),
+        warnings=(*run.warnings, *warnings),
+        run=folder,
+    )
+
+
+def _words_of(run: Run) -> str:
+    predicts = run.settings.process.predicts
+    points = _of_points(run.data.shape == (2, 1, 1))
+    if predicts == "eps":
+        return points
+    return points + (
+        f"The network of this run was trained to say {predicts}; by (2) that is one guess with an $x_0$ and an "
+        "$\\eps$ of its own, and these are what the equations speak of."
+    )
+
+
+def _of_points(is_points: bool) -> str:
+    if not is_points:
+        return ""
+    return f"A point is an image of two values. {CLOUD} of them are shown; the numbers are those of the red one. "
+
+
+def _of_class(denoiser: NetworkDenoiser, label: int) -> NetworkDenoiser:
+    """The same, asked about images of one class alone."""
+    network = denoiser.network
+
+    def answer(x_t: Images, time: Tensor, condition: Labels | None = None) -> Tensor:
+        return network(
+            x_t, time, torch.full_like(time, label, dtype=torch.int64) if condition is None else condition
+        )
+
+    return replace(denoiser, network=answer)
+
+
+def _image_of(run: Run, image: str | None) -> tuple[Images, str, int | None, list[str]]:
+    """A held-out image (or cloud of points), its name, its class where the network must know it, and warnings.
+
+    It is one that the run makes itself if the data are gone.
+    """
+    turn = run.label_of(None)
+    try:
+        prepared = run.prepared()
+    except KakusanError as error:
+        number = _whole(image or "0")
+        x_0 = _generated(run, number)
+        told = f"the data are not here ({error.problem}), so the image is one that the run made itself"
+        return x_0, f"sample {number}", turn[number % len(turn)] if isinstance(turn, tuple) else None, [told]
+    split = prepared.split
+    kind, indices = ("held-out ", split.held_out) if len(split.held_out) else ("training ", split.training)
+    chosen = _chosen(prepared.dataset, indices, image or "0", kind)
+    place = int(np.flatnonzero(indices == chosen[0])[0])
+    labels = prepared.dataset.labels
+    label = None if labels is None or turn is None else int(labels[chosen[0]])
+    return prepared.dataset.x_0(chosen), _name_of(prepared.dataset, int(chosen[0]), kind, place), label, []
+
+
+def _generated(run: Run, number: int) -> Images:
+    count = CLOUD if run.data.shape == (2, 1, 1) else 1
+    x_0 = run.sample(count, first=number, device="cpu")
+    units = run.data.units
+    return units.encode(units.decode(x_0)) if isinstance(units, Levels) else x_0
+
+
+def _chosen(dataset: Dataset, indices: NDArray[np.int64], image: str, kind: str) -> NDArray[np.int64]:
+    """The image of this number or name; where the data are points, the first of a cloud."""
+    if image in dataset.captions and (index := dataset.captions.index(image)) in indices:
+        one = index
+    else:
+        number = _whole(image)
+        if number >= len(indices):
+            raise SettingsError(
+                f"there is no {kind}image {number}", f"there are {len(indices):,}, numbered from 0"
+            )
+        one = int(indices[number])
+    others = spread(indices[indices != one], CLOUD - 1 if dataset.is_points else 0)
+    return np.concatenate([[one], others])
+
+
+def _whole(image: str) -> int:
+    if not (image.isascii() and image.isdecimal()):
+        raise SettingsError(
+            f"there is no image {image!r}", "give its number, counted from 0, or its character or file name"
+        )
+    return int(image)
+
+
+def _name_of(dataset: Dataset, index: int, kind: str, place: int | None = None) -> str:
+    thing = "point" if dataset.is_points else "image"
+    number = f"{kind}{thing} {index if place is None else place}"
+    return f"{printable(dataset.captions[index])} ({number})" if dataset.captions else number
+
+
+def _size(shape: tuple[int, int, int]) -> str:
+    channels, height, width = shape
+    if shape == (2, 1, 1):
+        return "in the plane"
+    return in_pixels(height, width) + {1: ", grey", 3: ", colour"}.get(channels, f", {channels} channels")
+
+
+def _schedule_words(name: str, T: int) -> str:
+    return f"{name}, T = {T:,}"
+
+
+def time_of(subject: Subject, t: int | None) -> int:
+    """The asked t, or the middle. Raises SettingsError outside of 1..T."""
+    T = subject.schedule.T
+    if t is None:
+        return max(1, T // 2)
+    if not 1 <= t <= T:
+        raise SettingsError(f"t must be 1 to {T:,}, not {t}", "t = 0 is the image itself, t = T the noise")
+    return t

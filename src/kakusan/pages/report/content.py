@@ -1,0 +1,133 @@
+"""What a report tells: plain numbers, strings and PNG bytes, gathered by whoever knows the run.
+
+Every part but the title may be missing; the page then leaves its section out. Strings may come from anywhere
+(file names, settings): the page escapes them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kakusan.training.verdicts import LossGap
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """The grid of new images that opens the page."""
+
+    png: bytes
+    caption: str
+    """How they were made: "64 samples, DDIM, 50 steps, seed 0"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmStrip:
+    """One walk from noise to image: x_t in the upper row, the guess of x_0 in the lower."""
+
+    png: bytes
+    """As `pictures.film_strip` makes it: no outer margin, one column for each of `times`."""
+    times: Sequence[int]
+    """The t of each column, T first."""
+    caption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forward:
+    """A real image on its way to noise, drawn by Eq. (3) at a few t."""
+
+    png: bytes
+    """One row, as `pictures.film_strip` makes it."""
+    times: Sequence[int]
+    """The t of each column; 0 is the image itself."""
+    alpha_bar: Sequence[float]
+    """The alpha_bar_t of each column."""
+    table: Sequence[float] = ()
+    """The whole schedule, alpha_bar_0 = 1 to alpha_bar_T, for the curves of signal and noise."""
+    caption: str = ""
+    """Which image it is: a character, a file name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channel:
+    """One channel of some samples of real data, with what its shades mean. All numbers are in the data's units."""
+
+    name: str
+    png: bytes
+    black: str
+    """The value that is black, and all below."""
+    white: str
+    lowest: str
+    """Of the samples."""
+    highest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbour:
+    """One image and the training image nearest to it."""
+
+    png: bytes
+    nearest_png: bytes
+    ratio: float
+    """Its distance to the nearest training image over that to the second nearest."""
+    caption: str = ""
+    """What the image is, where it is anything: a character, a file name."""
+    nearest_caption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copying:
+    """Does the model make or repeat? Samples beside as many held-out images, which it never saw."""
+
+    samples: Sequence[Neighbour] = ()
+    """About twelve, to look at."""
+    held_out: Sequence[Neighbour] = ()
+    sample_rate: float | None = None
+    """The copy rate of all samples compared, `metrics.copy_rate(...).rate`."""
+    held_out_rate: float | None = None
+    sample_ratios: Sequence[float] = ()
+    """The ratio of every sample compared, for the histogram and the count."""
+    held_out_ratios: Sequence[float] = ()
+    doubt: str = ""
+    """Why it is not known that the held-out images are new to the weights; empty where it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """Everything the page shows, in the page's order."""
+
+    title: str
+    subtitle: str = ""
+    """One sentence: what was trained on what."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Data, counts, parameters, steps, device, time: label to value, ready to read, in this order."""
+    shortfall: str = ""
+    """That the network has hardly learned yet, with the evidence; the page opens with it. Empty where it has."""
+    warnings: Sequence[str] = ()
+    samples: Samples | None = None
+    forward: Forward | None = None
+    film: FilmStrip | None = None
+    channels: Sequence[Channel] = ()
+    """Of real data, each by itself."""
+    channels_left: int = 0
+    """How many more there are, which are not shown."""
+    metrics: Sequence[Mapping[str, Any]] = ()
+    """The lines of metrics.jsonl, in order. Read here: step; loss, loss_smooth; loss_by_t, a list of equal parts
+    of 1..T; training_loss, held_out_loss; gradient_norm, learning_rate, images_per_second."""
+    gap: LossGap | None = None
+    """The last losses on training and on held-out images, and what their difference says."""
+    T: int | None = None
+    """The number of noise levels, for the axis of the loss by t."""
+    predicts: str = "eps"
+    loss: str = "simple"
+    """What the network was trained to give, "eps", "x_0" or "v": the words about the loss depend on it."""
+    copying: Copying | None = None
+    next_words: str = "The run goes on exactly where it stopped, and gives the same images for the same seed."
+    detail_words: str = "All that is needed to make this run again."
+    commands: Sequence[tuple[str, str]] = ()
+    """What it does and the line to type: ("Go on training", "kakusan resume runs/demo --steps 4000")."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The resolved settings, nested as in config.toml."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """Versions and machine: name to value."""
+    footer: str = ""
+    """When and by which version this page was written."""

@@ -1,0 +1,315 @@
+"""A run, opened for use: its data, its denoiser, its samples. What commands work with, and `kakusan.Run` too."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import nn
+
+from kakusan.config.loading import with_values
+from kakusan.config.resolve import resolve_machine
+from kakusan.config.settings import ProcessSettings, Settings, answered
+from kakusan.data import Dataset
+from kakusan.data.dataset import Progress, silent
+from kakusan.data.record import DataRecord
+from kakusan.data.units import Levels, Real, Units
+from kakusan.diffusion.denoiser import NetworkDenoiser
+from kakusan.diffusion.variances import Analytic
+from kakusan.errors import KakusanError, RunError, SettingsError, quoted
+from kakusan.samplers import DDIM, SAMPLERS, Origin, Sampler, sample
+from kakusan.shapes import Images
+from kakusan.storage.agreement import fitting, require_agreement
+from kakusan.storage.run_folder import RunFolder
+from kakusan.training.build import (
+    Prepared,
+    build_denoiser,
+    build_network,
+    doubt_of_held_out,
+    named,
+    reopen_data,
+    usual_label,
+)
+from kakusan.training.launch import stored_settings
+from kakusan.training.verdicts import LossGap, Trained, hardly_learned, loss_gap
+
+FAR_OUTSIDE = 2.0
+"""Levels lie in [-1, 1]: values beyond this size are in other units."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Weights of a run in a network, ready to be asked."""
+
+    denoiser: NetworkDenoiser
+    network: nn.Module
+    step: int
+    settings: Settings
+    """Those of the run, with the machine of today."""
+    weights: str = "ema"
+
+    @property
+    def analytic_key(self) -> dict[str, Any]:
+        """What the errors of its guesses depend on."""
+        return {
+            "step": self.step,
+            "weights": self.weights,
+            "clip": self.denoiser.clip,
+            "precision": self.settings.machine.precision,
+        }
+
+    @property
+    def device(self) -> str:
+        return self.settings.machine.device
+
+
+class Run:
+    """A training and all that came of it, in one folder.
+
+    `kakusan.train` makes one; `Run.open` finds it again. Raises RunError where the folder is none.
+    """
+
+    def __init__(self, folder: RunFolder, in_memory: Dataset | None = None) -> None:
+        self.files = folder
+        self.warnings: list[str] = []
+        self._in_memory = in_memory
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Self:
+        """The run in this folder."""
+        return cls(RunFolder.open(Path(folder)))
+
+    def __repr__(self) -> str:
+        kind, steps = type(self).__name__, self.files.steps
+        try:
+            words = f"{self.data.name}, step {steps[-1] if steps else 0} of {self.settings.training.steps}"
+        except KakusanError as error:  # whatever has become of the folder, it can be shown
+            words = error.problem
+        return f"<{kind} {self.folder}: {words}>"
+
+    @property
+    def folder(self) -> Path:
+        return self.files.folder
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The resolved settings, as in config.toml."""
+        return stored_settings(self.files)
+
+    @cached_property
+    def data(self) -> DataRecord:
+        """What the run remembers of its data: shape, units, classes."""
+        return DataRecord.read(self.files.data)
+
+    def prepared(self, progress: Progress = silent) -> Prepared:
+        """Its images, divided as they were when it began. Raises RunError, DataError where they are not here."""
+        return reopen_data(self.settings, self.files.data, progress, in_memory=self._in_memory)
+
+    def load(
+        self,
+        *,
+        weights: Literal["ema", "model"] = "ema",
+        step: int | None = None,
+        device: str = "auto",
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        variance: str | None = None,
+        sigma_1: str | None = None,
+        clip: bool | None = None,
+    ) -> Loaded:
+        """The newest good weights (or those of a step) in a network; "auto" is as trained, if that device is here.
+
+        variance, sigma_1, clip: as the run says unless given; "analytic" needs what `kakusan evaluate` estimates.
+        """
+        settings = self._for_use(device, precision)
+        checkpoint = self.files.load(
+            self.warnings.append, step=step, parts=[weights], device=settings.machine.device
+        )
+        require_agreement(self.files, self.settings, checkpoint)
+        with fitting(self.files, checkpoint):
+            network = build_network(settings, self.data)
+            network.load_state_dict(checkpoint.tensors[weights])
+        network.eval().requires_grad_(requires_grad=False)
+        fixed = None if variance == Analytic.name else variance
+        given = {"process.variance": fixed, "process.sigma_1": sigma_1, "process.clip": clip}
+        settings = with_values(settings, {k: value for k, value in given.items() if value is not None})
+        if settings.process.clip and isinstance(self.data.units, Real):
+            raise SettingsError("real data have no bounds to clip to")
+        denoiser = build_denoiser(settings, network, self.data.units)
+        loaded = Loaded(denoiser, network, checkpoint.step, settings, weights)
+        return self.with_analytic_variance(loaded) if variance == Analytic.name else loaded
+
+    def with_analytic_variance(self, loaded: Loaded) -> Loaded:
+        """The same with the best variance for its guesses. Raises RunError where it has not been estimated."""
+        key = loaded.analytic_key
+        errors = self.files.analytic(key) or self.files.analytic({**key, "precision": "fp32"})
+        if errors is None:
+            flags = " --weights model" * (loaded.weights == "model")
+            if bool(self.settings.process.clip) != (loaded.denoiser.clip is not None):
+                flags += f" --clip {'no' if loaded.denoiser.clip is None else 'yes'}"
+            raise RunError(
+                f"the analytic variance of {self.folder} at step {loaded.step} has not been estimated",
+                f"to do so, from its training images: kakusan evaluate {quoted(self.folder)} "
+                f"--variance analytic{flags}",
+            )
+        best = Analytic(torch.tensor(errors, dtype=torch.float64))
+        return replace(loaded, denoiser=replace(loaded.denoiser, variance=best))
+
+    def _for_use(self, device: str, precision: Literal["auto", "fp32", "bf16"]) -> Settings:
+        machine = self.settings.machine
+        try:
+            resolve_machine(replace(machine, device=machine.device if device == "auto" else device))
+            device = machine.device if device == "auto" else device
+        except SettingsError:
+            if device != "auto":
+                raise
+        if device != machine.device:  # trained elsewhere: what that machine chose does not bind this one
+            machine = replace(machine, device=device, layout="auto", threads="auto", precision="auto")
+        if precision != "auto":
+            machine = replace(machine, precision=precision)
+        return replace(self.settings, machine=resolve_machine(machine))
+
+    def denoiser(
+        self,
+        weights: Literal["ema", "model"] = "ema",
+        device: str = "auto",
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+    ) -> NetworkDenoiser:
+        """The trained network with its process, on its averaged weights; bounds want precision "fp32"."""
+        return self.load(weights=weights, device=device, precision=precision).denoiser
+
+    def sample(
+        self,
+        count: int | None = None,
+        sampler: Sampler | str | None = None,
+        *,
+        seed: int = 0,
+        first: int = 0,
+        label: str | int | None = None,
+        exact: bool = False,
+        device: str = "auto",
+        images: Images | None = None,
+        t: int | None = None,
+        progress: bool | None = None,
+    ) -> Images:
+        """New images, in the network's units: `run.data.units.decode(images)` gives the data's own.
+
+        count: 16 where none is given. sampler: DDIM in 50 steps where none is given, or one by name; its times are
+        spaced as the run says, unless it says how. label: a class, by name or number.
+        images, t: start from these, with noise added up to time t, rather than from noise at T; one sample for each.
+        progress: show it; by default where somebody sees it. Image k of a seed is the same whatever the count.
+        """
+        origin = _origin(images, t, self.data.units)
+        count = (16 if images is None else len(images)) if count is None else count
+        loaded = self.load(device=device)
+        process = self.settings.process
+        chosen = usual_sampler(process) if sampler is None else as_sampler(sampler, process.T)
+        with self._watching(f"sampling {count:,} images", progress) as watch:
+            return sample(
+                loaded.denoiser,
+                replace(chosen, spacing=chosen.spacing or process.spacing),
+                count=count,
+                shape=self.data.shape,
+                seed=seed,
+                first=first,
+                label=self.label_of(label),
+                micro_batch=self.settings.machine.micro_batch,
+                exact=exact,
+                device=loaded.device,
+                origin=origin,
+                watch=watch,
+            )
+
+    @contextmanager
+    def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float], None]]:  # noqa: ARG002
+        """Who is told how far a sampling has come: here nobody."""
+        yield lambda _: None
+
+    def label_of(self, label: str | int | None) -> int | tuple[int, ...] | None:
+        """What samples are to show: this class, or what is usual in this run."""
+        return usual_label(self.settings, self.data) if label is None else self.class_number(str(label))
+
+    def class_number(self, label: str) -> int:
+        """The number of a class given by name or number. Raises SettingsError if there is none."""
+        names = self.data.class_names
+        if not names:
+            raise SettingsError(f"{self.folder} has learned no classes", "leave the label out")
+        if label in names:
+            return names.index(label)
+        if label.isdecimal() and int(label) < len(names):
+            return int(label)
+        raise SettingsError(f"there is no class {label!r}", f"classes: {', '.join(names[:20])}")
+
+    def hardly_learned(self, step: int) -> str:
+        """A sentence where the weights of this step know hardly more of the data than mean and spread; else empty."""
+        settings = self.settings
+        return hardly_learned(
+            Trained(
+                lines=self._lines_to(step),
+                step=step,
+                warmup=answered(settings.training.warmup),
+                batch_size=answered(settings.training.batch_size),
+                predicts=settings.process.predicts,
+                loss=settings.training.loss,
+                continued="weights_from" in self.files.data or "imported" in self.files.data,
+            )
+        )
+
+    def loss_gap(self, step: int) -> LossGap | None:
+        """The losses on training and on held-out images that were measured last, up to this step."""
+        return loss_gap(self._lines_to(step), self.doubt)
+
+    @property
+    def doubt(self) -> str:
+        """Why it is not known that its held-out images are new to it; empty where it is."""
+        return doubt_of_held_out(self.files.data)
+
+    def _lines_to(self, step: int) -> list[dict[str, Any]]:
+        return [line for line in self.files.metrics() if line.get("step", 0) <= step]
+
+
+def _origin(images: Images | None, t: int | None, units: Units) -> Origin | None:
+    """Where a sampling starts, if not from noise. Raises TypeError where one of the two is missing, and for images
+    that are not in the network's units."""
+    if images is None and t is None:
+        return None
+    if images is None or t is None:
+        raise TypeError("to start from images, give both images and t, the time up to which noise is added")
+    is_encoded = isinstance(images, torch.Tensor) and images.is_floating_point()
+    if not is_encoded or (isinstance(units, Levels) and float(images.abs().max()) > FAR_OUTSIDE):
+        raise TypeError(
+            "images to start from are floats in the network's units"
+            + (", -1 to 1" if isinstance(units, Levels) else "")
+            + ": run.data.units.encode(array), of shape (n, height, width, channels)"
+        )
+    return Origin(images, t)
+
+
+def usual_sampler(process: ProcessSettings) -> Sampler:
+    """DDIM in 50 steps, or in T where there are fewer, spaced as the run says."""
+    return DDIM(steps=min(50, process.T), spacing=process.spacing)
+
+
+def as_sampler(sampler: object, T: int) -> Sampler:
+    """The sampler itself, or the one of this name in its usual number of steps. Raises TypeError for other things."""
+    if isinstance(sampler, str):
+        kind = named(SAMPLERS, sampler, "sampler")
+        named_one: Sampler = DDIM(steps=min(50, T)) if kind is DDIM else kind()
+        return named_one
+    if not isinstance(sampler, Sampler):
+        names = ", ".join(SAMPLERS)
+        raise TypeError(f"a sampler is DDIM(steps=50), Ancestral() or a name ({names}), not {sampler!r}")
+    return sampler
+
+
+def sampler_from(name: str, options: Mapping[str, Any]) -> Sampler:
+    """The sampler of this name with those of the options that were given. Raises SettingsError for one it lacks."""
+    kind = named(SAMPLERS, name, "--sampler")
+    given = {key: value for key, value in options.items() if value is not None}
+    unknown = set(given) - set(kind.__dataclass_fields__)
+    if unknown:
+        raise SettingsError(f"the {name} sampler has no --{min(unknown)}")
+    made: Sampler = kind(**given)
+    return made

@@ -1,0 +1,1 @@
+"""Means and deviations of large arrays, and confidence intervals."""

@@ -1,0 +1,1 @@
+"""Bytes that stay on the disk: durable writes, checkpoints, the folder of a run."""

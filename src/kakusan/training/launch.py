@@ -1,0 +1,307 @@
+"""Before the first step: which run it will be, what every "auto" comes to, and how many steps a budget buys."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from kakusan.config.loading import Asked, checked, differences, flat, from_mapping, to_mapping, with_values
+from kakusan.config.recipe import ENOUGH_STEPS, usual_warmup
+from kakusan.config.resolve import resolve, resolve_machine, resolve_samples
+from kakusan.config.settings import BUDGETS, CHANGEABLE, MachineSettings, Settings, answered
+from kakusan.data import DATASETS, Dataset, is_image_folder
+from kakusan.data.dataset import Progress, in_pixels, silent
+from kakusan.data.record import DataRecord
+from kakusan.data.units import Levels
+from kakusan.errors import RunError, SettingsError, quoted
+from kakusan.storage.agreement import require_agreement
+from kakusan.storage.run_folder import RunFolder
+from kakusan.training.build import Prepared, data_record, environment, prepare_data, set_machine
+from kakusan.training.ladder import FOR_STEPS, SMALLEST_SIDE, Bought, cautions, for_seconds, for_steps
+from kakusan.training.lineage import past_of
+from kakusan.training.state import Task, advice_on_memory, assemble
+
+DEFAULT_MINUTES = 30.0
+SPEEDS = 20
+"""Lines of figures, the newest, whose median is a run's speed."""
+
+
+def absolute_source(source: str) -> str:
+    """The name of a data set that ships with the package, or the path that finds the data from anywhere."""
+    path = Path(source).expanduser()
+    return source if source in DATASETS or not path.exists() else str(path.resolve())
+
+
+def free_folder(source: str, parent: Path = Path("runs")) -> Path:
+    """runs/NAME for data called NAME, or runs/NAME-2 and so on where that is taken."""
+    name = (
+        re.sub(r"[^\w.-]+", "-", Path(source).expanduser().resolve().name.split(".")[0]).strip("-") or "run"
+    )
+    candidates = (parent / (name if i == 1 else f"{name}-{i}") for i in count(1))
+    return next(folder for folder in candidates if not folder.exists())
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A run that may be trained: its task, where it is new and the parts are built already, and its settings."""
+
+    run: RunFolder
+    settings: Settings
+    task: Task | None = None
+    cautions: tuple[str, ...] = ()
+    """What to know before the training, in sentences."""
+
+
+def launch(
+    asked: Asked,
+    folder: Path,
+    *,
+    weights_from: Path | None = None,
+    progress: Progress = silent,
+    in_memory: Dataset | None = None,
+) -> Launched:
+    """The run of these settings in this folder: a new one, or the one that is there, if nothing else was chosen.
+
+    in_memory: the data, where the settings name none.
+    Raises RunError, with the settings that differ, if the run there is another.
+    """
+    asked = replace(asked, settings=checked(asked.settings))
+    if not RunFolder.exists(folder):
+        return start(asked, folder, weights_from=weights_from, progress=progress, in_memory=in_memory)
+    run = RunFolder.open(folder)
+    changed = differences(replace(asked, chosen=asked.chosen | {"data.source"}), stored_settings(run))
+    _same_parent(run, weights_from)
+    if changed:
+        raise RunError(
+            f"{folder} is a run with other settings",
+            *(f"{name}: asked for {wanted}, it has {had}" for name, (wanted, had) in changed.items()),
+            f"to go on with it as it is: kakusan resume {quoted(folder)}",
+            "to train with these: name another folder with --run",
+        )
+    wanted = flat(asked.settings)
+    changes = {name: wanted[name] for name in sorted(asked.chosen) if name.startswith(CHANGEABLE)}
+    return Launched(run, adjusted(run, changes))
+
+
+def stored_settings(run: RunFolder) -> Settings:
+    """The resolved settings of a run. Raises RunError where one of them is missing."""
+    settings = from_mapping(run.config, str(run.folder / "config.toml"))
+    needed = ("network.", "machine.", "process.", "training.", "samples.every")
+    by_right = ("training.minutes", "process.beta_1", "process.beta_T")
+    missing = [
+        name
+        for name, value in flat(settings).items()
+        if value == "auto" and name.startswith(needed) and name not in by_right
+    ]
+    if missing:
+        raise RunError(
+            f"{run.folder / 'config.toml'} does not say {missing[0]}", "it was edited, or cut short"
+        )
+    return settings
+
+
+def steps_after(run: RunFolder, minutes: float) -> int:
+    """The last step of a run that trains for so long from where it stands, at the speed that its figures show.
+
+    Raises SettingsError for minutes that are none, RunError where nothing has been measured yet.
+    """
+    if not 0 < minutes < math.inf:
+        raise SettingsError(f"minutes must be above 0, not {minutes:g}")
+    speeds = [line["images_per_second"] for line in run.metrics() if line.get("images_per_second")]
+    if not speeds:
+        raise RunError(
+            f"{run.folder} has no figures yet that show its speed",
+            f"give the last step instead: kakusan resume {quoted(run.folder)} --steps N",
+        )
+    batch = answered(stored_settings(run).training.batch_size)
+    done = run.steps[-1] if run.steps else 0
+    return done + max(1, int(60 * minutes * FOR_STEPS * median(speeds[-SPEEDS:]) / batch))
+
+
+def adjusted(run: RunFolder, changes: Mapping[str, Any]) -> Settings:
+    """The settings of a run with another length, cadence or device. Raises SettingsError for what cannot be."""
+    stored = stored_settings(run)
+    minutes = changes.get("training.minutes", "auto")
+    if minutes not in ("auto", stored.training.minutes):
+        raise SettingsError(
+            "minutes buy steps when a run begins",
+            f"to train it for longer: kakusan resume {quoted(run.folder)} --minutes {minutes:g}",
+        )
+    settings = checked(with_values(stored, {**changes, "training.minutes": stored.training.minutes}))
+    steps = stored.training.steps if settings.training.steps == "auto" else settings.training.steps
+    assert steps != "auto"
+    done = run.steps[-1] if run.steps else 0
+    if steps < done:
+        raise SettingsError(f"{run.folder} has {done} steps behind it: it cannot end at {steps}")
+    if "machine.device" in changes:  # what another machine chose does not bind this one
+        machine = MachineSettings(device=settings.machine.device, micro_batch=stored.machine.micro_batch)
+        settings = replace(settings, machine=resolve_machine(machine))
+    return replace(
+        settings,
+        training=replace(settings.training, steps=steps),
+        samples=resolve_samples(settings.samples, steps),
+    )
+
+
+def _same_parent(run: RunFolder, weights_from: Path | None) -> None:
+    parent = run.data.get("weights_from", {}).get("run")
+    if weights_from is not None and parent != str(weights_from.resolve()):
+        raise RunError(
+            f"{run.folder} did not start from {weights_from}, but {f'from {parent}' if parent else 'anew'}",
+            "name another folder with --run",
+        )
+
+
+def start(
+    asked: Asked,
+    folder: Path,
+    *,
+    weights_from: Path | None = None,
+    progress: Progress = silent,
+    in_memory: Dataset | None = None,
+) -> Launched:
+    """Open the data, settle every "auto", and make the run's folder. Nothing is trained yet.
+
+    Raises DataError, SettingsError, and RunError if the folder is in use for something else.
+    """
+    parent = None if weights_from is None else RunFolder.open(weights_from)
+    settings = asked.settings if parent is None else _like(asked, parent)
+    past = None if parent is None else past_of(parent, stored_settings(parent), progress)
+
+    def prepare(asked: Settings) -> Prepared:
+        return prepare_data(asked, progress, past, in_memory=in_memory)
+
+    prepared, found = _settled(settings, asked.chosen, prepare, fine_tuning=parent is not None)
+    settings = found.settings
+    with advice_on_memory(settings):  # parts that do not fit are refused before there is a folder
+        task = assemble(settings, prepared)
+    record = data_record(prepared)
+    if weights_from is not None:
+        record["weights_from"] = _weights_source(weights_from, DataRecord.read(record))
+    run = RunFolder.create(folder, to_mapping(settings), environment(settings.machine), record)
+    can_shrink = is_image_folder(settings.data.source) and weights_from is None
+    return Launched(run, settings, task, cautions(found, prepared, can_shrink=can_shrink))
+
+
+def _settled(
+    settings: Settings,
+    chosen: frozenset[str],
+    prepare: Callable[[Settings], Prepared],
+    *,
+    fine_tuning: bool,
+    larger: tuple[int, int] | None = None,
+) -> tuple[Prepared, Bought]:
+    """The data, and every "auto" answered. Images whose size is ours to choose are halved while steps are too few.
+
+    larger: the size that they had at first.
+    """
+    prepared = prepare(settings)
+    resolved = resolve(settings, prepared.facts)
+    set_machine(resolved.machine)
+    with advice_on_memory(resolved):
+        found = _with_budget(resolved, chosen, prepared, fine_tuning=fine_tuning)
+    _, height, width = prepared.dataset.shape
+    if (
+        (prepared.dataset.scaled or larger)
+        and found.is_short_of(ENOUGH_STEPS)
+        and min(height, width) >= 2 * SMALLEST_SIDE
+    ):
+        half = with_values(settings, {"data.size": (height // 2, width // 2)})
+        return _settled(half, chosen, prepare, fine_tuning=fine_tuning, larger=larger or (height, width))
+    if larger is None:
+        return prepared, found
+    note = (
+        f"scaled and cropped to {in_pixels(height, width)}: at {larger[0]}x{larger[1]} this time allows too few"
+        f" steps here (--data.size {larger[0]} {larger[1]} takes them all the same)"
+    )
+    return replace(prepared, notes=(note, *prepared.notes)), found
+
+
+OF_THE_SAMPLING = (
+    "process.clip",
+    "process.clip_range",
+    "process.variance",
+    "process.sigma_1",
+    "process.spacing",
+)
+"""Settings of the process that the weights know nothing of."""
+
+
+def _like(asked: Asked, parent: RunFolder) -> Settings:
+    """Fine-tuning keeps the parent's network and process, whatever a preset says.
+
+    Choosing others is an error, but for what the weights know nothing of.
+    """
+    stored = stored_settings(parent)
+    free = set(OF_THE_SAMPLING)
+    if "learned" in (
+        stored.process.variance,
+        asked.settings.process.variance,
+    ):  # the network has a word for it
+        free.remove("process.variance")
+    kept = {
+        name: value
+        for name, value in flat(stored).items()
+        if name.startswith(("network.", "process.")) and not (name in free and name in asked.chosen)
+    }
+    changed = differences(replace(asked, chosen=asked.chosen & frozenset(kept)), stored)
+    if changed:
+        name, (wanted, had) = next(iter(changed.items()))
+        raise SettingsError(
+            f"{name} = {wanted} does not fit the weights of {parent.folder}, which have {had}",
+            "leave out settings of the network and the process with --from",
+        )
+    if kept.get("process.clip") is isinstance(DataRecord.read(parent.data).units, Levels):
+        kept["process.clip"] = "auto"  # as is usual for its data; these may be of the other kind
+    if is_image_folder(asked.settings.data.source):  # in the parent's size, unless another is chosen
+        of_pictures = {"data.size": stored.data.size, "data.channels": stored.data.channels}
+        kept |= {name: value for name, value in of_pictures.items() if name not in asked.chosen}
+    return with_values(asked.settings, kept)
+
+
+def _weights_source(folder: Path, record: DataRecord) -> dict[str, Any]:
+    parent = RunFolder.open(folder)
+    theirs = DataRecord.read(parent.data)
+    if (theirs.shape[0], len(theirs.class_names)) != (record.shape[0], len(record.class_names)):
+        raise SettingsError(
+            f"{folder} was trained on {theirs.shape[0]} channels and {len(theirs.class_names)} classes, "
+            f"these data have {record.shape[0]} and {len(record.class_names)}",
+            *(["to learn their classes too: --data.labels"] if theirs.class_names else []),
+        )
+    checkpoint = parent.load(lambda _: None, parts=["ema"])
+    require_agreement(parent, stored_settings(parent), checkpoint)
+    scheduler = {"scheduler": kind} if (kind := parent.scheduler) else {}
+    return {"run": str(folder.resolve()), "step": checkpoint.step, **scheduler}
+
+
+def _with_budget(
+    settings: Settings, chosen: frozenset[str], prepared: Prepared, *, fine_tuning: bool
+) -> Bought:
+    """Network, recipe and a number of steps: as given, or as many as the minutes buy on this machine, now measured."""
+    training = settings.training
+    given = [name for name in BUDGETS if name in chosen and flat(settings)[name] != "auto"]
+    if len(given) == len(BUDGETS):
+        raise SettingsError("training.steps and training.minutes are two budgets", "give one of them")
+    if training.steps == "auto" or given == ["training.minutes"]:
+        minutes = DEFAULT_MINUTES if training.minutes == "auto" else training.minutes
+        settings = replace(settings, training=replace(training, minutes=minutes))
+        found = for_seconds(settings, prepared, minutes * 60, fine_tuning=fine_tuning)
+    elif training.steps < 1:
+        raise SettingsError(f"training.steps must be at least 1, not {training.steps}")
+    else:
+        settings = replace(settings, training=replace(training, minutes="auto"))
+        found = for_steps(settings, prepared, training.steps, fine_tuning=fine_tuning)
+    return found if "training.warmup" in chosen else _with_a_warmup_that_ends(found)
+
+
+def _with_a_warmup_that_ends(found: Bought) -> Bought:
+    """A preset's warm-up yields to a number of steps of which it takes up more than half."""
+    training = found.settings.training
+    if 2 * answered(training.warmup) <= found.steps:
+        return found
+    training = replace(training, warmup=usual_warmup(found.steps))
+    return replace(found, settings=replace(found.settings, training=training))

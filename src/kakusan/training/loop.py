@@ -1,0 +1,312 @@
+"""Training (Algorithm 1): draw x_0, t and eps; step on the gradient of the loss.
+
+All that happens at a step is a function of (seed, step): the batch, the times, the noise, dropout. So what a
+checkpoint has to hold is the weights, their average, the optimizer, and the sums of the current log interval.
+No figure is waited for at a step: they are read once a log line, and so is the flag of a number that is not finite.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kakusan.diffusion.denoiser import NetworkDenoiser
+from kakusan.errors import NumbersError, SettingsError
+from kakusan.randomness import Purpose, normals, torch_seed
+from kakusan.shapes import Images, Labels, Times
+from kakusan.training.ema import EMA
+from kakusan.training.losses import Loss
+from kakusan.training.timesteps import TIMES, TimeSampler
+
+SCALING_DEVICES = ("cpu", "cuda")
+"""Where the fused optimizer heeds a scale and a flag; Metal's ignores both."""
+BUCKETS = 10
+"""The loss is also reported by tenths of 1..T."""
+
+
+class Batch(Protocol):
+    """Some images with their labels."""
+
+    @property
+    def x_0(self) -> Images: ...
+
+    @property
+    def labels(self) -> Labels | None: ...
+
+
+class BatchSource(Protocol):
+    """Batches as a function of the step; `start` and `count` select a part of the whole batch."""
+
+    def at(self, step: int, start: int = 0, count: int | None = None) -> Batch: ...
+
+
+def constant_rate(progress: float) -> float:  # noqa: ARG001
+    """The rate stays."""
+    return 1.0
+
+
+def linear_rate(progress: float) -> float:
+    """The rate falls to 0 on a straight line."""
+    return 1 - progress
+
+
+def cosine_rate(progress: float) -> float:
+    """The rate falls to 0 along half a cosine."""
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+DECAYS: dict[str, Callable[[float], float]] = {
+    "constant": constant_rate,
+    "linear": linear_rate,
+    "cosine": cosine_rate,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: resolved values only, no "auto"."""
+
+    steps: int
+    batch_size: int
+    accumulation: int
+    times: str
+    learning_rate: float
+    warmup: int
+    decay: str
+    weight_decay: float
+    betas: tuple[float, float]
+    clip_norm: float
+    ema: float
+    seed: int
+    log_every: int
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step (counted from 0), in optimizer steps: accumulation and ranks do not matter."""
+        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        return self.learning_rate * warm * DECAYS[self.decay](min(step / self.steps, 1.0))
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.accumulation:
+            raise SettingsError(
+                f"a batch of {self.batch_size} cannot be split evenly into {self.accumulation} micro-batches",
+                "choose training.accumulation as a divisor of training.batch-size",
+            )
+
+    @property
+    def micro_batch(self) -> int:
+        return self.batch_size // self.accumulation
+
+
+@dataclass
+class Tally:
+    """Sums since the last log line, on the device: loss by bucket of t, and the gradient norm."""
+
+    loss: Float[Tensor, " buckets"]
+    count: Float[Tensor, " buckets"]
+    gradient_norm: Float[Tensor, ""]
+    steps: int = 0
+
+    @classmethod
+    def zero(cls, device: torch.device) -> "Tally":
+        return cls(
+            torch.zeros(BUCKETS, device=device),
+            torch.zeros(BUCKETS, device=device),
+            torch.zeros((), device=device),
+        )
+
+    def add(
+        self, losses: Float[Tensor, " batch"], weights: Float[Tensor, " batch"] | None, t: Times, T: int
+    ) -> None:
+        """One product with a matrix: the same sum on every run, which scattered additions are not on a GPU.
+
+        weights: where t is not uniform, how much each loss counts, so that means are over uniform t.
+        """
+        bucket = ((t - 1) * BUCKETS / T).long()
+        member = nn.functional.one_hot(bucket, BUCKETS).T.to(losses)
+        if weights is not None:
+            member = member * weights
+        self.loss += member @ losses
+        self.count += member.sum(1)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "loss": self.loss.tolist(),
+            "count": self.count.tolist(),
+            "gradient_norm": self.gradient_norm.item(),
+            "steps": self.steps,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: torch.device) -> "Tally":
+        loss, count, norm = (
+            torch.tensor(state[name], device=device) for name in ("loss", "count", "gradient_norm")
+        )
+        return cls(loss, count, norm, int(state["steps"]))
+
+
+@dataclass
+class TrainState:
+    """All that a step changes."""
+
+    denoiser: NetworkDenoiser
+    network: nn.Module
+    ema: EMA
+    optimizer: torch.optim.AdamW
+    tally: Tally
+    times: TimeSampler
+    step: int = 0  # finished steps
+    first_bad: Tensor = field(default_factory=lambda: torch.tensor(-1))
+
+    @property
+    def device(self) -> torch.device:
+        return self.first_bad.device
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One finished step; `metrics` stands at every log line. Losses are means since the last line."""
+
+    step: int
+    metrics: dict[str, Any] | None = None
+
+
+def new_state(
+    denoiser: NetworkDenoiser, network: nn.Module, recipe: Recipe, device: torch.device
+) -> TrainState:
+    """A state before its first step."""
+    optimizer = torch.optim.AdamW(
+        network.parameters(),
+        lr=recipe.learning_rate,
+        betas=recipe.betas,
+        eps=1e-8,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+    first_bad = torch.tensor(-1, device=device)
+    return TrainState(
+        denoiser,
+        network,
+        EMA(network, recipe.ema),
+        optimizer,
+        Tally.zero(device),
+        TIMES[recipe.times](denoiser.schedule.T),
+        first_bad=first_bad,
+    )
+
+
+def fit(state: TrainState, batches: BatchSource, loss: Loss, recipe: Recipe) -> Iterator[StepReport]:
+    """Train to the last step of the recipe; each finished step is reported. Algorithm 1.
+
+    Raises NumbersError at the log line after a loss or gradient that is not finite; from that step on nothing
+    was updated. Call `check_finite` before saving in between.
+    """
+    state.network.train()
+    while state.step < recipe.steps:
+        train_step(state, batches, loss, recipe)
+        if state.step % recipe.log_every and state.step != recipe.steps:
+            yield StepReport(state.step)
+        else:
+            check_finite(state)
+            yield StepReport(state.step, _metrics(state, recipe))
+
+
+def train_step(state: TrainState, batches: BatchSource, loss: Loss, recipe: Recipe) -> None:
+    """One optimizer step over `accumulation` micro-batches."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = recipe.rate(state.step)
+    finite = torch.ones((), dtype=torch.bool, device=state.device)
+    seen = []
+    for micro in range(recipe.accumulation):
+        t, losses = _micro_step(state, batches, loss, recipe, micro)
+        finite &= losses.isfinite().all()
+        seen.append((t, losses))
+    _update(state, finite, recipe.clip_norm)
+    if state.times.learns and state.first_bad < 0:
+        for t, losses in seen:
+            state.times.learn(t, losses)
+    state.ema.update(state.step)
+    state.step += 1
+
+
+def _micro_step(
+    state: TrainState, batches: BatchSource, loss: Loss, recipe: Recipe, micro: int
+) -> tuple[Times, Float[Tensor, " batch"]]:
+    fed = drawn(state, batches, recipe, state.step, micro)
+    torch.manual_seed(torch_seed(recipe.seed, state.step, micro))  # dropout alone asks torch's own generator
+    losses = loss.per_image(state.denoiser, fed.x_0, fed.t, fed.noise, fed.labels)
+    counted = losses if fed.weights is None else losses * fed.weights
+    torch.autograd.backward(counted.mean() / recipe.accumulation)
+    losses = losses.detach()
+    state.tally.add(losses, fed.weights, fed.t, state.denoiser.schedule.T)
+    return fed.t, losses
+
+
+@dataclass(frozen=True)
+class Fed:
+    """What a micro-batch is fed."""
+
+    x_0: Images
+    t: Times
+    noise: Images
+    labels: Labels | None
+    weights: Float[Tensor, " batch"] | None
+    """Of each loss, where t is not uniform."""
+
+
+def drawn(state: TrainState, batches: BatchSource, recipe: Recipe, step: int, micro: int) -> Fed:
+    """A micro-batch as a function of (seed, step, slot) and of what the sampler of t has learned before the step."""
+    start = micro * recipe.micro_batch
+    batch = batches.at(step, start, recipe.micro_batch)
+    slots = torch.arange(start, start + recipe.micro_batch)
+    t, weights = state.times.draw(recipe.seed, step, slots, recipe.batch_size)
+    x_0 = batch.x_0.to(state.device, non_blocking=True)
+    noise = normals(recipe.seed, Purpose.NOISE, step, slots.to(state.device), tuple(x_0.shape[1:]))
+    labels = None if batch.labels is None else batch.labels.to(state.device)
+    return Fed(x_0, t, noise, labels, None if weights is None else weights.float().to(state.device))
+
+
+def _update(state: TrainState, finite: Tensor, clip_norm: float) -> None:
+    """Clip and step in one pass: the fused optimizer divides by a scale, and skips where told, without a wait."""
+    gradients = [p.grad for p in state.network.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    finite = finite & norm.isfinite()
+    bad_now = ~finite & (state.first_bad < 0)
+    state.first_bad = torch.where(bad_now, state.step, state.first_bad)
+    scale, bad = (norm / clip_norm).clamp(min=1.0), (state.first_bad >= 0).float()
+    if state.device.type in SCALING_DEVICES:
+        state.optimizer.grad_scale = scale  # type: ignore[attr-defined]
+        state.optimizer.found_inf = bad  # type: ignore[attr-defined]
+        state.optimizer.step()
+    elif not bad:  # waits for the device
+        torch._foreach_mul_(gradients, 1 / scale)
+        state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.tally.gradient_norm += norm
+    state.tally.steps += 1
+
+
+def check_finite(state: TrainState) -> None:
+    """Raises NumbersError with the first step whose loss or gradient was not finite. Waits for the device."""
+    step = int(state.first_bad)
+    if step >= 0:
+        raise NumbersError(
+            f"the loss or its gradient is not finite at step {step + 1}; nothing was updated since",
+            "a smaller training.learning-rate, a longer training.warmup or machine.precision fp32 often helps",
+        )
+
+
+def _metrics(state: TrainState, recipe: Recipe) -> dict[str, Any]:
+    """The log line, and a fresh tally."""
+    sums = state.tally.state()
+    state.tally = Tally.zero(state.device)
+    return {
+        "step": state.step,
+        "loss": sum(sums["loss"]) / sum(sums["count"]),
+        "loss_by_t": [s / n if n else None for s, n in zip(sums["loss"], sums["count"], strict=True)],
+        "gradient_norm": sums["gradient_norm"] / sums["steps"],
+        "learning_rate": recipe.rate(state.step - 1),
+    }

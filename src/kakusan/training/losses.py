@@ -1,0 +1,187 @@
+"""What training minimizes. A loss is a frozen value that gives one number an image; a new one is a line in `LOSSES`.
+
+For each parametrization the network's word moves the guess of x_0 by a known gain, so an error of the word is an error
+of x_0 or of eps on another scale. Hence every weighted loss is the squared error of the word times a number that
+depends on t alone, and it is the same loss, with the same gradient with respect to the mean, for eps, x_0 and v.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from kakusan.diffusion.denoiser import NetworkDenoiser, Prediction
+from kakusan.diffusion.forward import per_image, posterior_weights, q_marginal, step_variance
+from kakusan.diffusion.likelihood import BITS, terms
+from kakusan.diffusion.parametrizations import amplitudes
+from kakusan.diffusion.schedules import NoiseSchedule
+from kakusan.diffusion.variances import LearnedRange, StepVariance, variance_named
+from kakusan.errors import SettingsError
+from kakusan.shapes import Images, Labels, PerImage, Times
+
+PerExample = Float[Tensor, " batch"]
+
+
+class Loss(ABC):
+    """One number an image, to be averaged over the batch."""
+
+    teaches_variance: ClassVar[bool] = False
+    """Whether the network's word about the variance gets a gradient."""
+
+    @abstractmethod
+    def per_image(
+        self, denoiser: NetworkDenoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None = None
+    ) -> PerExample:
+        """The loss of each image at its own t, with its own noise, with gradients; in the type of x_0."""
+
+    def cautions(self, denoiser: NetworkDenoiser) -> tuple[str, ...]:  # noqa: ARG002
+        """What one should know before training this denoiser with this loss, in sentences."""
+        return ()
+
+
+def squared_error(
+    denoiser: NetworkDenoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None
+) -> PerExample:
+    """Of the network's word, mean over the pixel values."""
+    x_t = q_marginal(denoiser.schedule, x_0, t).reparametrize(noise)
+    word, _ = denoiser.output(x_t, t, condition)
+    return _word_error(denoiser, word, x_0, t, noise)
+
+
+def _word_error(denoiser: NetworkDenoiser, word: Images, x_0: Images, t: Times, noise: Images) -> PerExample:
+    target = denoiser.parametrization.target(x_0, noise, *amplitudes(denoiser.schedule, t, x_0))
+    return (word - target).square().flatten(1).mean(1)
+
+
+@dataclass(frozen=True)
+class Simple(Loss):
+    """Mean squared error of the network's word; for eps, L_simple of Ho et al. 2020: (12) with its weight set to 1."""
+
+    def per_image(
+        self, denoiser: NetworkDenoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None = None
+    ) -> PerExample:
+        return squared_error(denoiser, x_0, t, noise, condition)
+
+
+def eps_weight(schedule: NoiseSchedule, variance: StepVariance, t: Times) -> StepVariance:
+    """beta_t^2 / (2 sigma_t^2 alpha_t (1 - alpha_bar_t)), nats for a squared error of 1 in eps. Eq. (12).
+
+    variance: sigma_t^2. Infinite where alpha_t = 0: there eps says nothing of x_0.
+    """
+    beta_t = step_variance(schedule, t, t.cpu() - 1).to(variance.device)
+    alpha_bar_t = per_image(schedule.alpha_bar_at(t)).to(variance.device)
+    return beta_t.square() / (2 * variance * (1 - beta_t) * (1 - alpha_bar_t))
+
+
+def x_0_weight(schedule: NoiseSchedule, variance: StepVariance, t: Times) -> StepVariance:
+    """The weight in Eq. (12) for a squared error in x_0: w^2 / (2 sigma_t^2), w that of x_0 in mu~. Always finite."""
+    _, of_x_0 = posterior_weights(schedule, t, t.cpu() - 1)
+    return of_x_0.to(variance.device).square() / (2 * variance)
+
+
+def _weighted(denoiser: NetworkDenoiser, weight: PerImage, error: PerExample, t: Times) -> PerExample:
+    """A weight of x_0's squared error, applied to that of the word: word error x gain^2 = error of x_0."""
+    alpha_bar_t = per_image(denoiser.schedule.alpha_bar_at(t))
+    gain = denoiser.parametrization.gain(alpha_bar_t.sqrt(), (1 - alpha_bar_t).sqrt())
+    return (weight * gain.square()).flatten().to(error) * error
+
+
+@dataclass(frozen=True)
+class Weighted(Loss):
+    """The mean's part of the bound for a fixed variance, with the exact weights in Eq. (12), in bits/dim.
+
+    T times the term of a uniform t: its mean is the sum over t = 1..T. At t = 1 the decoder counts as a density,
+    with sigma_1^2 by its convention.
+    """
+
+    def per_image(
+        self, denoiser: NetworkDenoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None = None
+    ) -> PerExample:
+        nothing = Prediction(x_0, noise)  # a fixed variance does not ask for the guess
+        weight = x_0_weight(denoiser.schedule, denoiser.variance_of(nothing, t, t.cpu() - 1), t)
+        error = squared_error(denoiser, x_0, t, noise, condition)
+        return denoiser.schedule.T * BITS * _weighted(denoiser, weight, error, t)
+
+
+@dataclass(frozen=True)
+class Bound(Loss):
+    """The bound itself, in bits/dim: T times the term of a uniform t, L_T apart, which no weight can change."""
+
+    teaches_variance = True
+
+    def per_image(
+        self, denoiser: NetworkDenoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None = None
+    ) -> PerExample:
+        x_t = q_marginal(denoiser.schedule, x_0, t).reparametrize(noise)
+        guess = denoiser.meaning(*denoiser.output(x_t, t, condition), x_t, t)
+        return denoiser.schedule.T * terms(denoiser, guess, x_t, x_0, t).to(x_0)
+
+
+@dataclass(frozen=True)
+class Hybrid(Loss):
+    """L_simple + share x the bound, where the bound teaches the variance alone (Nichol & Dhariwal 2021, Eq. 16)."""
+
+    share: float = 0.001
+    teaches_variance = True
+
+    def per_image(
+        self, denoiser: NetworkDenoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None = None
+    ) -> PerExample:
+        x_t = q_marginal(denoiser.schedule, x_0, t).reparametrize(noise)
+        word, fraction = denoiser.output(x_t, t, condition)
+        frozen = denoiser.meaning(word.detach(), fraction, x_t, t)
+        bound = denoiser.schedule.T * terms(denoiser, frozen, x_t, x_0, t)
+        return _word_error(denoiser, word, x_0, t, noise) + self.share * bound.to(x_0)
+
+
+@dataclass(frozen=True)
+class MinSNR(Loss):
+    """The squared error of x_0, weighted by min(SNR, gamma) (Hang et al. 2023).
+
+    Where a schedule ends in pure noise the weight at T is 0, as in the paper: the network is never taught there.
+    """
+
+    gamma: float = 5.0
+
+    def cautions(self, denoiser: NetworkDenoiser) -> tuple[str, ...]:
+        if float(denoiser.schedule.alpha_bar[-1]) > 0:
+            return ()
+        return (
+            f"min-snr gives t = T = {denoiser.schedule.T} the weight 0, since this schedule ends in pure noise: the "
+            "network is never taught where sampling starts; with zero terminal SNR, the simple loss is the usual one",
+        )
+
+    def per_image(
+        self, denoiser: NetworkDenoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None = None
+    ) -> PerExample:
+        alpha_bar_t = per_image(denoiser.schedule.alpha_bar_at(t))
+        weight = (alpha_bar_t / (1 - alpha_bar_t)).clamp(max=self.gamma)
+        return _weighted(denoiser, weight, squared_error(denoiser, x_0, t, noise, condition), t)
+
+
+LOSSES: dict[str, Loss] = {
+    "simple": Simple(),
+    "weighted": Weighted(),
+    "bound": Bound(),
+    "hybrid": Hybrid(),
+    "min-snr": MinSNR(),
+}
+
+
+def loss_for(name: str, denoiser: NetworkDenoiser, gamma: float) -> Loss:
+    """The loss of this name. Raises SettingsError where it and the denoiser's variance do not go together."""
+    loss = LOSSES[name]
+    learned = isinstance(variance_named(denoiser.variance), LearnedRange)
+    if learned and not loss.teaches_variance:
+        raise SettingsError(
+            f"the loss {name} does not teach the variance, which is to be learned",
+            "choose --training.loss hybrid or bound, or a fixed --process.variance",
+        )
+    if isinstance(loss, Hybrid) and not learned:
+        raise SettingsError(
+            "the hybrid loss teaches a variance, and this one is fixed",
+            "choose --process.variance learned, or --training.loss simple",
+        )
+    return replace(loss, gamma=gamma) if isinstance(loss, MinSNR) else loss

@@ -1,0 +1,165 @@
+"""A training in memory, with all its parts, and how its state goes into a checkpoint and comes back."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kakusan.config.settings import Settings, answered
+from kakusan.data import Batches
+from kakusan.data.record import DataRecord
+from kakusan.diffusion.denoiser import NetworkDenoiser
+from kakusan.errors import SettingsError
+from kakusan.storage.agreement import DATA_HASHES, data_hashes, frozen_settings
+from kakusan.storage.checkpoints import Checkpoint
+from kakusan.training.build import (
+    Prepared,
+    build_batches,
+    build_denoiser,
+    build_loss,
+    build_network,
+    build_recipe,
+    data_record,
+    environment,
+)
+from kakusan.training.loop import Recipe, Tally, TrainState, new_state
+from kakusan.training.losses import Loss
+
+NO_MEMORY = ("can't allocate memory", "not enough memory")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a training works with."""
+
+    settings: Settings
+    record: DataRecord
+    prepared: Prepared
+    network: nn.Module
+    denoiser: NetworkDenoiser
+    batches: Batches
+    loss: Loss
+    recipe: Recipe
+    state: TrainState
+    data_hashes: Mapping[str, str]
+    """Of the run's data.json, for its checkpoints."""
+
+
+def assemble(settings: Settings, prepared: Prepared, stored: Mapping[str, Any] | None = None) -> Task:
+    """All parts of a training before its first step. stored: the data.json of a run that is there already."""
+    made = data_record(prepared)
+    record = DataRecord.read(made)
+    network = build_network(settings, record)
+    denoiser = build_denoiser(settings, network, record.units)
+    recipe = build_recipe(settings)
+    device = next(network.parameters()).device
+    return Task(
+        settings=settings,
+        record=record,
+        prepared=prepared,
+        network=network,
+        denoiser=denoiser,
+        batches=build_batches(settings, prepared),
+        loss=build_loss(settings, denoiser),
+        recipe=recipe,
+        state=new_state(denoiser, network, recipe, device),
+        data_hashes=data_hashes(made if stored is None else stored),
+    )
+
+
+def snapshot(task: Task) -> Checkpoint:
+    """All that the next step depends on."""
+    state = task.state
+    names = [name for name, _ in task.network.named_parameters()]
+    moments = state.optimizer.state_dict()["state"]
+    return Checkpoint(
+        step=state.step,
+        tensors={
+            "model": task.network.state_dict(),
+            "ema": state.ema.state(),
+            "optimizer": {
+                f"{names[i]}.{key}": value for i, slot in moments.items() for key, value in slot.items()
+            },
+            **({"times": history} if (history := state.times.state()) else {}),
+        },
+        state={
+            "images_seen": state.step * task.recipe.batch_size,
+            "seed": task.recipe.seed,
+            "settings": frozen_settings(task.settings),
+            "learning_rate": task.recipe.rate(state.step),
+            "data_fingerprint": task.record.fingerprint,
+            DATA_HASHES: dict(task.data_hashes),
+            "environment": environment(task.settings.machine),
+            "tally": state.tally.state(),
+        },
+    )
+
+
+def load_state(task: Task, checkpoint: Checkpoint) -> None:
+    """Go on from this checkpoint: the inverse of `snapshot`."""
+    state = task.state
+    task.network.load_state_dict(checkpoint.tensors["model"])
+    state.ema.load(dict(checkpoint.tensors["ema"]))
+    if checkpoint.step:
+        moments = checkpoint.tensors["optimizer"]
+        slots = {
+            i: {
+                "step": moments[f"{name}.step"],
+                **{
+                    key: _like_parameter(moments[f"{name}.{key}"], weight)
+                    for key in ("exp_avg", "exp_avg_sq")
+                },
+            }
+            for i, (name, weight) in enumerate(task.network.named_parameters())
+        }
+        groups = state.optimizer.state_dict()["param_groups"]
+        state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    state.tally = Tally.from_state(checkpoint.state["tally"], state.device)
+    state.times.load(checkpoint.tensors.get("times", {}))
+    state.step = checkpoint.step
+
+
+def _like_parameter(moment: Tensor, weight: Tensor) -> Tensor:
+    """In the memory layout of its weight, as the fused optimizer wants it; files know no layout."""
+    return torch.empty_like(weight).copy_(moment)
+
+
+@contextmanager
+def averaged(task: Task) -> Iterator[None]:
+    """For a while, the network has its averaged weights and is not training."""
+    weights = {name: value.clone() for name, value in task.network.state_dict().items()}
+    task.network.load_state_dict(task.state.ema.state())
+    task.network.eval()
+    try:
+        yield
+    finally:
+        task.network.load_state_dict(weights)
+        task.network.train()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether this is what Python or PyTorch raises where memory runs out."""
+    is_said = any(words in str(error) for words in NO_MEMORY)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or is_said
+
+
+@contextmanager
+def advice_on_memory(settings: Settings) -> Iterator[None]:
+    """Where memory runs out, a SettingsError that says what needs less."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        training = settings.training
+        batch = answered(training.batch_size)
+        parts = 1 if training.accumulation == "auto" else training.accumulation
+        finer = next((n for n in range(parts + 1, batch + 1) if batch % n == 0), batch)
+        raise SettingsError(
+            f"out of memory with micro-batches of {batch // parts}",
+            f"the same step in less memory, for a new run: --training.accumulation {finer}",
+            "or a smaller step: --training.batch-size, or a smaller network: --network.width",
+        ) from error

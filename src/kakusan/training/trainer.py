@@ -1,0 +1,313 @@
+"""A training from where it stands to its last step, across any number of interruptions. Every part meets here.
+
+Nothing is shown and nothing asked: the training is a generator of events that the command line, the library and
+the tests drain alike.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from safetensors.torch import save as tensor_bytes
+from torch import Tensor
+
+from kakusan.config.loading import to_mapping
+from kakusan.config.resolve import require_device
+from kakusan.config.settings import Settings
+from kakusan.data.dataset import Dataset, Progress, silent
+from kakusan.data.rendering import encode_png, grid
+from kakusan.errors import NumbersError, RunError
+from kakusan.samplers import DDIM, sample
+from kakusan.storage import durable
+from kakusan.storage.agreement import changed_settings, fitting, require_agreement
+from kakusan.storage.checkpoints import Checkpoint
+from kakusan.storage.journal import Journal
+from kakusan.storage.run_folder import RunFolder
+from kakusan.training.build import environment, reopen_data, set_machine, usual_label
+from kakusan.training.loop import StepReport, check_finite, drawn, fit
+from kakusan.training.state import Task, advice_on_memory, assemble, averaged, load_state, snapshot
+from kakusan.training.validation import held_out_losses
+
+
+@dataclass(frozen=True)
+class Began:
+    """The training is set up and stands before its next step."""
+
+    step: int
+    steps: int
+    parameters: int
+    training_images: int
+    held_out_images: int
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """A step is done; `line` is the new line of metrics.jsonl, if there is one."""
+
+    step: int
+    line: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint is on the disk."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A picture of samples is on the disk."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The last step is done (finished), or somebody asked to stop. All is saved."""
+
+    step: int
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something that the user should know and that does not stop the work."""
+
+    text: str
+
+
+Event: TypeAlias = Began | Stepped | Saved | Sampled | Ended | Warned
+
+
+def continue_training(
+    run: RunFolder,
+    settings: Settings,
+    task: Task | None = None,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Progress = silent,
+    in_memory: Dataset | None = None,
+) -> Iterator[Event]:
+    """Train a run from where it stands to its last step, bit for bit as if it had never been interrupted.
+
+    settings: those of the run, perhaps with another length or cadence, which are then stored. task: its parts, where
+    they are built already and no step is done. in_memory: its data, where no file has them. `stop` is asked after
+    every step; a yes saves and ends. Raises NumbersError after dumping what was fed, RunError if another process
+    trains this run or the data are not those it began with.
+    """
+    with run.lock():
+        if task is None:
+            require_device(settings.machine, run.folder)
+            set_machine(settings.machine)
+            stored = run.data
+            prepared = reopen_data(settings, stored, progress, in_memory=in_memory, write_cache=True)
+            with advice_on_memory(settings):
+                task = assemble(settings, prepared, stored)
+        yield from map(Warned, task.loss.cautions(task.denoiser))
+        yield from _restore(task, run)
+        if to_mapping(settings) != run.config:
+            run = run.update_config(to_mapping(settings))
+        yield Began(
+            step=task.state.step,
+            steps=task.recipe.steps,
+            parameters=sum(p.numel() for p in task.network.parameters()),
+            training_images=len(task.prepared.split.training),
+            held_out_images=len(task.prepared.split.held_out),
+        )
+        with advice_on_memory(task.settings), _dump_of_bad_numbers(task, run):
+            yield from _train(task, run, stop)
+
+
+def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Event]:
+    settings, state = task.settings, task.state
+    pace, since_save, journal = _Pace(task), time.monotonic(), Journal(run)
+    saved = state.step if run.steps else -1
+    if _owes_a_picture(task, run):
+        yield from _pictured(task, run, journal)
+    for report in fit(state, task.batches, task.loss, task.recipe):
+        line = None if report.metrics is None else pace.line(report)
+        if line is not None:
+            yield from _warned(journal.add(line))
+        asked = stop()
+        waited = time.monotonic() - since_save > 60 * settings.checkpoint.minutes
+        if asked or waited or _due(state.step, settings.checkpoint.every, task.recipe.steps):
+            check_finite(state)
+            yield Saved(
+                state.step, _save(task, run)
+            )  # a picture can wait: a resume makes the one that is owed
+            saved, since_save = state.step, time.monotonic()
+        if not asked and _due(state.step, settings.samples.every, task.recipe.steps):
+            yield from _pictured(task, run, journal)
+            pace.restart(state.step)
+        yield Stepped(state.step, line)
+        if asked:
+            break
+    if saved < 0:  # nothing to do, and nothing ever saved
+        yield Saved(state.step, _save(task, run))
+    yield from _warned(journal.end())
+    yield Ended(state.step, finished=state.step >= task.recipe.steps)
+
+
+def _warned(text: str | None) -> Iterator[Event]:
+    if text is not None:
+        yield Warned(text)
+
+
+def _due(step: int, every: Any, steps: int) -> bool:
+    return step == steps or step % every == 0
+
+
+class _Pace:
+    """Images a second since the last log line, without the time that pictures and checkpoints take."""
+
+    def __init__(self, task: Task) -> None:
+        self._batch_size = task.recipe.batch_size
+        self._images = len(task.prepared.split.training)
+        self.restart(task.state.step)
+
+    def restart(self, step: int) -> None:
+        self._step, self._time = step, time.perf_counter()
+
+    def line(self, report: StepReport) -> dict[str, Any]:
+        steps, seconds = report.step - self._step, time.perf_counter() - self._time
+        self.restart(report.step)
+        assert report.metrics is not None
+        return {
+            **report.metrics,
+            "epoch": report.step * self._batch_size / self._images,
+            "images_per_second": round(steps * self._batch_size / seconds, 2) if steps else None,
+        }
+
+
+# The state on disk
+
+
+def _save(task: Task, run: RunFolder) -> Path:
+    checkpoint = task.settings.checkpoint
+    return run.save(snapshot(task), keep=checkpoint.keep, keep_every=checkpoint.keep_every or None)
+
+
+def _restore(task: Task, run: RunFolder) -> Iterator[Event]:
+    """Put the newest good checkpoint into the task; complain of those that are passed over."""
+    complaints: list[str] = []
+    if run.steps:
+        checkpoint = run.load(complaints.append, device=task.settings.machine.device)
+        yield from map(Warned, complaints)
+        require_agreement(run, task.settings, checkpoint)
+        yield from _differences(checkpoint, task)
+        with fitting(run, checkpoint):
+            load_state(task, checkpoint)
+        run.record_environment(environment(task.settings.machine))
+    elif source := run.data.get("weights_from"):
+        parent = RunFolder.open(Path(source["run"]))
+        checkpoint = parent.load(complaints.append, step=source["step"], parts=["ema"])
+        weights = checkpoint.tensors["ema"]
+        with fitting(parent, checkpoint):
+            task.network.load_state_dict(weights)
+            task.state.ema.load(dict(weights))
+        yield Saved(0, _save(task, run))  # from now on the parent may go its own way
+    run.truncate_metrics(task.state.step)
+
+
+def _differences(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:
+    """What is not as it was when the checkpoint was written, and may be otherwise."""
+    changed = changed_settings(task.settings, checkpoint)
+    changed.pop("data.source", None)  # the data are the same
+    here, there = environment(task.settings.machine), checkpoint.state["environment"]
+    changed |= {name: (there.get(name), here[name]) for name in here if here[name] != there.get(name)}
+    if changed:
+        words = "; ".join(f"{name} was {had}, is {has}" for name, (had, has) in changed.items())
+        yield Warned(f"not the machine or versions of the checkpoint, so not bit for bit: {words}")
+    rate_was, rate_is = checkpoint.state["learning_rate"], task.recipe.rate(checkpoint.step)
+    if rate_was != rate_is:
+        yield Warned(
+            f"with its new length, the learning rate goes on from {rate_is:.3g}, not from {rate_was:.3g}"
+        )
+
+
+# Pictures and figures on the way
+
+
+def _owes_a_picture(task: Task, run: RunFolder) -> bool:
+    """Whether the last training was killed after it had saved a step and before it had pictured it."""
+    step = task.state.step
+    if step == 0 or not _due(step, task.settings.samples.every, task.recipe.steps):
+        return False
+    try:
+        return not any(line["step"] == step and "training_loss" in line for line in run.metrics())
+    except RunError:  # figures that cannot be read are no reason to stop
+        return False
+
+
+def _pictured(task: Task, run: RunFolder, journal: Journal) -> Iterator[Event]:
+    """The grid of a step, and its losses on training and held-out images."""
+    check_finite(task.state)
+    yield _picture(task, run)
+    yield from _warned(journal.add({"step": task.state.step, **_held_out(task)}))
+
+
+def _picture(task: Task, run: RunFolder) -> Sampled | Warned:
+    """A grid of samples, from the same noise each time. That it cannot be written is no reason to stop."""
+    samples, machine = task.settings.samples, task.settings.machine
+    with averaged(task):
+        x_0 = sample(
+            task.denoiser,
+            DDIM(steps=min(samples.steps, task.denoiser.schedule.T), spacing=task.settings.process.spacing),
+            count=samples.count,
+            shape=task.record.shape,
+            seed=samples.seed,
+            label=usual_label(task.settings, task.record),
+            micro_batch=machine.micro_batch,
+            device=machine.device,
+        )
+    try:
+        path = run.samples_path(task.state.step)
+        with durable.telling(f"cannot write {path}", path.parent):
+            durable.atomic_write(path, encode_png(grid(x_0, task.record.units)))
+    except RunError as error:
+        return Warned(str(error))
+    return Sampled(task.state.step, path)
+
+
+def _held_out(task: Task) -> dict[str, float]:
+    """The loss of the averaged weights on training and on held-out images, with the same t and noise."""
+    with averaged(task):
+        return held_out_losses(
+            task.denoiser, task.loss, task.prepared.dataset, task.prepared.split, task.state.device
+        )
+
+
+# When things go wrong
+
+
+@contextmanager
+def _dump_of_bad_numbers(task: Task, run: RunFolder) -> Iterator[None]:
+    """What was fed at the step whose numbers were not finite, for those who want to see why."""
+    try:
+        yield
+    except NumbersError as error:
+        step = int(task.state.first_bad)
+        dumped = _dump(task, run, step) if step >= 0 else ()
+        last = (
+            f"the last checkpoint is of step {run.steps[-1]}" if run.steps else "there is no checkpoint yet"
+        )
+        raise NumbersError(error.problem, *error.advice, *dumped, last) from error
+
+
+def _dump(task: Task, run: RunFolder, step: int) -> tuple[str, ...]:
+    tensors: dict[str, Tensor] = {}
+    for micro in range(task.recipe.accumulation):
+        fed = drawn(task.state, task.batches, task.recipe, step, micro)
+        tensors |= {f"{name}.{micro}": x.cpu().contiguous() for name, x in vars(fed).items() if x is not None}
+    path = run.dump_path(step + 1)
+    try:
+        durable.atomic_write(path, tensor_bytes(tensors))
+    except OSError as error:
+        return (f"what was fed could not be written to {path}: {error.strerror}",)
+    return (f"what was fed: {path}",)

@@ -1,0 +1,148 @@
+"""What a trained model is worth, in figures."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kakusan.data import Dataset, Split
+from kakusan.diffusion.denoiser import Denoiser, NetworkDenoiser, times_like
+from kakusan.diffusion.forward import q_marginal
+from kakusan.diffusion.likelihood import VariationalBound, bounds
+from kakusan.diffusion.parametrizations import amplitudes
+from kakusan.diffusion.variances import LearnedRange, variance_named
+from kakusan.randomness import Purpose, normals
+from kakusan.shapes import Images, Labels
+from kakusan.training.losses import Loss
+
+COMPARED = 512
+"""Images of each split whose loss is measured on the way, at the most."""
+FEWEST_PAIRS = 128
+"""(image, t) pairs of each split, at the least: fewer images are each measured at several t."""
+SIZE = 64
+SEED = 0
+
+
+def held_out_losses(
+    denoiser: NetworkDenoiser, loss: Loss, dataset: Dataset, split: Split, device: torch.device
+) -> dict[str, float]:
+    """The loss on as many training as held-out images, up to 512 each, with the same times and the same noise.
+
+    Image i of either split is measured at the same times, spread evenly over 1..T, with the same noise, so that most
+    of the chance in their gap, which is what memorizing looks like, cancels. Beside the two:
+    gap_standard_error: of held_out_loss - training_loss, over the pairs of images (with two or more);
+    compared_images: of each split; baseline_loss: on the same training images, that of a denoiser that knows nothing
+    of the data but their mean and their power spectrum (`stationary`).
+    """
+    count = min(COMPARED, len(split.training), len(split.held_out) or COMPARED)
+    parts = {
+        name: spread(part, count)
+        for name, part in (("training_loss", split.training), ("held_out_loss", split.held_out))
+        if len(part)
+    }
+    losses = {name: _losses(denoiser, loss, dataset, part, device) for name, part in parts.items()}
+    figures = {name: float(each.mean()) for name, each in losses.items()}
+    if "held_out_loss" in losses and count > 1:
+        gaps = losses["held_out_loss"] - losses["training_loss"]
+        figures["gap_standard_error"] = float(gaps.std() / count**0.5)
+    if "training_loss" in parts:
+        known = stationary(denoiser, dataset.x_0(spread(split.training, COMPARED)))
+        baseline = _losses(known, loss, dataset, parts["training_loss"], device)
+        figures["baseline_loss"] = float(baseline.mean())
+    return {**figures, "compared_images": count}
+
+
+def spread(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """At most `count` of the indices, evenly spread."""
+    return indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).astype(np.int64)]
+
+
+def stationary(denoiser: NetworkDenoiser, x_0: Images) -> NetworkDenoiser:
+    """The same process with, in the network's place, the exact denoiser of a stationary Gaussian (a Wiener filter).
+
+    It has the mean and the power spectrum of each channel of x_0: how far apart values resemble each other is known,
+    and nothing of what the images show, so that its samples are clouds. What it costs is what a network must beat.
+    """
+    mean = x_0.mean((0, 2, 3)).view(1, -1, 1, 1)
+    power = torch.fft.fft2(x_0 - mean, norm="ortho").abs().square().mean(0)
+    says_variance = isinstance(variance_named(denoiser.variance), LearnedRange)
+
+    def network(x_t: Images, time: Tensor, condition: Labels | None = None) -> Tensor:  # noqa: ARG001
+        a, b = amplitudes(denoiser.schedule, time.double().cpu() + 1, x_t)
+        m, p = mean.to(x_t), power.to(x_t)
+        away = torch.fft.fft2(x_t - a * m, norm="ortho") / (a.square() * p + b.square())
+        x_0_hat, eps_hat = (torch.fft.ifft2(part, norm="ortho").real for part in (a * p * away, b * away))
+        word = denoiser.parametrization.target(m + x_0_hat, eps_hat, a, b)
+        return torch.cat([word, torch.zeros_like(word)], 1) if says_variance else word
+
+    return replace(denoiser, network=network, autocast=None)
+
+
+@torch.no_grad()
+def _losses(
+    denoiser: NetworkDenoiser, loss: Loss, dataset: Dataset, indices: NDArray[np.int64], device: torch.device
+) -> Float64[Tensor, " images"]:
+    """The loss of each image, the mean over its times: a function of its place among the indices."""
+    T, draws = denoiser.schedule.T, -(-FEWEST_PAIRS // len(indices))
+    found = []
+    for start in range(0, len(indices) * draws, SIZE):
+        slots = torch.arange(start, min(start + SIZE, len(indices) * draws))
+        shown = indices[slots.numpy() // draws]
+        x_0 = dataset.x_0(shown).to(device)
+        t = 1 + ((slots * 0.6180339887498949) % 1 * T).floor().double()  # golden section: even at any count
+        noise = normals(SEED, Purpose.EVALUATION, 0, slots.to(device), tuple(x_0.shape[1:]))
+        found.append(loss.per_image(denoiser, x_0, t, noise, labels_of(dataset, shown, device)).cpu())
+    return torch.cat(found).double().view(len(indices), draws).mean(1)
+
+
+def labels_of(dataset: Dataset, indices: NDArray[np.int64], device: torch.device) -> Labels | None:
+    """The classes of these images, where there are any."""
+    return None if dataset.labels is None else torch.from_numpy(dataset.labels[indices]).to(device)
+
+
+def bounds_of(
+    denoiser: Denoiser,
+    dataset: Dataset,
+    indices: NDArray[np.int64],
+    device: torch.device,
+    *,
+    terms: int | None = None,
+    seed: int = 0,
+) -> Iterator[VariationalBound]:
+    """The bound of these images, some at a time; an image's noise is keyed by its place in the data set."""
+    size = 64
+    for start in range(0, len(indices), size):
+        part = indices[start : start + size]
+        x_0 = dataset.x_0(part).to(device)
+        yield from bounds(denoiser, x_0, terms, seed, part.tolist(), labels_of(dataset, part, device))
+
+
+def mean_errors(bound: VariationalBound) -> Float64[Tensor, " entries"]:
+    """The mean squared error of the guess of x_0 at t = 0, ..., T, what `Analytic` wants. All terms must be there."""
+    if bound.t.shape[1] != bound.T:
+        raise ValueError("the errors at every t need all T terms")
+    return torch.cat([torch.zeros(1, dtype=torch.float64), bound.squared_error.mean(0)])
+
+
+@torch.no_grad()
+def distances_between(
+    first: Denoiser,
+    second: Denoiser,
+    x_0: Images,
+    t: int,
+    numbers: NDArray[np.int64],
+    condition: Labels | None,
+) -> Float64[Tensor, " batch"]:
+    """How far two denoisers' guesses of x_0 are apart at t, root mean square over the pixel values of each image."""
+    noise = normals(
+        SEED, Purpose.EVALUATION, t, torch.from_numpy(numbers).to(x_0.device), tuple(x_0.shape[1:])
+    )
+    times = times_like(t, x_0)
+    x_t = q_marginal(first.schedule, x_0, times).reparametrize(noise)
+    guesses = (denoiser.predict(x_t, times, condition).x_0.double() for denoiser in (first, second))
+    difference = next(guesses) - next(guesses)
+    return difference.square().flatten(1).mean(1).sqrt().cpu()

@@ -1,0 +1,163 @@
+"""What "auto" comes to: rules of the data, the device and the number of steps."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from kakusan.config.loading import flat
+from kakusan.config.recipe import LADDER, UNFOLDED, DataFacts, resolve_network
+from kakusan.config.resolve import resolve, resolve_for
+from kakusan.config.settings import NetworkSettings, ProcessSettings, Settings, TrainingSettings
+
+BY_RIGHT = {
+    "training.minutes",
+    "process.beta_1",
+    "process.beta_T",
+    "data.levels",
+    "data.range",
+    "data.layout",
+}
+"""Settings whose "auto" is an answer."""
+
+
+def facts(*shape: int, count: int = 10_000) -> DataFacts:
+    channels, height, width = shape
+    return DataFacts((channels, height, width), is_points=shape == (2, 1, 1), is_levels=True, count=count)
+
+
+def resolved(of: DataFacts, steps: int = 2000, settings: Settings | None = None) -> Settings:
+    on_a_cpu = settings or Settings()
+    on_a_cpu = replace(on_a_cpu, machine=replace(on_a_cpu.machine, device="cpu"))
+    return resolve_for(resolve(on_a_cpu, of), of, steps, UNFOLDED[0])
+
+
+def network(*shape: int, folded: bool = False, device: str = "cpu") -> NetworkSettings:
+    size = LADDER[0] if folded else UNFOLDED[0]
+    return resolve_network(NetworkSettings(), size, facts(*shape), device)
+
+
+def test_nothing_stays_auto_but_what_is_an_answer() -> None:
+    values = flat(resolved(facts(3, 32, 32)))
+    left = {name for name, value in values.items() if value == "auto"}
+    assert left <= BY_RIGHT | {"training.accumulation"}  # which the memory decides: `ladder.within_memory`
+
+
+@pytest.mark.parametrize(
+    ("shape", "halvings"),
+    [
+        ((1, 28, 28), 2),
+        ((3, 32, 32), 2),
+        ((1, 16, 16), 1),
+        ((1, 8, 8), 1),
+        ((2, 48, 20), 3),
+        ((1, 1, 256), 1),
+        ((3, 8, 256), 3),
+        ((1, 2, 64), 2),
+    ],
+)
+def test_levels_halve_the_image_to_about_8_pixels_and_padding_stays_small(
+    shape: tuple[int, int, int], halvings: int
+) -> None:
+    found = network(*shape)
+    assert found.multipliers == (1,) + (2,) * halvings
+    assert found.patch != "auto"
+    _, height, width = shape
+    least = found.patch * 2**halvings
+    padded = -(-height // least) * -(-width // least) * least**2
+    assert padded <= 2 * height * width
+
+
+@pytest.mark.parametrize(
+    ("width", "groups"), [(8, 1), (32, 2), (48, 3), (64, 4), (96, 6), (192, 12), (1024, 32)]
+)
+def test_a_group_of_a_normalization_has_16_channels(width: int, groups: int) -> None:
+    found = resolve_network(NetworkSettings(width=width), UNFOLDED[0], facts(1, 28, 28), "cpu")
+    assert found.groups == groups
+
+
+def test_large_images_are_folded_on_a_cpu_as_far_as_the_channels_carry_it() -> None:
+    patches = {(c, side): network(c, side, side).patch for c in (1, 3, 20) for side in (32, 64, 128, 256)}
+    assert [patches[1, side] for side in (32, 64, 128, 256)] == [1, 2, 4, 4]  # 16 values through 32 channels
+    assert [patches[3, side] for side in (32, 64, 128, 256)] == [1, 2, 2, 2]
+    assert {patches[20, side] for side in (32, 64, 128, 256)} == {1}
+    assert network(3, 64, 64, device="cuda").patch == 1
+
+
+def test_the_smallest_network_folds_once_more_but_never_small_images() -> None:
+    assert network(1, 28, 28, folded=True).patch == 2
+    assert network(1, 28, 28).patch == 1
+    assert network(1, 16, 16, folded=True).patch == network(1, 8, 8, folded=True).patch == 1
+
+
+def test_points_have_an_mlp_and_no_patches() -> None:
+    found = network(2, 1, 1, folded=True)
+    assert (found.kind, found.width, found.patch) == ("mlp", 128, 1)
+
+
+def test_the_ladder_rises() -> None:
+    assert all(lower.steps < upper.steps for lower, upper in pairwise(LADDER))
+    assert LADDER[0].steps == 0
+
+
+@pytest.mark.parametrize("steps", [1, 10, 200, 1000, 20_000, 800_000])
+def test_the_warm_up_and_the_memory_of_the_average_are_shares_of_the_training(steps: int) -> None:
+    training = resolved(facts(3, 32, 32), steps).training
+    assert training.warmup != "auto"
+    assert training.ema != "auto"
+    assert training.warmup <= steps / 20
+    assert training.warmup <= 500
+    assert 0 <= training.ema <= 0.9999
+    if 10 < steps < 100_000:
+        assert 1 / (1 - training.ema) == pytest.approx(steps / 10, rel=0.05)  # two digits are kept
+
+
+def test_the_rate_falls_with_the_width_and_with_the_length() -> None:
+    def rate(width: int, steps: int) -> float:
+        settings = Settings(network=NetworkSettings(width=width))
+        found = resolved(facts(3, 32, 32), steps, settings).training.learning_rate
+        assert found != "auto"
+        return found
+
+    assert rate(32, 2000) == 3e-3
+    assert rate(64, 2000) == 1.5e-3
+    assert rate(32, 2000) > rate(32, 100_000) >= 2e-4
+    assert rate(1024, 10**6) == 2e-4
+
+
+def test_fine_tuning_takes_smaller_steps() -> None:
+    of = facts(3, 32, 32)
+    settings = resolve(Settings(), of)
+    anew, further = (
+        resolve_for(settings, of, 2000, UNFOLDED[0], fine_tuning=tuned).training.learning_rate
+        for tuned in (False, True)
+    )
+    assert anew == 3e-3
+    assert further == pytest.approx(9e-4)
+
+
+def test_dropout_comes_with_seeing_each_image_often() -> None:
+    def dropout(count: int) -> object:
+        return resolved(facts(1, 28, 28, count=count), 2000).network.dropout  # 128,000 images in all
+
+    assert (dropout(60_000), dropout(1_000), dropout(40)) == (0.0, 0.1, 0.2)
+
+
+def test_what_was_chosen_stays() -> None:
+    chosen = Settings(
+        process=ProcessSettings(schedule="linear", predicts="eps"),
+        network=NetworkSettings(width=48, blocks=3, multipliers=(1, 1), attention=(), dropout=0.3, patch=4),
+        training=TrainingSettings(
+            batch_size=7, accumulation=7, learning_rate=1e-5, warmup=1999, ema=0.5, decay="constant"
+        ),
+    )
+    found = resolved(facts(3, 32, 32), 2000, chosen)
+    assert (found.process.schedule, found.process.predicts) == ("linear", "eps")
+    wanted = {name: value for name, value in flat(chosen).items() if value != "auto"}
+    kept = {name: value for name, value in flat(found).items() if name in wanted}
+    assert {name for name in wanted if kept[name] != wanted[name]} <= {"data.size"}
+
+
+def test_ends_of_a_linear_schedule_choose_it() -> None:
+    found = resolved(facts(3, 32, 32), 2000, Settings(process=ProcessSettings(beta_T=0.01)))
+    assert found.process.schedule == "linear"
