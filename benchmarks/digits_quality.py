@@ -25,7 +25,7 @@ from kakusan.data.builtin import digits
 from kakusan.data.units import Levels
 from kakusan.evaluation.metrics import copy_rate, frechet
 from kakusan.run import Run, usual_sampler
-from kakusan.shapes import Images, Labels
+from kakusan.shapes import Labels, Samples
 
 EPOCHS, BATCH, RATE = 60, 64, 2e-3
 
@@ -38,18 +38,18 @@ class Classifier(nn.Module):
         self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 32), nn.ReLU())
         self.head = nn.Linear(32, 10)
 
-    def forward(self, x: Images) -> Tensor:
+    def forward(self, x: Samples) -> Tensor:
         logits: Tensor = self.head(self.body(x))
         return logits
 
     @torch.no_grad()
-    def features(self, x: Images) -> NDArray[np.float32]:
+    def features(self, x: Samples) -> NDArray[np.float32]:
         """The last hidden layer, (n, 32)."""
         values: NDArray[np.float32] = self.body(x).numpy()
         return values
 
     @torch.no_grad()
-    def classes(self, x: Images) -> Labels:
+    def classes(self, x: Samples) -> Labels:
         """The digit that each image seems to show."""
         classes: Labels = self(x).argmax(1)
         return classes
@@ -68,7 +68,7 @@ def repeatable(seed: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def trained_classifier(x: Images, labels: Labels, seed: int = 0) -> Classifier:
+def trained_classifier(x: Samples, labels: Labels, seed: int = 0) -> Classifier:
     """A classifier that has learned these images: Adam, its rate falling to 0."""
     with repeatable(seed):
         classifier = Classifier()
@@ -88,9 +88,9 @@ def trained_classifier(x: Images, labels: Labels, seed: int = 0) -> Classifier:
 class Sets:
     """The three sets that are compared, in the network's units; the samples rounded to levels, as they are saved."""
 
-    training: Images
-    held_out: Images
-    samples: Images
+    training: Samples
+    held_out: Samples
+    samples: Samples
     training_labels: Labels
     held_out_labels: Labels
 

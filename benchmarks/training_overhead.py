@@ -171,7 +171,6 @@ def places(task: Task) -> list[tuple[str, Any, str]]:
         ("draw t", state.times, "draw"),
         ("seed dropout", loop, "torch_seed"),
         ("forward process", losses, "q_marginal"),
-        ("forward process", losses, "amplitudes"),
         ("forward process", Gaussian, "reparametrize"),
         ("tally", state.tally, "add"),
     ]

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from kakusan.data import Dataset, open_data
     from kakusan.data.units import Levels, Real
     from kakusan.diffusion import oracles
-    from kakusan.diffusion.denoiser import Denoiser, NetworkDenoiser, Prediction, p_step
+    from kakusan.diffusion.denoiser import Denoiser, NetworkDenoiser, p_step
     from kakusan.diffusion.forward import q_marginal, q_posterior, q_step
     from kakusan.diffusion.gaussians import Gaussian
     from kakusan.diffusion.likelihood import variational_bound
+    from kakusan.diffusion.prediction import Prediction
     from kakusan.diffusion.schedules import (
         Cosine,
         Linear,
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "config.loading": ("settings_for",),
     "data": ("Dataset", "open_data"),
-    "diffusion.denoiser": ("Denoiser", "NetworkDenoiser", "Prediction", "p_step"),
+    "diffusion.denoiser": ("Denoiser", "NetworkDenoiser", "p_step"),
+    "diffusion.prediction": ("Prediction",),
     "errors": ("DataError", "KakusanError", "ModelError", "NumbersError", "RunError", "SettingsError"),
     "interop.exporting": ("export_model",),
     "api": ("Run", "import_model", "sample", "train"),

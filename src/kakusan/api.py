@@ -29,7 +29,7 @@ from kakusan.interop import importing
 from kakusan.pages.report.gather import write_report
 from kakusan.samplers import Origin, Sampler
 from kakusan.samplers import sample as samples_of
-from kakusan.shapes import Images
+from kakusan.shapes import Samples
 from kakusan.storage.run_folder import RunFolder
 from kakusan.terminal.display import TrainingDisplay, bar, console, reading
 from kakusan.terminal.signals import StopRequest
@@ -152,10 +152,10 @@ def sample(
     micro_batch: int = 64,
     exact: bool = False,
     device: str = "cpu",
-    images: Images | None = None,
+    images: Samples | None = None,
     t: int | None = None,
     progress: bool | None = None,
-) -> Images:
+) -> Samples:
     """Images number first, ..., first + count - 1 of a seed, in the network's units. Algorithm 2.
 
     shape: (channels, height, width); label: a class for all, or several in turn; exact: the same to the last bit in any

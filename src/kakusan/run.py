@@ -21,7 +21,7 @@ from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.diffusion.variances import Analytic
 from kakusan.errors import KakusanError, RunError, SettingsError, quoted
 from kakusan.samplers import DDIM, SAMPLERS, Origin, Sampler, sample
-from kakusan.shapes import Images
+from kakusan.shapes import Samples
 from kakusan.storage.agreement import fitting, require_agreement
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.build import (
@@ -190,10 +190,10 @@ class Run:
         label: str | int | None = None,
         exact: bool = False,
         device: str = "auto",
-        images: Images | None = None,
+        images: Samples | None = None,
         t: int | None = None,
         progress: bool | None = None,
-    ) -> Images:
+    ) -> Samples:
         """New images, in the network's units: `run.data.units.decode(images)` gives the data's own.
 
         count: 16 where none is given. sampler: DDIM in 50 steps where none is given, or one by name; its times are
@@ -270,7 +270,7 @@ class Run:
         return [line for line in self.files.metrics() if line.get("step", 0) <= step]
 
 
-def _origin(images: Images | None, t: int | None, units: Units) -> Origin | None:
+def _origin(images: Samples | None, t: int | None, units: Units) -> Origin | None:
     """Where a sampling starts, if not from noise. Raises TypeError where one of the two is missing, and for images
     that are not in the network's units."""
     if images is None and t is None:

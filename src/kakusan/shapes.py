@@ -2,17 +2,44 @@
 
 from typing import TypeAlias
 
+import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-Images: TypeAlias = Float[Tensor, "batch channels height width"]
-"""Images in the network's units, or noise of their shape; points are (batch, 2, 1, 1)."""
+Samples: TypeAlias = Float[Tensor, "batch channels *space"]
+"""A batch in the network's units, or noise of its shape: points (batch, 2), signals (batch, channels, length), images
+(batch, channels, height, width), volumes (batch, channels, depth, height, width)."""
 
-PerImage: TypeAlias = Float[Tensor, "batch 1 1 1"]
-"""One number an image, ready to broadcast."""
+PerSample: TypeAlias = Float[Tensor, "batch *ones"]
+"""One number for each sample, ready to broadcast: see `per_sample`."""
 
 Times: TypeAlias = Float64[Tensor, " batch"]
 """0 <= t <= T; whole numbers in training."""
 
+Coefficients: TypeAlias = Float64[Tensor, " batch"]
+"""One number for each sample, a function of its time, on the CPU."""
+
 Labels: TypeAlias = Int[Tensor, " batch"]
 """Class labels 0..classes-1; ``classes`` itself is the null label."""
+
+
+def per_sample(values: Float[Tensor, " batch"], like: Samples) -> PerSample:
+    """One number for each sample, of shape (batch, 1, ..., 1), to broadcast over samples of any rank.
+
+    Raises ValueError where there is not one number for each sample.
+    """
+    if values.shape != like.shape[:1]:
+        raise ValueError(
+            f"{tuple(values.shape)} coefficients do not fit samples of shape {tuple(like.shape)}"
+        )
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+def scaled(values: Coefficients, x: Samples) -> Samples:
+    """Each sample times its number, which is cast last to the samples' type and device."""
+    return per_sample(values, x).to(x) * x
+
+
+def times_like(t: int | float, x: Samples) -> Times:
+    """The same time for every sample of a batch."""
+    return torch.full((len(x),), float(t), dtype=torch.float64)

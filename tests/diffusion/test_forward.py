@@ -19,7 +19,6 @@ from kakusan.diffusion.forward import (
 )
 from kakusan.diffusion.gaussians import Gaussian
 from kakusan.diffusion.oracles import MixtureOracle
-from kakusan.diffusion.parametrizations import amplitudes
 from kakusan.diffusion.schedules import SCHEDULES, Linear, NoiseSchedule
 from kakusan.samplers import Ancestral, State
 
@@ -92,7 +91,7 @@ def test_the_forms_7_and_8_of_the_mean_agree(name: str, T: int, data: st.DataObj
     t = data.draw(st.integers(1, T))
     s = data.draw(st.integers(0, t - 1))
     x_0, eps = image(data.draw(st.floats(-1, 1))), image(data.draw(st.floats(-3, 3)))
-    a, b = amplitudes(schedule, time(t), x_0)
+    a, b = schedule.at(time(t))
     x_t = a * x_0 + b * eps
     by_x_0 = q_posterior(schedule, x_t, x_0, time(t), time(s)).mean
     by_eps = posterior_mean_from_eps(schedule, x_t, eps, time(t), time(s))

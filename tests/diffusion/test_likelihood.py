@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import kakusan as kk
-from kakusan.diffusion.denoiser import Denoiser, Prediction, p_step, times_like
+from kakusan.diffusion.denoiser import Denoiser, p_step
 from kakusan.diffusion.forward import posterior_variance, q_marginal, q_step, step_variance
 from kakusan.diffusion.gaussians import Gaussian
 from kakusan.diffusion.likelihood import (
@@ -33,12 +33,13 @@ from kakusan.diffusion.likelihood import (
     variational_bound,
 )
 from kakusan.diffusion.oracles import FiniteSetOracle, GaussianOracle, MixtureOracle
-from kakusan.diffusion.parametrizations import amplitudes, eps_from_x_0
+from kakusan.diffusion.parametrizations import eps_from_x_0
+from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.schedules import SCHEDULES, Cosine, Linear, NoiseSchedule
 from kakusan.diffusion.variances import SIGMA_1, Analytic, LearnedRange, Variance, variance_named
 from kakusan.errors import DataError, SettingsError
 from kakusan.randomness import Purpose, normals
-from kakusan.shapes import Images, Labels, Times
+from kakusan.shapes import Labels, Samples, Times, times_like
 
 F = torch.float64
 
@@ -62,11 +63,10 @@ class Wavy(Denoiser):
     sigma_1: str = "beta~_2"
     levels: int | None = None
 
-    def predict(self, x_t: Images, t: Times, condition: Labels | None = None) -> Prediction:
+    def predict(self, x_t: Samples, t: Times, condition: Labels | None = None) -> Prediction:
         shift = 0 if condition is None else condition.view(-1, 1, 1, 1)
         x_0 = 0.7 * torch.sin(1.3 * x_t + 0.2 * t.view(-1, 1, 1, 1) + shift)
-        a, b = amplitudes(self.schedule, t, x_t)
-        return Prediction(x_0, eps_from_x_0(x_0, x_t, a, b), torch.sigmoid(x_t))
+        return Prediction(x_0, eps_from_x_0(x_0, x_t, *self.schedule.at(t)), torch.sigmoid(x_t))
 
 
 # Gaussian data: what the bound costs beyond the entropy, in closed form
@@ -571,14 +571,19 @@ def steps(draw: st.DrawFn) -> tuple[NoiseSchedule, Times, Times]:
     return schedule, torch.tensor([t], dtype=F), torch.tensor([s], dtype=F)
 
 
+def with_fraction(fraction: Samples) -> Prediction:
+    """A prediction of which the fraction matters alone."""
+    return Prediction(fraction, fraction, fraction)
+
+
 @given(steps(), st.sampled_from(sorted(SIGMA_1)), st.lists(st.floats(0, 1), min_size=2, max_size=6))
 def test_the_learned_range_reaches_from_the_small_variance_to_the_large(
     step: tuple[NoiseSchedule, Times, Times], sigma_1: str, inner: list[float]
 ) -> None:
     schedule, t, s = step
     fractions = torch.tensor([0.0, *sorted(inner), 1.0], dtype=F).view(1, 1, 1, -1)
-    learned = LearnedRange().of(schedule, t, s, sigma_1, fractions).flatten()
-    small = variance_named("fixed-small").of(schedule, t, s, sigma_1, None)
+    learned = LearnedRange().of(schedule, t, s, sigma_1, with_fraction(fractions)).flatten()
+    small = variance_named("fixed-small").of(schedule, t, s, sigma_1, with_fraction(fractions))
     large = step_variance(schedule, t, s)
     assert float(small) > 0
     # exp(log x): 1e-16 times a logarithm below 30
@@ -591,7 +596,9 @@ def test_the_learned_range_reaches_from_the_small_variance_to_the_large(
 @given(schedules(), st.integers(0, 2**32), st.floats(0, 1))
 def test_a_fraction_is_a_way_on_the_logarithm(schedule: NoiseSchedule, seed: int, fraction: float) -> None:
     t = torch.tensor([1 + seed % schedule.T], dtype=F)
-    learned = LearnedRange().of(schedule, t, t - 1, "beta_1", torch.full((1, 1, 1, 1), fraction).double())
+    learned = LearnedRange().of(
+        schedule, t, t - 1, "beta_1", with_fraction(torch.full((1, 1, 1, 1), fraction).double())
+    )
     beta = float(step_variance(schedule, t, t - 1))
     tilde = float(posterior_variance(schedule, t, t - 1)) if t > 1 else beta
     assert float(learned) == pytest.approx(
@@ -604,10 +611,10 @@ def test_sigma_1_is_beta_1_or_beta_tilde_2(schedule: NoiseSchedule) -> None:
     one, two = (torch.tensor([t], dtype=F) for t in (1.0, 2.0))
     for name in ("fixed-small", "fixed-large"):
         variance = variance_named(name)
-        assert float(variance.of(schedule, one, one - 1, "beta_1", None)) == pytest.approx(
-            float(schedule.beta[1]), rel=1e-11
-        )  # 1 - (1 - beta_1) / 1, of beta_1 >= 1e-5
-        by_ho = float(variance.of(schedule, one, one - 1, "beta~_2", None))
+        assert float(
+            variance.of(schedule, one, one - 1, "beta_1", with_fraction(torch.zeros(1, 1)))
+        ) == pytest.approx(float(schedule.beta[1]), rel=1e-11)  # 1 - (1 - beta_1) / 1, of beta_1 >= 1e-5
+        by_ho = float(variance.of(schedule, one, one - 1, "beta~_2", with_fraction(torch.zeros(1, 1))))
         if schedule.T > 1:
             assert by_ho == float(posterior_variance(schedule, two, one))
         else:
@@ -714,7 +721,7 @@ def test_the_whole_bound_is_the_terms_of_its_noise() -> None:
     )
 
 
-def alone_and_in_company() -> Iterator[tuple[str, Denoiser, Images]]:
+def alone_and_in_company() -> Iterator[tuple[str, Denoiser, Samples]]:
     shape = (2, 2, 2)
     root = torch.randn(8, 8, generator=torch.Generator().manual_seed(0), dtype=F)
     data = torch.randn(11, *shape, generator=torch.Generator().manual_seed(1), dtype=F)
@@ -731,7 +738,7 @@ def alone_and_in_company() -> Iterator[tuple[str, Denoiser, Images]]:
 @given(order=st.permutations(range(11)), count=st.sampled_from([None, 3, 8]), kept=st.integers(1, 11))
 @settings(max_examples=8)
 def test_an_image_has_the_same_bound_alone_and_in_any_company(
-    denoiser: Denoiser, x_0: Images, order: list[int], count: int | None, kept: int
+    denoiser: Denoiser, x_0: Samples, order: list[int], count: int | None, kept: int
 ) -> None:
     whole = variational_bound(denoiser, x_0, terms=count, seed=3)
     chosen = order[:kept]

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kakusan.diffusion import oracles
-from kakusan.diffusion.denoiser import Denoiser, p_step, times_like
+from kakusan.diffusion.denoiser import Denoiser, p_step
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.oracles import FiniteSetOracle, GaussianOracle, MixtureOracle, Oracle
 from kakusan.diffusion.schedules import SCHEDULES, Cosine, Linear, NoiseSchedule
 from kakusan.diffusion.variances import Analytic
 from kakusan.errors import SettingsError
 from kakusan.samplers import Ancestral, State, sample
+from kakusan.shapes import times_like
 
 F = torch.float64
 ROUNDING = 1e-9

@@ -21,9 +21,8 @@ from mpmath import mp  # type: ignore[import-untyped,unused-ignore]
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kakusan.diffusion.denoiser import Prediction, p_given, times_like
+from kakusan.diffusion.denoiser import p_given
 from kakusan.diffusion.forward import (
-    per_image,
     posterior_mean_from_eps,
     posterior_variance,
     posterior_weights,
@@ -35,9 +34,11 @@ from kakusan.diffusion.forward import (
 from kakusan.diffusion.gaussians import Gaussian
 from kakusan.diffusion.likelihood import prior_term, step_term
 from kakusan.diffusion.oracles import GaussianOracle
-from kakusan.diffusion.parametrizations import amplitudes, x_0_from_eps
+from kakusan.diffusion.parametrizations import x_0_from_eps
+from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.schedules import SCHEDULES, NoiseSchedule
 from kakusan.diffusion.variances import Analytic
+from kakusan.shapes import times_like
 from kakusan.training.losses import eps_weight
 
 Expr: TypeAlias = Any
@@ -259,7 +260,7 @@ def test_the_divergence_of_two_gaussians_is_its_integral() -> None:
 
     for steps in every(2):
         law = q_posterior(steps.schedule, steps.images(0.7), steps.images(0.2), steps.t, steps.s)
-        other = Gaussian(steps.images(0.4), step_variance(steps.schedule, steps.t, steps.s))
+        other = Gaussian(steps.images(0.4), step_variance(steps.schedule, steps.t, steps.s).view(-1, 1, 1, 1))
         numbers = [part.flatten().tolist() for part in (law.mean, law.variance, other.mean, other.variance)]
         exact = evaluated(
             symbols, formula, numbers
@@ -363,7 +364,7 @@ def _compare_a_step_with(steps: Steps, weight: Expr, constant: Expr, variance: s
     image, noise = steps.images(0.4), steps.images(-0.5)
     x = q_marginal(schedule, image, steps.t).reparametrize(noise)
     wrong = noise + 0.8
-    guess = Prediction(x_0_from_eps(wrong, x, *amplitudes(schedule, steps.t, x)), wrong)
+    guess = Prediction(x_0_from_eps(wrong, x, *schedule.at(steps.t)), wrong)
     sigma = denoiser.variance_of(guess, steps.t, steps.s).flatten().numpy()
     exact = steps.of(weight, sigma_2=sigma) * 0.8**2 + steps.of(constant, sigma_2=sigma)
     steps.agree(step_term(denoiser, guess, x, image, steps.t), exact, absolute=float(steps.tolerance.max()))
@@ -381,9 +382,9 @@ def test_the_best_variance_is_where_the_derivative_vanishes() -> None:
 
     for steps in every(1):
         errors = 1 - steps.schedule.alpha_bar
-        code = Analytic(errors).of(steps.schedule, steps.t, steps.s, "beta~_2", None)
+        code = Analytic(errors).of(
+            steps.schedule, steps.t, steps.s, "beta~_2", Prediction(steps.images(0), steps.images(0))
+        )
         at_t = errors[steps.t.long()].numpy()
         steps.agree(code, steps.of(best, error=at_t))
-        steps.agree(
-            code, per_image(step_variance(steps.schedule, steps.t, steps.s).flatten()).flatten().numpy()
-        )
+        steps.agree(code, step_variance(steps.schedule, steps.t, steps.s).numpy())

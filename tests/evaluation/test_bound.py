@@ -19,6 +19,7 @@ from kakusan.config.loading import with_values
 from kakusan.diffusion.forward import posterior_weights
 from kakusan.diffusion.likelihood import VariationalBound, variational_bound
 from kakusan.diffusion.oracles import FiniteSetOracle
+from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.variances import Analytic
 from kakusan.errors import DataError, RunError, SettingsError
 from kakusan.evaluation.bound import Appraisal, Part, Question, _offset, appraise, telling_times
@@ -175,7 +176,9 @@ def test_no_other_variance_has_a_smaller_bound_for_the_errors_it_was_made_from()
     schedule = kk.Linear(T=10)
     t = torch.tensor([6.0], dtype=torch.float64)
     errors = torch.linspace(0, 0.5, 11, dtype=torch.float64)
-    best = Analytic(errors).of(schedule, t, t - 1, "beta~_2", None)
+    best = Analytic(errors).of(
+        schedule, t, t - 1, "beta~_2", Prediction(torch.zeros(1, 1), torch.zeros(1, 1))
+    )
     tilde = kk.q_posterior(schedule, torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), t, t - 1).variance
     weight = posterior_weights(schedule, t, t - 1)[1]
 

@@ -33,7 +33,7 @@ from kakusan.interop.onnx.model import TOLERANCE, largest_difference, onnx_model
 from kakusan.interop.onnx.table import sampler_table
 from kakusan.networks import PointMLP, UNet
 from kakusan.samplers import DDIM, Ancestral, Sampler, SeededNoise, State, walk
-from kakusan.shapes import Images, Times
+from kakusan.shapes import Samples, Times
 
 Shape = tuple[int, int, int]
 Doubles = NDArray[np.float64]
@@ -233,10 +233,10 @@ def formula(x_t: Doubles, time: Doubles | float) -> Doubles:
 class DoubleNoise(SeededNoise):
     """Ours in float64: then the network's word, which is always float32, is all that is rounded."""
 
-    def start(self) -> Images:
+    def start(self) -> Samples:
         return super().start().double()
 
-    def draw(self, ordinal: int) -> Images:
+    def draw(self, ordinal: int) -> Samples:
         return super().draw(ordinal).double()
 
 
@@ -325,7 +325,7 @@ def test_a_learned_variance_is_refused_where_the_sampler_needs_it() -> None:
 class WithMomentum(DDIM):
     """Looks back at the guess before."""
 
-    def step(self, denoiser: Any, state: State, t: Times, s: Times, noise: Images) -> State:
+    def step(self, denoiser: Any, state: State, t: Times, s: Times, noise: Samples) -> State:
         there = super().step(denoiser, state, t, s, noise)
         before = there.x_0 if state.x_0 is None else state.x_0
         assert there.x_0 is not None
@@ -336,7 +336,7 @@ class WithMomentum(DDIM):
 class AsksTwice(DDIM):
     """Asks the network again where it arrives, as methods of second order do."""
 
-    def step(self, denoiser: Any, state: State, t: Times, s: Times, noise: Images) -> State:
+    def step(self, denoiser: Any, state: State, t: Times, s: Times, noise: Samples) -> State:
         there = super().step(denoiser, state, t, s, noise)
         return there if bool((s == 0).all()) else super().step(denoiser, State(there.x), s, s / 2, noise)
 
@@ -344,7 +344,7 @@ class AsksTwice(DDIM):
 class Bends(DDIM):
     """Is not linear."""
 
-    def step(self, denoiser: Any, state: State, t: Times, s: Times, noise: Images) -> State:
+    def step(self, denoiser: Any, state: State, t: Times, s: Times, noise: Samples) -> State:
         return State(super().step(denoiser, state, t, s, noise).x.tanh())
 
 

@@ -9,8 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kakusan.diffusion.denoiser import times_like
-from kakusan.diffusion.forward import per_image
 from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.schedules import Cosine, Linear
 from kakusan.diffusion.variances import Analytic, Variance
@@ -28,6 +26,7 @@ from kakusan.samplers import (
     visited,
     walk,
 )
+from kakusan.shapes import times_like
 
 MEAN, DEVIATION = 0.3, 0.2
 
@@ -206,7 +205,6 @@ def test_a_schedule_that_ends_in_pure_noise_can_be_walked() -> None:
 def test_times_are_those_of_any_schedule() -> None:
     for steps, schedule in itertools.product((1, 3), (Linear(T=3), Cosine(T=3))):
         assert DDIM(steps=steps).times(schedule)[0] == 3
-    assert per_image(torch.ones(2).double()).shape == (2, 1, 1, 1)
 
 
 @pytest.mark.parametrize("t", [200, 400, 700])

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from kakusan.diffusion.denoiser import NetworkDenoiser
-from kakusan.diffusion.forward import per_image, q_marginal
+from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.likelihood import BITS, pair_terms, step_term
-from kakusan.diffusion.parametrizations import PARAMETRIZATIONS, amplitudes
+from kakusan.diffusion.parametrizations import PARAMETRIZATIONS
 from kakusan.diffusion.schedules import Cosine, Linear, NoiseSchedule, ZeroTerminalSNR
 from kakusan.errors import SettingsError
+from kakusan.shapes import per_sample
 from kakusan.training.losses import (
     LOSSES,
     Bound,
@@ -90,7 +91,7 @@ def test_the_weighted_loss_is_the_bound_but_for_what_no_network_can_change(
 def test_the_weight_of_eps_is_that_of_x_0_seen_through_the_gain(schedule: NoiseSchedule) -> None:
     t = torch.arange(1, T + 1).double()
     variance = torch.full((T, 1, 1, 1), 0.01, dtype=torch.float64)
-    alpha_bar = per_image(schedule.alpha_bar_at(t))
+    alpha_bar = schedule.alpha_bar_at(t).view(-1, 1, 1, 1)
     gain = (1 - alpha_bar) / alpha_bar
     expected = x_0_weight(schedule, variance, t) * gain
     assert torch.allclose(eps_weight(schedule, variance, t), expected, rtol=1e-12)  # a dozen roundings
@@ -113,7 +114,7 @@ def test_the_same_loss_in_eps_x_0_and_v_has_the_same_gradient_for_the_mean(
     """The three words for one guess of x_0; the gradient of the loss with respect to that guess."""
     x_0, t, noise = batch()
     x_t = q_marginal(schedule, x_0, t).reparametrize(noise)
-    a, b = amplitudes(schedule, t, x_t)
+    a, b = (per_sample(part, x_t).to(x_t) for part in schedule.at(t))
     words = {
         "x_0": lambda guess: guess,
         "eps": lambda guess: (x_t - a * guess) / b,

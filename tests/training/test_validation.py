@@ -13,7 +13,7 @@ from kakusan.data.units import Real
 from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.schedules import Cosine, Linear
-from kakusan.shapes import Images, Labels, Times
+from kakusan.shapes import Labels, Samples, Times
 from kakusan.training import validation
 from kakusan.training.losses import LOSSES, Loss, Simple
 from kakusan.training.validation import held_out_losses, stationary
@@ -39,9 +39,9 @@ class Recorded(Loss):
     def per_image(
         self,
         denoiser: NetworkDenoiser,
-        x_0: Images,
+        x_0: Samples,
         t: Times,
-        noise: Images,
+        noise: Samples,
         condition: Labels | None = None,  # noqa: ARG002
     ) -> Tensor:
         self.seen.append((x_0, t, noise))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kakusan.data.dataset import Dataset
 from kakusan.errors import SettingsError
 from kakusan.randomness import Purpose, permutation, uniforms
-from kakusan.shapes import Images, Labels
+from kakusan.shapes import Labels, Samples
 
 EPOCHS_KEPT = 2
 
@@ -65,7 +65,7 @@ def how_many(count: int, held_out: float | int) -> int:
 class Batch:
     """What one training step is fed."""
 
-    x_0: Images
+    x_0: Samples
     """float32 in the network's units, channels last in memory."""
     labels: Labels | None
     indices: NDArray[np.int64]

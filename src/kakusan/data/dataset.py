@@ -13,7 +13,7 @@ from kakusan.data.identity import hashes_of
 from kakusan.data.options import Layout
 from kakusan.data.units import Levels, Real, Units
 from kakusan.errors import printable
-from kakusan.shapes import Images
+from kakusan.shapes import Samples
 from kakusan.statistics.moments import chunks as chunks
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -109,7 +109,7 @@ class Dataset:
         """Every image left to right, as a view."""
         return replace(self, images=self.images[:, :, ::-1])
 
-    def x_0(self, indices: ArrayLike) -> Images:
+    def x_0(self, indices: ArrayLike) -> Samples:
         """These images in the network's units: those of some numbers, of one, or where a mask is true."""
         places = np.atleast_1d(np.asarray(indices))
         return self.units.encode(self.gather(np.flatnonzero(places) if places.dtype == bool else places))

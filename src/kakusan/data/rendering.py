@@ -18,7 +18,7 @@ from PIL import Image
 
 from kakusan.data.units import Levels, Units
 from kakusan.errors import DataError, SettingsError
-from kakusan.shapes import Images
+from kakusan.shapes import Samples
 from kakusan.storage import durable
 
 CELL = 64
@@ -29,7 +29,7 @@ CLOUD = 480
 
 
 def grid(
-    x: Images, units: Units, *, columns: int | None = None, scale: int | None = None, gap: int = GAP
+    x: Samples, units: Units, *, columns: int | None = None, scale: int | None = None, gap: int = GAP
 ) -> Image.Image:
     """Images side by side, row by row, nearly as many rows as columns; values rounded as `units` says.
 
@@ -44,7 +44,7 @@ def grid(
 
 
 def film_strip(
-    rows: Sequence[Images], units: Units, *, scale: int | None = None, gap: int = GAP
+    rows: Sequence[Samples], units: Units, *, scale: int | None = None, gap: int = GAP
 ) -> Image.Image:
     """One row for each series of images through time (x_t above, the guess of x_0 below), times in columns.
 
@@ -57,7 +57,7 @@ def film_strip(
     return _mosaic(_magnify(cells, scale), len(rows[0]), gap)
 
 
-def cloud_strip(rows: Sequence[Sequence[Images]], units: Units, *, size: int = 160) -> Image.Image:
+def cloud_strip(rows: Sequence[Sequence[Samples]], units: Units, *, size: int = 160) -> Image.Image:
     """The film strip of points: each still is a whole cloud, (n, 2, 1, 1).
 
     All are on the axes of the first row; the first guesses of x_0 may lie far outside and are cut.
@@ -69,7 +69,7 @@ def cloud_strip(rows: Sequence[Sequence[Images]], units: Units, *, size: int = 1
     return _mosaic(np.stack(stills), len(rows[0]), GAP)
 
 
-def scatter(x: Images, units: Units, *, size: int = CLOUD) -> Image.Image:
+def scatter(x: Samples, units: Units, *, size: int = CLOUD) -> Image.Image:
     """Points (n, 2, 1, 1) in the units of the data, on a transparent ground."""
     values = units.decode(x)
     return _scatter(values, _limits([values]), size)
@@ -131,7 +131,7 @@ def numbered(folder: Path, numbers: range) -> list[Path]:
     return [folder / f"{number:08d}.png" for number in numbers]
 
 
-def _are_points(x: Images) -> bool:
+def _are_points(x: Samples) -> bool:
     return tuple(x.shape[1:]) == (2, 1, 1)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from kakusan.data.rendering import encode_png, grid, numbered, save_folder
 from kakusan.data.units import Levels, Units
 from kakusan.errors import SettingsError
-from kakusan.shapes import Images
+from kakusan.shapes import Samples
 from kakusan.storage import durable
 
 
@@ -50,7 +50,7 @@ class Output:
         if there is not None:
             raise SettingsError(f"{there} is there already", "name another --out, or say --overwrite")
 
-    def save(self, x_0: Images, units: Units, about: Mapping[str, Any]) -> None:
+    def save(self, x_0: Samples, units: Units, about: Mapping[str, Any]) -> None:
         """Write the images, and beside them, as JSON, how they were made.
 
         Levels are rounded to the nearest and held to their range, which `Units.outside` counts.
@@ -85,7 +85,7 @@ def sidecar(out: Path) -> Path:
     return out.with_name(out.name + ".json")
 
 
-def _npz(x_0: Images, units: Units, *, raw: bool) -> bytes:
+def _npz(x_0: Samples, units: Units, *, raw: bool) -> bytes:
     arrays: dict[str, Any] = {}
     if raw:
         arrays["images"] = np.ascontiguousarray(x_0.cpu().permute(0, 2, 3, 1).numpy())

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kakusan.errors import DataError, SettingsError
-from kakusan.shapes import Images
+from kakusan.shapes import Samples
 from kakusan.statistics.moments import Moments, moments_of
 
 
@@ -30,23 +30,23 @@ class Levels:
         if not 2 <= self.levels <= 256:
             raise SettingsError(f"levels must be 2 to 256, not {self.levels}")
 
-    def encode(self, images: NDArray[np.uint8]) -> Images:
+    def encode(self, images: NDArray[np.uint8]) -> Samples:
         """(n, height, width, channels) bytes to the network's units, float32 in [-1, 1]."""
         array = np.require(images, requirements=["C", "W"])  # torch takes no read-only memory map
         values = torch.from_numpy(array).permute(0, 3, 1, 2)
         return values.to(torch.float32).mul_(2 / (self.levels - 1)).sub_(1)
 
-    def decode(self, x: Images) -> NDArray[np.uint8]:
+    def decode(self, x: Samples) -> NDArray[np.uint8]:
         """The nearest level of each value; `outside` says how many values lay beyond the scale."""
         levels = (x.detach().float() + 1).mul_((self.levels - 1) / 2).round_().clamp_(0, self.levels - 1)
         array: NDArray[np.uint8] = _to_array(levels.to(torch.uint8))
         return array
 
-    def outside(self, x: Images) -> float:
+    def outside(self, x: Samples) -> float:
         """Share of values whose nearest level would lie below 0 or above levels-1, and is therefore clamped."""
         return float((x.abs() > 1 + 1 / (self.levels - 1)).float().mean())
 
-    def to_bytes(self, x: Images) -> NDArray[np.uint8]:
+    def to_bytes(self, x: Samples) -> NDArray[np.uint8]:
         """For the eye: black 0 to white 255, NHWC."""
         grey: NDArray[np.uint8] = np.rint(self.decode(x) * (255 / (self.levels - 1))).astype(np.uint8)
         return grey
@@ -75,7 +75,7 @@ class Real:
                 f"a normalization needs finite means and positive scales, not {self.mean}, {self.scale}"
             )
 
-    def encode(self, images: NDArray[Any]) -> Images:
+    def encode(self, images: NDArray[Any]) -> Samples:
         """(n, height, width, channels) numbers to the network's units, float32."""
         if images.shape[-1] != len(self.mean):
             raise DataError(
@@ -84,17 +84,17 @@ class Real:
         x = (np.asarray(images, dtype=np.float64) - np.array(self.mean)) / np.array(self.scale)
         return torch.from_numpy(x.astype(np.float32)).permute(0, 3, 1, 2)
 
-    def decode(self, x: Images) -> NDArray[np.float64]:
+    def decode(self, x: Samples) -> NDArray[np.float64]:
         """Back in the data's own units, float64."""
         values = _to_array(x.detach().cpu().double())
         decoded: NDArray[np.float64] = values * np.array(self.scale) + np.array(self.mean)
         return decoded
 
-    def outside(self, x: Images) -> float:
+    def outside(self, x: Samples) -> float:
         """Share of values that a picture cannot show; arrays keep them."""
         return float((x.abs() > self.shown).float().mean())
 
-    def to_bytes(self, x: Images) -> NDArray[np.uint8]:
+    def to_bytes(self, x: Samples) -> NDArray[np.uint8]:
         """For the eye: -shown is black, +shown is white; beyond is clamped. NHWC."""
         grey = (x.detach().float() / self.shown + 1).mul_(127.5).round_().clamp_(0, 255)
         array: NDArray[np.uint8] = _to_array(grey.to(torch.uint8))

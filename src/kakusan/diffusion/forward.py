@@ -1,75 +1,80 @@
-"""The forward process q: how data dissolves into noise. Equations (1), (3), (7) and (8).
+"""The forward process q: how data dissolve into noise. Equations (1), (3), (7) and (8).
 
-Time runs over t = 0, ..., T and t = 0 is the data itself, so every table has T + 1 entries,
-``alpha_bar[0] == 1``, and every index below reads as in the derivation. Times are float64 tensors, one an image;
-they may lie between whole numbers, but for `q_step`, whose steps are those of the table. Coefficients are formed in
-float64 and cast last.
+Time runs over t = 0, ..., T and t = 0 is the data itself. Times are float64 tensors, one a sample; they may lie between
+whole numbers, but for `q_step`, whose steps are those of a schedule's table. With a_t and b_t of a path, for a schedule
+sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), every formula holds on any path. Coefficients are formed in float64, one a
+sample, and cast last.
 """
 
-from jaxtyping import Float64
-from torch import Tensor
-
 from kakusan.diffusion.gaussians import Gaussian
+from kakusan.diffusion.paths import Path
 from kakusan.diffusion.schedules import NoiseSchedule
-from kakusan.shapes import Images, PerImage, Times
+from kakusan.shapes import Coefficients, Samples, Times, per_sample, scaled
 
 
-def per_image(values: Float64[Tensor, " batch"]) -> PerImage:
-    """One number an image, ready to broadcast over channels, height and width."""
-    return values.view(-1, 1, 1, 1)
-
-
-def q_step(schedule: NoiseSchedule, x_prev: Images, t: Times) -> Gaussian:
-    """q(x_t | x_{t-1}): the image after one more step of noise. Eq. (1).
+def q_step(schedule: NoiseSchedule, x_prev: Samples, t: Times) -> Gaussian:
+    """q(x_t | x_{t-1}) = N(sqrt(1 - beta_t) x_{t-1}, beta_t): the sample after one more step of noise. Eq. (1).
 
     Raises ValueError where t is not one of the whole times 1..T.
     """
     t = t.cpu()
     if not ((t >= 1) & (t <= schedule.T) & (t == t.floor())).all():
         raise ValueError(f"a step of noise ends at a whole time t = 1..{schedule.T}, not at {t.tolist()}")
-    beta_t = per_image(schedule.beta[t.long()])
-    return Gaussian((1 - beta_t).sqrt().to(x_prev) * x_prev, beta_t)
+    beta_t = schedule.beta[t.long()]
+    return Gaussian(scaled((1 - beta_t).sqrt(), x_prev), per_sample(beta_t, x_prev))
 
 
-def q_marginal(schedule: NoiseSchedule, x_0: Images, t: Times) -> Gaussian:
-    """q(x_t | x_0): the image after t steps of noise, in one jump. Eq. (3)."""
-    alpha_bar_t = per_image(schedule.alpha_bar_at(t))  # cast last, so that small t keeps its noise
-    return Gaussian(alpha_bar_t.sqrt().to(x_0) * x_0, 1 - alpha_bar_t)
+def q_marginal(path: Path, x_0: Samples, t: Times) -> Gaussian:
+    """q(x_t | x_0) = N(a_t x_0, b_t^2): the sample after t steps of noise, in one jump. Eq. (3)."""
+    a_t, b_t = path.at(t)
+    return Gaussian(scaled(a_t, x_0), per_sample(b_t.square(), x_0))
 
 
-def q_posterior(schedule: NoiseSchedule, x_t: Images, x_0: Images, t: Times, s: Times) -> Gaussian:
-    """q(x_s | x_t, x_0) for any s < t: where the image was, seen from both ends. Eq. (7).
+def q_posterior(path: Path, x_t: Samples, x_0: Samples, t: Times, s: Times) -> Gaussian:
+    """q(x_s | x_t, x_0) for any s < t: where the sample was, seen from both ends. Eq. (7).
 
-    With s = t - 1 this is the derivation's; for other s, alpha_t becomes alpha_bar_t / alpha_bar_s.
+    Its mean is r b_s^2 / b_t^2 x_t + a_s v / b_t^2 x_0 and its variance v b_s^2 / b_t^2, with r = a_t / a_s and
+    v = b_t^2 - r^2 b_s^2, the noise that is added between s and t. With s = t - 1 on a schedule, r^2 is alpha_t and
+    v is beta_t: the derivation's form.
     """
-    of_x_t, of_x_0 = posterior_weights(schedule, t, s)
-    return Gaussian(of_x_t.to(x_t) * x_t + of_x_0.to(x_0) * x_0, posterior_variance(schedule, t, s))
+    of_x_t, of_x_0 = posterior_weights(path, t, s)
+    variance = per_sample(posterior_variance(path, t, s), x_t)
+    return Gaussian(scaled(of_x_t, x_t) + scaled(of_x_0, x_0), variance)
 
 
-def posterior_weights(schedule: NoiseSchedule, t: Times, s: Times) -> tuple[PerImage, PerImage]:
-    """The weights in Eq. (7): how much of mu~ is x_t, and how much is x_0."""
+def posterior_weights(path: Path, t: Times, s: Times) -> tuple[Coefficients, Coefficients]:
+    """The weights in Eq. (7): how much of mu~ is x_t, and how much is x_0. Raises ValueError unless s < t."""
     if not (s.cpu() < t.cpu()).all():
         raise ValueError("a step back goes from t to an earlier time s < t")
-    alpha_bar_t, alpha_bar_s = schedule.alpha_bar_at(t), schedule.alpha_bar_at(s)
-    alpha_ts = alpha_bar_t / alpha_bar_s
-    of_x_t = alpha_ts.sqrt() * (1 - alpha_bar_s) / (1 - alpha_bar_t)
-    of_x_0 = alpha_bar_s.sqrt() * (1 - alpha_ts) / (1 - alpha_bar_t)
-    return per_image(of_x_t), per_image(of_x_0)
+    (a_t, b_t), (a_s, b_s) = path.at(t), path.at(s)
+    return a_t / a_s * (b_s / b_t).square(), a_s * noise_between(path, t, s) / b_t.square()
 
 
-def step_variance(schedule: NoiseSchedule, t: Times, s: Times) -> PerImage:
-    """beta of the step from s to t, 1 - alpha_bar_t / alpha_bar_s: the beta_t in Eq. (1) where s = t - 1."""
-    return per_image(1 - schedule.alpha_bar_at(t) / schedule.alpha_bar_at(s))
+def noise_between(path: Path, t: Times, s: Times) -> Coefficients:
+    """v = b_t^2 - (a_t / a_s)^2 b_s^2: the variance of q(x_t | x_s); beta_t on a schedule with s = t - 1."""
+    (a_t, b_t), (a_s, b_s) = path.at(t), path.at(s)
+    return b_t.square() - (a_t / a_s * b_s).square()
 
 
-def posterior_variance(schedule: NoiseSchedule, t: Times, s: Times) -> PerImage:
+def step_variance(path: Path, t: Times, s: Times) -> Coefficients:
+    """beta of the step from s to t, 1 - alpha_bar_t / alpha_bar_s: beta_t in Eq. (1) where s = t - 1.
+
+    In the scale of x_s, of which a step back draws.
+    """
+    beta = 1 - path.alpha_bar_at(t) / path.alpha_bar_at(s)
+    return beta if path.preserves_variance else beta * path.scale_at(s).square()
+
+
+def posterior_variance(path: Path, t: Times, s: Times) -> Coefficients:
     """beta~ in Eq. (7): the variance that is left when both ends are known; 0 where s = 0."""
-    alpha_bar_t, alpha_bar_s = schedule.alpha_bar_at(t), schedule.alpha_bar_at(s)
-    return per_image((1 - alpha_bar_s) / (1 - alpha_bar_t)) * step_variance(schedule, t, s)
+    (_, b_t), (_, b_s) = path.at(t), path.at(s)
+    return noise_between(path, t, s) * (b_s / b_t).square()
 
 
-def posterior_mean_from_eps(schedule: NoiseSchedule, x_t: Images, eps: Images, t: Times, s: Times) -> Images:
+def posterior_mean_from_eps(
+    schedule: NoiseSchedule, x_t: Samples, eps: Samples, t: Times, s: Times
+) -> Samples:
     """mu~ with x_0 eliminated by Eq. (2): (x_t - beta / sqrt(1 - alpha_bar_t) eps) / sqrt(alpha). Eq. (8)."""
     beta_ts = step_variance(schedule, t, s)
-    of_eps = beta_ts / (1 - per_image(schedule.alpha_bar_at(t))).sqrt()
-    return (x_t - of_eps.to(x_t) * eps) / (1 - beta_ts).sqrt().to(x_t)
+    of_eps = beta_ts / (1 - schedule.alpha_bar_at(t)).sqrt()
+    return (x_t - scaled(of_eps, eps)) / per_sample((1 - beta_ts).sqrt(), x_t).to(x_t)

@@ -7,26 +7,26 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from kakusan.shapes import Images
+from kakusan.shapes import Samples
 
 SMALLEST = 1e-150
 """Of a deviation that is divided by: with 0, a mean on the edge of a bin would give 0 / 0."""
 
-Nats = Float64[Tensor, "batch channels height width"]
-"""One number for each pixel value, in nats."""
+Nats = Float64[Tensor, "batch channels *space"]
+"""One number for each value, in nats."""
 
 
 @dataclass(frozen=True)
 class Gaussian:
     """N(mean, variance I). The variance stays float64, since terms of 1e-7 vanish in float32.
 
-    mean: (batch, channels, height, width); variance: float64, the same shape or any that broadcasts to it.
+    mean: (batch, channels, ...); variance: float64, the same shape or any that broadcasts to it.
     """
 
-    mean: Images
+    mean: Samples
     variance: Float64[Tensor, "..."]
 
-    def reparametrize(self, noise: Images) -> Images:
+    def reparametrize(self, noise: Samples) -> Samples:
         """A draw as a function of standard normal noise, as Eq. (2) has it: mean + sqrt(variance) noise."""
         return self.mean + self.variance.sqrt().to(self.mean) * noise
 
@@ -37,13 +37,13 @@ class Gaussian:
         ratio = variance / other_variance
         return 0.5 * (ratio - 1 - ratio.log() + (mean - other_mean).square() / other_variance)
 
-    def log_density(self, x: Images) -> Nats:
+    def log_density(self, x: Samples) -> Nats:
         """log of the density at x."""
         difference = double(x) - double(self.mean)
         variance = self.variance.to(difference.device)
         return -0.5 * (difference.square() / variance + variance.log() + math.log(2 * math.pi))
 
-    def log_mass(self, x: Images, levels: int) -> Nats:
+    def log_mass(self, x: Samples, levels: int) -> Nats:
         """log of the probability of the bin around each x, one of `levels` values from -1 to 1.
 
         The discretized decoder (Ho et al. 2020, Eq. 13): bins reach half-way to their neighbours, the outer ones to

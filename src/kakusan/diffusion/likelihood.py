@@ -16,14 +16,15 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from kakusan.diffusion.denoiser import Denoiser, Prediction, p_given
+from kakusan.diffusion.denoiser import Denoiser, p_given
 from kakusan.diffusion.forward import q_marginal, q_posterior
 from kakusan.diffusion.gaussians import Gaussian, Nats, double
-from kakusan.diffusion.schedules import NoiseSchedule
+from kakusan.diffusion.paths import Path
+from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.variances import variance_named
 from kakusan.errors import DataError, SettingsError
 from kakusan.randomness import Purpose, normals, uniforms
-from kakusan.shapes import Images, Labels, Times
+from kakusan.shapes import Labels, Samples, Times, per_sample, times_like
 from kakusan.statistics.student import student_quantile
 
 BITS = 1 / math.log(2)
@@ -36,23 +37,21 @@ FEWEST_TERMS = 3
 FLOAT32_BYTES = 4
 
 
-def prior_term(schedule: NoiseSchedule, x_0: Images) -> Nats:
-    """L_T = KL(q(x_T | x_0) || N(0, I)): what is left of the image at the last noise level; no parameters."""
-    T = torch.full((len(x_0),), float(schedule.T), dtype=torch.float64)
-    x_0 = double(x_0)
-    return q_marginal(schedule, x_0, T).kl(
-        Gaussian(torch.zeros_like(x_0), torch.ones((), dtype=torch.float64))
-    )
+def prior_term(path: Path, x_0: Samples) -> Nats:
+    """L_T = KL(q(x_T | x_0) || N(0, a_T^2 + b_T^2)): what is left of x_0 at the last noise level; no parameters."""
+    T, x_0 = times_like(path.T, x_0), double(x_0)
+    start = Gaussian(torch.zeros_like(x_0), per_sample(path.scale_at(T).square(), x_0))
+    return q_marginal(path, x_0, T).kl(start)
 
 
-def step_term(denoiser: Denoiser, guess: Prediction, x_t: Images, x_0: Images, t: Times) -> Nats:
+def step_term(denoiser: Denoiser, guess: Prediction, x_t: Samples, x_0: Samples, t: Times) -> Nats:
     """L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || p_theta(x_{t-1} | x_t)), for t >= 2."""
     x_t, x_0 = double(x_t), double(x_0)
     posterior = q_posterior(denoiser.schedule, x_t, x_0, t, t - 1)
     return posterior.kl(p_given(denoiser, guess.double(), x_t, t, t - 1))
 
 
-def decoder_term(denoiser: Denoiser, guess: Prediction, x_1: Images, x_0: Images) -> Nats:
+def decoder_term(denoiser: Denoiser, guess: Prediction, x_1: Samples, x_0: Samples) -> Nats:
     """L_0 = -log p_theta(x_0 | x_1): the mass of each level's bin, or the density where the data are real."""
     t = torch.ones(len(x_0), dtype=torch.float64)
     law = p_given(denoiser, guess.double(), double(x_1), t, t - 1)
@@ -60,7 +59,7 @@ def decoder_term(denoiser: Denoiser, guess: Prediction, x_1: Images, x_0: Images
 
 
 def terms(
-    denoiser: Denoiser, guess: Prediction, x_t: Images, x_0: Images, t: Times
+    denoiser: Denoiser, guess: Prediction, x_t: Samples, x_0: Samples, t: Times
 ) -> Float64[Tensor, " batch"]:
     """The term of each image's own step: L_{t-1} for t >= 2, L_0 for t = 1. Bits/dim, with gradients."""
     t = t.cpu()  # it is there already: which rows are which is known without a wait
@@ -147,7 +146,7 @@ class VariationalBound:
 
 def variational_bound(
     denoiser: Denoiser,
-    x_0: Images,
+    x_0: Samples,
     *,
     terms: int | None = None,
     seed: int = 0,
@@ -167,7 +166,7 @@ def variational_bound(
 
 def bounds(
     denoiser: Denoiser,
-    x_0: Images,
+    x_0: Samples,
     terms: int | None = None,
     seed: int = 0,
     numbers: Sequence[int] | None = None,
@@ -190,7 +189,7 @@ def bounds(
         yield _measured(denoiser, x_0[part], known[part], count, seed, labels)
 
 
-def _check_lengths(x_0: Images, numbers: Sequence[int] | None, condition: Labels | None) -> None:
+def _check_lengths(x_0: Samples, numbers: Sequence[int] | None, condition: Labels | None) -> None:
     """Raises ValueError where there is not one number, or one label, for each image, or the images are no floats."""
     if not x_0.is_floating_point():
         raise ValueError(f"x_0 is in the network's units, floats, not {x_0.dtype}: Levels.encode gives them")
@@ -208,7 +207,7 @@ def concatenated(parts: Sequence[VariationalBound]) -> VariationalBound:
     return replace(parts[0], **joined)
 
 
-def check_levels(x_0: Images, levels: int) -> None:
+def check_levels(x_0: Samples, levels: int) -> None:
     """Raises DataError where a value is none of the levels."""
     level = (double(x_0) + 1) * ((levels - 1) / 2)
     wrong = (
@@ -246,7 +245,7 @@ def _columns(layout: list[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:
 
 def _measured(
     denoiser: Denoiser,
-    x_0: Images,
+    x_0: Samples,
     numbers: Int64[Tensor, " batch"],
     count: int,
     seed: int,
@@ -296,7 +295,7 @@ def _sampling_variance(
 @torch.no_grad()
 def _all_terms(
     denoiser: Denoiser,
-    x_0: Images,
+    x_0: Samples,
     t: Int64[Tensor, "batch terms"],
     numbers: Int64[Tensor, " batch"],
     seed: int,
@@ -318,14 +317,14 @@ def _all_terms(
 
 
 def _noise(
-    seed: int, number: int, t: Int64[Tensor, " terms"], x_0: Images
-) -> Float[Tensor, "terms channels height width"]:
+    seed: int, number: int, t: Int64[Tensor, " terms"], x_0: Samples
+) -> Float[Tensor, "terms channels *space"]:
     """The eps of one image at each of its times."""
     return normals(seed, Purpose.EVALUATION_NOISE, number, t.to(x_0.device), tuple(x_0.shape[1:])).to(x_0)
 
 
 def pair_terms(
-    denoiser: Denoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None = None
+    denoiser: Denoiser, x_0: Samples, t: Times, noise: Samples, condition: Labels | None = None
 ) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, " batch"]]:
     """The terms in bits/dim and the squared errors of the guess of x_0, with this noise in x_t."""
     x_t = q_marginal(denoiser.schedule, x_0, t).reparametrize(noise)

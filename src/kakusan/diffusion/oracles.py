@@ -19,14 +19,15 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from kakusan.diffusion.denoiser import Denoiser, Prediction, times_like
+from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.gaussians import double
-from kakusan.diffusion.parametrizations import amplitudes, eps_from_x_0
-from kakusan.diffusion.schedules import NoiseSchedule
+from kakusan.diffusion.parametrizations import eps_from_x_0
+from kakusan.diffusion.paths import Path
+from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.variances import SIGMA_1, Variance, variance_named
 from kakusan.errors import SettingsError
 from kakusan.randomness import Purpose, integers, normals, uniforms
-from kakusan.shapes import Images, Labels, PerImage, Times
+from kakusan.shapes import Coefficients, Labels, Samples, Times, times_like
 
 Values: TypeAlias = Float64[Tensor, "batch values"]
 """Images as rows: the values of an image in the order channels, height, width."""
@@ -66,35 +67,35 @@ class Oracle(Denoiser):
     def drawn(self, seed: int, indices: Int64[Tensor, " batch"]) -> Values:
         """The images of these numbers."""
 
-    def predict(self, x_t: Images, t: Times, condition: Labels | None = None) -> Prediction:  # noqa: ARG002
+    def predict(self, x_t: Samples, t: Times, condition: Labels | None = None) -> Prediction:  # noqa: ARG002
         """E[x_0 | x_t], and the eps that goes with it. Eq. (2) ties the two."""
         x = double(x_t)
-        a, b = amplitudes(self.schedule, t, x)
+        a, b = self.schedule.at(t)
         x_0 = self._whole(x, a, b)[1].view(x.shape)
         return Prediction(x_0.to(x_t), eps_from_x_0(x_0, x, a, b).to(x_t))
 
-    def log_density(self, x_t: Images, t: Times | None = None) -> Float64[Tensor, " batch"]:
+    def log_density(self, x_t: Samples, t: Times | None = None) -> Float64[Tensor, " batch"]:
         """log q(x_t) of each image, in nats, with gradients; without t, that of the data: t = 0.
 
         Raises SettingsError at t = 0 where the data have no density: single images, or a singular covariance.
         """
         x = double(x_t)
-        a, b = amplitudes(self.schedule, times_like(0, x) if t is None else t, x)
+        a, b = self.schedule.at(times_like(0, x) if t is None else t)
         return self._whole(x, a, b)[0][:, 0]
 
-    def sample(self, count: int, seed: int = 0) -> Images:
+    def sample(self, count: int, seed: int = 0) -> Samples:
         """Images number 0, ..., count - 1 of a seed, float64, on the CPU: the same whatever the count."""
         if count < 1:
             raise SettingsError(f"a sample needs a count of at least 1, not {count}")
         rows = [self.drawn(seed, torch.arange(k, k + DRAWS)) for k in range(0, count, DRAWS)]
         return torch.cat(rows)[:count].view(count, *self.shape)
 
-    def _whole(self, x: Images, a: PerImage, b: PerImage) -> Part:
+    def _whole(self, x: Samples, a: Coefficients, b: Coefficients) -> Part:
         """The parts as one: the sum of their densities, and the mean of their guesses, weighted by q(part | x_t)."""
         values = math.prod(self.shape)
         if values not in (1, x[0].numel()):
             raise ValueError(f"images of {x[0].numel()} values, but the data of this oracle have {values}")
-        parts = self.parts(x.flatten(1), a.flatten(1), b.flatten(1))
+        parts = self.parts(x.flatten(1), a.to(x)[:, None], b.to(x)[:, None])
         log_density, x_0 = next(parts)
         for part_log_density, part_x_0 in parts:
             log_density = torch.logaddexp(log_density, part_log_density)
@@ -169,7 +170,7 @@ class GaussianOracle(Oracle):
     `entropy` is that of one. Raises SettingsError for anything else.
     """
 
-    schedule: NoiseSchedule
+    schedule: Path
     mean: float | int | Tensor = 0.0
     covariance: float | int | Tensor = 1.0
     variance: Variance | str = "fixed-large"
@@ -204,7 +205,8 @@ class GaussianOracle(Oracle):
 
     def errors(self) -> Float64[Tensor, " entries"]:
         """E|x_0 - x_0_hat|^2 / D at t = 0, ..., T, which `Analytic` takes: with it the variance is the best one."""
-        spectrum, table = self.law.spectrum, self.schedule.alpha_bar[1:].tolist()
+        spectrum, times = self.law.spectrum, torch.arange(1, self.schedule.T + 1, dtype=torch.float64)
+        table = self.schedule.alpha_bar_at(times).tolist()
         errors = [float((spectrum * (1 - s) / (s * spectrum + 1 - s)).mean()) for s in table]
         return torch.tensor([0.0, *errors], dtype=torch.float64)
 
@@ -218,7 +220,7 @@ class MixtureOracle(Oracle):
     `VariationalBound` measures them. Raises SettingsError where the shapes do not fit or a covariance is none.
     """
 
-    schedule: NoiseSchedule
+    schedule: Path
     weights: Tensor
     means: Tensor
     covariances: Tensor
@@ -267,7 +269,7 @@ class FiniteSetOracle(Oracle):
     by 0.2, and a weight by 0.05 where two images are nearly as far. The images pass by in blocks: memory stays bounded.
     """
 
-    schedule: NoiseSchedule
+    schedule: Path
     images: Tensor
     variance: Variance | str = "fixed-large"
     sigma_1: str = "beta~_2"

@@ -1,97 +1,108 @@
-"""What a network may predict: the noise eps, the image x_0, or the velocity v. Three views of one guess.
+"""What a network may predict: noise, data, velocity, flow, or EDM's mixture. Five views of one guess.
 
-x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps (Eq. 2) ties the three: with a = sqrt(alpha_bar) and
-b = sqrt(1 - alpha_bar), v = a eps - b x_0 (Salimans & Ho 2022), so x_0 = a x_t - b v and eps = b x_t + a v.
+On a path, x_t = a x_0 + b eps (Eq. 2). The output is w = p x_0 + q eps, where p and q depend on t alone, and these two
+equations are solved for x_0 and eps:
+
+    x_0 = (q x_t - b w) / D      eps = (a w - p x_t) / D      D = a q - b p
+
+A parametrization is its pair (p, q), and all else follows.
 """
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from kakusan.diffusion.forward import per_image
-from kakusan.diffusion.schedules import NoiseSchedule
-from kakusan.shapes import Images, PerImage, Times
+from kakusan.shapes import Coefficients, Samples, per_sample, scaled
 
+SIGMA_DATA = 0.5
+"""Deviation of the data that EDM's parametrization assumes (Karras et al. 2022, table 1), in the network's units."""
 
-class Parametrization(ABC):
-    """Both ways between a network's output and (x_0, eps). a, b: signal and noise amplitudes in x_t."""
-
-    @abstractmethod
-    def target(self, x_0: Images, eps: Images, a: PerImage, b: PerImage) -> Images:
-        """What the network should have said."""
-
-    @abstractmethod
-    def guess(self, output: Images, x_t: Images, a: PerImage, b: PerImage) -> tuple[Images, Images]:
-        """What the network's word means: (x_0, eps)."""
-
-    @abstractmethod
-    def gain(self, a: PerImage, b: PerImage) -> PerImage:
-        """How far the guess of x_0 moves, but for the sign, when the word moves by 1."""
+Pair = tuple[Coefficients, Coefficients]
 
 
 @dataclass(frozen=True)
-class PredictsEps(Parametrization):
-    """The noise in x_t (Ho et al. 2020). Says nothing of x_0 where alpha_bar = 0."""
+class Parametrization:
+    """Both ways between a network's output and (x_0, eps). a, b: of the path, float64, one a sample."""
 
-    def target(self, x_0: Images, eps: Images, a: PerImage, b: PerImage) -> Images:  # noqa: ARG002
-        return eps
+    coefficients: Callable[[Coefficients, Coefficients], Pair]
+    """(a, b) -> (p, q)."""
 
-    def guess(self, output: Images, x_t: Images, a: PerImage, b: PerImage) -> tuple[Images, Images]:
-        return x_0_from_eps(output, x_t, a, b), output
+    def target(self, x_0: Samples, eps: Samples, a: Coefficients, b: Coefficients) -> Samples:
+        """The output that is right: p x_0 + q eps."""
+        p, q = self.coefficients(a, b)
+        return _sum(p, x_0, q, eps)
 
-    def gain(self, a: PerImage, b: PerImage) -> PerImage:
-        return b / a
+    def guess(
+        self, output: Samples, x_t: Samples, a: Coefficients, b: Coefficients
+    ) -> tuple[Samples, Samples]:
+        """(x_0, eps) that the output stands for."""
+        p, q = self.coefficients(a, b)
+        D = a * q - b * p
+        return _sum(q / D, x_t, -b / D, output), _sum(-p / D, x_t, a / D, output)
 
-
-@dataclass(frozen=True)
-class PredictsX0(Parametrization):
-    """The image itself."""
-
-    def target(self, x_0: Images, eps: Images, a: PerImage, b: PerImage) -> Images:  # noqa: ARG002
-        return x_0
-
-    def guess(self, output: Images, x_t: Images, a: PerImage, b: PerImage) -> tuple[Images, Images]:
-        return output, eps_from_x_0(output, x_t, a, b)
-
-    def gain(self, a: PerImage, b: PerImage) -> PerImage:  # noqa: ARG002
-        return torch.ones_like(a)
+    def gain(self, a: Coefficients, b: Coefficients) -> Coefficients:
+        """How far the guess of x_0 moves, but for the sign, when the output moves by 1: |b / D|."""
+        p, q = self.coefficients(a, b)
+        return (b / (a * q - b * p)).abs()
 
 
-@dataclass(frozen=True)
-class PredictsV(Parametrization):
-    """v = a eps - b x_0 (Salimans & Ho 2022): well behaved at both ends."""
-
-    def target(self, x_0: Images, eps: Images, a: PerImage, b: PerImage) -> Images:
-        return a * eps - b * x_0
-
-    def guess(self, output: Images, x_t: Images, a: PerImage, b: PerImage) -> tuple[Images, Images]:
-        return a * x_t - b * output, b * x_t + a * output
-
-    def gain(self, a: PerImage, b: PerImage) -> PerImage:  # noqa: ARG002
-        return b
+def _sum(first: Coefficients, x: Samples, second: Coefficients, y: Samples) -> Samples:
+    """first x + second y; a term whose coefficients are all 0 costs nothing, and may be infinite."""
+    if not first.any():
+        return scaled(second, y)
+    return scaled(first, x) + scaled(second, y) if second.any() else scaled(first, x)
 
 
-def x_0_from_eps(eps: Images, x_t: Images, a: PerImage, b: PerImage) -> Images:
+def _eps(a: Coefficients, b: Coefficients) -> Pair:  # noqa: ARG001
+    """The noise in x_t (Ho et al. 2020). Says nothing of x_0 where a = 0."""
+    return torch.zeros_like(a), torch.ones_like(a)
+
+
+def _x_0(a: Coefficients, b: Coefficients) -> Pair:  # noqa: ARG001
+    """The data themselves."""
+    return torch.ones_like(a), torch.zeros_like(a)
+
+
+def _v(a: Coefficients, b: Coefficients) -> Pair:
+    """v = a eps - b x_0 of the variance-preserving twin (Salimans & Ho 2022): well behaved at both ends."""
+    scale = (a.square() + b.square()).sqrt()
+    return -b / scale, a / scale
+
+
+def _flow(a: Coefficients, b: Coefficients) -> Pair:  # noqa: ARG001
+    """eps - x_0: the velocity of a straight line (Lipman et al. 2023)."""
+    return -torch.ones_like(a), torch.ones_like(a)
+
+
+def _edm(a: Coefficients, b: Coefficients) -> Pair:
+    """F with x_0 = c_skip x_t / a + c_out F (Karras et al. 2022, table 1), at sigma = b / a."""
+    norm = (b.square() + (SIGMA_DATA * a).square()).sqrt()  # of a: sqrt(sigma^2 + sigma_data^2)
+    return b / (norm * SIGMA_DATA), -SIGMA_DATA * a / norm
+
+
+PARAMETRIZATIONS: dict[str, Parametrization] = {
+    "eps": Parametrization(_eps),
+    "x_0": Parametrization(_x_0),
+    "v": Parametrization(_v),
+    "flow": Parametrization(_flow),
+    "edm": Parametrization(_edm),
+}
+
+
+def x_0_from_eps(eps: Samples, x_t: Samples, a: Coefficients, b: Coefficients) -> Samples:
     """Eq. (2) solved for x_0."""
-    return (x_t - b * eps) / a
+    return (x_t - scaled(b, eps)) / per_sample(a, x_t).to(x_t)
 
 
-def eps_from_x_0(x_0: Images, x_t: Images, a: PerImage, b: PerImage) -> Images:
+def eps_from_x_0(x_0: Samples, x_t: Samples, a: Coefficients, b: Coefficients) -> Samples:
     """Eq. (2) solved for eps."""
-    return (x_t - a * x_0) / b
+    return (x_t - scaled(a, x_0)) / per_sample(b, x_t).to(x_t)
 
 
-def amplitudes(schedule: NoiseSchedule, t: Times, like: Images) -> tuple[PerImage, PerImage]:
-    """The factors in Eq. (2), sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t): float64, cast last to the images' type."""
-    alpha_bar_t = per_image(schedule.alpha_bar_at(t))
-    return alpha_bar_t.sqrt().to(like), (1 - alpha_bar_t).sqrt().to(like)
-
-
-def clip_x_0(x_0: Images, x_t: Images, a: PerImage, b: PerImage, limit: float) -> tuple[Images, Images]:
+def clip_x_0(
+    x_0: Samples, x_t: Samples, a: Coefficients, b: Coefficients, limit: float
+) -> tuple[Samples, Samples]:
     """The guess held to [-limit, limit], with eps re-derived from it, so that the two stay one guess."""
     clipped = torch.clamp(x_0, -limit, limit)
     return clipped, eps_from_x_0(clipped, x_t, a, b)
-
-
-PARAMETRIZATIONS: dict[str, Parametrization] = {"eps": PredictsEps(), "x_0": PredictsX0(), "v": PredictsV()}

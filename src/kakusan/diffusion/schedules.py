@@ -5,7 +5,7 @@ A schedule is a frozen value: its parameters are the fields, its tables follow f
 """
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
@@ -14,23 +14,29 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from kakusan.diffusion.paths import Path
 from kakusan.errors import SettingsError
-from kakusan.shapes import Times
+from kakusan.shapes import Coefficients, Times
 
 BETA_MAX = 0.999
 """Where betas that are derived, not given, are capped (Nichol & Dhariwal 2021)."""
 
 
 @dataclass(frozen=True)
-class NoiseSchedule(ABC):
-    """T steps of noise; a kind of schedule says how large they are."""
-
-    T: int = 1000
+class NoiseSchedule(Path):
+    """T steps of noise that preserve variance: a = sqrt(alpha_bar), b = sqrt(1 - alpha_bar)."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.T, bool) or not isinstance(self.T, int) or self.T < 1:
-            raise SettingsError(f"T must be a whole number of at least 1, not {self.T}", "DDPM uses T = 1000")
+        super().__post_init__()
         self._check_betas()
+
+    @property
+    def preserves_variance(self) -> bool:
+        return True
+
+    def at(self, t: Times) -> tuple[Coefficients, Coefficients]:
+        alpha_bar = self.alpha_bar_at(t)
+        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
     @abstractmethod
     def betas(self) -> Float64[Tensor, " {self.T}"]:
@@ -56,18 +62,13 @@ class NoiseSchedule(ABC):
         """log(alpha_bar_t / (1 - alpha_bar_t)): +inf at t = 0."""
         return torch.logit(self.alpha_bar)
 
-    def alpha_bar_at(self, t: Times) -> Float64[Tensor, " batch"]:
+    def alpha_bar_at(self, t: Times) -> Coefficients:
         """alpha_bar at any time 0 <= t <= T. Between whole times the log-SNR is interpolated.
 
         Where one end of the interval has an infinite log-SNR (t = 0, or a schedule that ends in pure noise),
         alpha_bar itself is interpolated there. Raises ValueError for other times.
-
-        Tables and coefficients live on the CPU, whatever the images do:
-        they are a few numbers, and not every device has float64.
         """
-        t = t.to("cpu", torch.float64)
-        if not ((t >= 0) & (t <= self.T)).all():
-            raise ValueError(f"times lie from 0 to T = {self.T}, not at {t.tolist()}")
+        t = self.checked(t)
         low = t.floor().clamp_(0, self.T - 1).long()
         fraction = t - low
         straight = torch.lerp(self.alpha_bar[low], self.alpha_bar[low + 1], fraction)
@@ -227,6 +228,14 @@ def _betas_of(alpha_bar: Float64[Tensor, " entries"], beta_max: float) -> Float6
     if not 0 < beta_max <= 1:
         raise SettingsError(f"beta_max must be above 0 and at most 1, not {beta_max}")
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=beta_max)
+
+
+def twin(path: Path) -> NoiseSchedule:
+    """The schedule whose alpha_bar is that of the path at t = 0, ..., T: the path as a DDPM; itself if it is one."""
+    if isinstance(path, NoiseSchedule):
+        return path
+    alpha_bar = path.alpha_bar_at(torch.arange(path.T + 1, dtype=torch.float64))
+    return Given(tuple((1 - alpha_bar[1:] / alpha_bar[:-1]).tolist()))
 
 
 SCHEDULES: dict[str, type[NoiseSchedule]] = {

@@ -16,45 +16,45 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from kakusan.diffusion.forward import per_image, posterior_variance, posterior_weights, step_variance
-from kakusan.diffusion.schedules import NoiseSchedule
+from kakusan.diffusion.forward import posterior_variance, posterior_weights, step_variance
+from kakusan.diffusion.paths import Path
+from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import SettingsError
-from kakusan.shapes import Images, PerImage, Times
+from kakusan.shapes import Coefficients, Times, per_sample
 
-StepVariance: TypeAlias = Float64[Tensor, "batch #channels #height #width"]
-"""One variance an image, or one a pixel value."""
+StepVariance: TypeAlias = Float64[Tensor, "batch *#values"]
+"""One variance a sample, or one a value, ready to broadcast."""
 
 SMALLEST = 1e-20
 """Of a variance that follows from a measured error, which may be 0: then no likelihood would be finite."""
 
 
-def _beta_tilde_of_the_next(schedule: NoiseSchedule, t: Times, s: Times) -> PerImage:
+def _beta_tilde_of_the_next(path: Path, t: Times, s: Times) -> Coefficients:
     """beta~ of a step as long, one earlier in the walk: beta~_2 at t = 1. Where there is none (t = T), beta."""
     t = t.cpu()
-    before = (2 * t).clamp(max=schedule.T)
+    before = (2 * t).clamp(max=path.T)
     is_first = before <= t
-    tilde = posterior_variance(schedule, torch.where(is_first, t + 1, before).clamp(max=schedule.T), t)
-    return torch.where(is_first.view(-1, 1, 1, 1), step_variance(schedule, t, s), tilde)
+    tilde = posterior_variance(path, torch.where(is_first, t + 1, before).clamp(max=path.T), t)
+    if not path.preserves_variance:  # from the scale of x_t to that of the data
+        tilde = tilde / path.scale_at(t).square()
+    return torch.where(is_first, step_variance(path, t, s), tilde)
 
 
-SIGMA_1: dict[str, Callable[[NoiseSchedule, Times, Times], PerImage]] = {
+SIGMA_1: dict[str, Callable[[Path, Times, Times], Coefficients]] = {
     "beta~_2": _beta_tilde_of_the_next,
     "beta_1": step_variance,
 }
 """sigma^2 of the step that ends at the data."""
 
 
-def smallest_variance(schedule: NoiseSchedule, t: Times, s: Times, sigma_1: str) -> PerImage:
+def smallest_variance(path: Path, t: Times, s: Times, sigma_1: str) -> Coefficients:
     """beta~ of Eq. (7) and, where the step ends at the data, sigma_1^2 by its convention: never 0."""
-    return _ending_in_sigma_1(posterior_variance(schedule, t, s), schedule, t, s, sigma_1)
+    return _ending_in_sigma_1(posterior_variance(path, t, s), path, t, s, sigma_1)
 
 
-def _ending_in_sigma_1(
-    variance: PerImage, schedule: NoiseSchedule, t: Times, s: Times, sigma_1: str
-) -> PerImage:
+def _ending_in_sigma_1(variance: Coefficients, path: Path, t: Times, s: Times, sigma_1: str) -> Coefficients:
     """The same variance, but sigma_1^2 by its convention for steps that end at the data."""
-    at_the_data = (s.cpu() == 0).view(-1, 1, 1, 1)
-    return torch.where(at_the_data, SIGMA_1[sigma_1](schedule, t, s), variance)
+    return torch.where(s.cpu() == 0, SIGMA_1[sigma_1](path, t, s), variance)
 
 
 class Variance(ABC):
@@ -63,10 +63,11 @@ class Variance(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def of(
-        self, schedule: NoiseSchedule, t: Times, s: Times, sigma_1: str, fraction: Images | None
-    ) -> StepVariance:
-        """sigma^2, float64. fraction: what the network says of it, where it does (0: smallest, 1: largest)."""
+    def of(self, path: Path, t: Times, s: Times, sigma_1: str, guess: Prediction) -> StepVariance:
+        """sigma^2, float64, ready to broadcast over the guess of x_0.
+
+        guess: at t; the fraction in it says where between the smallest (0) and the largest (1) a learned variance lies.
+        """
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,9 @@ class FixedLarge(Variance):
 
     name = "fixed-large"
 
-    def of(
-        self,
-        schedule: NoiseSchedule,
-        t: Times,
-        s: Times,
-        sigma_1: str,
-        fraction: Images | None,  # noqa: ARG002
-    ) -> StepVariance:
-        return _ending_in_sigma_1(step_variance(schedule, t, s), schedule, t, s, sigma_1)
+    def of(self, path: Path, t: Times, s: Times, sigma_1: str, guess: Prediction) -> StepVariance:
+        variance = _ending_in_sigma_1(step_variance(path, t, s), path, t, s, sigma_1)
+        return per_sample(variance, guess.x_0)
 
 
 @dataclass(frozen=True)
@@ -92,15 +87,8 @@ class FixedSmall(Variance):
 
     name = "fixed-small"
 
-    def of(
-        self,
-        schedule: NoiseSchedule,
-        t: Times,
-        s: Times,
-        sigma_1: str,
-        fraction: Images | None,  # noqa: ARG002
-    ) -> StepVariance:
-        return smallest_variance(schedule, t, s, sigma_1)
+    def of(self, path: Path, t: Times, s: Times, sigma_1: str, guess: Prediction) -> StepVariance:
+        return per_sample(smallest_variance(path, t, s, sigma_1), guess.x_0)
 
 
 @dataclass(frozen=True)
@@ -109,23 +97,20 @@ class LearnedRange(Variance):
 
     name = "learned"
 
-    def of(
-        self, schedule: NoiseSchedule, t: Times, s: Times, sigma_1: str, fraction: Images | None
-    ) -> StepVariance:
-        if fraction is None:
-            raise SettingsError(
-                "this network says nothing of the variance", "train with --process.variance learned"
-            )
-        low = smallest_variance(schedule, t, s, sigma_1).log().to(fraction.device)
-        high = step_variance(schedule, t, s).log().to(fraction.device)
-        return (low + fraction.double() * (high - low)).exp()
+    def of(self, path: Path, t: Times, s: Times, sigma_1: str, guess: Prediction) -> StepVariance:
+        if guess.fraction is None:
+            raise SettingsError("this network predicts no variance", "train with --process.variance learned")
+        device = guess.fraction.device
+        low = per_sample(smallest_variance(path, t, s, sigma_1).log(), guess.x_0).to(device)
+        high = per_sample(step_variance(path, t, s).log(), guess.x_0).to(device)
+        return (low + guess.fraction.double() * (high - low)).exp()
 
 
 @dataclass(frozen=True, eq=False)
 class Analytic(Variance):
     """The best variance for a given mean: beta~ + w^2 E|x_0 - x_0_hat|^2, where w is what Eq. (7) gives to x_0.
 
-    errors: the mean squared error of the guess of x_0, for each pixel value, at t = 0, ..., T (0 at t = 0).
+    errors: the mean squared error of the guess of x_0, for each value, at t = 0, ..., T (0 at t = 0).
     Where the guess is exactly E[x_0 | x_t] this is Bao et al. 2022 (Analytic-DPM), Theorem 1, whose estimate
     from the norm of eps_hat gives the same error as (1 - alpha_bar) / alpha_bar (1 - E|eps_hat|^2). The error
     itself stays right for networks that are not exact, and is never negative.
@@ -136,19 +121,19 @@ class Analytic(Variance):
 
     def of(
         self,
-        schedule: NoiseSchedule,
+        path: Path,
         t: Times,
         s: Times,
         sigma_1: str,  # noqa: ARG002
-        fraction: Images | None,  # noqa: ARG002
+        guess: Prediction,
     ) -> StepVariance:
-        if len(self.errors) != schedule.T + 1:
-            raise SettingsError(f"{len(self.errors)} errors do not fit a schedule of T = {schedule.T}")
-        low = t.cpu().floor().clamp(0, schedule.T - 1).long()
+        if len(self.errors) != path.T + 1:
+            raise SettingsError(f"{len(self.errors)} errors do not fit a path of T = {path.T}")
+        low = t.cpu().floor().clamp(0, path.T - 1).long()
         error = torch.lerp(self.errors[low], self.errors[low + 1], t.cpu() - low)
-        _, of_x_0 = posterior_weights(schedule, t, s)
-        variance = posterior_variance(schedule, t, s) + of_x_0.square() * per_image(error)
-        return variance.clamp(min=SMALLEST)
+        _, of_x_0 = posterior_weights(path, t, s)
+        variance = posterior_variance(path, t, s) + of_x_0.square() * error
+        return per_sample(variance.clamp(min=SMALLEST), guess.x_0)
 
 
 VARIANCES: dict[str, Variance] = {v.name: v for v in (FixedLarge(), FixedSmall(), LearnedRange())}

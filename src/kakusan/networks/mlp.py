@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from kakusan.networks.checks import check_chances, check_positive, check_sinusoids
 from kakusan.networks.layers import NEAR_ZERO, TimeEmbedding, embed, label_embedding, linear
-from kakusan.shapes import Images, Labels
+from kakusan.shapes import Labels, Samples
 
 
 class PointBlock(nn.Module):
@@ -52,7 +52,7 @@ class PointMLP(nn.Module):
         self.linear_out = linear(width, out_channels, scale=NEAR_ZERO)
 
     def forward(
-        self, x_t: Images, time: Float[Tensor, " batch"], condition: Labels | None = None
+        self, x_t: Samples, time: Float[Tensor, " batch"], condition: Labels | None = None
     ) -> Float[Tensor, "batch out_channels height width"]:
         """The network's answer at ``time`` = t - 1, in the dtype of ``x_t``."""
         shift = F.silu(embed(time, self.time_embedding, condition, self.class_embedding))

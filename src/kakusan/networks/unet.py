@@ -36,7 +36,7 @@ from kakusan.networks.layers import (
     linear,
     norm_silu,
 )
-from kakusan.shapes import Images, Labels
+from kakusan.shapes import Labels, Samples
 
 
 class Level(nn.Module):
@@ -209,7 +209,7 @@ class UNet(nn.Module):
             self.up_blocks.append(UpLevel(widths, style, attends=i in attention, last=i == 0))
 
     def forward(
-        self, x_t: Images, time: Float[Tensor, " batch"], condition: Labels | None = None
+        self, x_t: Samples, time: Float[Tensor, " batch"], condition: Labels | None = None
     ) -> Float[Tensor, "batch out_channels height width"]:
         """The network's answer at ``time`` = t - 1; ``condition`` holds labels, the last one perhaps null."""
         shifts = iter(self.shifts(time, condition))
@@ -279,7 +279,7 @@ def consecutive(rows: list[tuple[str, int]]) -> dict[str, slice]:
     return {name: slice(*ends[i : i + 2]) for i, (name, _) in enumerate(rows)}
 
 
-def pad(x: Images, multiple: int) -> Tensor:
+def pad(x: Samples, multiple: int) -> Tensor:
     """Zeros on the right and at the bottom, up to the next multiple in both directions."""
     height, width = x.shape[2:]
     higher, wider = padded_size((height, width), multiple)
@@ -292,6 +292,6 @@ def padded_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
     return size[0] + -size[0] % multiple, size[1] + -size[1] % multiple
 
 
-def crop(x: Features, like: Images) -> Features:
+def crop(x: Features, like: Samples) -> Features:
     """What ``pad`` added to ``like``, taken away."""
     return x if x.shape[2:] == like.shape[2:] else x[:, :, : like.shape[2], : like.shape[3]]

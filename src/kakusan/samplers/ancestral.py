@@ -4,16 +4,16 @@ from dataclasses import dataclass
 
 from kakusan.diffusion.denoiser import Denoiser, p_given
 from kakusan.samplers.base import Sampler, State
-from kakusan.shapes import Images, Times
+from kakusan.shapes import Samples, Times, scaled
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ancestral(Sampler):
     """Algorithm 2: a draw from p_theta(x_s | x_t) at each step; the last gives its mean."""
 
-    def step(self, denoiser: Denoiser, state: State, t: Times, s: Times, noise: Images) -> State:
+    def step(self, denoiser: Denoiser, state: State, t: Times, s: Times, noise: Samples) -> State:
         """x_s = mu_theta(x_t, t) + sigma z: a step of Algorithm 2, with z = 0 where s = 0. Eq. (13)."""
         guess = denoiser.predict(state.x, t, state.condition)
         law = p_given(denoiser, guess, state.x, t, s)
-        at_the_end = (s == 0).view(-1, 1, 1, 1).to(noise.device)  # z = 0 there: Algorithm 2, line 3
-        return State(law.reparametrize(noise.masked_fill(at_the_end, 0)), guess.x_0, state.condition)
+        z = scaled((s.cpu() > 0).double(), noise)  # z = 0 at the end: Algorithm 2, line 3
+        return State(law.reparametrize(z), guess.x_0, state.condition)

@@ -5,17 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kakusan.diffusion.denoiser import Denoiser
-from kakusan.diffusion.schedules import NoiseSchedule
+from kakusan.diffusion.paths import Path
 from kakusan.errors import SettingsError
-from kakusan.shapes import Images, Labels, Times
+from kakusan.shapes import Labels, Samples, Times
 
 
 @dataclass(frozen=True)
 class State:
     """Where a walk stands: x, the guess of x_0 it came by (None at the start), and whatever history a method needs."""
 
-    x: Images
-    x_0: Images | None = None
+    x: Samples
+    x_0: Samples | None = None
     condition: Labels | None = None
 
 
@@ -68,7 +68,7 @@ class Sampler(ABC):
         if self.steps is not None and self.steps < 1:
             raise SettingsError(f"a sampler needs at least 1 step, not {self.steps}")
 
-    def times(self, schedule: NoiseSchedule) -> tuple[int, ...]:
+    def times(self, schedule: Path) -> tuple[int, ...]:
         """t_0 > t_1 > ... > 0: from where the noise is, T unless the spacing starts below it, down to 0."""
         steps = schedule.T if self.steps is None else self.steps
         if steps > schedule.T:
@@ -84,5 +84,5 @@ class Sampler(ABC):
         return True
 
     @abstractmethod
-    def step(self, denoiser: Denoiser, state: State, t: Times, s: Times, noise: Images) -> State:
+    def step(self, denoiser: Denoiser, state: State, t: Times, s: Times, noise: Samples) -> State:
         """From time t to s < t, with one draw of standard normal noise to use or to leave."""

@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 
 from kakusan.diffusion.denoiser import Denoiser
-from kakusan.diffusion.forward import per_image, posterior_variance
+from kakusan.diffusion.forward import posterior_variance
 from kakusan.errors import SettingsError
 from kakusan.samplers.base import Sampler, State
-from kakusan.shapes import Images, Times
+from kakusan.shapes import Samples, Times, scaled
 
 
 @dataclass(frozen=True, kw_only=True)
 class DDIM(Sampler):
-    """x_s = a_s x_0 + sqrt(1 - alpha_bar_s - sigma^2) eps + sigma z, sigma^2 = eta^2 beta~ (their Eqs. 12 and 16).
+    """x_s = a_s x_0 + sqrt(b_s^2 - sigma^2) eps + sigma z, sigma^2 = eta^2 beta~ (their Eqs. 12 and 16).
 
     eta = 0 is deterministic in x_T; eta = 1 is ancestral sampling with the fixed-small variance.
     """
@@ -28,10 +28,10 @@ class DDIM(Sampler):
     def stochastic(self) -> bool:
         return self.eta > 0
 
-    def step(self, denoiser: Denoiser, state: State, t: Times, s: Times, noise: Images) -> State:
+    def step(self, denoiser: Denoiser, state: State, t: Times, s: Times, noise: Samples) -> State:
         guess = denoiser.predict(state.x, t, state.condition)
-        alpha_bar_s = per_image(denoiser.schedule.alpha_bar_at(s))
+        a_s, b_s = denoiser.schedule.at(s)
         variance = self.eta**2 * posterior_variance(denoiser.schedule, t, s)
-        direction = (1 - alpha_bar_s - variance).clamp(min=0).sqrt()  # rounding may leave -1e-17
-        x_s = alpha_bar_s.sqrt().to(guess.x_0) * guess.x_0 + direction.to(guess.eps) * guess.eps
-        return State(x_s + variance.sqrt().to(noise) * noise, guess.x_0, state.condition)
+        direction = (b_s.square() - variance).clamp(min=0).sqrt()  # rounding may leave -1e-17
+        x_s = scaled(a_s, guess.x_0) + scaled(direction, guess.eps) + scaled(variance.sqrt(), noise)
+        return State(x_s, guess.x_0, state.condition)

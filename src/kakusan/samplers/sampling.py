@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import torch
 
-from kakusan.diffusion.denoiser import Denoiser, times_like
+from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.forward import q_marginal
-from kakusan.diffusion.schedules import NoiseSchedule
+from kakusan.diffusion.paths import Path
 from kakusan.errors import SettingsError
 from kakusan.samplers.base import Sampler
 from kakusan.samplers.walk import SeededNoise, Still, visited, walk
-from kakusan.shapes import Images, Labels
+from kakusan.shapes import Labels, Samples, times_like
 
 MOST_NUMBERS = 1 << 62
 """Numbers are int64; this leaves room for what pads a micro-batch."""
@@ -62,10 +62,10 @@ class Drawn:
 class Origin:
     """Images that a sampling starts from, each with noise added up to time t (SDEdit, Meng et al. 2022)."""
 
-    images: Images
+    images: Samples
     t: int
 
-    def noised(self, schedule: NoiseSchedule, noises: SeededNoise, rows: torch.Tensor) -> Still:
+    def noised(self, schedule: Path, noises: SeededNoise, rows: torch.Tensor) -> Still:
         """x_t of some of them. The noise that would be x_T if there were no images is that in x_t."""
         noise = noises.start()
         x_0 = self.images.to(noise)[rows.to(noise.device)]
@@ -114,7 +114,7 @@ def sample(
     device: str = "cpu",
     origin: Origin | None = None,
     watch: Callable[[float], None] = lambda _: None,
-) -> Images:
+) -> Samples:
     """Images number first, ..., first + count - 1 of a seed, in the network's units. Algorithm 2.
 
     origin: images to start from; watch: called with the share that is done after each step.

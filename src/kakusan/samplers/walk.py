@@ -7,22 +7,22 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from kakusan.diffusion.denoiser import Denoiser, times_like
-from kakusan.diffusion.schedules import NoiseSchedule
+from kakusan.diffusion.denoiser import Denoiser
+from kakusan.diffusion.paths import Path
 from kakusan.errors import SettingsError
 from kakusan.randomness import Purpose, normals
 from kakusan.samplers.base import Sampler, State
-from kakusan.shapes import Images, Labels
+from kakusan.shapes import Labels, Samples, times_like
 
 
 @runtime_checkable
 class NoiseSource(Protocol):
     """Where a walk's noise comes from: a function of the ordinal of the draw, never of t."""
 
-    def start(self) -> Images:
-        """x_T, standard normal: where the chain in Eq. (4) begins."""
+    def start(self) -> Samples:
+        """Standard normal noise: with it the chain in Eq. (4) begins, x_T in the scale of the path."""
 
-    def draw(self, ordinal: int) -> Images:
+    def draw(self, ordinal: int) -> Samples:
         """The fresh noise of a step."""
 
 
@@ -32,12 +32,12 @@ class SeededNoise:
 
     seed: int
     indices: torch.Tensor
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
 
-    def start(self) -> Images:
+    def start(self) -> Samples:
         return normals(self.seed, Purpose.X_T, 0, self.indices, self.shape)
 
-    def draw(self, ordinal: int) -> Images:
+    def draw(self, ordinal: int) -> Samples:
         return normals(self.seed, Purpose.WALK, ordinal, self.indices, self.shape)
 
 
@@ -46,11 +46,11 @@ class Still:
     """One moment of a walk: the images at time t and, but for the first, the guess of x_0 that led there."""
 
     t: int
-    x: Images
-    x_0: Images | None = None
+    x: Samples
+    x_0: Samples | None = None
 
 
-def visited(sampler: Sampler, schedule: NoiseSchedule, t: int | None = None) -> tuple[int, ...]:
+def visited(sampler: Sampler, schedule: Path, t: int | None = None) -> tuple[int, ...]:
     """The times of a walk: the sampler's own or, from t on, t and those of the sampler's that lie below it.
 
     Raises SettingsError where t is not one of 1..T.
@@ -79,7 +79,7 @@ def walk(
     The caller decides what a still is for: a progress bar, a film strip, a web page or nothing.
     """
     times = visited(sampler, denoiser.schedule, None if start is None else start.t)
-    state = State(noises.start() if start is None else start.x, condition=condition)
+    state = State(denoiser.schedule.x_T(noises.start()) if start is None else start.x, condition=condition)
     yield Still(times[0], state.x)
     for ordinal, (t, s) in enumerate(pairwise(times)):
         noise = noises.draw(ordinal) if sampler.stochastic else torch.zeros(()).to(state.x).expand_as(state.x)

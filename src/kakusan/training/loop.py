@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.randomness import Purpose, normals, torch_seed
-from kakusan.shapes import Images, Labels, Times
+from kakusan.shapes import Labels, Samples, Times
 from kakusan.training.ema import EMA
 from kakusan.training.losses import Loss
 from kakusan.training.timesteps import TIMES, TimeSampler
@@ -32,7 +32,7 @@ class Batch(Protocol):
     """Some images with their labels."""
 
     @property
-    def x_0(self) -> Images: ...
+    def x_0(self) -> Samples: ...
 
     @property
     def labels(self) -> Labels | None: ...
@@ -249,9 +249,9 @@ def _micro_step(
 class Fed:
     """What a micro-batch is fed."""
 
-    x_0: Images
+    x_0: Samples
     t: Times
-    noise: Images
+    noise: Samples
     labels: Labels | None
     weights: Float[Tensor, " batch"] | None
     """Of each loss, where t is not uniform."""

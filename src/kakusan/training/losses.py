@@ -12,14 +12,15 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from kakusan.diffusion.denoiser import NetworkDenoiser, Prediction
-from kakusan.diffusion.forward import per_image, posterior_weights, q_marginal, step_variance
+from kakusan.diffusion.denoiser import NetworkDenoiser
+from kakusan.diffusion.forward import posterior_weights, q_marginal, step_variance
 from kakusan.diffusion.likelihood import BITS, terms
-from kakusan.diffusion.parametrizations import amplitudes
+from kakusan.diffusion.paths import Path, ends_in_pure_noise
+from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.schedules import NoiseSchedule
 from kakusan.diffusion.variances import LearnedRange, StepVariance, variance_named
 from kakusan.errors import SettingsError
-from kakusan.shapes import Images, Labels, PerImage, Times
+from kakusan.shapes import Coefficients, Labels, Samples, Times, per_sample
 
 PerExample = Float[Tensor, " batch"]
 
@@ -32,7 +33,12 @@ class Loss(ABC):
 
     @abstractmethod
     def per_image(
-        self, denoiser: NetworkDenoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None = None
+        self,
+        denoiser: NetworkDenoiser,
+        x_0: Samples,
+        t: Times,
+        noise: Samples,
+        condition: Labels | None = None,
     ) -> PerExample:
         """The loss of each image at its own t, with its own noise, with gradients; in the type of x_0."""
 
@@ -42,7 +48,7 @@ class Loss(ABC):
 
 
 def squared_error(
-    denoiser: NetworkDenoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None
+    denoiser: NetworkDenoiser, x_0: Samples, t: Times, noise: Samples, condition: Labels | None
 ) -> PerExample:
     """Of the network's word, mean over the pixel values."""
     x_t = q_marginal(denoiser.schedule, x_0, t).reparametrize(noise)
@@ -50,8 +56,10 @@ def squared_error(
     return _word_error(denoiser, word, x_0, t, noise)
 
 
-def _word_error(denoiser: NetworkDenoiser, word: Images, x_0: Images, t: Times, noise: Images) -> PerExample:
-    target = denoiser.parametrization.target(x_0, noise, *amplitudes(denoiser.schedule, t, x_0))
+def _word_error(
+    denoiser: NetworkDenoiser, word: Samples, x_0: Samples, t: Times, noise: Samples
+) -> PerExample:
+    target = denoiser.parametrization.target(x_0, noise, *denoiser.schedule.at(t))
     return (word - target).square().flatten(1).mean(1)
 
 
@@ -60,7 +68,12 @@ class Simple(Loss):
     """Mean squared error of the network's word; for eps, L_simple of Ho et al. 2020: (12) with its weight set to 1."""
 
     def per_image(
-        self, denoiser: NetworkDenoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None = None
+        self,
+        denoiser: NetworkDenoiser,
+        x_0: Samples,
+        t: Times,
+        noise: Samples,
+        condition: Labels | None = None,
     ) -> PerExample:
         return squared_error(denoiser, x_0, t, noise, condition)
 
@@ -70,22 +83,21 @@ def eps_weight(schedule: NoiseSchedule, variance: StepVariance, t: Times) -> Ste
 
     variance: sigma_t^2. Infinite where alpha_t = 0: there eps says nothing of x_0.
     """
-    beta_t = step_variance(schedule, t, t.cpu() - 1).to(variance.device)
-    alpha_bar_t = per_image(schedule.alpha_bar_at(t)).to(variance.device)
-    return beta_t.square() / (2 * variance * (1 - beta_t) * (1 - alpha_bar_t))
+    beta_t = step_variance(schedule, t, t.cpu() - 1)
+    weight = beta_t.square() / (2 * (1 - beta_t) * (1 - schedule.alpha_bar_at(t)))
+    return per_sample(weight, variance).to(variance.device) / variance
 
 
-def x_0_weight(schedule: NoiseSchedule, variance: StepVariance, t: Times) -> StepVariance:
+def x_0_weight(path: Path, variance: StepVariance, t: Times) -> StepVariance:
     """The weight in Eq. (12) for a squared error in x_0: w^2 / (2 sigma_t^2), w that of x_0 in mu~. Always finite."""
-    _, of_x_0 = posterior_weights(schedule, t, t.cpu() - 1)
-    return of_x_0.to(variance.device).square() / (2 * variance)
+    _, of_x_0 = posterior_weights(path, t, t.cpu() - 1)
+    return per_sample(of_x_0.square(), variance).to(variance.device) / (2 * variance)
 
 
-def _weighted(denoiser: NetworkDenoiser, weight: PerImage, error: PerExample, t: Times) -> PerExample:
-    """A weight of x_0's squared error, applied to that of the word: word error x gain^2 = error of x_0."""
-    alpha_bar_t = per_image(denoiser.schedule.alpha_bar_at(t))
-    gain = denoiser.parametrization.gain(alpha_bar_t.sqrt(), (1 - alpha_bar_t).sqrt())
-    return (weight * gain.square()).flatten().to(error) * error
+def _weighted(denoiser: NetworkDenoiser, weight: Coefficients, error: PerExample, t: Times) -> PerExample:
+    """A weight of x_0's squared error, applied to that of the output: output error x gain^2 = error of x_0."""
+    gain = denoiser.parametrization.gain(*denoiser.schedule.at(t))
+    return (weight * gain.square()).to(error) * error
 
 
 @dataclass(frozen=True)
@@ -97,12 +109,17 @@ class Weighted(Loss):
     """
 
     def per_image(
-        self, denoiser: NetworkDenoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None = None
+        self,
+        denoiser: NetworkDenoiser,
+        x_0: Samples,
+        t: Times,
+        noise: Samples,
+        condition: Labels | None = None,
     ) -> PerExample:
         nothing = Prediction(x_0, noise)  # a fixed variance does not ask for the guess
         weight = x_0_weight(denoiser.schedule, denoiser.variance_of(nothing, t, t.cpu() - 1), t)
         error = squared_error(denoiser, x_0, t, noise, condition)
-        return denoiser.schedule.T * BITS * _weighted(denoiser, weight, error, t)
+        return denoiser.schedule.T * BITS * _weighted(denoiser, weight.flatten().cpu(), error, t)
 
 
 @dataclass(frozen=True)
@@ -112,7 +129,12 @@ class Bound(Loss):
     teaches_variance = True
 
     def per_image(
-        self, denoiser: NetworkDenoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None = None
+        self,
+        denoiser: NetworkDenoiser,
+        x_0: Samples,
+        t: Times,
+        noise: Samples,
+        condition: Labels | None = None,
     ) -> PerExample:
         x_t = q_marginal(denoiser.schedule, x_0, t).reparametrize(noise)
         guess = denoiser.meaning(*denoiser.output(x_t, t, condition), x_t, t)
@@ -127,7 +149,12 @@ class Hybrid(Loss):
     teaches_variance = True
 
     def per_image(
-        self, denoiser: NetworkDenoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None = None
+        self,
+        denoiser: NetworkDenoiser,
+        x_0: Samples,
+        t: Times,
+        noise: Samples,
+        condition: Labels | None = None,
     ) -> PerExample:
         x_t = q_marginal(denoiser.schedule, x_0, t).reparametrize(noise)
         word, fraction = denoiser.output(x_t, t, condition)
@@ -146,7 +173,7 @@ class MinSNR(Loss):
     gamma: float = 5.0
 
     def cautions(self, denoiser: NetworkDenoiser) -> tuple[str, ...]:
-        if float(denoiser.schedule.alpha_bar[-1]) > 0:
+        if not ends_in_pure_noise(denoiser.schedule):
             return ()
         return (
             f"min-snr gives t = T = {denoiser.schedule.T} the weight 0, since this schedule ends in pure noise: the "
@@ -154,10 +181,15 @@ class MinSNR(Loss):
         )
 
     def per_image(
-        self, denoiser: NetworkDenoiser, x_0: Images, t: Times, noise: Images, condition: Labels | None = None
+        self,
+        denoiser: NetworkDenoiser,
+        x_0: Samples,
+        t: Times,
+        noise: Samples,
+        condition: Labels | None = None,
     ) -> PerExample:
-        alpha_bar_t = per_image(denoiser.schedule.alpha_bar_at(t))
-        weight = (alpha_bar_t / (1 - alpha_bar_t)).clamp(max=self.gamma)
+        a, b = denoiser.schedule.at(t)
+        weight = (a / b).square().clamp(max=self.gamma)
         return _weighted(denoiser, weight, squared_error(denoiser, x_0, t, noise, condition), t)
 
 

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kakusan.data import Dataset, Split
-from kakusan.diffusion.denoiser import Denoiser, NetworkDenoiser, times_like
+from kakusan.diffusion.denoiser import Denoiser, NetworkDenoiser
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.likelihood import VariationalBound, bounds
-from kakusan.diffusion.parametrizations import amplitudes
 from kakusan.diffusion.variances import LearnedRange, variance_named
 from kakusan.randomness import Purpose, normals
-from kakusan.shapes import Images, Labels
+from kakusan.shapes import Labels, Samples, per_sample, times_like
 from kakusan.training.losses import Loss
 
 COMPARED = 512
@@ -61,22 +60,27 @@ def spread(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).astype(np.int64)]
 
 
-def stationary(denoiser: NetworkDenoiser, x_0: Images) -> NetworkDenoiser:
+def stationary(denoiser: NetworkDenoiser, x_0: Samples) -> NetworkDenoiser:
     """The same process with, in the network's place, the exact denoiser of a stationary Gaussian (a Wiener filter).
 
     It has the mean and the power spectrum of each channel of x_0: how far apart values resemble each other is known,
     and nothing of what the images show, so that its samples are clouds. What it costs is what a network must beat.
     """
-    mean = x_0.mean((0, 2, 3)).view(1, -1, 1, 1)
-    power = torch.fft.fft2(x_0 - mean, norm="ortho").abs().square().mean(0)
+    axes = tuple(range(2, x_0.ndim))
+    mean = x_0.mean((0, *axes), keepdim=True)
+    power = torch.fft.fftn(x_0 - mean, dim=axes, norm="ortho").abs().square().mean(0)
     says_variance = isinstance(variance_named(denoiser.variance), LearnedRange)
 
-    def network(x_t: Images, time: Tensor, condition: Labels | None = None) -> Tensor:  # noqa: ARG001
-        a, b = amplitudes(denoiser.schedule, time.double().cpu() + 1, x_t)
+    def network(x_t: Samples, time: Tensor, condition: Labels | None = None) -> Tensor:  # noqa: ARG001
+        path, t = denoiser.schedule, time.double().cpu() + 1
+        size, (signal, noise) = path.scale_at(t), path.at(t)  # networks are given x_t in the twin's scale
+        a, b = (per_sample(part / size, x_t).to(x_t) for part in (signal, noise))
         m, p = mean.to(x_t), power.to(x_t)
-        away = torch.fft.fft2(x_t - a * m, norm="ortho") / (a.square() * p + b.square())
-        x_0_hat, eps_hat = (torch.fft.ifft2(part, norm="ortho").real for part in (a * p * away, b * away))
-        word = denoiser.parametrization.target(m + x_0_hat, eps_hat, a, b)
+        away = torch.fft.fftn(x_t - a * m, dim=axes, norm="ortho") / (a.square() * p + b.square())
+        x_0_hat, eps_hat = (
+            torch.fft.ifftn(part, dim=axes, norm="ortho").real for part in (a * p * away, b * away)
+        )
+        word = denoiser.parametrization.target(m + x_0_hat, eps_hat, signal, noise)
         return torch.cat([word, torch.zeros_like(word)], 1) if says_variance else word
 
     return replace(denoiser, network=network, autocast=None)
@@ -132,7 +136,7 @@ def mean_errors(bound: VariationalBound) -> Float64[Tensor, " entries"]:
 def distances_between(
     first: Denoiser,
     second: Denoiser,
-    x_0: Images,
+    x_0: Samples,
     t: int,
     numbers: NDArray[np.int64],
     condition: Labels | None,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kakusan.diffusion.denoiser import p_step, times_like
+from kakusan.diffusion.denoiser import p_step
 from kakusan.diffusion.forward import posterior_variance, q_marginal, q_step
 from kakusan.diffusion.likelihood import BITS, pair_terms, variational_bound
 from kakusan.diffusion.oracles import GaussianOracle
@@ -15,6 +15,7 @@ from kakusan.pages.explain.gaussian_case import evidence_law, exact_bound, gauss
 from kakusan.pages.explain.moment import Moment
 from kakusan.pages.explain.subject import Subject, bundled
 from kakusan.samplers import Ancestral, State
+from kakusan.shapes import times_like
 from kakusan.training.losses import eps_weight
 
 TIMES = (2, 17, 50)

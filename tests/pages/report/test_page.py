@@ -12,7 +12,7 @@ from PIL import Image
 
 from kakusan.data.builtin import kanji
 from kakusan.data.rendering import encode_png
-from kakusan.pages.report import Copying, FilmStrip, Forward, Neighbour, Samples, Story, render
+from kakusan.pages.report import Copying, FilmStrip, Forward, Neighbour, SampleGrid, Story, render
 from kakusan.pages.report.page import copy_verdict, show
 from kakusan.pages.seal import seal
 from kakusan.training.verdicts import loss_gap
@@ -49,7 +49,7 @@ def story(name: str = "拡") -> Story:
         subtitle=name,
         facts={name: name},
         warnings=[name],
-        samples=Samples(png=png(3), caption=name),
+        samples=SampleGrid(png=png(3), caption=name),
         forward=Forward(png=png(4), times=[0, 50, 100], alpha_bar=[1, 0.5, 1e-5], table=table, caption=name),
         film=FilmStrip(png=png(5), times=[100, 50, 1], caption=name),
         metrics=rows(),
@@ -142,7 +142,7 @@ def test_every_picture_has_words_and_a_size_so_that_nothing_jumps() -> None:
 
 
 def test_only_what_must_be_magnified_is_drawn_with_hard_edges() -> None:
-    large = dataclasses.replace(story(), samples=Samples(png=png(width=800), caption=""))
+    large = dataclasses.replace(story(), samples=SampleGrid(png=png(width=800), caption=""))
     classes = [attributes.get("class") for attributes in Page(render(large)).all("img")]
     assert classes[0] is None
     assert set(classes[1:]) == {"sharp"}
@@ -150,7 +150,7 @@ def test_only_what_must_be_magnified_is_drawn_with_hard_edges() -> None:
 
 def test_a_transparent_picture_gets_no_frame() -> None:
     points = encode_png(Image.new("RGBA", (480, 480)))
-    html = render(dataclasses.replace(story(), samples=Samples(png=points, caption="")))
+    html = render(dataclasses.replace(story(), samples=SampleGrid(png=points, caption="")))
     assert Page(html).all("img")[0]["class"] == "clear"
 
 
@@ -204,7 +204,7 @@ def test_the_seal_is_stamped_from_the_bundled_kanji() -> None:
 
 def test_only_pictures_in_png_are_taken() -> None:
     with pytest.raises(ValueError, match="PNG"):
-        render(Story(title="", samples=Samples(png=b"GIF89a", caption="")))
+        render(Story(title="", samples=SampleGrid(png=b"GIF89a", caption="")))
 
 
 def test_the_loss_is_named_with_its_held_out_twin_and_the_equation_only_where_it_holds() -> None:

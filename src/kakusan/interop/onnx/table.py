@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 
-from kakusan.diffusion.denoiser import NetworkDenoiser, Prediction, times_like
-from kakusan.diffusion.forward import per_image
+from kakusan.diffusion.denoiser import NetworkDenoiser
+from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.variances import LearnedRange, StepVariance, variance_named
 from kakusan.errors import ModelError
 from kakusan.samplers import SAMPLERS, Sampler, SeededNoise, State, walk
-from kakusan.shapes import Images, Labels, Times
+from kakusan.shapes import Labels, Samples, Times, per_sample, times_like
 
 FORMAT = 1
 EXACT = 1e-9  # float64 roundings, where x_0 is up to 1e4 times x_t: steps of another form differ by far more
@@ -65,10 +65,10 @@ class _Formula(NetworkDenoiser):
 
     def output(
         self,
-        x_t: Images,
+        x_t: Samples,
         t: Times,
         condition: Labels | None = None,  # noqa: ARG002
-    ) -> tuple[Images, None]:
+    ) -> tuple[Samples, None]:
         return self.network(x_t, t), None
 
     def variance_of(self, guess: Prediction, t: Times, s: Times) -> StepVariance:
@@ -100,7 +100,7 @@ def _next(denoiser: NetworkDenoiser, sampler: Sampler, t: int, s: int) -> dict[s
     return {"next": of_images, "noise": of_noise}
 
 
-def _numbers(x: Images) -> list[float]:
+def _numbers(x: Samples) -> list[float]:
     numbers: list[float] = (x.flatten() + 0.0).tolist()  # -0.0 becomes 0.0
     return numbers
 
@@ -109,16 +109,16 @@ def _numbers(x: Images) -> list[float]:
 class _DoubleNoise(SeededNoise):
     """Noise in float64, so that a walk is too."""
 
-    def start(self) -> Images:
+    def start(self) -> Samples:
         return super().start().double()
 
-    def draw(self, ordinal: int) -> Images:
+    def draw(self, ordinal: int) -> Samples:
         return super().draw(ordinal).double()
 
 
 def _check(denoiser: NetworkDenoiser, sampler: Sampler, steps: list[dict[str, Any]]) -> None:
     """Each step of the sampler's own walk, from where it stands, is that of the table."""
-    formula = _with(denoiser, network=lambda x_t, t: torch.sin(2 * x_t + per_image(t)))
+    formula = _with(denoiser, network=lambda x_t, t: torch.sin(2 * x_t + per_sample(t, x_t)))
     noises = _DoubleNoise(seed=0, indices=torch.arange(4), shape=(1, 2, 2))
     for ordinal, (here, there) in enumerate(pairwise(walk(sampler, formula, noises))):
         step = steps[ordinal]

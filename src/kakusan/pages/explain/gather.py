@@ -18,7 +18,7 @@ from kakusan.pages.explain.moment import SEED, STEP, Moment
 from kakusan.pages.explain.numbers import shown
 from kakusan.pages.explain.subject import Subject
 from kakusan.samplers import Ancestral, SeededNoise, Still, walk
-from kakusan.shapes import Images
+from kakusan.shapes import Samples
 
 STOPS = 40
 SMALL_TIMES = (1, 2, 5, 10)
@@ -125,7 +125,7 @@ def _bell(law: Gaussian, place: int) -> Bell:
     return Bell(float(law.mean.flatten()[place]), math.sqrt(float(law.variance.flatten()[0])))
 
 
-def bright_pixel(x_0: Images) -> int:
+def bright_pixel(x_0: Samples) -> int:
     """The place of one pixel of the first image: of the brightest, that nearest to the middle."""
     first = x_0[0]
     _, height, width = first.shape
@@ -197,7 +197,7 @@ def _case(subject: Subject) -> dict[str, float]:
     }
 
 
-def _end_of(x_0: Images, subject: Subject) -> str:
+def _end_of(x_0: Samples, subject: Subject) -> str:
     """Where the walk ends, if that is one of the images known by heart."""
     if subject.known is None or not subject.known.captions:
         return ""

@@ -17,7 +17,7 @@ from kakusan.diffusion.gaussians import Gaussian, double
 from kakusan.diffusion.likelihood import BITS, pair_terms, prior_term
 from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.schedules import NoiseSchedule
-from kakusan.shapes import Images, Times
+from kakusan.shapes import Samples, Times
 
 NARROWEST = 0.05
 VARIANCE = "fixed-large"
@@ -41,7 +41,7 @@ class GaussianCase:
     mean_bound: float
 
 
-def gaussian_case(schedule: NoiseSchedule, x_0: Images, place: int) -> GaussianCase:
+def gaussian_case(schedule: NoiseSchedule, x_0: Samples, place: int) -> GaussianCase:
     """The model that knows of one image (1, channels, height, width) only the mean and the spread of its pixels.
 
     place: of the pixel that (9) is about, in the order of the tensor.

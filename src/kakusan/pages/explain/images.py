@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kakusan.data.units import Levels, Real, Units
-from kakusan.shapes import Images
+from kakusan.shapes import Samples
 
 SIDE = 32
 """Larger images are shown with every second, third, ... pixel only: noise stays noise, and the page small."""
@@ -32,20 +32,20 @@ class Painter:
     units: Units
     is_points: bool
 
-    def drawn(self, pictures: Mapping[str, Images], alpha_bar: float = 1.0) -> dict[str, str]:
+    def drawn(self, pictures: Mapping[str, Samples], alpha_bar: float = 1.0) -> dict[str, str]:
         """Each picture as the page holds it; alpha_bar: the share of image in those that are on their way."""
         if self.is_points:
             return {name: cloud_paths(x) for name, x in pictures.items()}
         return {name: png_uri(self._packed(name, x, alpha_bar)) for name, x in pictures.items()}
 
-    def shades(self, name: str, x: Images, alpha_bar: float = 1.0) -> NDArray[np.uint8]:
+    def shades(self, name: str, x: Samples, alpha_bar: float = 1.0) -> NDArray[np.uint8]:
         """(height, width, 1 or 3) bytes of the first image."""
         step = -(-max(x.shape[2:]) // SIDE)
         scale = Real((0.0,), (1.0,), shown=self._shown(name, alpha_bar))
         shades: NDArray[np.uint8] = scale.to_bytes(x[:1, :, ::step, ::step])[0]
         return shades if shades.shape[2] in (1, 3) else shades[..., :1]
 
-    def _packed(self, name: str, x: Images, alpha_bar: float) -> NDArray[np.uint8]:
+    def _packed(self, name: str, x: Samples, alpha_bar: float) -> NDArray[np.uint8]:
         shades = self.shades(name, x, alpha_bar)
         if shades.shape[2] == 1:
             return shades
@@ -78,13 +78,13 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def cloud_paths(x: Images) -> str:
+def cloud_paths(x: Samples) -> str:
     """The first point and the others, as two paths of dots (lines of no length) with a bar between them."""
     dots = [f"M{px} {py}h0" for px, py in _places(x)]
     return f"{dots[0]}|{''.join(dots[1:])}"
 
 
-def _places(x: Images) -> Sequence[tuple[int, int]]:
+def _places(x: Samples) -> Sequence[tuple[int, int]]:
     limit = 1.2 * HALF
     at = (x.flatten(1) * (HALF / CLOUD_SHOWN)).clamp(-limit, limit).round().int()
     return [(px, -py) for px, py in at.tolist()]

@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from kakusan.diffusion.denoiser import Denoiser, Prediction, p_step, times_like
+from kakusan.diffusion.denoiser import Denoiser, p_step
 from kakusan.diffusion.forward import (
     posterior_mean_from_eps,
     posterior_variance,
@@ -23,12 +23,13 @@ from kakusan.diffusion.forward import (
 )
 from kakusan.diffusion.gaussians import Gaussian, double
 from kakusan.diffusion.likelihood import BITS, decoder_term, step_term
-from kakusan.diffusion.parametrizations import amplitudes, eps_from_x_0
+from kakusan.diffusion.parametrizations import eps_from_x_0
+from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.schedules import NoiseSchedule
 from kakusan.diffusion.variances import StepVariance
 from kakusan.randomness import Purpose, normals
 from kakusan.samplers import Ancestral, State
-from kakusan.shapes import Images, Times
+from kakusan.shapes import Samples, Times, times_like
 from kakusan.training.losses import eps_weight
 
 SEED = 0
@@ -46,7 +47,7 @@ class Said(Denoiser):
         self.schedule, self.variance, self.sigma_1 = denoiser.schedule, denoiser.variance, denoiser.sigma_1
         self.clip, self.levels = denoiser.clip, denoiser.levels
 
-    def predict(self, x_t: Images, t: Times, condition: Tensor | None = None) -> Prediction:  # noqa: ARG002
+    def predict(self, x_t: Samples, t: Times, condition: Tensor | None = None) -> Prediction:  # noqa: ARG002
         return self.guess
 
     def variance_of(self, guess: Prediction, t: Times, s: Times) -> StepVariance:
@@ -61,7 +62,7 @@ class Moment:
     """
 
     denoiser: Denoiser
-    x_0: Images
+    x_0: Samples
     t: int
 
     @property
@@ -76,24 +77,24 @@ class Moment:
     def before(self) -> Times:
         return self.at - 1
 
-    def noise(self, ordinal: int) -> Images:
+    def noise(self, ordinal: int) -> Samples:
         indices = torch.arange(len(self.x_0))
         return normals(SEED, Purpose.EVALUATION, ordinal, indices, tuple(self.x_0.shape[1:])).double()
 
     @cached_property
-    def truth(self) -> Images:
+    def truth(self) -> Samples:
         return double(self.x_0)
 
     @cached_property
-    def x_prev(self) -> Images:
+    def x_prev(self) -> Samples:
         return q_marginal(self.schedule, self.truth, self.before).reparametrize(self.noise(BEFORE))
 
     @cached_property
-    def x_t(self) -> Images:
+    def x_t(self) -> Samples:
         return q_step(self.schedule, self.x_prev, self.at).reparametrize(self.noise(STEP))
 
     @cached_property
-    def eps(self) -> Images:
+    def eps(self) -> Samples:
         """The noise in x_t: that of x_{t-1} and that of the last step, merged into one, as (2) says."""
         beta, alpha, alpha_bar = self._coefficients()
         old, new = (alpha - alpha_bar).sqrt() * self.noise(BEFORE), beta.sqrt() * self.noise(STEP)
@@ -103,8 +104,7 @@ class Moment:
     def guess(self) -> Prediction:
         """What the denoiser makes of x_t; its two views are tied anew, so that they agree to float64."""
         guess = self.denoiser.predict(self.x_t.to(self.x_0), self.at).double()
-        a, b = amplitudes(self.schedule, self.at, self.x_t)
-        return replace(guess, eps=eps_from_x_0(guess.x_0, self.x_t, a, b))
+        return replace(guess, eps=eps_from_x_0(guess.x_0, self.x_t, *self.schedule.at(self.at)))
 
     @cached_property
     def said(self) -> Said:
@@ -120,7 +120,7 @@ class Moment:
         return p_step(self.said, self.x_t, self.at, self.before)
 
     @cached_property
-    def stepped(self) -> Images:
+    def stepped(self) -> Samples:
         """x_{t-1}, drawn from it."""
         return Ancestral().step(self.said, State(self.x_t), self.at, self.before, self.noise(FRESH)).x
 
@@ -134,7 +134,7 @@ class Moment:
         found = {name: value for part in parts for name, value in part(self).items()}
         return found | weighted_error(self) | term(self) | step_back(self)
 
-    def pictures(self) -> dict[str, Images]:
+    def pictures(self) -> dict[str, Samples]:
         """Every picture that changes with t, under its name on the page."""
         fresh = self.noise(FRESH) if self.t > 1 else torch.zeros_like(self.truth)
         return {
@@ -272,15 +272,15 @@ def step_back(moment: Moment) -> Numbers:
     return {"sigma_z": sigma, "step_gap": largest(moment.stepped - (mean + moment.back.variance.sqrt() * z))}
 
 
-def nats(law: Gaussian, x: Images) -> float:
+def nats(law: Gaussian, x: Samples) -> float:
     """log of the density of the first image, all its values together."""
     return float(law.log_density(x)[0].sum())
 
 
-def largest(difference: Images) -> float:
+def largest(difference: Samples) -> float:
     return float(difference[0].abs().max())
 
 
-def rms(difference: Images) -> float:
+def rms(difference: Samples) -> float:
     """Root mean square over the values of the first image."""
     return float(difference[0].square().mean().sqrt())

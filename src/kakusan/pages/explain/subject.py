@@ -16,7 +16,7 @@ from kakusan.diffusion.oracles import FiniteSetOracle
 from kakusan.diffusion.schedules import SCHEDULES, NoiseSchedule
 from kakusan.errors import KakusanError, SettingsError, printable
 from kakusan.run import Run
-from kakusan.shapes import Images, Labels
+from kakusan.shapes import Labels, Samples
 from kakusan.training.build import named, set_machine
 from kakusan.training.validation import spread
 
@@ -34,7 +34,7 @@ class Subject:
     """A denoiser with its schedule, and images in its units, the first of which gives the numbers."""
 
     denoiser: Denoiser
-    x_0: Images
+    x_0: Samples
     units: Units
     image: str
     """Which image: 散, "held-out image 0"."""
@@ -151,7 +151,7 @@ def _of_class(denoiser: NetworkDenoiser, label: int) -> NetworkDenoiser:
     """The same, asked about images of one class alone."""
     network = denoiser.network
 
-    def answer(x_t: Images, time: Tensor, condition: Labels | None = None) -> Tensor:
+    def answer(x_t: Samples, time: Tensor, condition: Labels | None = None) -> Tensor:
         return network(
             x_t, time, torch.full_like(time, label, dtype=torch.int64) if condition is None else condition
         )
@@ -159,7 +159,7 @@ def _of_class(denoiser: NetworkDenoiser, label: int) -> NetworkDenoiser:
     return replace(denoiser, network=answer)
 
 
-def _image_of(run: Run, image: str | None) -> tuple[Images, str, int | None, list[str]]:
+def _image_of(run: Run, image: str | None) -> tuple[Samples, str, int | None, list[str]]:
     """A held-out image (or cloud of points), its name, its class where the network must know it, and warnings.
 
     It is one that the run makes itself if the data are gone.
@@ -181,7 +181,7 @@ def _image_of(run: Run, image: str | None) -> tuple[Images, str, int | None, lis
     return prepared.dataset.x_0(chosen), _name_of(prepared.dataset, int(chosen[0]), kind, place), label, []
 
 
-def _generated(run: Run, number: int) -> Images:
+def _generated(run: Run, number: int) -> Samples:
     count = CLOUD if run.data.shape == (2, 1, 1) else 1
     x_0 = run.sample(count, first=number, device="cpu")
     units = run.data.units

@@ -12,7 +12,7 @@ from kakusan.training.verdicts import LossGap
 
 
 @dataclass(frozen=True, kw_only=True)
-class Samples:
+class SampleGrid:
     """The grid of new images that opens the page."""
 
     png: bytes
@@ -103,7 +103,7 @@ class Story:
     shortfall: str = ""
     """That the network has hardly learned yet, with the evidence; the page opens with it. Empty where it has."""
     warnings: Sequence[str] = ()
-    samples: Samples | None = None
+    samples: SampleGrid | None = None
     forward: Forward | None = None
     film: FilmStrip | None = None
     channels: Sequence[Channel] = ()

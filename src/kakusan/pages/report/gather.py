@@ -19,12 +19,12 @@ from kakusan.data.units import Levels, Real, Units
 from kakusan.diffusion.forward import q_marginal
 from kakusan.errors import DataError, KakusanError, quoted
 from kakusan.evaluation.metrics import CopyRate, copy_rate
-from kakusan.pages.report.content import Channel, Copying, FilmStrip, Forward, Neighbour, Samples, Story
+from kakusan.pages.report.content import Channel, Copying, FilmStrip, Forward, Neighbour, SampleGrid, Story
 from kakusan.pages.report.page import render
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run, usual_sampler
 from kakusan.samplers import Order, Still, draw
-from kakusan.shapes import Images
+from kakusan.shapes import Samples
 from kakusan.storage import durable
 from kakusan.training.build import Prepared
 from kakusan.training.validation import spread
@@ -60,7 +60,7 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
     story = _words(run, loaded)
     story = replace(
         story,
-        samples=Samples(
+        samples=SampleGrid(
             png=_picture(x_0, run.data.units),
             caption=f"{len(x_0)} samples, DDIM, {_steps(loaded)} steps, seed 0",
         ),
@@ -113,12 +113,12 @@ def _data_of(run: Run) -> tuple[Prepared | None, list[str]]:
         return None, [f"nothing is shown of the training data: {problem}"]
 
 
-def _rounded(x: Images, units: Units) -> Images:
+def _rounded(x: Samples, units: Units) -> Samples:
     """On the levels of the data, as samples are saved."""
     return units.encode(units.decode(x)) if isinstance(units, Levels) else x
 
 
-def _picture(x: Images, units: Units) -> bytes:
+def _picture(x: Samples, units: Units) -> bytes:
     return encode_png(grid(x, units))
 
 
@@ -136,7 +136,7 @@ def _film(stills: list[Still], run: Run) -> FilmStrip:
     return FilmStrip(png=encode_png(picture), times=[still.t for still in stills])
 
 
-def _channels(x_0: Images, units: Units) -> list[Channel]:
+def _channels(x_0: Samples, units: Units) -> list[Channel]:
     """Of real images each channel by itself, as grey pictures of a few samples."""
     if not isinstance(units, Real) or x_0.shape[1:] == (2, 1, 1):
         return []
@@ -186,7 +186,7 @@ def _caption(captions: tuple[str, ...], index: int) -> str:
     return captions[index] if captions else f"image {index}"
 
 
-def _copying(x_0: Images, prepared: Prepared, doubt: str) -> Copying | None:
+def _copying(x_0: Samples, prepared: Prepared, doubt: str) -> Copying | None:
     dataset, split = prepared.dataset, prepared.split
     most = max(2, MOST_VALUES // int(np.prod(dataset.shape)))
     indices = spread(split.training, most)
@@ -214,7 +214,7 @@ def _copying(x_0: Images, prepared: Prepared, doubt: str) -> Copying | None:
 class _Compared:
     """Some images and what is near them."""
 
-    images: Images
+    images: Samples
     rate: CopyRate
     captions: tuple[str, ...]
 
