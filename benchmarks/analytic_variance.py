@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.likelihood import concatenated
+from kakusan.diffusion.schedules import twin
 from kakusan.diffusion.variances import Analytic
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run
@@ -27,7 +28,7 @@ from kakusan.training.validation import bounds_of, spread
 @torch.no_grad()
 def estimates(loaded: Loaded, x_0: Tensor) -> tuple[Tensor, Tensor]:
     """The errors at t = 0..T from the norm of eps_hat, and as measured."""
-    schedule = loaded.denoiser.schedule
+    schedule = twin(loaded.denoiser.path)
     by_norm, measured = torch.zeros(schedule.T + 1).double(), torch.zeros(schedule.T + 1).double()
     for t in range(1, schedule.T + 1):
         noise = normals(1, Purpose.EVALUATION, t, torch.arange(len(x_0)), tuple(x_0.shape[1:])).to(x_0)

@@ -168,7 +168,7 @@ def test_progress_is_shown_where_it_is_wished(
     monkeypatch.setattr(api, "console", lambda: terminal)
     kk.train(pictures(), steps=1, settings=TINY, run=tmp_path / "seen", progress=True)
     run.sample(2, kk.DDIM(steps=2), progress=True)
-    denoiser = run.denoiser()
+    denoiser = run.model()
     kk.sample(denoiser, kk.DDIM(steps=2), count=2, shape=(1, 8, 8), progress=True)
     assert shown.getvalue().count("sampling 2 images") >= 2
     assert "step 1 of 1" in shown.getvalue()
@@ -229,14 +229,14 @@ def test_mistakes_are_named(run: kk.Run) -> None:
     with pytest.raises(TypeError, match="DDIM"):
         run.sample(4, wrong)
     with pytest.raises(TypeError, match="a name"):
-        kk.sample(run.denoiser(), wrong, count=1, shape=(1, 8, 8))
+        kk.sample(run.model(), wrong, count=1, shape=(1, 8, 8))
     with pytest.raises(ValueError, match="for images of 1 channels, and these have 3"):
-        kk.sample(run.denoiser(), kk.DDIM(steps=2), count=1, shape=(3, 8, 8))
+        kk.sample(run.model(), kk.DDIM(steps=2), count=1, shape=(3, 8, 8))
     with pytest.raises(SettingsError, match="take 20 steps or fewer") as error:
         run.sample(4, kk.DDIM(steps=5000))
     assert "--" not in str(error.value)
     with pytest.raises(TypeError, match="count and shape"):
-        kk.sample(run.denoiser(), kk.DDIM(steps=2))
+        kk.sample(run.model(), kk.DDIM(steps=2))
     with pytest.raises(TypeError, match="both images and t"):
         run.sample(images=torch.zeros(2, 1, 8, 8))
     with pytest.raises(DataError, match="complex64"):

@@ -30,11 +30,11 @@ def test_the_face_in_the_readme_works() -> None:
 
     schedule = kk.Linear(T=100)
     network = kk.UNet(channels=1, width=8, multipliers=(1, 2), blocks=1, attention=(1,), groups=8)
-    denoiser = kk.NetworkDenoiser(network, schedule, predicts="eps", variance="fixed-large")
-    images = kk.sample(denoiser, kk.DDIM(steps=3), count=2, shape=(1, 8, 8), seed=0)
+    model = kk.Model(kk.NetworkDenoiser(network, schedule, predicts="eps"), variance="fixed-large")
+    images = kk.sample(model, kk.DDIM(steps=3), count=2, shape=(1, 8, 8), seed=0)
     assert images.shape == (2, 1, 8, 8)
     t = torch.tensor([50.0, 100.0], dtype=torch.float64)
-    assert kk.p_step(denoiser, images, t, t - 1).mean.shape == images.shape
+    assert kk.p_step(model, images, t, t - 1).mean.shape == images.shape
     assert kk.q_posterior(schedule, images, images, t, t - 1).variance.dtype == torch.float64
 
 
@@ -56,4 +56,4 @@ def test_a_run_from_python_is_the_run_of_the_command_line(tmp_path: Path) -> Non
     first, second = (r.sample(4, kk.DDIM(steps=3), seed=1) for r in (run, again))
     assert first.shape == (4, 2, 1, 1)
     assert first.equal(second)
-    assert again.denoiser().schedule == kk.Linear(T=1000)
+    assert again.model().path == kk.Linear(T=1000)

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from kakusan.data import Dataset, open_data
     from kakusan.data.units import Levels, Real
     from kakusan.diffusion import oracles
-    from kakusan.diffusion.denoiser import Denoiser, NetworkDenoiser, p_step
+    from kakusan.diffusion.denoiser import Denoiser, NetworkDenoiser
     from kakusan.diffusion.forward import q_marginal, q_posterior, q_step
     from kakusan.diffusion.gaussians import Gaussian
     from kakusan.diffusion.likelihood import variational_bound
+    from kakusan.diffusion.model import Model, p_step
+    from kakusan.diffusion.paths import EDM, FlowMatching, Path
     from kakusan.diffusion.prediction import Prediction
     from kakusan.diffusion.schedules import (
         Cosine,
@@ -31,13 +33,16 @@ if TYPE_CHECKING:
     from kakusan.evaluation.metrics import copy_rate, frechet, nearest
     from kakusan.interop.exporting import export_model
     from kakusan.networks import PointMLP, UNet
-    from kakusan.samplers import DDIM, Ancestral, Sampler, SeededNoise, State, Still, walk
+    from kakusan.samplers import DDIM, Ancestral, Sampler, SeededNoise, Snapshot, State, walk
+    from kakusan.shapes import per_sample, scaled
     from kakusan.training.losses import Bound, Hybrid, Loss, MinSNR, Simple, Weighted
 
 _HOMES = {
     "config.loading": ("settings_for",),
     "data": ("Dataset", "open_data"),
-    "diffusion.denoiser": ("Denoiser", "NetworkDenoiser", "p_step"),
+    "diffusion.denoiser": ("Denoiser", "NetworkDenoiser"),
+    "diffusion.model": ("Model", "p_step"),
+    "diffusion.paths": ("EDM", "FlowMatching", "Path"),
     "diffusion.prediction": ("Prediction",),
     "errors": ("DataError", "KakusanError", "ModelError", "NumbersError", "RunError", "SettingsError"),
     "interop.exporting": ("export_model",),
@@ -58,18 +63,21 @@ _HOMES = {
     "evaluation.metrics": ("copy_rate", "frechet", "nearest"),
     "networks": ("PointMLP", "UNet"),
     "config.settings": ("Settings",),
-    "samplers": ("DDIM", "Ancestral", "Sampler", "SeededNoise", "State", "Still", "walk"),
+    "shapes": ("per_sample", "scaled"),
+    "samplers": ("DDIM", "Ancestral", "Sampler", "SeededNoise", "State", "Snapshot", "walk"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "DDIM",
+    "EDM",
     "Ancestral",
     "Bound",
     "Cosine",
     "DataError",
     "Dataset",
     "Denoiser",
+    "FlowMatching",
     "Gaussian",
     "Hybrid",
     "KakusanError",
@@ -77,10 +85,12 @@ __all__ = [
     "Linear",
     "Loss",
     "MinSNR",
+    "Model",
     "ModelError",
     "NetworkDenoiser",
     "NoiseSchedule",
     "NumbersError",
+    "Path",
     "PointMLP",
     "Prediction",
     "Real",
@@ -93,8 +103,8 @@ __all__ = [
     "SettingsError",
     "Sigmoid",
     "Simple",
+    "Snapshot",
     "State",
-    "Still",
     "UNet",
     "Weighted",
     "ZeroTerminalSNR",
@@ -106,10 +116,12 @@ __all__ = [
     "open_data",
     "oracles",
     "p_step",
+    "per_sample",
     "q_marginal",
     "q_posterior",
     "q_step",
     "sample",
+    "scaled",
     "settings_for",
     "train",
     "variational_bound",

@@ -29,6 +29,7 @@ from kakusan.interop import importing
 from kakusan.pages.report.gather import write_report
 from kakusan.samplers import Origin, Sampler
 from kakusan.samplers import sample as samples_of
+from kakusan.samplers.base import AnyModel
 from kakusan.shapes import Samples
 from kakusan.storage.run_folder import RunFolder
 from kakusan.terminal.display import TrainingDisplay, bar, console, reading
@@ -141,7 +142,7 @@ class Run(run.Run):
 
 
 def sample(
-    denoiser: Denoiser,
+    model: AnyModel | Denoiser,
     sampler: Sampler | str,
     *,
     count: int | None = None,
@@ -174,8 +175,8 @@ def sample(
         raise TypeError("a sampling needs count and shape or, to start from images, images and t")
     with _share(f"sampling {count:,} images", progress) as show:
         return samples_of(
-            denoiser,
-            run.as_sampler(sampler, denoiser.schedule.T),
+            model,
+            run.as_sampler(sampler, model.path.T),
             count=count,
             shape=shape,
             seed=seed,

@@ -17,7 +17,6 @@ from kakusan.data import Dataset
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.record import DataRecord
 from kakusan.data.units import Levels, Real, Units
-from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.diffusion.variances import Analytic
 from kakusan.errors import KakusanError, RunError, SettingsError, quoted
 from kakusan.samplers import DDIM, SAMPLERS, Origin, Sampler, sample
@@ -26,7 +25,7 @@ from kakusan.storage.agreement import fitting, require_agreement
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.build import (
     Prepared,
-    build_denoiser,
+    build_model,
     build_network,
     doubt_of_held_out,
     named,
@@ -34,6 +33,7 @@ from kakusan.training.build import (
     usual_label,
 )
 from kakusan.training.launch import stored_settings
+from kakusan.training.losses import NetworkModel
 from kakusan.training.verdicts import LossGap, Trained, hardly_learned, loss_gap
 
 FAR_OUTSIDE = 2.0
@@ -44,7 +44,7 @@ FAR_OUTSIDE = 2.0
 class Loaded:
     """Weights of a run in a network, ready to be asked."""
 
-    denoiser: NetworkDenoiser
+    denoiser: NetworkModel
     network: nn.Module
     step: int
     settings: Settings
@@ -137,7 +137,7 @@ class Run:
         settings = with_values(settings, {k: value for k, value in given.items() if value is not None})
         if settings.process.clip and isinstance(self.data.units, Real):
             raise SettingsError("real data have no bounds to clip to")
-        denoiser = build_denoiser(settings, network, self.data.units)
+        denoiser = build_model(settings, network, self.data.units)
         loaded = Loaded(denoiser, network, checkpoint.step, settings, weights)
         return self.with_analytic_variance(loaded) if variance == Analytic.name else loaded
 
@@ -171,13 +171,13 @@ class Run:
             machine = replace(machine, precision=precision)
         return replace(self.settings, machine=resolve_machine(machine))
 
-    def denoiser(
+    def model(
         self,
         weights: Literal["ema", "model"] = "ema",
         device: str = "auto",
         precision: Literal["auto", "fp32", "bf16"] = "auto",
-    ) -> NetworkDenoiser:
-        """The trained network with its process, on its averaged weights; bounds want precision "fp32"."""
+    ) -> NetworkModel:
+        """The trained network, on averaged weights, with path, variance and clipping; bounds want precision "fp32"."""
         return self.load(weights=weights, device=device, precision=precision).denoiser
 
     def sample(

@@ -20,7 +20,10 @@ Coefficients: TypeAlias = Float64[Tensor, " batch"]
 """One number for each sample, a function of its time, on the CPU."""
 
 Labels: TypeAlias = Int[Tensor, " batch"]
-"""Class labels 0..classes-1; ``classes`` itself is the null label."""
+"""Class labels 0..classes-1, or `NULL`."""
+
+NULL = -1
+"""No class: what stands for it in a network is the network's affair."""
 
 
 def per_sample(values: Float[Tensor, " batch"], like: Samples) -> PerSample:

@@ -99,7 +99,7 @@ def test_label_dropout_puts_the_null_label_with_the_stated_probability() -> None
     data = numbered(250)
     labels = Batches(data, np.arange(250), 1000, 0, label_dropout=0.1).at(0).labels
     assert labels is not None
-    assert 60 <= int((labels == 3).sum()) <= 140  # 1000 draws of 0.1: 4 deviations of 9.5
+    assert 60 <= int((labels == -1).sum()) <= 140  # 1000 draws of 0.1: 4 deviations of 9.5
     never = Batches(data, np.arange(250), 1000, 0).at(0).labels
     assert never is not None
     assert int(never.max()) == 2

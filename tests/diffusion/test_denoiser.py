@@ -18,7 +18,7 @@ GUESS = Prediction(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1))
 """Of which only the rank is asked."""
 
 
-def says(*words: float) -> kk.NetworkDenoiser:
+def says(*words: float) -> kk.Model[kk.NetworkDenoiser]:
     """A network that always says these words, one a channel."""
     out = torch.tensor(words).view(1, -1, 1, 1)
 
@@ -26,7 +26,7 @@ def says(*words: float) -> kk.NetworkDenoiser:
         return out.expand(len(x_t), -1, 2, 2)
 
     variance = "learned" if len(words) > 1 else "fixed-large"
-    return kk.NetworkDenoiser(network, kk.Linear(T=10), "x_0", variance)
+    return kk.Model(kk.NetworkDenoiser(network, kk.Linear(T=10), "x_0"), variance)
 
 
 def test_the_second_word_goes_from_minus_1_the_smallest_to_1_the_largest_variance() -> None:
@@ -38,11 +38,11 @@ def test_the_second_word_goes_from_minus_1_the_smallest_to_1_the_largest_varianc
         assert torch.equal(guess.x_0, torch.full((2, 1, 2, 2), 0.3))
 
 
-def test_a_denoiser_of_ones_own_needs_a_schedule_and_predict_alone() -> None:
+def test_a_denoiser_of_ones_own_needs_a_path_and_predict_alone() -> None:
     class Mine(kk.Denoiser):
         def __init__(self) -> None:
-            self.schedule = kk.Linear(T=10)
-            self.known = kk.oracles.GaussianOracle(self.schedule, mean=0.3, covariance=0.25)
+            self.path = kk.Linear(T=10)
+            self.known = kk.oracles.GaussianOracle(self.path, mean=0.3, covariance=0.25)
 
         def predict(
             self, x_t: torch.Tensor, t: torch.Tensor, condition: torch.Tensor | None = None
@@ -59,7 +59,7 @@ def test_a_denoiser_of_ones_own_needs_a_schedule_and_predict_alone() -> None:
 
 def test_a_network_for_other_channels_says_so() -> None:
     network = kk.PointMLP(channels=2)
-    with pytest.raises(ValueError, match="for images of 2 channels, and these have 1"):
+    with pytest.raises(ValueError, match="for samples of 2 channels, and these have 1"):
         kk.NetworkDenoiser(network, kk.Linear(T=10)).predict(torch.zeros(2, 1, 1, 1), T_2)
 
 

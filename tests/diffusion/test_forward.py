@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kakusan.diffusion.denoiser import p_step
 from kakusan.diffusion.forward import (
     posterior_mean_from_eps,
     posterior_variance,
@@ -18,6 +17,7 @@ from kakusan.diffusion.forward import (
     step_variance,
 )
 from kakusan.diffusion.gaussians import Gaussian
+from kakusan.diffusion.model import Model, p_step
 from kakusan.diffusion.oracles import MixtureOracle
 from kakusan.diffusion.schedules import SCHEDULES, Linear, NoiseSchedule
 from kakusan.samplers import Ancestral, State
@@ -113,8 +113,8 @@ def test_a_step_of_the_sampler_is_13_and_its_mean_is_7_and_8_at_the_guess(
     by_eps = posterior_mean_from_eps(schedule, x_t, guess.eps, *to)
     beta, alpha_bar = float(schedule.beta[t]), float(schedule.alpha_bar[t])
     written = (value - beta / math.sqrt(1 - alpha_bar) * float(guess.eps)) / math.sqrt(1 - beta)
-    still = Ancestral().step(oracle, State(x_t), *to, image(0.0)).x
-    moved = Ancestral().step(oracle, State(x_t), *to, image(1.5)).x
+    still = Ancestral().step(Model(oracle), State(x_t), *to, lambda _=0: image(0.0)).x
+    moved = Ancestral().step(Model(oracle), State(x_t), *to, lambda _=0: image(1.5)).x
     # (8) divides a difference of numbers below 10, each right to 1e-15 / sqrt(1 - alpha_bar), by sqrt(alpha)
     tolerance = 1e-13 / math.sqrt((1 - beta) * (1 - alpha_bar))
     for mean in (by_x_0, by_eps, p_step(oracle, x_t, *to).mean, still):

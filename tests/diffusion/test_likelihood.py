@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise, product
+from typing import Any
 
 import mpmath  # type: ignore[import-untyped]
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import kakusan as kk
-from kakusan.diffusion.denoiser import Denoiser, p_step
+from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.forward import posterior_variance, q_marginal, q_step, step_variance
 from kakusan.diffusion.gaussians import Gaussian
 from kakusan.diffusion.likelihood import (
@@ -32,11 +33,12 @@ from kakusan.diffusion.likelihood import (
     terms,
     variational_bound,
 )
+from kakusan.diffusion.model import Model, p_step
 from kakusan.diffusion.oracles import FiniteSetOracle, GaussianOracle, MixtureOracle
 from kakusan.diffusion.parametrizations import eps_from_x_0
 from kakusan.diffusion.prediction import Prediction
-from kakusan.diffusion.schedules import SCHEDULES, Cosine, Linear, NoiseSchedule
-from kakusan.diffusion.variances import SIGMA_1, Analytic, LearnedRange, Variance, variance_named
+from kakusan.diffusion.schedules import SCHEDULES, Cosine, Linear, NoiseSchedule, twin
+from kakusan.diffusion.variances import SIGMA_1, Analytic, LearnedRange, variance_named
 from kakusan.errors import DataError, SettingsError
 from kakusan.randomness import Purpose, normals
 from kakusan.shapes import Labels, Samples, Times, times_like
@@ -55,18 +57,20 @@ def schedules(draw: st.DrawFn, fewest: int = 1) -> NoiseSchedule:
 
 
 @dataclass(frozen=True)
-class Wavy(Denoiser):
+class WavyDenoiser(Denoiser):
     """Right about nothing, and smooth: what is exact for it is exact for any network."""
 
-    schedule: NoiseSchedule
-    variance: Variance | str = "fixed-large"
-    sigma_1: str = "beta~_2"
-    levels: int | None = None
+    path: NoiseSchedule
 
     def predict(self, x_t: Samples, t: Times, condition: Labels | None = None) -> Prediction:
         shift = 0 if condition is None else condition.view(-1, 1, 1, 1)
         x_0 = 0.7 * torch.sin(1.3 * x_t + 0.2 * t.view(-1, 1, 1, 1) + shift)
-        return Prediction(x_0, eps_from_x_0(x_0, x_t, *self.schedule.at(t)), torch.sigmoid(x_t))
+        return Prediction(x_0, eps_from_x_0(x_0, x_t, *self.path.at(t)), torch.sigmoid(x_t))
+
+
+def wavy(path: NoiseSchedule, variance: str = "fixed-large", **others: Any) -> Model[Denoiser]:
+    """A model of it."""
+    return Model(WavyDenoiser(path), variance, **others)
 
 
 # Gaussian data: what the bound costs beyond the entropy, in closed form
@@ -76,22 +80,23 @@ CHOICES = ("fixed-small", "fixed-large", "analytic")
 
 def gaussian(
     schedule: NoiseSchedule, mean: float, deviation: float, variance: str, sigma_1: str
-) -> GaussianOracle:
-    oracle = GaussianOracle(schedule, mean, deviation**2, sigma_1=sigma_1)
-    return replace(oracle, variance=Analytic(oracle.errors()) if variance == "analytic" else variance)
+) -> Model[GaussianOracle]:
+    oracle = GaussianOracle(schedule, mean, deviation**2)
+    return Model(oracle, Analytic(oracle.errors()) if variance == "analytic" else variance, sigma_1)
 
 
-def excess(oracle: GaussianOracle, mean: float, deviation: float) -> float:
+def excess(model: Model[GaussianOracle], mean: float, deviation: float) -> float:
     """E[bound] - entropy in nats, exactly: every term is quadratic in x_0 and in eps.
 
     The average of such a polynomial over a Gaussian is that over the two points one deviation from its mean.
     """
-    T = oracle.schedule.T
+    T = model.path.T
     x_0, eps = (torch.tensor(v, dtype=F) for v in zip(*product((-1, 1), (-1, 1)), strict=True))
     x_0, eps = ((v.repeat(T)).view(-1, 1, 1, 1) for v in (mean + deviation * x_0, eps))
     t = torch.arange(1, T + 1, dtype=F).repeat_interleave(4)
-    bits, _ = pair_terms(oracle, x_0, t, eps)
-    return float(bits.sum() / 4 / BITS + prior_term(oracle.schedule, x_0[:4]).mean()) - oracle.entropy
+    bits, _ = pair_terms(model, x_0, t, eps)
+    nats = bits.sum() / 4 / BITS + prior_term(model.path, x_0[:4]).mean()
+    return float(nats) - model.denoiser.entropy
 
 
 def kl_of_variances(variance: float, other: float) -> float:
@@ -174,13 +179,13 @@ def test_of_a_full_covariance_one_variance_for_all_axes_costs_what_it_must(T: in
     root = torch.randn(D, D, generator=torch.Generator().manual_seed(0), dtype=F)
     full, mean, eye = root @ root.T / D, torch.tensor([0.3, -0.2, 0.5], dtype=F), torch.eye(D, dtype=F)
     oracle = GaussianOracle(schedule, mean.view(D, 1, 1), full)
-    oracle = replace(oracle, variance=Analytic(oracle.errors()))
+    model = Model(oracle, Analytic(oracle.errors()))
     # points +- sqrt(2 D) along each axis of x_0 and of eps average a quadratic in 2 D dimensions exactly
     axes = torch.cat([torch.eye(2 * D, dtype=F), -torch.eye(2 * D, dtype=F)]) * math.sqrt(2 * D)
     x_0 = (mean + axes[:, :D] @ torch.linalg.cholesky(full).T).view(-1, D, 1, 1)
     nats = prior_term(schedule, x_0).sum() / len(x_0)
     for t in range(1, T + 1):
-        bits, _ = pair_terms(oracle, x_0, times_like(t, x_0), axes[:, D:].reshape(-1, D, 1, 1))
+        bits, _ = pair_terms(model, x_0, times_like(t, x_0), axes[:, D:].reshape(-1, D, 1, 1))
         nats = nats + bits.mean() * D / BITS
     S = [A * full + (1 - A) * eye for A in schedule.alpha_bar]
     expected = 0.5 * (S[T].trace() + schedule.alpha_bar[T] * mean.square().sum() - D - S[T].logdet())
@@ -194,14 +199,14 @@ def test_of_a_full_covariance_one_variance_for_all_axes_costs_what_it_must(T: in
 # Mixtures: the gap by quadrature, and by sampling
 
 
-def mixture(schedule: NoiseSchedule, D: int, variance: str = "fixed-large") -> MixtureOracle:
+def mixture(schedule: NoiseSchedule, D: int, variance: str = "fixed-large") -> Model[MixtureOracle]:
     """Two Gaussians on a line, or three in a plane, of mean and variance near 0 and 1."""
     if D == 1:
         weights, means, spreads = [0.3, 0.7], [[-1.1], [0.5]], [0.09, 0.16]
     else:
         weights, means, spreads = [0.2, 0.3, 0.5], [[-0.9, -0.6], [0.9, -0.5], [0.2, 0.8]], [0.1, 0.2, 0.15]
     w, m, v = (torch.tensor(numbers, dtype=F) for numbers in (weights, means, spreads))
-    return MixtureOracle(schedule, w, m.view(-1, D, 1, 1), v, variance, "beta_1")
+    return Model(MixtureOracle(schedule, w, m.view(-1, D, 1, 1), v), variance, "beta_1")
 
 
 @dataclass(frozen=True)
@@ -212,13 +217,14 @@ class Gap:
     at_x_T: float
 
 
-def gap_of(oracle: MixtureOracle, spacing: float) -> Gap:
+def gap_of(model: Model[MixtureOracle], spacing: float) -> Gap:
     """E[bound] + E log q(x_0) by quadrature: x_t on a grid, and given x_t and the component x_0 is Gaussian.
 
     Terms are quadratic in x_0, so points +- sqrt(D) deviations along each axis average them exactly. On the grid the
     trapezoid rule is exact up to exp(-2 pi d / spacing), d the distance to the next pole of a responsibility.
     """
-    schedule, (D, _, _), k = oracle.schedule, oracle.shape, len(oracle.weights)
+    oracle, schedule = model.denoiser, twin(model.path)
+    (D, _, _), k = oracle.shape, len(oracle.weights)
     w, m, v = oracle.weights, oracle.means.flatten(1), oracle.covariances
     axis = torch.arange(-6, 6 + spacing / 2, spacing, dtype=F)
     grid, cell = torch.cartesian_prod(*[axis] * D).view(-1, D), spacing**D
@@ -241,7 +247,7 @@ def gap_of(oracle: MixtureOracle, spacing: float) -> Gap:
         centre = m + away * (a * v / spread)[:, None]
         x_0 = centre[:, :, None] + signs * (v * (1 - alpha_bar) / spread).sqrt()[:, None, None]
         eps = ((x_t[:, None, None] - a * x_0) / math.sqrt(1 - alpha_bar)).reshape(-1, D, 1, 1)
-        bits, _ = pair_terms(oracle, x_0.reshape(-1, D, 1, 1), times_like(t, eps), eps)
+        bits, _ = pair_terms(model, x_0.reshape(-1, D, 1, 1), times_like(t, eps), eps)
         total += float(mass @ (odds.softmax(1) * bits.view(len(x_t), k, -1).mean(2)).sum(1)) * D / BITS
     log_q, mass = law(schedule.T)
     normal = -0.5 * (grid.square() + math.log(2 * math.pi)).sum(1)
@@ -274,12 +280,13 @@ def test_in_two_dimensions_too() -> None:
 @pytest.mark.parametrize(("D", "n"), [(1, 1000), (2, 1000)])
 def test_sampled_bounds_lie_above_the_log_density_by_just_that_gap(D: int, n: int) -> None:
     """T = 50, data of seed 1, noise of seed 2; 4 standard errors, false alarm 6e-5 each."""
-    oracle = mixture(Linear(T=50), D)
+    model = mixture(Linear(T=50), D)
+    oracle = model.denoiser
     x_0 = oracle.sample(n, seed=1)
-    over = variational_bound(oracle, x_0, seed=2).total * D / BITS + oracle.log_density(x_0)
+    over = variational_bound(model, x_0, seed=2).total * D / BITS + oracle.log_density(x_0)
     error = float(over.std()) / math.sqrt(n)
     assert float(over.mean()) > -4 * error
-    assert abs(float(over.mean()) - gap_of(oracle, 0.05 if D == 1 else 0.25).total) < 4 * error
+    assert abs(float(over.mean()) - gap_of(model, 0.05 if D == 1 else 0.25).total) < 4 * error
 
 
 # The identities (9), (10) and (11), on a chain of three steps
@@ -297,7 +304,7 @@ def log_normal(x: Tensor) -> Tensor:
     return -0.5 * (x.square() + math.log(2 * math.pi))
 
 
-def log_ratio(denoiser: Denoiser, x_0: float, count: int) -> tuple[Tensor, Tensor]:
+def log_ratio(denoiser: Model[Denoiser], x_0: float, count: int) -> tuple[Tensor, Tensor]:
     """log p_theta(x_{0:3}) - log q(x_{1:3} | x_0) on a product of Gauss-Hermite rules for eps_1..3, and the weights."""
     z, w = nodes(count)
     z_1, z_2, z_3 = (grid.reshape(-1, 1, 1, 1) for grid in torch.meshgrid(z, z, z, indexing="ij"))
@@ -305,7 +312,7 @@ def log_ratio(denoiser: Denoiser, x_0: float, count: int) -> tuple[Tensor, Tenso
     states = [torch.full_like(z_1, x_0)]
     log_q = torch.zeros_like(z_1)
     for t, noise in enumerate((z_1, z_2, z_3), start=1):
-        law = q_step(denoiser.schedule, states[-1], times_like(t, z_1))
+        law = q_step(twin(denoiser.path), states[-1], times_like(t, z_1))
         states.append(law.reparametrize(noise))
         log_q = log_q + law.log_density(states[-1])
     log_p = log_normal(states[3])
@@ -315,15 +322,15 @@ def log_ratio(denoiser: Denoiser, x_0: float, count: int) -> tuple[Tensor, Tenso
     return (log_p - log_q).flatten(), weight
 
 
-def expanded(denoiser: Denoiser, x_0: float) -> float:
+def expanded(denoiser: Model[Denoiser], x_0: float) -> float:
     """L_T + L_2 + L_1 + L_0 from the code's three functions, x_t by Gauss and Hermite. Eq. (11)."""
     z, w = nodes(40)
     noise = z.view(-1, 1, 1, 1)
     data = torch.full_like(noise, x_0)
-    total = float(prior_term(denoiser.schedule, data)[0])
+    total = float(prior_term(denoiser.path, data)[0])
     for t in (1, 2, 3):
         times = times_like(t, data)
-        x_t = q_marginal(denoiser.schedule, data, times).reparametrize(noise)
+        x_t = q_marginal(denoiser.path, data, times).reparametrize(noise)
         guess = denoiser.predict(x_t, times)
         term = (
             decoder_term(denoiser, guess, x_t, data)
@@ -340,11 +347,11 @@ def between(law: Gaussian, grid: Tensor) -> Tensor:
     return law.log_density(grid.view(1, 1, 1, n).expand(n, 1, 1, n)).view(n, n)
 
 
-def reverse_step(denoiser: Denoiser, x_t: Tensor, t: int) -> Gaussian:
+def reverse_step(denoiser: Model[Denoiser], x_t: Tensor, t: int) -> Gaussian:
     return p_step(denoiser, x_t, times_like(t, x_t), times_like(t - 1, x_t))
 
 
-def log_evidence(denoiser: Denoiser, x_0: float) -> float:
+def log_evidence(denoiser: Model[Denoiser], x_0: float) -> float:
     """log p_theta(x_0): the chain (4) carried from x_3 to x_1 on a grid, then to x_0."""
     h = 0.04  # a tenth of the narrowest step: exact to rounding
     grid = torch.arange(-9, 9, h, dtype=F).view(-1, 1, 1, 1)
@@ -355,13 +362,13 @@ def log_evidence(denoiser: Denoiser, x_0: float) -> float:
     return math.log(h * float(density @ last.flatten().exp()))
 
 
-def chain_divergence(denoiser: Denoiser, x_0: float) -> float:
+def chain_divergence(denoiser: Model[Denoiser], x_0: float) -> float:
     """KL(q(x_{1:3} | x_0) || p_theta(x_{1:3} | x_0)), on a grid over [x_1, x_2, x_3] where p sums to 1."""
     h = 0.15
     grid = torch.arange(-6.6, 6.6, h, dtype=F).view(-1, 1, 1, 1)
     data = torch.full_like(grid, x_0)
     q_1, q_2, q_3 = (
-        between(q_step(denoiser.schedule, start, times_like(t, grid)), grid)
+        between(q_step(twin(denoiser.path), start, times_like(t, grid)), grid)
         for t, start in ((1, data), (2, grid), (3, grid))
     )
     p_1, p_2 = (between(reverse_step(denoiser, grid, t), grid).T for t in (2, 3))
@@ -378,7 +385,7 @@ def test_the_expanded_bound_is_the_bound_and_what_it_adds_to_the_evidence_is_a_d
     x_0: float, sigma_1: str
 ) -> None:
     """Eq. (11) is Eq. (9), for a denoiser that is right about nothing; all three sides by quadratures of their own."""
-    denoiser = Wavy(CHAIN, sigma_1=sigma_1)
+    denoiser = wavy(CHAIN, sigma_1=sigma_1)
     ratio, weight = log_ratio(denoiser, x_0, 24)
     bound = expanded(denoiser, x_0)
     # sines of a normal with 24 nodes: 2.6^48 / 48!, below rounding; grids exact to rounding
@@ -390,7 +397,7 @@ def test_the_expanded_bound_is_the_bound_and_what_it_adds_to_the_evidence_is_a_d
 
 def test_the_bound_from_the_cross_entropy_by_jensen_is_the_same() -> None:
     """Eq. (10): -E_q(x_0) log E_q[p(x_{0:3}) / q(x_{1:3} | x_0)] <= -E_q log p(x_{0:3}) / q(x_{1:3} | x_0) = L_VLB."""
-    denoiser = Wavy(CHAIN)
+    denoiser = wavy(CHAIN)
     data, law = nodes(7)
     points = (0.2 + 0.5 * data).tolist()
     cross_entropy = jensen = 0.0
@@ -487,7 +494,7 @@ def test_the_gradient_of_the_mass_is_that_of_the_formula(levels: int) -> None:
 @pytest.mark.parametrize("value", [0.01, -1.2, 1.125, math.inf, math.nan])
 def test_data_of_levels_are_checked(value: float) -> None:
     with pytest.raises(DataError, match="none of the 17 levels"):
-        variational_bound(Wavy(Linear(T=3), levels=17), column(0.125, value))
+        variational_bound(wavy(Linear(T=3), levels=17), column(0.125, value))
 
 
 @given(st.integers(2, 256))
@@ -495,17 +502,13 @@ def test_all_levels_pass_in_float32_too(levels: int) -> None:
     check_levels(grid_of(levels).float(), levels)
 
 
-@dataclass(frozen=True, eq=False)
-class ByHeart(FiniteSetOracle):
-    levels: int | None = 17
-
-
 def test_of_images_learned_by_heart_the_bound_is_little_above_the_bits_of_their_number() -> None:
     """8 images of 4 x 4 values on 17 levels: their entropy is log2(8) / 16 bits/dim, and no bound lies below it."""
     level = torch.randint(0, 17, (8, 1, 4, 4), generator=torch.Generator().manual_seed(0))
     images = level.double() / 8 - 1
-    oracle = ByHeart(Linear(T=400), images, "fixed-small")  # beta~ is right where the data are points
-    bound = variational_bound(oracle, images.repeat(20, 1, 1, 1))
+    oracle = FiniteSetOracle(Linear(T=400), images)
+    # beta~ is right where the data are points
+    bound = variational_bound(Model(oracle, "fixed-small", levels=17), images.repeat(20, 1, 1, 1))
     assert bound.mean > 3 / 16 - 4 * bound.mean_standard_error
     assert bound.mean == pytest.approx(
         3 / 16, abs=0.01 + 4 * bound.mean_standard_error
@@ -533,7 +536,7 @@ def test_a_schedule_that_ends_in_pure_noise_has_a_finite_bound(T: int) -> None:
         expected = expected_excess(schedule, 0.3, 0.5, variance, sigma_1)
         assert measured == pytest.approx(expected, abs=1e-10)  # T terms, as above; and nothing is left at x_T
     assert marginal_gap(schedule, 0.3, 0.5) == 0
-    x_0 = mixture(schedule, 2).sample(8)
+    x_0 = mixture(schedule, 2).denoiser.sample(8)
     bound = variational_bound(mixture(schedule, 2), x_0)
     assert bound.total.isfinite().all()
     assert (bound.L_T == 0).all()
@@ -541,7 +544,7 @@ def test_a_schedule_that_ends_in_pure_noise_has_a_finite_bound(T: int) -> None:
 
 def test_a_chain_of_one_step_has_a_bound() -> None:
     """T = 1: L_T and L_0, and nothing between. Both by hand."""
-    denoiser = Wavy(Linear(T=1, beta_1=0.1))
+    denoiser = wavy(Linear(T=1, beta_1=0.1))
     beta = 0.1
     x_0, noise = 0.3, float(normals(0, Purpose.EVALUATION_NOISE, 0, torch.tensor([1]), (1, 1, 1)))
     x_1 = math.sqrt(1 - beta) * x_0 + math.sqrt(beta) * noise
@@ -624,11 +627,11 @@ def test_sigma_1_is_beta_1_or_beta_tilde_2(schedule: NoiseSchedule) -> None:
 def test_a_variance_that_the_network_does_not_learn_or_that_is_unknown_is_an_error() -> None:
     x_0 = column(0.1)
     with pytest.raises(SettingsError, match="says nothing of the variance"):
-        variational_bound(GaussianOracle(Linear(T=3), variance="learned"), x_0)
+        variational_bound(Model(GaussianOracle(Linear(T=3)), variance="learned"), x_0)
     with pytest.raises(SettingsError, match="unknown variance"):
         variance_named("fixed-huge")
     with pytest.raises(SettingsError, match="do not fit"):
-        variational_bound(GaussianOracle(Linear(T=3), variance=Analytic(torch.zeros(3, dtype=F))), x_0)
+        variational_bound(Model(GaussianOracle(Linear(T=3)), variance=Analytic(torch.zeros(3, dtype=F))), x_0)
 
 
 # The bound from some of its terms
@@ -655,7 +658,7 @@ def test_the_times_drawn_are_those_of_the_strata_and_the_weights_count_them(
 ) -> None:
     count = data.draw(st.integers(3, min(T, 60)))
     bound = variational_bound(
-        Wavy(Linear(T=T)), column(0.3, -0.2), terms=count, seed=data.draw(st.integers(0, 99))
+        wavy(Linear(T=T)), column(0.3, -0.2), terms=count, seed=data.draw(st.integers(0, 99))
     )
     assert bound.t.shape == (2, count)
     assert (bound.t.diff(dim=1) > 0).all()
@@ -671,14 +674,14 @@ def test_the_times_drawn_are_those_of_the_strata_and_the_weights_count_them(
 
 def test_fewer_than_three_terms_are_refused() -> None:
     with pytest.raises(SettingsError, match="take 3 or more"):
-        variational_bound(Wavy(Linear(T=10)), column(0.1), terms=2)
+        variational_bound(wavy(Linear(T=10)), column(0.1), terms=2)
 
 
 @cache
 def repeated(count: int | None) -> VariationalBound:
     """The bound of one image under 1,500 numbers, seed 0, T = 40."""
-    oracle = mixture(Linear(T=40), 2)
-    return variational_bound(oracle, oracle.sample(1, seed=4).expand(1500, 2, 1, 1), terms=count)
+    model = mixture(Linear(T=40), 2)
+    return variational_bound(model, model.denoiser.sample(1, seed=4).expand(1500, 2, 1, 1), terms=count)
 
 
 @pytest.mark.parametrize("count", [3, 8, 39])
@@ -701,7 +704,7 @@ def test_a_bound_from_some_terms_is_unbiased_and_knows_its_error(count: int) -> 
 
 
 def test_the_whole_bound_is_the_terms_of_its_noise() -> None:
-    denoiser = Wavy(Cosine(T=7))
+    denoiser = wavy(Cosine(T=7))
     x_0 = torch.linspace(-1, 1, 24, dtype=F).view(2, 3, 2, 2)
     bound = variational_bound(denoiser, x_0, seed=5, numbers=[3, 11])
     t = torch.arange(1, 8)
@@ -721,15 +724,15 @@ def test_the_whole_bound_is_the_terms_of_its_noise() -> None:
     )
 
 
-def alone_and_in_company() -> Iterator[tuple[str, Denoiser, Samples]]:
+def alone_and_in_company() -> Iterator[tuple[str, Model[Denoiser], Samples]]:
     shape = (2, 2, 2)
     root = torch.randn(8, 8, generator=torch.Generator().manual_seed(0), dtype=F)
     data = torch.randn(11, *shape, generator=torch.Generator().manual_seed(1), dtype=F)
-    yield "wavy", Wavy(Linear(T=30), "learned"), data
-    yield "levels", Wavy(Linear(T=30), levels=17), (data * 4).round().clamp(-8, 8) / 8
-    yield "full covariance", GaussianOracle(Linear(T=30), 0.1, root @ root.T), data
-    yield "finite set", FiniteSetOracle(Linear(T=30), data), data
-    yield "float32", Wavy(Linear(T=30)), data.float()
+    yield "wavy", wavy(Linear(T=30), "learned"), data
+    yield "levels", wavy(Linear(T=30), levels=17), (data * 4).round().clamp(-8, 8) / 8
+    yield "full covariance", Model(GaussianOracle(Linear(T=30), 0.1, root @ root.T)), data
+    yield "finite set", Model(FiniteSetOracle(Linear(T=30), data)), data
+    yield "float32", wavy(Linear(T=30)), data.float()
 
 
 @pytest.mark.parametrize(
@@ -738,7 +741,7 @@ def alone_and_in_company() -> Iterator[tuple[str, Denoiser, Samples]]:
 @given(order=st.permutations(range(11)), count=st.sampled_from([None, 3, 8]), kept=st.integers(1, 11))
 @settings(max_examples=8)
 def test_an_image_has_the_same_bound_alone_and_in_any_company(
-    denoiser: Denoiser, x_0: Samples, order: list[int], count: int | None, kept: int
+    denoiser: Model[Denoiser], x_0: Samples, order: list[int], count: int | None, kept: int
 ) -> None:
     whole = variational_bound(denoiser, x_0, terms=count, seed=3)
     chosen = order[:kept]
@@ -751,7 +754,7 @@ def test_an_image_has_the_same_bound_alone_and_in_any_company(
 
 
 def test_the_parts_of_a_long_measurement_are_the_whole() -> None:
-    denoiser, x_0 = Wavy(Linear(T=200)), torch.linspace(-1, 1, 20, dtype=F).view(20, 1, 1, 1)
+    denoiser, x_0 = wavy(Linear(T=200)), torch.linspace(-1, 1, 20, dtype=F).view(20, 1, 1, 1)
     parts = list(bounds(denoiser, x_0, seed=1))
     assert len(parts) > 1
     assert torch.equal(concatenated(parts).total, variational_bound(denoiser, x_0, seed=1).total)
@@ -760,7 +763,7 @@ def test_the_parts_of_a_long_measurement_are_the_whole() -> None:
 
 
 def test_each_image_is_seen_with_its_own_label() -> None:
-    denoiser, x_0 = Wavy(Linear(T=40)), torch.linspace(-1, 1, 30, dtype=F).view(30, 1, 1, 1)
+    denoiser, x_0 = wavy(Linear(T=40)), torch.linspace(-1, 1, 30, dtype=F).view(30, 1, 1, 1)
     labels = torch.arange(30) % 3
     mixed = variational_bound(denoiser, x_0, condition=labels)
     for label in range(3):
@@ -769,7 +772,7 @@ def test_each_image_is_seen_with_its_own_label() -> None:
 
 
 def test_terms_come_in_the_order_of_the_batch_with_gradients() -> None:
-    denoiser, t = Wavy(Linear(T=9), "learned"), torch.tensor([3.0, 1, 9, 1, 2], dtype=F)
+    denoiser, t = wavy(Linear(T=9), "learned"), torch.tensor([3.0, 1, 9, 1, 2], dtype=F)
     x_0, x_t = column(0.1, -0.5, 0.4, 0.2, -0.3), column(0.3, -0.2, 1.4, 0.1, -0.8)
 
     def of_guess(x_0_hat: Tensor, fraction: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ from mpmath import mp  # type: ignore[import-untyped,unused-ignore]
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kakusan.diffusion.denoiser import p_given
 from kakusan.diffusion.forward import (
     posterior_mean_from_eps,
     posterior_variance,
@@ -33,6 +32,7 @@ from kakusan.diffusion.forward import (
 )
 from kakusan.diffusion.gaussians import Gaussian
 from kakusan.diffusion.likelihood import prior_term, step_term
+from kakusan.diffusion.model import Model, p_given
 from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.parametrizations import x_0_from_eps
 from kakusan.diffusion.prediction import Prediction
@@ -274,7 +274,7 @@ def test_the_first_and_the_middle_terms_of_equation_11_are_such_divergences() ->
     guess = sp.Symbol("guess", real=True)
     middle = divergence_of(mean, variance, mean.subs(x_0, guess), sigma_2)
     for steps in every(2, jumps=False):
-        denoiser = GaussianOracle(steps.schedule, 0.3, 0.2)
+        denoiser = Model(GaussianOracle(steps.schedule, 0.3, 0.2))
         last = Steps(steps.schedule, steps.t[-1:] + 0, steps.t[-1:])
         code = prior_term(steps.schedule, last.images(0.8))
         # v - 1 - log v cancels where hardly any signal is left, to EPS of its parts
@@ -315,7 +315,7 @@ def test_the_regrouped_logarithms_are_the_log_ratio_of_the_paths(T: int) -> None
         schedule = make(T=T)
         points = [torch.full((1, 1, 1, 1), 0.9 - 0.35 * t, dtype=torch.float64) for t in range(T + 1)]
         times = [times_like(t, points[0]) for t in range(T + 1)]
-        oracle = GaussianOracle(schedule, 0.3, 0.2)
+        oracle = Model(GaussianOracle(schedule, 0.3, 0.2))
         laws = [
             p_given(oracle, oracle.predict(points[t], times[t]), points[t], times[t], times[t - 1])
             for t in range(1, T + 1)
@@ -360,7 +360,7 @@ def test_the_weight_of_equation_12_is_what_the_divergence_leaves() -> None:
 def _compare_a_step_with(steps: Steps, weight: Expr, constant: Expr, variance: str) -> None:
     """L_{t-1} of the code for an eps that is wrong by 0.8 beside weight 0.8^2 + C."""
     schedule = steps.schedule
-    denoiser = GaussianOracle(schedule, variance=variance)
+    denoiser = Model(GaussianOracle(schedule), variance=variance)
     image, noise = steps.images(0.4), steps.images(-0.5)
     x = q_marginal(schedule, image, steps.t).reparametrize(noise)
     wrong = noise + 0.8

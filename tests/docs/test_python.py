@@ -37,14 +37,12 @@ def test_every_example_runs(names: dict[str, Any]) -> None:
 
 
 def test_a_walk_from_a_still_ends_where_the_whole_walk_does(names: dict[str, Any]) -> None:
-    assert names["end"].x.equal(names["stills"][-1].x)
+    assert names["end"].x.equal(names["snapshots"][-1].x)
 
 
 def test_the_ends_of_an_interpolation_are_the_samples_of_their_numbers(names: dict[str, Any]) -> None:
     for place, number in ((0, 3), (-1, 8)):
-        one = kk.sample(
-            names["denoiser"], kk.DDIM(steps=20), count=1, shape=(1, 8, 8), first=number, exact=True
-        )
+        one = kk.sample(names["model"], kk.DDIM(steps=20), count=1, shape=(1, 8, 8), first=number, exact=True)
         assert names["between"].x[place].allclose(one[0], atol=0.1)  # bfloat16 in another batch
 
 
@@ -52,12 +50,12 @@ def test_guidance_of_scale_1_is_none_and_more_leads_away_from_the_guess_for_no_c
     names: dict[str, Any],
 ) -> None:
     x, t, label = torch.randn(2, 1, 8, 8), torch.full((2,), 50.0).double(), torch.tensor([0, 1])
-    of = names["run"].denoiser(precision="fp32")
-    named, free = of.predict(x, t, label), of.predict(x, t)
-    once, thrice = (names["Guided"](of, scale).predict(x, t, label) for scale in (1.0, 3.0))
+    of = names["run"].model(precision="fp32")
+    named, free = of.denoiser.predict(x, t, label), of.denoiser.predict(x, t)
+    once, thrice = (names["Guided"](of.denoiser, scale).predict(x, t, label) for scale in (1.0, 3.0))
     assert once.x_0.allclose(named.x_0, atol=1e-5)
     assert (thrice.x_0 - free.x_0).allclose(3 * (named.x_0 - free.x_0), atol=1e-5)
-    alpha_bar = of.schedule.alpha_bar[50].float()
+    alpha_bar = of.path.alpha_bar[50].float()
     assert (alpha_bar.sqrt() * thrice.x_0 + (1 - alpha_bar).sqrt() * thrice.eps).allclose(x, atol=1e-4)
 
 

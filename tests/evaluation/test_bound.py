@@ -18,6 +18,7 @@ from kakusan.cli.evaluate import _rate_table, _rows, _verdict
 from kakusan.config.loading import with_values
 from kakusan.diffusion.forward import posterior_weights
 from kakusan.diffusion.likelihood import VariationalBound, variational_bound
+from kakusan.diffusion.model import Model
 from kakusan.diffusion.oracles import FiniteSetOracle
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.variances import Analytic
@@ -115,7 +116,7 @@ def test_the_memorizer_is_as_far_away_as_by_hand(run: Run) -> None:
     x_0 = found.dataset.x_0(found.numbers)
     noise = normals(0, Purpose.EVALUATION, t, torch.from_numpy(found.numbers), (1, 8, 8))
     denoiser = run.load(precision="fp32").denoiser
-    alpha_bar = float(denoiser.schedule.alpha_bar[t])
+    alpha_bar = float(denoiser.path.alpha_bar_at(torch.tensor([t])))
     x_t = alpha_bar**0.5 * x_0.double() + (1 - alpha_bar) ** 0.5 * noise
     distance = (x_t[:, None] - alpha_bar**0.5 * images).square().flatten(2).sum(2)
     known = torch.softmax(-distance / (2 * (1 - alpha_bar)), 1) @ images.flatten(1)
@@ -134,9 +135,8 @@ def test_a_network_that_knows_the_images_by_heart_is_found_out(
     def by_heart(self: Run, **options: Any) -> Any:
         loaded = plain(self, **options)
         images = torch.from_numpy(_training(self)).permute(0, 3, 1, 2) / 8 - 1
-        memorizer = FiniteSetOracle(loaded.denoiser.schedule, images.float())
-        object.__setattr__(memorizer, "levels", 17)
-        return replace(loaded, denoiser=memorizer)  # type: ignore[arg-type]
+        memorizer = FiniteSetOracle(loaded.denoiser.path, images.float())
+        return replace(loaded, denoiser=Model(memorizer, levels=17))  # type: ignore[arg-type]
 
     monkeypatch.setattr(Run, "load", by_heart)
     found = answer(run, images=12)

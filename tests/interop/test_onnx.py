@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +26,7 @@ import kakusan.interop.onnx
 from kakusan.data.units import Levels
 from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.diffusion.forward import posterior_variance, posterior_weights, step_variance
+from kakusan.diffusion.model import Model
 from kakusan.diffusion.schedules import Linear, ZeroTerminalSNR
 from kakusan.diffusion.variances import Analytic, Variance
 from kakusan.errors import ModelError
@@ -236,14 +237,14 @@ class DoubleNoise(SeededNoise):
     def start(self) -> Samples:
         return super().start().double()
 
-    def draw(self, ordinal: int) -> Samples:
-        return super().draw(ordinal).double()
+    def draw(self, step: int, k: int = 0) -> Samples:
+        return super().draw(step, k).double()
 
 
 NOISES = DoubleNoise(3, torch.arange(4), SIZE)
 
 
-def walked(denoiser: NetworkDenoiser, sampler: Sampler) -> Doubles:
+def walked(denoiser: Model[NetworkDenoiser], sampler: Sampler) -> Doubles:
     *_, last = walk(sampler, denoiser, NOISES)
     return np.asarray(last.x.numpy())
 
@@ -259,7 +260,7 @@ def replayed(table: dict[str, Any]) -> Doubles:
     return x
 
 
-def assert_same_walk(denoiser: NetworkDenoiser, sampler: Sampler) -> None:
+def assert_same_walk(denoiser: Model[NetworkDenoiser], sampler: Sampler) -> None:
     """To 1e-5: our network's word is rounded to float32, 6e-8, and at T an error in eps is 1 / a, here 100, in x_0."""
     table = json.loads(json.dumps(sampler_table(denoiser, sampler, SIZE), allow_nan=False))
     expected = walked(denoiser, sampler)
@@ -271,20 +272,20 @@ def assert_same_walk(denoiser: NetworkDenoiser, sampler: Sampler) -> None:
 @pytest.mark.parametrize("name", WALKS)
 def test_the_table_leads_where_the_sampler_leads(name: str, predicts: str, clip: float | None) -> None:
     sampler, variance = WALKS[name]
-    assert_same_walk(NetworkDenoiser(toy, Linear(T=T), predicts, variance, clip), sampler)
+    assert_same_walk(Model(NetworkDenoiser(toy, Linear(T=T), predicts), variance, clip=clip), sampler)
 
 
 @pytest.mark.parametrize("predicts", ["x_0", "v"])
 @pytest.mark.parametrize("sampler", [DDIM(steps=10), DDIM(steps=10, eta=1.0), Ancestral(steps=10)])
 def test_the_table_of_a_schedule_that_ends_in_pure_noise(sampler: Sampler, predicts: str) -> None:
     schedule = ZeroTerminalSNR(of=Linear(T=T))
-    assert_same_walk(NetworkDenoiser(toy, schedule, predicts, clip=1.0), sampler)
-    assert_same_walk(NetworkDenoiser(toy, schedule, predicts), sampler)
+    assert_same_walk(Model(NetworkDenoiser(toy, schedule, predicts), clip=1.0), sampler)
+    assert_same_walk(Model(NetworkDenoiser(toy, schedule, predicts)), sampler)
 
 
 def test_the_numbers_are_those_of_the_papers_to_the_last_digits() -> None:
     schedule = Linear(T=T)
-    denoiser = NetworkDenoiser(toy, schedule, "v", "fixed-large")
+    denoiser = Model(NetworkDenoiser(toy, schedule, "v"))
     ancestral, ddim = (sampler_table(denoiser, sampler(steps=10), SIZE) for sampler in (Ancestral, DDIM))
     for (t, s), one, other in zip(
         pairwise(range(T, -1, -T // 10)), ancestral["steps"], ddim["steps"], strict=True
@@ -305,7 +306,7 @@ def test_the_numbers_are_those_of_the_papers_to_the_last_digits() -> None:
 
 
 def test_the_table_says_what_it_is_of() -> None:
-    denoiser = NetworkDenoiser(toy, Linear(T=T), "v", clip=1.0)
+    denoiser = Model(NetworkDenoiser(toy, Linear(T=T), "v"), clip=1.0)
     table = sampler_table(denoiser, DDIM(steps=10, eta=0.5), (3, 28, 20))
     assert table["format"] == 1
     assert table["sampler"].items() >= {"name": "ddim", "steps": 10, "eta": 0.5}.items()
@@ -317,7 +318,7 @@ def test_the_table_says_what_it_is_of() -> None:
 
 
 def test_a_learned_variance_is_refused_where_the_sampler_needs_it() -> None:
-    denoiser = NetworkDenoiser(toy, Linear(T=T), variance="learned")
+    denoiser = Model(NetworkDenoiser(toy, Linear(T=T)), variance="learned")
     with pytest.raises(ModelError, match="--sampler ddim"):
         sampler_table(denoiser, Ancestral(), SIZE)
 
@@ -325,33 +326,33 @@ def test_a_learned_variance_is_refused_where_the_sampler_needs_it() -> None:
 class WithMomentum(DDIM):
     """Looks back at the guess before."""
 
-    def step(self, denoiser: Any, state: State, t: Times, s: Times, noise: Samples) -> State:
-        there = super().step(denoiser, state, t, s, noise)
+    def step(self, model: Any, state: State, t: Times, s: Times, noise: Any) -> State:
+        there = super().step(model, state, t, s, noise)
         before = there.x_0 if state.x_0 is None else state.x_0
         assert there.x_0 is not None
         assert before is not None
-        return State(there.x + 1e-6 * (there.x_0 - before), there.x_0)
+        return replace(there, x=there.x + 1e-6 * (there.x_0 - before))
 
 
 class AsksTwice(DDIM):
     """Asks the network again where it arrives, as methods of second order do."""
 
-    def step(self, denoiser: Any, state: State, t: Times, s: Times, noise: Samples) -> State:
-        there = super().step(denoiser, state, t, s, noise)
-        return there if bool((s == 0).all()) else super().step(denoiser, State(there.x), s, s / 2, noise)
+    def step(self, model: Any, state: State, t: Times, s: Times, noise: Any) -> State:
+        there = super().step(model, state, t, s, noise)
+        return there if bool((s == 0).all()) else super().step(model, State(there.x), s, s / 2, noise)
 
 
 class Bends(DDIM):
     """Is not linear."""
 
-    def step(self, denoiser: Any, state: State, t: Times, s: Times, noise: Samples) -> State:
-        return State(super().step(denoiser, state, t, s, noise).x.tanh())
+    def step(self, model: Any, state: State, t: Times, s: Times, noise: Any) -> State:
+        return State(super().step(model, state, t, s, noise).x.tanh())
 
 
 @pytest.mark.parametrize("sampler", [WithMomentum(steps=5), AsksTwice(steps=5), Bends(steps=5)])
 def test_a_sampler_whose_steps_are_no_fixed_sums_is_refused(sampler: Sampler) -> None:
     with pytest.raises(ModelError, match=type(sampler).__name__):
-        sampler_table(NetworkDenoiser(toy, Linear(T=T), clip=1.0), sampler, SIZE)
+        sampler_table(Model(NetworkDenoiser(toy, Linear(T=T)), clip=1.0), sampler, SIZE)
 
 
 # The example beside the model
@@ -383,13 +384,13 @@ class Folder:
     """An exported model with its table and the example."""
 
     path: Path
-    denoiser: NetworkDenoiser
+    denoiser: Model[NetworkDenoiser]
     sampler: Sampler
     noises: SeededNoise
 
     @staticmethod
     def write(path: Path, images: Exported, sampler: Sampler, null_label: int | None = 3) -> "Folder":
-        denoiser = NetworkDenoiser(images.network, Linear(T=T), "v", clip=1.0)
+        denoiser = Model(NetworkDenoiser(images.network, Linear(T=T), "v"), clip=1.0)
         table = sampler_table(denoiser, sampler, images.shape)
         table |= {"classes": CLASSES if images.classes else [], "null_label": null_label, "levels": 256}
         (path / "model.onnx").write_bytes(images.model)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kakusan.diffusion.model import Model
 from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.schedules import Cosine, Linear
 from kakusan.diffusion.variances import Analytic, Variance
@@ -20,8 +22,8 @@ from kakusan.samplers import (
     Origin,
     Sampler,
     SeededNoise,
+    Snapshot,
     State,
-    Still,
     sample,
     visited,
     walk,
@@ -37,12 +39,12 @@ class Unused:
     def start(self) -> torch.Tensor:
         raise AssertionError("the walk starts elsewhere")
 
-    def draw(self, ordinal: int) -> torch.Tensor:
-        raise AssertionError(f"draw {ordinal} was not needed")
+    def draw(self, step: int, k: int = 0) -> torch.Tensor:
+        raise AssertionError(f"draw {k} of step {step} was not needed")
 
 
-def oracle(variance: Variance | str = "fixed-large", T: int = 1000) -> GaussianOracle:
-    return GaussianOracle(Linear(T=T), MEAN, DEVIATION**2, variance)
+def oracle(variance: Variance | str = "fixed-large", T: int = 1000) -> Model[GaussianOracle]:
+    return Model(GaussianOracle(Linear(T=T), MEAN, DEVIATION**2), variance)
 
 
 @pytest.mark.parametrize("kind", SAMPLERS.values())
@@ -103,7 +105,7 @@ def test_a_walk_shows_each_step_with_its_guess(kind: type[Sampler]) -> None:
         def start(self) -> torch.Tensor:
             return torch.ones(2, 1, 1, 1)
 
-        def draw(self, ordinal: int) -> torch.Tensor:  # noqa: ARG002
+        def draw(self, step: int, k: int = 0) -> torch.Tensor:  # noqa: ARG002
             return torch.zeros(2, 1, 1, 1)
 
     stills = list(walk(kind(steps=5), oracle(), Fixed()))
@@ -116,12 +118,12 @@ def test_a_walk_shows_each_step_with_its_guess(kind: type[Sampler]) -> None:
     )  # the last step gives the mean: the guess itself
 
 
-def propagated(denoiser: GaussianOracle, sampler: Sampler) -> tuple[float, float]:
+def propagated(denoiser: Model[GaussianOracle], sampler: Sampler) -> tuple[float, float]:
     """Mean and variance of the last x, exactly: every step is affine in x, known from two points, and adds noise."""
-    times = torch.tensor(sampler.times(denoiser.schedule)).double()
+    times = torch.tensor(sampler.times(denoiser.path)).double()
     t, s = times[:-1], times[1:]
     zero = torch.zeros(len(t), 1, 1, 1, dtype=torch.float64)
-    low, high = (sampler.step(denoiser, State(x), t, s, zero).x for x in (zero, zero + 1))
+    low, high = (sampler.step(denoiser, State(x), t, s, lambda _=0: zero).x for x in (zero, zero + 1))
     fresh = denoiser.variance_of(denoiser.predict(zero, t), t, s).flatten() * (s > 0)
     mean, spread = 0.0, 1.0
     for offset, slope, noise in torch.stack([low.flatten(), (high - low).flatten(), fresh], dim=1).tolist():
@@ -154,13 +156,15 @@ def test_ddim_reaches_the_data_law_and_halves_its_error_when_steps_double() -> N
     """Deterministic: a point one deviation above the mean of x_T must come out one deviation above the data's."""
 
     def error(steps: int) -> float:
-        denoiser = GaussianOracle(Linear(T=1000), MEAN, DEVIATION**2)
-        a_T = math.sqrt(float(denoiser.schedule.alpha_bar[-1]))
+        denoiser, schedule = oracle(), Linear(T=1000)
+        a_T = math.sqrt(float(schedule.alpha_bar[-1]))
         spread_T = math.sqrt(a_T**2 * DEVIATION**2 + 1 - a_T**2)
         state = State(torch.full((1, 1, 1, 1), a_T * MEAN + spread_T, dtype=torch.float64))
         sampler = DDIM(steps=steps)
-        for t, s in pairwise(sampler.times(denoiser.schedule)):
-            state = sampler.step(denoiser, state, times_like(t, state.x), times_like(s, state.x), 0 * state.x)
+        for t, s in pairwise(sampler.times(denoiser.path)):
+            state = sampler.step(
+                denoiser, state, times_like(t, state.x), times_like(s, state.x), partial(Unused().draw, 0)
+            )
         return abs(MEAN + DEVIATION - float(state.x))
 
     coarse, fine = error(125), error(250)
@@ -179,8 +183,8 @@ def test_ddim_without_noise_draws_none() -> None:
         def start(self) -> torch.Tensor:
             return torch.ones(1, 1, 1, 1)
 
-        def draw(self, ordinal: int) -> torch.Tensor:
-            raise AssertionError(f"draw {ordinal} was not needed")
+        def draw(self, step: int, k: int = 0) -> torch.Tensor:
+            raise AssertionError(f"draw {k} of step {step} was not needed")
 
     assert len(list(walk(DDIM(steps=3), oracle(), Greedy()))) == 4
 
@@ -211,17 +215,17 @@ def test_times_are_those_of_any_schedule() -> None:
 def test_ancestral_samples_from_noised_images_follow_the_posterior_of_the_data(t: int) -> None:
     """x_t ~ N(a c, b^2) of an image c; then x_0 ~ q(x_0 | x_t), which for Gaussian data is known."""
     plain = oracle()
-    best = oracle(Analytic(plain.errors()))
+    best = oracle(Analytic(plain.denoiser.errors()))
     c, n = 1.5, 16 * 1024
     image = torch.full((1024, 1, 4, 4), c)
     x = sample(
         best, Ancestral(), count=1024, shape=(1, 4, 4), seed=1, micro_batch=1024, origin=Origin(image, t)
     )
-    alpha_bar = float(plain.schedule.alpha_bar[t])
+    alpha_bar = float(Linear().alpha_bar[t])
     a, b_2, s_2 = math.sqrt(alpha_bar), 1 - alpha_bar, DEVIATION**2
     gain = a * s_2 / (alpha_bar * s_2 + b_2)
     mean, spread = MEAN + gain * a * (c - MEAN), gain**2 * b_2 + s_2 * b_2 / (alpha_bar * s_2 + b_2)
-    last = s_2 * plain.errors()[1] / DEVIATION**2  # the last step gives its mean, without noise
+    last = s_2 * plain.denoiser.errors()[1] / DEVIATION**2  # the last step gives its mean, without noise
     assert abs(float(x.double().mean()) - mean) < 4.5 * math.sqrt(spread / n)
     assert abs(float(x.double().var()) / (spread - float(last)) - 1) < 4.5 * math.sqrt(2 / n)
 
@@ -229,10 +233,10 @@ def test_ancestral_samples_from_noised_images_follow_the_posterior_of_the_data(t
 def test_ddim_from_a_time_on_takes_the_law_there_to_that_of_the_data() -> None:
     t = 400
     denoiser = oracle()
-    alpha_bar = float(denoiser.schedule.alpha_bar[t])
+    alpha_bar = float(Linear().alpha_bar[t])
     spread = math.sqrt(alpha_bar * DEVIATION**2 + 1 - alpha_bar)
     x_t = torch.full((1, 1, 1, 1), math.sqrt(alpha_bar) * MEAN + 2 * spread, dtype=torch.float64)
-    stills = list(walk(DDIM(steps=1000), denoiser, Unused(), start=Still(t, x_t)))
+    stills = list(walk(DDIM(steps=1000), denoiser, Unused(), start=Snapshot(t, x_t)))
     assert [still.t for still in stills] == [*range(400, -1, -1)]
     assert float(stills[-1].x) == pytest.approx(MEAN + 2 * DEVIATION, abs=0.005)  # first order in the step
 
@@ -248,8 +252,8 @@ def test_a_walk_goes_on_from_one_of_its_stills() -> None:
 def test_a_walk_starts_within_the_schedule() -> None:
     for t in (0, 1001):
         with pytest.raises(SettingsError, match="from 1 to T = 1000"):
-            next(walk(DDIM(), oracle(), Unused(), start=Still(t, torch.zeros(1, 1, 1, 1))))
+            next(walk(DDIM(), oracle(), Unused(), start=Snapshot(t, torch.zeros(1, 1, 1, 1))))
     with pytest.raises(ValueError, match="images to start from"):
         sample(oracle(), DDIM(), count=2, shape=(1, 1, 1), origin=Origin(torch.zeros(3, 1, 1, 1), 5))
-    (t, *_, end) = visited(DDIM(steps=10), Linear(), 77)
-    assert (t, end) == (77, 0)
+    (first, *_, end) = visited(DDIM(steps=10), Linear(), 77)
+    assert (first, end) == (77, 0)

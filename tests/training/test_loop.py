@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kakusan.diffusion.denoiser import NetworkDenoiser
+from kakusan.diffusion.model import Model
 from kakusan.diffusion.schedules import Linear
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.randomness import Purpose, normals
@@ -47,14 +48,14 @@ class Affine(nn.Module):
 
 
 @dataclass(frozen=True)
-class Samples:
+class Pictures:
     """The same image everywhere, except for one bad step."""
 
     bad_step: int = -1
 
-    def at(self, step: int, start: int = 0, count: int | None = None) -> "Images.Batch":  # noqa: ARG002
+    def at(self, step: int, start: int = 0, count: int | None = None) -> "Pictures.Batch":  # noqa: ARG002
         x_0 = torch.linspace(-1, 1, 4).view(1, 1, 2, 2).expand(count or 12, 1, 2, 2)
-        return Samples.Batch(x_0 * math.nan if step == self.bad_step else x_0, None)
+        return Pictures.Batch(x_0 * math.nan if step == self.bad_step else x_0, None)
 
     @dataclass
     class Batch:
@@ -65,7 +66,10 @@ class Samples:
 def fresh(recipe: Recipe = RECIPE, predicts: str = "eps") -> TrainState:
     network = Affine()
     return new_state(
-        NetworkDenoiser(network, Linear(T=100), predicts=predicts), network, recipe, torch.device("cpu")
+        Model(NetworkDenoiser(network, Linear(T=100), predicts=predicts)),
+        network,
+        recipe,
+        torch.device("cpu"),
     )
 
 
@@ -73,8 +77,8 @@ def test_the_simple_loss_is_the_mean_squared_error_of_the_noise() -> None:
     state = fresh()
     x_0, t = torch.ones(3, 1, 2, 2) * 0.5, torch.tensor([1.0, 50.0, 100.0]).double()
     noise = normals(0, Purpose.NOISE, 0, torch.arange(3), (1, 2, 2))
-    a = state.denoiser.schedule.alpha_bar[t.long()].sqrt().view(3, 1, 1, 1).float()
-    b = (1 - state.denoiser.schedule.alpha_bar[t.long()]).sqrt().view(3, 1, 1, 1).float()
+    a = Linear(T=100).alpha_bar[t.long()].sqrt().view(3, 1, 1, 1).float()
+    b = (1 - Linear(T=100).alpha_bar[t.long()]).sqrt().view(3, 1, 1, 1).float()
     expected = ((0.5 * (a * x_0 + b * noise) + 0.1 - noise) ** 2).mean((1, 2, 3))
     assert torch.allclose(Simple().per_image(state.denoiser, x_0, t, noise), expected, atol=1e-6)
 
@@ -94,8 +98,8 @@ def test_every_loss_is_one_finite_number_an_image_with_a_gradient(loss: Simple, 
 def test_accumulation_is_the_same_step_in_less_memory(parts: int) -> None:
     whole, split = fresh(), fresh()
     for _ in range(5):
-        train_step(whole, Samples(), Simple(), RECIPE)
-        train_step(split, Samples(), Simple(), replace(RECIPE, accumulation=parts))
+        train_step(whole, Pictures(), Simple(), RECIPE)
+        train_step(split, Pictures(), Simple(), replace(RECIPE, accumulation=parts))
     for a, b in zip(whole.network.parameters(), split.network.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-6)  # sums in another order
 
@@ -110,16 +114,16 @@ def test_a_step_is_clipped_adamw_by_the_textbook() -> None:
     recipe = replace(RECIPE, clip_norm=0.01, weight_decay=0.1)
     state, reference = fresh(recipe), Affine()
     adamw = torch.optim.AdamW(reference.parameters(), lr=1e-2, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1)
-    denoiser = NetworkDenoiser(reference, Linear(T=100))
+    denoiser = Model(NetworkDenoiser(reference, Linear(T=100)))
     for step in range(3):
         slots = torch.arange(12)
         t, _ = TIMES["uniform"](100).draw(0, step, slots, 12)
         noise = normals(0, Purpose.NOISE, step, slots, (1, 2, 2))
         adamw.zero_grad()
-        Simple().per_image(denoiser, Samples().at(step).x_0, t, noise).mean().backward()  # type: ignore[no-untyped-call]
+        Simple().per_image(denoiser, Pictures().at(step).x_0, t, noise).mean().backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(reference.parameters(), 0.01)
         adamw.step()
-        train_step(state, Samples(), Simple(), recipe)
+        train_step(state, Pictures(), Simple(), recipe)
     for ours, theirs in zip(state.network.parameters(), reference.parameters(), strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-6)
 
@@ -149,7 +153,7 @@ def test_numbers_that_are_not_finite_change_nothing_and_are_told_at_the_log_line
     state = fresh()
     weights: list[list[float]] = []
     with pytest.raises(NumbersError, match="step 3"):  # noqa: PT012
-        for report in fit(state, Samples(bad_step=2), Simple(), RECIPE):
+        for report in fit(state, Pictures(bad_step=2), Simple(), RECIPE):
             weights.append([float(p.detach()) for p in state.network.parameters()])
             assert report.step < 4
     assert int(state.first_bad) == 2
@@ -163,7 +167,7 @@ def test_numbers_that_are_not_finite_change_nothing_and_are_told_at_the_log_line
 
 def test_the_log_line_holds_the_means_since_the_last_one() -> None:
     state = fresh()
-    lines = [report.metrics for report in fit(state, Samples(), Simple(), RECIPE) if report.metrics]
+    lines = [report.metrics for report in fit(state, Pictures(), Simple(), RECIPE) if report.metrics]
     assert [line["step"] for line in lines] == [4, 8]
     for line in lines:
         by_t = [loss for loss in line["loss_by_t"] if loss is not None]
@@ -175,7 +179,8 @@ def test_the_log_line_holds_the_means_since_the_last_one() -> None:
 def test_learning_lowers_the_loss() -> None:
     state = fresh(replace(RECIPE, steps=200, log_every=50))
     lines = [
-        report.metrics for report in fit(state, Samples(), Simple(), replace(RECIPE, steps=200, log_every=50))
+        report.metrics
+        for report in fit(state, Pictures(), Simple(), replace(RECIPE, steps=200, log_every=50))
     ]
     losses = [line["loss"] for line in lines if line]
     assert losses[-1] < 0.85 * losses[0]
@@ -187,9 +192,9 @@ def test_where_the_optimizer_cannot_scale_the_step_is_the_same(monkeypatch: pyte
     fused, plain = fresh(recipe), fresh(recipe)
     for step in range(4):
         monkeypatch.setattr("kakusan.training.loop.SCALING_DEVICES", ("cpu",))
-        train_step(fused, Samples(bad_step=3), Simple(), recipe)
+        train_step(fused, Pictures(bad_step=3), Simple(), recipe)
         monkeypatch.setattr("kakusan.training.loop.SCALING_DEVICES", ())
-        train_step(plain, Samples(bad_step=3), Simple(), recipe)
+        train_step(plain, Pictures(bad_step=3), Simple(), recipe)
         assert (int(plain.first_bad) >= 0) == (step == 3)
     for a, b in zip(fused.network.parameters(), plain.network.parameters(), strict=True):
         assert torch.allclose(a, b, rtol=1e-6)
@@ -221,9 +226,9 @@ def test_weights_of_losses_reach_the_gradient_and_the_figures() -> None:
     t, weights = state.times.draw(0, 0, slots, 12)
     assert weights is not None
     noise = normals(0, Purpose.NOISE, 0, slots, (1, 2, 2))
-    losses = Simple().per_image(state.denoiser, Samples().at(0).x_0, t, noise)
+    losses = Simple().per_image(state.denoiser, Pictures().at(0).x_0, t, noise)
     expected = torch.autograd.grad((losses * weights).mean(), list(state.network.parameters()))
-    train_step(state, Samples(), Simple(), recipe)
+    train_step(state, Pictures(), Simple(), recipe)
     for parameter, gradient in zip(state.network.parameters(), expected, strict=True):
         moment = state.optimizer.state[parameter]["exp_avg"]
         assert torch.allclose(moment, (1 - recipe.betas[0]) * gradient, rtol=1e-5)  # float32
@@ -235,7 +240,7 @@ def test_a_sampler_of_t_learns_once_a_step_after_all_draws_from_losses_without_w
     recipe = replace(RECIPE, accumulation=2)
     state = fresh(recipe)
     state.times = times = Scripted(100)
-    train_step(state, Samples(), Simple(), recipe)
+    train_step(state, Pictures(), Simple(), recipe)
     assert [told if isinstance(told, str) else "learn" for told in times.told] == [
         "draw",
         "draw",
@@ -250,7 +255,7 @@ def test_a_sampler_of_t_learns_once_a_step_after_all_draws_from_losses_without_w
         noise = normals(0, Purpose.NOISE, 0, slots, (1, 2, 2))
         assert torch.equal(t, times.draw(0, 0, slots, 12)[0])
         assert torch.allclose(
-            losses, Simple().per_image(before.denoiser, Samples().at(0, start, 6).x_0, t, noise)
+            losses, Simple().per_image(before.denoiser, Pictures().at(0, start, 6).x_0, t, noise)
         )
 
 
@@ -258,5 +263,5 @@ def test_a_sampler_of_t_learns_nothing_from_numbers_that_are_not_finite_nor_afte
     state = fresh()
     state.times = times = Scripted(100)
     for _ in range(4):
-        train_step(state, Samples(bad_step=2), Simple(), RECIPE)
+        train_step(state, Pictures(bad_step=2), Simple(), RECIPE)
     assert sum(not isinstance(told, str) for told in times.told) == 2

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.likelihood import BITS, pair_terms, step_term
+from kakusan.diffusion.model import Model
 from kakusan.diffusion.parametrizations import PARAMETRIZATIONS
 from kakusan.diffusion.schedules import Cosine, Linear, NoiseSchedule, ZeroTerminalSNR
 from kakusan.errors import SettingsError
@@ -66,8 +67,9 @@ def batch(T: int = T) -> tuple[Tensor, Tensor, Tensor]:
 
 def denoiser(
     words: int = 1, schedule: NoiseSchedule | None = None, predicts: str = "v", variance: str = "fixed-large"
-) -> Exactly:
-    return Exactly(Says(words), schedule or Linear(T=T), predicts, "learned" if words == 2 else variance)
+) -> Model[Exactly]:
+    exactly = Exactly(Says(words), schedule or Linear(T=T), predicts)
+    return Model(exactly, "learned" if words == 2 else variance)
 
 
 @pytest.mark.parametrize("sigma_1", ["beta~_2", "beta_1"])
@@ -79,7 +81,7 @@ def test_the_weighted_loss_is_the_bound_but_for_what_no_network_can_change(
     """Two networks: the difference of their bounds is that of their weighted losses, at every t, t = 1 included."""
     x_0, t, noise = batch()
     first = replace(denoiser(predicts=predicts, variance=variance), sigma_1=sigma_1)
-    second = replace(first, network=lambda x_t, *_: 0.3 * x_t)
+    second = replace(first, denoiser=replace(first.denoiser, network=lambda x_t, *_: 0.3 * x_t))
     by_loss, by_bound = (
         torch.stack([measure(d, x_0, t, noise) for d in (first, second)])
         for measure in (Weighted().per_image, lambda *given: T * pair_terms(*given)[0])
@@ -125,7 +127,7 @@ def test_the_same_loss_in_eps_x_0_and_v_has_the_same_gradient_for_the_mean(
         guess = (0.7 * x_0 + 0.1).requires_grad_()
         said = word(guess)  # type: ignore[no-untyped-call]
         value = loss.per_image(
-            Exactly(lambda *_, said=said: said, schedule, predicts, "fixed-small"), x_0, t, noise
+            Model(Exactly(lambda *_, said=said: said, schedule, predicts), "fixed-small"), x_0, t, noise
         )
         values.append(value.detach())
         gradients.append(torch.autograd.grad(value.sum(), guess)[0])
@@ -162,7 +164,7 @@ def test_gradients_agree_with_finite_differences(name: str, predicts: str, level
     def value() -> Tensor:
         return LOSSES[name].per_image(model, x_0, t, noise).mean()
 
-    parameters = list(model.network.parameters())  # type: ignore[attr-defined]
+    parameters = list(model.denoiser.network.parameters())  # type: ignore[attr-defined]
     gradients = torch.autograd.grad(value(), parameters)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         expected = finite_difference(value, parameter)
@@ -176,7 +178,7 @@ def test_the_hybrid_teaches_the_mean_by_the_simple_part_and_the_variance_by_the_
 ) -> None:
     model = replace(denoiser(words=2), levels=levels)
     x_0, t, noise = batch()
-    network = model.network
+    network = model.denoiser.network
     assert isinstance(network, Says)
     hybrid = Hybrid().per_image(model, x_0, t, noise).mean()
     gradient = torch.autograd.grad(hybrid, network.slope)[0]
@@ -197,7 +199,7 @@ def test_the_hybrid_teaches_the_mean_by_the_simple_part_and_the_variance_by_the_
 def test_the_bound_as_a_loss_is_T_times_each_term() -> None:
     model = denoiser(words=2)
     x_0, t, noise = batch()
-    x_t = q_marginal(model.schedule, x_0, t).reparametrize(noise)
+    x_t = q_marginal(model.path, x_0, t).reparametrize(noise)
     expected = step_term(model, model.predict(x_t, t), x_t, x_0, t)[1:].flatten(1).mean(1) * BITS * T
     assert torch.allclose(
         Bound().per_image(model, x_0, t, noise)[1:].double(), expected, rtol=1e-6
@@ -212,7 +214,7 @@ def test_losses_are_finite_where_the_schedule_ends_in_pure_noise(name: str, pred
     t = torch.full((8,), float(T), dtype=torch.float64)
     value = LOSSES[name].per_image(model, x_0, t, noise)
     assert value.isfinite().all()
-    parameters = list(model.network.parameters())  # type: ignore[attr-defined]
+    parameters = list(model.denoiser.network.parameters())  # type: ignore[attr-defined]
     assert all(g.isfinite().all() for g in torch.autograd.grad(value.sum(), parameters))
 
 
@@ -230,7 +232,7 @@ def test_losses_and_variances_that_do_not_go_together_are_refused() -> None:
 
 
 def test_min_snr_warns_where_its_weight_at_T_is_zero() -> None:
-    ends_in_noise = replace(denoiser(), schedule=ZeroTerminalSNR(of=Linear(T=T)), predicts="v")
+    ends_in_noise = denoiser(schedule=ZeroTerminalSNR(of=Linear(T=T)))
     (warning,) = MinSNR().cautions(ends_in_noise)
     assert f"T = {T}" in warning
     assert MinSNR().cautions(denoiser()) == Simple().cautions(ends_in_noise) == ()

@@ -11,11 +11,12 @@ import kakusan as kk
 from kakusan.data import DATASETS, Dataset, Split, split
 from kakusan.data.units import Real
 from kakusan.diffusion.denoiser import NetworkDenoiser
+from kakusan.diffusion.model import Model
 from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.schedules import Cosine, Linear
 from kakusan.shapes import Labels, Samples, Times
 from kakusan.training import validation
-from kakusan.training.losses import LOSSES, Loss, Simple
+from kakusan.training.losses import LOSSES, Loss, NetworkModel, Simple
 from kakusan.training.validation import held_out_losses, stationary
 
 CPU = torch.device("cpu")
@@ -26,8 +27,8 @@ def silent(x_t: Tensor, *_: object) -> Tensor:
     return torch.zeros_like(x_t)
 
 
-def denoiser(predicts: str = "eps", variance: str = "fixed-large") -> NetworkDenoiser:
-    return NetworkDenoiser(silent, Linear(T=200), predicts, variance)
+def denoiser(predicts: str = "eps", variance: str = "fixed-large") -> NetworkModel:
+    return Model(NetworkDenoiser(silent, Linear(T=200), predicts), variance)
 
 
 class Recorded(Loss):
@@ -38,14 +39,14 @@ class Recorded(Loss):
 
     def per_image(
         self,
-        denoiser: NetworkDenoiser,
+        model: NetworkModel,
         x_0: Samples,
         t: Times,
         noise: Samples,
         condition: Labels | None = None,  # noqa: ARG002
     ) -> Tensor:
         self.seen.append((x_0, t, noise))
-        return x_0.flatten(1).mean(1) * (1 + (t.float() > denoiser.schedule.T / 2))
+        return x_0.flatten(1).mean(1) * (1 + (t.float() > model.path.T / 2))
 
 
 @pytest.mark.parametrize(("held_out", "count"), [(4, 4), (180, 180), (700, 512)])
@@ -107,7 +108,7 @@ def test_the_baseline_is_the_exact_denoiser_of_a_stationary_gaussian(
 ) -> None:
     rough = torch.randn(4000, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x_0 = 0.3 + rough + 0.8 * rough.roll(1, 2) + 0.5 * rough.roll(1, 3)  # neighbours on a torus
-    known = stationary(NetworkDenoiser(silent, schedule, predicts), x_0.float())
+    known = stationary(Model(NetworkDenoiser(silent, schedule, predicts)), x_0.float())
     power = torch.fft.fft2(x_0 - x_0.mean(), norm="ortho").abs().square().mean(0)
     lags = torch.fft.ifft2(power).real[0]  # the covariance of two pixels, by their distance
     places = torch.arange(16)
@@ -140,6 +141,6 @@ def test_every_loss_has_a_baseline(name: str) -> None:
 
     network = replace(denoiser("v"), variance=variance, levels=17)
     if variance == "learned":
-        network = replace(network, network=two_words)
+        network = replace(network, denoiser=replace(network.denoiser, network=two_words))
     figures = held_out_losses(network, LOSSES[name], DIGITS, split(len(DIGITS), 20, 0), CPU)
     assert 0 < figures["baseline_loss"] < figures["training_loss"]

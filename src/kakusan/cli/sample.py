@@ -125,7 +125,7 @@ def _drawn(command: Sample, run: Any) -> tuple[Any, dict[str, Any]]:
     loaded = run.load(
         weights=command.weights, device=command.device, precision=command.precision, variance=command.variance
     )
-    T = loaded.denoiser.schedule.T
+    T = loaded.denoiser.path.T
     steps = min(50, T) if command.steps is None and command.sampler == "ddim" else command.steps
     spacing = command.spacing or loaded.settings.process.spacing
     sampler = sampler_from(command.sampler, {"steps": steps, "eta": command.eta, "spacing": spacing})
@@ -151,7 +151,7 @@ def _drawn(command: Sample, run: Any) -> tuple[Any, dict[str, Any]]:
         "checkpoint": loaded.step,
         "weights": command.weights,
         "sampler": command.sampler,
-        "steps": len(sampler.times(loaded.denoiser.schedule)) - 1,
+        "steps": len(sampler.times(loaded.denoiser.path)) - 1,
         "spacing": spacing,
         "eta": command.eta or 0.0,
         "variance": variance_named(loaded.denoiser.variance).name,

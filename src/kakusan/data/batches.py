@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kakusan.data.dataset import Dataset
 from kakusan.errors import SettingsError
 from kakusan.randomness import Purpose, permutation, uniforms
-from kakusan.shapes import Labels, Samples
+from kakusan.shapes import NULL, Labels, Samples
 
 EPOCHS_KEPT = 2
 
@@ -93,7 +93,7 @@ class Batches:
     flip: bool = False
     """Mirror each image left to right with probability 1/2."""
     label_dropout: float = 0.0
-    """Replace each label by the null label (the number of classes) with this probability."""
+    """Replace each label by `NULL` with this probability."""
     _epochs: dict[int, _Slots] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -124,7 +124,7 @@ class Batches:
         if self.dataset.labels is None:
             return None
         labels = self.dataset.labels[slots.indices]
-        return torch.from_numpy(np.where(slots.unlabelled, self.dataset.classes, labels))
+        return torch.from_numpy(np.where(slots.unlabelled, NULL, labels))
 
     def _slots(self, start: int, end: int) -> _Slots:
         """The endless sequence from one position to another, pieced together from its epochs."""

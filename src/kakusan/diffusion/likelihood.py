@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from kakusan.diffusion.denoiser import Denoiser, p_given
+from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.forward import q_marginal, q_posterior
 from kakusan.diffusion.gaussians import Gaussian, Nats, double
+from kakusan.diffusion.model import Model, as_model, p_given
 from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.variances import variance_named
@@ -44,22 +45,22 @@ def prior_term(path: Path, x_0: Samples) -> Nats:
     return q_marginal(path, x_0, T).kl(start)
 
 
-def step_term(denoiser: Denoiser, guess: Prediction, x_t: Samples, x_0: Samples, t: Times) -> Nats:
+def step_term(model: Model[Denoiser], guess: Prediction, x_t: Samples, x_0: Samples, t: Times) -> Nats:
     """L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || p_theta(x_{t-1} | x_t)), for t >= 2."""
     x_t, x_0 = double(x_t), double(x_0)
-    posterior = q_posterior(denoiser.schedule, x_t, x_0, t, t - 1)
-    return posterior.kl(p_given(denoiser, guess.double(), x_t, t, t - 1))
+    posterior = q_posterior(model.path, x_t, x_0, t, t - 1)
+    return posterior.kl(p_given(model, guess.double(), x_t, t, t - 1))
 
 
-def decoder_term(denoiser: Denoiser, guess: Prediction, x_1: Samples, x_0: Samples) -> Nats:
+def decoder_term(model: Model[Denoiser], guess: Prediction, x_1: Samples, x_0: Samples) -> Nats:
     """L_0 = -log p_theta(x_0 | x_1): the mass of each level's bin, or the density where the data are real."""
     t = torch.ones(len(x_0), dtype=torch.float64)
-    law = p_given(denoiser, guess.double(), double(x_1), t, t - 1)
-    return -(law.log_density(x_0) if denoiser.levels is None else law.log_mass(x_0, denoiser.levels))
+    law = p_given(model, guess.double(), double(x_1), t, t - 1)
+    return -(law.log_density(x_0) if model.levels is None else law.log_mass(x_0, model.levels))
 
 
 def terms(
-    denoiser: Denoiser, guess: Prediction, x_t: Samples, x_0: Samples, t: Times
+    model: Model[Denoiser], guess: Prediction, x_t: Samples, x_0: Samples, t: Times
 ) -> Float64[Tensor, " batch"]:
     """The term of each image's own step: L_{t-1} for t >= 2, L_0 for t = 1. Bits/dim, with gradients."""
     t = t.cpu()  # it is there already: which rows are which is known without a wait
@@ -67,10 +68,10 @@ def terms(
     parts = []
     if len(ends):
         there = ends.to(x_t.device)
-        parts.append(decoder_term(denoiser, guess.rows(there), x_t[there], x_0[there]))
+        parts.append(decoder_term(model, guess.rows(there), x_t[there], x_0[there]))
     if len(steps):
         there = steps.to(x_t.device)
-        parts.append(step_term(denoiser, guess.rows(there), x_t[there], x_0[there], t[steps]))
+        parts.append(step_term(model, guess.rows(there), x_t[there], x_0[there], t[steps]))
     nats = torch.cat(parts)[torch.cat([ends, steps]).argsort().to(parts[0].device)]
     return nats.flatten(1).mean(1) * BITS
 
@@ -145,7 +146,7 @@ class VariationalBound:
 
 
 def variational_bound(
-    denoiser: Denoiser,
+    model: Model[Denoiser] | Denoiser,
     x_0: Samples,
     *,
     terms: int | None = None,
@@ -155,17 +156,18 @@ def variational_bound(
 ) -> VariationalBound:
     """L_T, L_{t-1} for t = 2..T and L_0 of each image, in bits/dim. Eq. (11).
 
-    x_0: in the network's units. terms: how many of the T terms to measure for each image, at least 3 (None: all);
+    model: or a denoiser, with the usual variance, unclipped, for real data. x_0: in the network's units.
+    terms: how many of the T terms to measure for each image, at least 3 (None: all);
     they are L_0 and a stratified draw of the others, and the total stays unbiased. The expectation over x_t is
     taken with one draw for each image and term, a function of (seed, the image's number, t): numbers are
     0, 1, ... unless given, and an image has the same bound in any company.
     Raises DataError where the data should be levels and are not, SettingsError for fewer than 3 terms.
     """
-    return concatenated(list(bounds(denoiser, x_0, terms, seed, numbers, condition)))
+    return concatenated(list(bounds(model, x_0, terms, seed, numbers, condition)))
 
 
 def bounds(
-    denoiser: Denoiser,
+    model: Model[Denoiser] | Denoiser,
     x_0: Samples,
     terms: int | None = None,
     seed: int = 0,
@@ -173,20 +175,21 @@ def bounds(
     condition: Labels | None = None,
 ) -> Iterator[VariationalBound]:
     """`variational_bound` in parts, a few images at a time."""
-    T = denoiser.schedule.T
+    model = as_model(model)
+    T = model.path.T
     _check_lengths(x_0, numbers, condition)
     x_0 = x_0.float() if x_0.element_size() < FLOAT32_BYTES else x_0
     if terms is not None and terms < min(FEWEST_TERMS, T):
         raise SettingsError(f"a bound from {terms} terms has no standard error", "take 3 or more")
-    if denoiser.levels is not None:
-        check_levels(x_0, denoiser.levels)
+    if model.levels is not None:
+        check_levels(x_0, model.levels)
     count = T if terms is None else min(terms, T)
     known = torch.arange(len(x_0)) if numbers is None else torch.as_tensor(numbers, dtype=torch.int64)
     size = -(-GROUP // count)
     for start in range(0, len(x_0), size):
         part = slice(start, start + size)
         labels = None if condition is None else condition[part]
-        yield _measured(denoiser, x_0[part], known[part], count, seed, labels)
+        yield _measured(model, x_0[part], known[part], count, seed, labels)
 
 
 def _check_lengths(x_0: Samples, numbers: Sequence[int] | None, condition: Labels | None) -> None:
@@ -244,17 +247,17 @@ def _columns(layout: list[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def _measured(
-    denoiser: Denoiser,
+    model: Model[Denoiser],
     x_0: Samples,
     numbers: Int64[Tensor, " batch"],
     count: int,
     seed: int,
     condition: Labels | None,
 ) -> VariationalBound:
-    schedule = denoiser.schedule
+    schedule = model.path
     layout = strata(schedule.T, count)
     t = _times(layout, seed, numbers, schedule.T)
-    bits, errors = _all_terms(denoiser, x_0, t, numbers, seed, condition)
+    bits, errors = _all_terms(model, x_0, t, numbers, seed, condition)
     weights = [torch.full((n,), (high - low + 1) / n, dtype=torch.float64) for low, high, n in layout]
     return VariationalBound(
         t=t,
@@ -264,10 +267,10 @@ def _measured(
         squared_error=errors,
         L_T=prior_term(schedule, x_0.detach()).flatten(1).mean(1).cpu() * BITS,
         T=schedule.T,
-        variance=variance_named(denoiser.variance).name,
-        sigma_1=denoiser.sigma_1,
-        clip=denoiser.clip,
-        levels=denoiser.levels,
+        variance=variance_named(model.variance).name,
+        sigma_1=model.sigma_1,
+        clip=model.clip,
+        levels=model.levels,
     )
 
 
@@ -294,7 +297,7 @@ def _sampling_variance(
 
 @torch.no_grad()
 def _all_terms(
-    denoiser: Denoiser,
+    model: Model[Denoiser],
     x_0: Samples,
     t: Int64[Tensor, "batch terms"],
     numbers: Int64[Tensor, " batch"],
@@ -311,7 +314,7 @@ def _all_terms(
         rows = image[pairs].to(x_0.device)
         labels = None if condition is None else condition[rows.to(condition.device)]
         there = pairs.to(x_0.device)
-        measured = pair_terms(denoiser, x_0[rows], t.flatten()[pairs].double(), noise[there], labels)
+        measured = pair_terms(model, x_0[rows], t.flatten()[pairs].double(), noise[there], labels)
         bits[start:stop], errors[start:stop] = (column[: stop - start].cpu() for column in measured)
     return bits.view(t.shape), errors.view(t.shape)
 
@@ -324,10 +327,10 @@ def _noise(
 
 
 def pair_terms(
-    denoiser: Denoiser, x_0: Samples, t: Times, noise: Samples, condition: Labels | None = None
+    model: Model[Denoiser], x_0: Samples, t: Times, noise: Samples, condition: Labels | None = None
 ) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, " batch"]]:
     """The terms in bits/dim and the squared errors of the guess of x_0, with this noise in x_t."""
-    x_t = q_marginal(denoiser.schedule, x_0, t).reparametrize(noise)
-    guess = denoiser.predict(x_t, t, condition)
+    x_t = q_marginal(model.path, x_0, t).reparametrize(noise)
+    guess = model.predict(x_t, t, condition)
     error = (double(guess.x_0) - double(x_0)).square().flatten(1).mean(1)
-    return terms(denoiser, guess, x_t, x_0, t), error
+    return terms(model, guess, x_t, x_0, t), error

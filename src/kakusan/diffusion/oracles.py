@@ -24,7 +24,6 @@ from kakusan.diffusion.gaussians import double
 from kakusan.diffusion.parametrizations import eps_from_x_0
 from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
-from kakusan.diffusion.variances import SIGMA_1, Variance, variance_named
 from kakusan.errors import SettingsError
 from kakusan.randomness import Purpose, integers, normals, uniforms
 from kakusan.shapes import Coefficients, Labels, Samples, Times, times_like
@@ -49,15 +48,10 @@ NO_DENSITY = (
 class Oracle(Denoiser):
     """A denoiser that knows the law of its data."""
 
-    def __post_init__(self) -> None:
-        variance_named(self.variance)
-        if self.sigma_1 not in SIGMA_1:
-            raise SettingsError(f"unknown name {self.sigma_1!r}", f"there are: {', '.join(SIGMA_1)}")
-
     @property
     @abstractmethod
-    def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of an image."""
+    def shape(self) -> tuple[int, ...]:
+        """(channels, ...) of a sample."""
 
     @abstractmethod
     def parts(self, x_t: Values, a: PerRow, b: PerRow) -> Iterator[Part]:
@@ -70,7 +64,7 @@ class Oracle(Denoiser):
     def predict(self, x_t: Samples, t: Times, condition: Labels | None = None) -> Prediction:  # noqa: ARG002
         """E[x_0 | x_t], and the eps that goes with it. Eq. (2) ties the two."""
         x = double(x_t)
-        a, b = self.schedule.at(t)
+        a, b = self.path.at(t)
         x_0 = self._whole(x, a, b)[1].view(x.shape)
         return Prediction(x_0.to(x_t), eps_from_x_0(x_0, x, a, b).to(x_t))
 
@@ -80,7 +74,7 @@ class Oracle(Denoiser):
         Raises SettingsError at t = 0 where the data have no density: single images, or a singular covariance.
         """
         x = double(x_t)
-        a, b = self.schedule.at(times_like(0, x) if t is None else t)
+        a, b = self.path.at(times_like(0, x) if t is None else t)
         return self._whole(x, a, b)[0][:, 0]
 
     def sample(self, count: int, seed: int = 0) -> Samples:
@@ -131,22 +125,27 @@ class Normal:
 
 
 def normal(mean: float | int | Tensor, covariance: float | int | Tensor) -> Normal:
-    """mean: a number or (c, h, w); covariance: a number, (c, h, w), or (D, D) for the D = c h w values in this order.
+    """mean: a number or of a sample's shape; covariance: a number, of that shape, or (D, D) for the D values in order.
 
     Raises SettingsError where the shapes do not fit or the covariance is none.
     """
     mean, covariance = (torch.as_tensor(v, dtype=torch.float64, device="cpu") for v in (mean, covariance))
     shapes = tuple(mean.shape), tuple(covariance.shape)
-    fit = () in shapes or shapes[1] in (shapes[0], (mean.numel(),) * 2)
-    if not fit or mean.ndim not in (0, 3) or covariance.ndim not in (0, 2, 3):
-        advice = "a mean is a number or (c, h, w), a covariance a number, (c, h, w) or (c h w, c h w)"
+    if not (() in shapes or shapes[1] in (shapes[0], (mean.numel(),) * 2)):
+        advice = "a mean is a number or (c, ...), a covariance a number, (c, ...) or (D, D) for D values"
         raise SettingsError("a mean and a covariance of shapes {} and {} do not fit".format(*shapes), advice)
-    spectrum, axes = _axes(covariance) if covariance.ndim == 2 else (covariance.flatten(), None)
+    is_matrix = _is_matrix(mean, covariance)
+    spectrum, axes = _axes(covariance) if is_matrix else (covariance.flatten(), None)
     if not (mean.isfinite().all() and spectrum.isfinite().all() and (spectrum >= 0).all()):
         advice = "covariances hold no deviations or logarithms; C @ C.T has no negative eigenvalue"
         raise SettingsError("a mean or variance is not finite, or a variance or eigenvalue below 0", advice)
     values = max(mean.numel(), spectrum.numel())
     return Normal(mean.flatten().expand(values), spectrum.expand(values), axes)
+
+
+def _is_matrix(mean: Tensor, covariance: Tensor) -> bool:
+    """Whether it has a row and a column for each value, rather than the shape of a sample."""
+    return covariance.ndim == 2 and (mean.ndim == 0 or covariance.shape != mean.shape)
 
 
 def _axes(covariance: Float64[Tensor, "rows columns"]) -> tuple[Tensor, Tensor]:
@@ -164,21 +163,17 @@ def _axes(covariance: Float64[Tensor, "rows columns"]) -> tuple[Tensor, Tensor]:
 class GaussianOracle(Oracle):
     """Data that are N(mean, covariance).
 
-    mean: a number or a tensor (c, h, w); covariance: a number (the variance of independent values), a tensor
-    (c, h, w) (each value its own) or a symmetric, positive semidefinite matrix (D, D) of the D = c h w values in
-    this order; eigenvalues may be 0. Two numbers fit images of any shape; `sample` then gives single values, and
-    `entropy` is that of one. Raises SettingsError for anything else.
+    mean: a number or a tensor of a sample's shape, (c, h, w) for images; covariance: a number (the variance of
+    independent values), a tensor of that shape (each value its own) or a symmetric, positive semidefinite matrix (D, D)
+    of the D values in this order; eigenvalues may be 0. Two numbers fit images of any shape; `sample` then gives single
+    values, and `entropy` is that of one. Raises SettingsError for anything else.
     """
 
-    schedule: Path
+    path: Path
     mean: float | int | Tensor = 0.0
     covariance: float | int | Tensor = 1.0
-    variance: Variance | str = "fixed-large"
-    sigma_1: str = "beta~_2"
-    levels: int | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         _ = self.law  # its checks belong here
 
     @cached_property
@@ -187,10 +182,11 @@ class GaussianOracle(Oracle):
         return normal(self.mean, self.covariance)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        shapes = [v.shape for v in (self.mean, self.covariance) if isinstance(v, Tensor) and v.ndim == 3]
-        c, h, w = shapes[0] if shapes else (len(self.law.mean), 1, 1)
-        return c, h, w
+    def shape(self) -> tuple[int, ...]:
+        mean, covariance = torch.as_tensor(self.mean), torch.as_tensor(self.covariance)
+        of_values = mean if mean.ndim else covariance
+        known = of_values.ndim and not _is_matrix(mean, of_values)
+        return tuple(of_values.shape) if known else (len(self.law.mean), 1, 1)
 
     def parts(self, x_t: Values, a: PerRow, b: PerRow) -> Iterator[Part]:
         yield self.law.part(x_t, a, b)
@@ -205,8 +201,8 @@ class GaussianOracle(Oracle):
 
     def errors(self) -> Float64[Tensor, " entries"]:
         """E|x_0 - x_0_hat|^2 / D at t = 0, ..., T, which `Analytic` takes: with it the variance is the best one."""
-        spectrum, times = self.law.spectrum, torch.arange(1, self.schedule.T + 1, dtype=torch.float64)
-        table = self.schedule.alpha_bar_at(times).tolist()
+        spectrum, times = self.law.spectrum, torch.arange(1, self.path.T + 1, dtype=torch.float64)
+        table = self.path.alpha_bar_at(times).tolist()
         errors = [float((spectrum * (1 - s) / (s * spectrum + 1 - s)).mean()) for s in table]
         return torch.tensor([0.0, *errors], dtype=torch.float64)
 
@@ -215,25 +211,21 @@ class GaussianOracle(Oracle):
 class MixtureOracle(Oracle):
     """Data from one of k Gaussians.
 
-    weights: (k,), above 0, in any scale; means: (k, c, h, w); covariances: (k,), (k, c, h, w) or (k, D, D), each as in
+    weights: (k,), above 0, in any scale; means: (k, c, ...); covariances: (k,), (k, c, ...) or (k, D, D), each as in
     `GaussianOracle`. The mean squared errors of its guess have no closed form: the `squared_error` of a
     `VariationalBound` measures them. Raises SettingsError where the shapes do not fit or a covariance is none.
     """
 
-    schedule: Path
+    path: Path
     weights: Tensor
     means: Tensor
     covariances: Tensor
-    variance: Variance | str = "fixed-large"
-    sigma_1: str = "beta~_2"
-    levels: int | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         lengths = {given.shape[:1] for given in (self.weights, self.means, self.covariances)}
         above_0 = ((self.weights > 0) & self.weights.isfinite()).all()
-        if self.weights.ndim != 1 or self.means.ndim != 4 or len(lengths) > 1 or not above_0:
-            advice = "weights (k,), above 0, means (k, c, h, w), covariances (k,), (k, c, h, w) or (k, c h w, c h w)"
+        if self.weights.ndim != 1 or self.means.ndim < 2 or len(lengths) > 1 or not above_0:
+            advice = "weights (k,), above 0, means (k, c, ...), covariances (k,), (k, c, ...) or (k, D, D)"
             raise SettingsError("these are not the weights, means and covariances of k Gaussians", advice)
         _ = self.laws  # their checks belong here
 
@@ -243,9 +235,8 @@ class MixtureOracle(Oracle):
         return tuple(map(normal, self.means, self.covariances))
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        c, h, w = self.means.shape[1:]
-        return c, h, w
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.means.shape[1:])
 
     def parts(self, x_t: Values, a: PerRow, b: PerRow) -> Iterator[Part]:
         log_shares = double(self.weights).log().log_softmax(0).tolist()
@@ -264,26 +255,21 @@ class MixtureOracle(Oracle):
 class FiniteSetOracle(Oracle):
     """Data that are one of these images, each as likely: the denoiser that has learned them by heart.
 
-    images: (n, c, h, w), raises SettingsError for others. A softmax over all of -|x_t - a x_0|^2 / (2 (1 - alpha_bar)),
+    images: (n, c, ...), raises SettingsError for others. A softmax over all of -|x_t - a x_0|^2 / (2 (1 - alpha_bar)),
     as matrix products in float64; those in float32 are off by 2e-5 for 784 values, exponents at 1 - alpha_bar = 1e-4
     by 0.2, and a weight by 0.05 where two images are nearly as far. The images pass by in blocks: memory stays bounded.
     """
 
-    schedule: Path
+    path: Path
     images: Tensor
-    variance: Variance | str = "fixed-large"
-    sigma_1: str = "beta~_2"
-    levels: int | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.images.ndim != 4 or not self.images.numel():
-            raise SettingsError(f"images have the shape (n, c, h, w), not {tuple(self.images.shape)}")
+        if self.images.ndim < 2 or not self.images.numel():
+            raise SettingsError(f"samples have the shape (n, c, ...), not {tuple(self.images.shape)}")
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        c, h, w = self.images.shape[1:]
-        return c, h, w
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.images.shape[1:])
 
     def parts(self, x_t: Values, a: PerRow, b: PerRow) -> Iterator[Part]:
         """A part is a block of images."""

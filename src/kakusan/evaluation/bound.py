@@ -200,7 +200,7 @@ def _compared(
     loaded: Loaded, oracle: FiniteSetOracle, parts: list[Part]
 ) -> Generator[Working, None, list[Part]]:
     """The parts with their distances from the memorizer."""
-    times = compared_times(loaded.denoiser.schedule.T)
+    times = compared_times(loaded.denoiser.path.T)
     found: list[Part] = []
     for part in parts:
         near: dict[int, float] = {}
@@ -305,7 +305,7 @@ def memorizer(loaded: Loaded, prepared: Prepared) -> FiniteSetOracle:
     images = prepared.dataset.x_0(prepared.split.training).to(loaded.device)
     if loaded.settings.data.flip:
         images = torch.cat([images, images.flip(3)])  # it was shown these, too
-    return FiniteSetOracle(loaded.denoiser.schedule, images)
+    return FiniteSetOracle(loaded.denoiser.path, images)
 
 
 def _is_comparable(prepared: Prepared) -> bool:

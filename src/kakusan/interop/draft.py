@@ -14,7 +14,7 @@ from kakusan.data.units import Levels
 from kakusan.errors import ModelError
 from kakusan.interop.diffusers.config import Translated
 from kakusan.networks import UNet
-from kakusan.training.build import build_denoiser, build_network
+from kakusan.training.build import build_model, build_network
 
 Size = tuple[int, int]
 """Height and width."""
@@ -85,6 +85,6 @@ def empty_network(draft: Draft) -> UNet:
     settings = replace(draft.settings, machine=replace(draft.settings.machine, device="meta"))
     with torch.device("meta"):
         network = build_network(settings, draft.data)
-    build_denoiser(settings, network, draft.data.units)
+    build_model(settings, network, draft.data.units)
     assert isinstance(network, UNet)
     return network

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kakusan.errors import SettingsError
-from kakusan.shapes import Labels
+from kakusan.shapes import NULL, Labels
 
 Features: TypeAlias = Float[Tensor, "batch _ _ _"]
 """Channels of pixels on their way through a network."""
@@ -119,7 +119,7 @@ class LabelEmbedding(nn.Embedding):
         self.null = classes if null_label else None
 
     def of(self, condition: Labels | None, like: Tensor) -> Float[Tensor, "batch _"]:
-        """The rows of these labels; no condition is the null label for everyone. SettingsError where there is none."""
+        """The rows of these labels; the last for `NULL` and for no condition. SettingsError where there is none."""
         if condition is None:
             if self.null is None:
                 raise SettingsError(
@@ -127,6 +127,8 @@ class LabelEmbedding(nn.Embedding):
                     "name one (--label), or bring images with their classes",
                 )
             condition = torch.full_like(like, self.null, dtype=torch.int64)
+        elif self.null is not None:
+            condition = condition.where(condition != NULL, self.null)
         rows: Tensor = self(condition)
         return rows
 

@@ -4,7 +4,7 @@ from kakusan.samplers.ancestral import Ancestral
 from kakusan.samplers.base import SPACINGS, Sampler, State
 from kakusan.samplers.ddim import DDIM
 from kakusan.samplers.sampling import Drawn, Order, Origin, draw, sample
-from kakusan.samplers.walk import NoiseSource, SeededNoise, Still, visited, walk
+from kakusan.samplers.walk import NoiseSource, SeededNoise, Snapshot, visited, walk
 
 SAMPLERS: dict[str, type[Sampler]] = {"ancestral": Ancestral, "ddim": DDIM}
 
@@ -19,8 +19,8 @@ __all__ = [
     "Origin",
     "Sampler",
     "SeededNoise",
+    "Snapshot",
     "State",
-    "Still",
     "draw",
     "sample",
     "visited",

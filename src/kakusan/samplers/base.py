@@ -3,20 +3,46 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from kakusan.diffusion.denoiser import Denoiser
+from kakusan.diffusion.model import Model
 from kakusan.diffusion.paths import Path
+from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import SettingsError
 from kakusan.shapes import Labels, Samples, Times
+
+AnyModel: TypeAlias = Model[Denoiser]
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a walk stands: x, the guess of x_0 it came by (None at the start), and whatever history a method needs."""
+    """Where a trajectory stands: x_t, and the predictions that led there, as many as a method keeps."""
 
     x: Samples
-    x_0: Samples | None = None
     condition: Labels | None = None
+    guesses: tuple[Prediction, ...] = ()
+    """The newest last."""
+    times: tuple[Times, ...] = ()
+    """At which they were made."""
+
+    @property
+    def x_0(self) -> Samples | None:
+        """The newest prediction of x_0; None at the start."""
+        return self.guesses[-1].x_0 if self.guesses else None
+
+    def then(self, x: Samples, guess: Prediction, t: Times, *, keep: int = 1) -> "State":
+        """The state after a step to x by this prediction, made at t; the last `keep` predictions are kept."""
+        guesses, times = (*self.guesses, guess)[-keep:], (*self.times, t)[-keep:]
+        return State(x, self.condition, guesses, times)
+
+
+@runtime_checkable
+class Noise(Protocol):
+    """Fresh standard normal noise of a step. What is never asked for is never drawn."""
+
+    def __call__(self, k: int = 0) -> Samples:
+        """The k-th of the step, for methods that need several."""
 
 
 def trailing(T: int, steps: int) -> list[int]:
@@ -68,21 +94,16 @@ class Sampler(ABC):
         if self.steps is not None and self.steps < 1:
             raise SettingsError(f"a sampler needs at least 1 step, not {self.steps}")
 
-    def times(self, schedule: Path) -> tuple[int, ...]:
+    def times(self, path: Path) -> tuple[float | int, ...]:
         """t_0 > t_1 > ... > 0: from where the noise is, T unless the spacing starts below it, down to 0."""
-        steps = schedule.T if self.steps is None else self.steps
-        if steps > schedule.T:
+        steps = path.T if self.steps is None else self.steps
+        if steps > path.T:
             raise SettingsError(
-                f"{steps} sampling steps are more than the T = {schedule.T} of the schedule",
-                f"take {schedule.T} steps or fewer",
+                f"{steps} sampling steps are more than the T = {path.T} of the schedule",
+                f"take {path.T} steps or fewer",
             )
-        return (*SPACINGS[self.spacing or "trailing"](schedule.T, steps), 0)
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether `step` uses its noise. Where it does not, none is drawn and zeros are given."""
-        return True
+        return (*SPACINGS[self.spacing or "trailing"](path.T, steps), 0)
 
     @abstractmethod
-    def step(self, denoiser: Denoiser, state: State, t: Times, s: Times, noise: Samples) -> State:
-        """From time t to s < t, with one draw of standard normal noise to use or to leave."""
+    def step(self, model: AnyModel, state: State, t: Times, s: Times, noise: Noise) -> State:
+        """From time t to s < t. `model.predict` may be called as often as the method wants."""

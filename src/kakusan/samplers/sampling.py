@@ -14,8 +14,8 @@ from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.paths import Path
 from kakusan.errors import SettingsError
-from kakusan.samplers.base import Sampler
-from kakusan.samplers.walk import SeededNoise, Still, visited, walk
+from kakusan.samplers.base import AnyModel, Sampler
+from kakusan.samplers.walk import SeededNoise, Snapshot, visited, walk
 from kakusan.shapes import Labels, Samples, times_like
 
 MOST_NUMBERS = 1 << 62
@@ -54,7 +54,7 @@ class Drawn:
     """A moment of a sampling: which of the ordered images (offsets from the first), and where their walk stands."""
 
     offsets: range
-    still: Still
+    still: Snapshot
     done: float  # share of the whole order
 
 
@@ -65,20 +65,22 @@ class Origin:
     images: Samples
     t: int
 
-    def noised(self, schedule: Path, noises: SeededNoise, rows: torch.Tensor) -> Still:
+    def noised(self, path: Path, noises: SeededNoise, rows: torch.Tensor) -> Snapshot:
         """x_t of some of them. The noise that would be x_T if there were no images is that in x_t."""
         noise = noises.start()
         x_0 = self.images.to(noise)[rows.to(noise.device)]
-        return Still(self.t, q_marginal(schedule, x_0, times_like(self.t, x_0)).reparametrize(noise))
+        return Snapshot(self.t, q_marginal(path, x_0, times_like(self.t, x_0)).reparametrize(noise))
 
 
-def draw(denoiser: Denoiser, sampler: Sampler, order: Order, origin: Origin | None = None) -> Iterator[Drawn]:
+def draw(
+    model: AnyModel | Denoiser, sampler: Sampler, order: Order, origin: Origin | None = None
+) -> Iterator[Drawn]:
     """Sample an order, micro-batch by micro-batch; each still is shown. A still with t = 0 holds finished images."""
     if origin is not None and tuple(origin.images.shape) != (order.count, *order.shape):
         raise ValueError(
             f"images to start from have shape {tuple(origin.images.shape)}, not {(order.count, *order.shape)}"
         )
-    steps = len(visited(sampler, denoiser.schedule, None if origin is None else origin.t)) - 1
+    steps = len(visited(sampler, model.path, None if origin is None else origin.t)) - 1
     for begin in range(0, order.count, order.micro_batch):
         kept = min(order.micro_batch, order.count - begin)
         places = torch.arange(order.micro_batch if order.exact else kept, device=order.device) + begin
@@ -86,10 +88,10 @@ def draw(denoiser: Denoiser, sampler: Sampler, order: Order, origin: Origin | No
         noises = SeededNoise(order.seed, indices, order.shape)
         start = None
         if origin is not None:
-            start = origin.noised(denoiser.schedule, noises, places.clamp(max=order.count - 1))
-        stills = walk(sampler, denoiser, noises, _condition(order.label, indices), start=start)
+            start = origin.noised(model.path, noises, places.clamp(max=order.count - 1))
+        stills = walk(sampler, model, noises, _condition(order.label, indices), start=start)
         for step, still in enumerate(stills):
-            shown = Still(still.t, still.x[:kept], None if still.x_0 is None else still.x_0[:kept])
+            shown = Snapshot(still.t, still.x[:kept], None if still.x_0 is None else still.x_0[:kept])
             yield Drawn(range(begin, begin + kept), shown, (begin + kept * step / steps) / order.count)
 
 
@@ -101,7 +103,7 @@ def _condition(label: int | tuple[int, ...] | None, indices: torch.Tensor) -> La
 
 
 def sample(
-    denoiser: Denoiser,
+    model: AnyModel | Denoiser,
     sampler: Sampler,
     *,
     count: int,
@@ -131,7 +133,7 @@ def sample(
         device=device,
     )
     finished = []
-    for drawn in draw(denoiser, sampler, order, origin):
+    for drawn in draw(model, sampler, order, origin):
         watch(drawn.done)
         if drawn.still.t == 0:
             finished.append(drawn.still.x)

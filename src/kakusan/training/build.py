@@ -21,6 +21,7 @@ from kakusan.data.heldout import form_of, packed
 from kakusan.data.record import DataRecord
 from kakusan.data.units import Levels, Real, Units
 from kakusan.diffusion.denoiser import NetworkDenoiser
+from kakusan.diffusion.model import Model
 from kakusan.diffusion.parametrizations import PARAMETRIZATIONS
 from kakusan.diffusion.schedules import (
     SCHEDULES,
@@ -34,7 +35,7 @@ from kakusan.errors import DataError, RunError, SettingsError
 from kakusan.networks import NETWORKS
 from kakusan.samplers import SPACINGS
 from kakusan.training.loop import DECAYS, Recipe
-from kakusan.training.losses import LOSSES, Loss, loss_for
+from kakusan.training.losses import LOSSES, Loss, NetworkModel, loss_for
 from kakusan.training.timesteps import TIMES
 
 GIVEN = "given"
@@ -279,21 +280,19 @@ def learns_variance(process: ProcessSettings) -> bool:
     return process.variance == LearnedRange.name
 
 
-def build_denoiser(settings: Settings, network: nn.Module, units: Units) -> NetworkDenoiser:
-    """The network with its process, as these settings say, for data of this kind."""
+def build_model(settings: Settings, network: nn.Module, units: Units) -> NetworkModel:
+    """The network on its path, with variance, clipping and levels, as these settings say, for data of this kind."""
     process = settings.process
     named(SIGMA_1, process.sigma_1, "process.sigma_1")
     named(PARAMETRIZATIONS, process.predicts, "process.predicts")
     named(VARIANCES, process.variance, "process.variance")
     named(SPACINGS, process.spacing, "process.spacing")
-    return NetworkDenoiser(
-        network,
-        build_schedule(process),
-        predicts=process.predicts,
+    autocast = torch.bfloat16 if settings.machine.precision == "bf16" else None
+    return Model(
+        NetworkDenoiser(network, build_schedule(process), process.predicts, autocast),
         variance=process.variance,
-        clip=process.clip_range if process.clip else None,
-        autocast=torch.bfloat16 if settings.machine.precision == "bf16" else None,
         sigma_1=process.sigma_1,
+        clip=process.clip_range if process.clip else None,
         levels=units.levels if isinstance(units, Levels) else None,
     )
 
@@ -320,10 +319,10 @@ def build_recipe(settings: Settings) -> Recipe:
     )
 
 
-def build_loss(settings: Settings, denoiser: NetworkDenoiser) -> Loss:
+def build_loss(settings: Settings, model: NetworkModel) -> Loss:
     """The loss of these settings. Raises SettingsError where it does not go with the variance."""
     named(LOSSES, settings.training.loss, "training.loss")
-    return loss_for(settings.training.loss, denoiser, settings.training.min_snr_gamma)
+    return loss_for(settings.training.loss, model, settings.training.min_snr_gamma)
 
 
 def build_batches(settings: Settings, prepared: Prepared) -> Batches:

@@ -14,12 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.randomness import Purpose, normals, torch_seed
 from kakusan.shapes import Labels, Samples, Times
 from kakusan.training.ema import EMA
-from kakusan.training.losses import Loss
+from kakusan.training.losses import Loss, NetworkModel
 from kakusan.training.timesteps import TIMES, TimeSampler
 
 SCALING_DEVICES = ("cpu", "cuda")
@@ -152,7 +151,7 @@ class Tally:
 class TrainState:
     """All that a step changes."""
 
-    denoiser: NetworkDenoiser
+    denoiser: NetworkModel
     network: nn.Module
     ema: EMA
     optimizer: torch.optim.AdamW
@@ -174,9 +173,7 @@ class StepReport:
     metrics: dict[str, Any] | None = None
 
 
-def new_state(
-    denoiser: NetworkDenoiser, network: nn.Module, recipe: Recipe, device: torch.device
-) -> TrainState:
+def new_state(denoiser: NetworkModel, network: nn.Module, recipe: Recipe, device: torch.device) -> TrainState:
     """A state before its first step."""
     optimizer = torch.optim.AdamW(
         network.parameters(),
@@ -193,7 +190,7 @@ def new_state(
         EMA(network, recipe.ema),
         optimizer,
         Tally.zero(device),
-        TIMES[recipe.times](denoiser.schedule.T),
+        TIMES[recipe.times](denoiser.path.T),
         first_bad=first_bad,
     )
 
@@ -241,7 +238,7 @@ def _micro_step(
     counted = losses if fed.weights is None else losses * fed.weights
     torch.autograd.backward(counted.mean() / recipe.accumulation)
     losses = losses.detach()
-    state.tally.add(losses, fed.weights, fed.t, state.denoiser.schedule.T)
+    state.tally.add(losses, fed.weights, fed.t, state.denoiser.path.T)
     return fed.t, losses
 
 

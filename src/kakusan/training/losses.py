@@ -1,13 +1,13 @@
 """What training minimizes. A loss is a frozen value that gives one number an image; a new one is a line in `LOSSES`.
 
-For each parametrization the network's word moves the guess of x_0 by a known gain, so an error of the word is an error
-of x_0 or of eps on another scale. Hence every weighted loss is the squared error of the word times a number that
-depends on t alone, and it is the same loss, with the same gradient with respect to the mean, for eps, x_0 and v.
+For each parametrization the output moves the predicted x_0 by a known gain, so an error of the output is an error of
+x_0 or of eps on another scale. Hence every weighted loss is the squared error of the output times a number that depends
+on t alone, and it is the same loss, with the same gradient with respect to the mean, for every parametrization.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.diffusion.forward import posterior_weights, q_marginal, step_variance
 from kakusan.diffusion.likelihood import BITS, terms
+from kakusan.diffusion.model import Model
 from kakusan.diffusion.paths import Path, ends_in_pure_noise
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.schedules import NoiseSchedule
@@ -22,6 +23,7 @@ from kakusan.diffusion.variances import LearnedRange, StepVariance, variance_nam
 from kakusan.errors import SettingsError
 from kakusan.shapes import Coefficients, Labels, Samples, Times, per_sample
 
+NetworkModel: TypeAlias = Model[NetworkDenoiser]
 PerExample = Float[Tensor, " batch"]
 
 
@@ -29,12 +31,12 @@ class Loss(ABC):
     """One number an image, to be averaged over the batch."""
 
     teaches_variance: ClassVar[bool] = False
-    """Whether the network's word about the variance gets a gradient."""
+    """Whether the fraction of a learned variance gets a gradient."""
 
     @abstractmethod
     def per_image(
         self,
-        denoiser: NetworkDenoiser,
+        model: NetworkModel,
         x_0: Samples,
         t: Times,
         noise: Samples,
@@ -42,40 +44,38 @@ class Loss(ABC):
     ) -> PerExample:
         """The loss of each image at its own t, with its own noise, with gradients; in the type of x_0."""
 
-    def cautions(self, denoiser: NetworkDenoiser) -> tuple[str, ...]:  # noqa: ARG002
+    def cautions(self, model: NetworkModel) -> tuple[str, ...]:  # noqa: ARG002
         """What one should know before training this denoiser with this loss, in sentences."""
         return ()
 
 
 def squared_error(
-    denoiser: NetworkDenoiser, x_0: Samples, t: Times, noise: Samples, condition: Labels | None
+    model: NetworkModel, x_0: Samples, t: Times, noise: Samples, condition: Labels | None
 ) -> PerExample:
-    """Of the network's word, mean over the pixel values."""
-    x_t = q_marginal(denoiser.schedule, x_0, t).reparametrize(noise)
-    word, _ = denoiser.output(x_t, t, condition)
-    return _word_error(denoiser, word, x_0, t, noise)
+    """Of the network's output, mean over the pixel values."""
+    x_t = q_marginal(model.path, x_0, t).reparametrize(noise)
+    output, _ = model.denoiser.output(x_t, t, condition)
+    return _output_error(model, output, x_0, t, noise)
 
 
-def _word_error(
-    denoiser: NetworkDenoiser, word: Samples, x_0: Samples, t: Times, noise: Samples
-) -> PerExample:
-    target = denoiser.parametrization.target(x_0, noise, *denoiser.schedule.at(t))
-    return (word - target).square().flatten(1).mean(1)
+def _output_error(model: NetworkModel, output: Samples, x_0: Samples, t: Times, noise: Samples) -> PerExample:
+    target = model.denoiser.parametrization.target(x_0, noise, *model.path.at(t))
+    return (output - target).square().flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
 class Simple(Loss):
-    """Mean squared error of the network's word; for eps, L_simple of Ho et al. 2020: (12) with its weight set to 1."""
+    """Mean squared error of the output; for eps, L_simple of Ho et al. 2020: (12) with its weight set to 1."""
 
     def per_image(
         self,
-        denoiser: NetworkDenoiser,
+        model: NetworkModel,
         x_0: Samples,
         t: Times,
         noise: Samples,
         condition: Labels | None = None,
     ) -> PerExample:
-        return squared_error(denoiser, x_0, t, noise, condition)
+        return squared_error(model, x_0, t, noise, condition)
 
 
 def eps_weight(schedule: NoiseSchedule, variance: StepVariance, t: Times) -> StepVariance:
@@ -94,9 +94,9 @@ def x_0_weight(path: Path, variance: StepVariance, t: Times) -> StepVariance:
     return per_sample(of_x_0.square(), variance).to(variance.device) / (2 * variance)
 
 
-def _weighted(denoiser: NetworkDenoiser, weight: Coefficients, error: PerExample, t: Times) -> PerExample:
+def _weighted(model: NetworkModel, weight: Coefficients, error: PerExample, t: Times) -> PerExample:
     """A weight of x_0's squared error, applied to that of the output: output error x gain^2 = error of x_0."""
-    gain = denoiser.parametrization.gain(*denoiser.schedule.at(t))
+    gain = model.denoiser.parametrization.gain(*model.path.at(t))
     return (weight * gain.square()).to(error) * error
 
 
@@ -110,16 +110,16 @@ class Weighted(Loss):
 
     def per_image(
         self,
-        denoiser: NetworkDenoiser,
+        model: NetworkModel,
         x_0: Samples,
         t: Times,
         noise: Samples,
         condition: Labels | None = None,
     ) -> PerExample:
         nothing = Prediction(x_0, noise)  # a fixed variance does not ask for the guess
-        weight = x_0_weight(denoiser.schedule, denoiser.variance_of(nothing, t, t.cpu() - 1), t)
-        error = squared_error(denoiser, x_0, t, noise, condition)
-        return denoiser.schedule.T * BITS * _weighted(denoiser, weight.flatten().cpu(), error, t)
+        weight = x_0_weight(model.path, model.variance_of(nothing, t, t.cpu() - 1), t)
+        error = squared_error(model, x_0, t, noise, condition)
+        return model.path.T * BITS * _weighted(model, weight.flatten().cpu(), error, t)
 
 
 @dataclass(frozen=True)
@@ -130,15 +130,15 @@ class Bound(Loss):
 
     def per_image(
         self,
-        denoiser: NetworkDenoiser,
+        model: NetworkModel,
         x_0: Samples,
         t: Times,
         noise: Samples,
         condition: Labels | None = None,
     ) -> PerExample:
-        x_t = q_marginal(denoiser.schedule, x_0, t).reparametrize(noise)
-        guess = denoiser.meaning(*denoiser.output(x_t, t, condition), x_t, t)
-        return denoiser.schedule.T * terms(denoiser, guess, x_t, x_0, t).to(x_0)
+        x_t = q_marginal(model.path, x_0, t).reparametrize(noise)
+        guess = model.denoiser.to_prediction(*model.denoiser.output(x_t, t, condition), x_t, t)
+        return model.path.T * terms(model, guess, x_t, x_0, t).to(x_0)
 
 
 @dataclass(frozen=True)
@@ -150,17 +150,17 @@ class Hybrid(Loss):
 
     def per_image(
         self,
-        denoiser: NetworkDenoiser,
+        model: NetworkModel,
         x_0: Samples,
         t: Times,
         noise: Samples,
         condition: Labels | None = None,
     ) -> PerExample:
-        x_t = q_marginal(denoiser.schedule, x_0, t).reparametrize(noise)
-        word, fraction = denoiser.output(x_t, t, condition)
-        frozen = denoiser.meaning(word.detach(), fraction, x_t, t)
-        bound = denoiser.schedule.T * terms(denoiser, frozen, x_t, x_0, t)
-        return _word_error(denoiser, word, x_0, t, noise) + self.share * bound.to(x_0)
+        x_t = q_marginal(model.path, x_0, t).reparametrize(noise)
+        output, fraction = model.denoiser.output(x_t, t, condition)
+        frozen = model.denoiser.to_prediction(output.detach(), fraction, x_t, t)
+        bound = model.path.T * terms(model, frozen, x_t, x_0, t)
+        return _output_error(model, output, x_0, t, noise) + self.share * bound.to(x_0)
 
 
 @dataclass(frozen=True)
@@ -172,25 +172,25 @@ class MinSNR(Loss):
 
     gamma: float = 5.0
 
-    def cautions(self, denoiser: NetworkDenoiser) -> tuple[str, ...]:
-        if not ends_in_pure_noise(denoiser.schedule):
+    def cautions(self, model: NetworkModel) -> tuple[str, ...]:
+        if not ends_in_pure_noise(model.path):
             return ()
         return (
-            f"min-snr gives t = T = {denoiser.schedule.T} the weight 0, since this schedule ends in pure noise: the "
+            f"min-snr gives t = T = {model.path.T} the weight 0, since this schedule ends in pure noise: the "
             "network is never taught where sampling starts; with zero terminal SNR, the simple loss is the usual one",
         )
 
     def per_image(
         self,
-        denoiser: NetworkDenoiser,
+        model: NetworkModel,
         x_0: Samples,
         t: Times,
         noise: Samples,
         condition: Labels | None = None,
     ) -> PerExample:
-        a, b = denoiser.schedule.at(t)
+        a, b = model.path.at(t)
         weight = (a / b).square().clamp(max=self.gamma)
-        return _weighted(denoiser, weight, squared_error(denoiser, x_0, t, noise, condition), t)
+        return _weighted(model, weight, squared_error(model, x_0, t, noise, condition), t)
 
 
 LOSSES: dict[str, Loss] = {
@@ -202,10 +202,10 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def loss_for(name: str, denoiser: NetworkDenoiser, gamma: float) -> Loss:
-    """The loss of this name. Raises SettingsError where it and the denoiser's variance do not go together."""
+def loss_for(name: str, model: NetworkModel, gamma: float) -> Loss:
+    """The loss of this name. Raises SettingsError where it and the variance do not go together."""
     loss = LOSSES[name]
-    learned = isinstance(variance_named(denoiser.variance), LearnedRange)
+    learned = isinstance(variance_named(model.variance), LearnedRange)
     if learned and not loss.teaches_variance:
         raise SettingsError(
             f"the loss {name} does not teach the variance, which is to be learned",

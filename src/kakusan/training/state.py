@@ -11,22 +11,21 @@ from torch import Tensor, nn
 from kakusan.config.settings import Settings, answered
 from kakusan.data import Batches
 from kakusan.data.record import DataRecord
-from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.errors import SettingsError
 from kakusan.storage.agreement import DATA_HASHES, data_hashes, frozen_settings
 from kakusan.storage.checkpoints import Checkpoint
 from kakusan.training.build import (
     Prepared,
     build_batches,
-    build_denoiser,
     build_loss,
+    build_model,
     build_network,
     build_recipe,
     data_record,
     environment,
 )
 from kakusan.training.loop import Recipe, Tally, TrainState, new_state
-from kakusan.training.losses import Loss
+from kakusan.training.losses import Loss, NetworkModel
 
 NO_MEMORY = ("can't allocate memory", "not enough memory")
 
@@ -39,7 +38,7 @@ class Task:
     record: DataRecord
     prepared: Prepared
     network: nn.Module
-    denoiser: NetworkDenoiser
+    denoiser: NetworkModel
     batches: Batches
     loss: Loss
     recipe: Recipe
@@ -53,7 +52,7 @@ def assemble(settings: Settings, prepared: Prepared, stored: Mapping[str, Any] |
     made = data_record(prepared)
     record = DataRecord.read(made)
     network = build_network(settings, record)
-    denoiser = build_denoiser(settings, network, record.units)
+    denoiser = build_model(settings, network, record.units)
     recipe = build_recipe(settings)
     device = next(network.parameters()).device
     return Task(

@@ -258,7 +258,7 @@ def _picture(task: Task, run: RunFolder) -> Sampled | Warned:
     with averaged(task):
         x_0 = sample(
             task.denoiser,
-            DDIM(steps=min(samples.steps, task.denoiser.schedule.T), spacing=task.settings.process.spacing),
+            DDIM(steps=min(samples.steps, task.denoiser.path.T), spacing=task.settings.process.spacing),
             count=samples.count,
             shape=task.record.shape,
             seed=samples.seed,

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kakusan.data import Dataset, Split
-from kakusan.diffusion.denoiser import Denoiser, NetworkDenoiser
+from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.likelihood import VariationalBound, bounds
+from kakusan.diffusion.model import Model, as_model
 from kakusan.diffusion.variances import LearnedRange, variance_named
 from kakusan.randomness import Purpose, normals
 from kakusan.shapes import Labels, Samples, per_sample, times_like
-from kakusan.training.losses import Loss
+from kakusan.training.losses import Loss, NetworkModel
 
 COMPARED = 512
 """Images of each split whose loss is measured on the way, at the most."""
@@ -27,7 +28,7 @@ SEED = 0
 
 
 def held_out_losses(
-    denoiser: NetworkDenoiser, loss: Loss, dataset: Dataset, split: Split, device: torch.device
+    model: NetworkModel, loss: Loss, dataset: Dataset, split: Split, device: torch.device
 ) -> dict[str, float]:
     """The loss on as many training as held-out images, up to 512 each, with the same times and the same noise.
 
@@ -43,13 +44,13 @@ def held_out_losses(
         for name, part in (("training_loss", split.training), ("held_out_loss", split.held_out))
         if len(part)
     }
-    losses = {name: _losses(denoiser, loss, dataset, part, device) for name, part in parts.items()}
+    losses = {name: _losses(model, loss, dataset, part, device) for name, part in parts.items()}
     figures = {name: float(each.mean()) for name, each in losses.items()}
     if "held_out_loss" in losses and count > 1:
         gaps = losses["held_out_loss"] - losses["training_loss"]
         figures["gap_standard_error"] = float(gaps.std() / count**0.5)
     if "training_loss" in parts:
-        known = stationary(denoiser, dataset.x_0(spread(split.training, COMPARED)))
+        known = stationary(model, dataset.x_0(spread(split.training, COMPARED)))
         baseline = _losses(known, loss, dataset, parts["training_loss"], device)
         figures["baseline_loss"] = float(baseline.mean())
     return {**figures, "compared_images": count}
@@ -60,7 +61,7 @@ def spread(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).astype(np.int64)]
 
 
-def stationary(denoiser: NetworkDenoiser, x_0: Samples) -> NetworkDenoiser:
+def stationary(model: NetworkModel, x_0: Samples) -> NetworkModel:
     """The same process with, in the network's place, the exact denoiser of a stationary Gaussian (a Wiener filter).
 
     It has the mean and the power spectrum of each channel of x_0: how far apart values resemble each other is known,
@@ -69,10 +70,10 @@ def stationary(denoiser: NetworkDenoiser, x_0: Samples) -> NetworkDenoiser:
     axes = tuple(range(2, x_0.ndim))
     mean = x_0.mean((0, *axes), keepdim=True)
     power = torch.fft.fftn(x_0 - mean, dim=axes, norm="ortho").abs().square().mean(0)
-    says_variance = isinstance(variance_named(denoiser.variance), LearnedRange)
+    says_variance = isinstance(variance_named(model.variance), LearnedRange)
 
     def network(x_t: Samples, time: Tensor, condition: Labels | None = None) -> Tensor:  # noqa: ARG001
-        path, t = denoiser.schedule, time.double().cpu() + 1
+        path, t = model.path, time.double().cpu() + 1
         size, (signal, noise) = path.scale_at(t), path.at(t)  # networks are given x_t in the twin's scale
         a, b = (per_sample(part / size, x_t).to(x_t) for part in (signal, noise))
         m, p = mean.to(x_t), power.to(x_t)
@@ -80,18 +81,18 @@ def stationary(denoiser: NetworkDenoiser, x_0: Samples) -> NetworkDenoiser:
         x_0_hat, eps_hat = (
             torch.fft.ifftn(part, dim=axes, norm="ortho").real for part in (a * p * away, b * away)
         )
-        word = denoiser.parametrization.target(m + x_0_hat, eps_hat, signal, noise)
+        word = model.denoiser.parametrization.target(m + x_0_hat, eps_hat, signal, noise)
         return torch.cat([word, torch.zeros_like(word)], 1) if says_variance else word
 
-    return replace(denoiser, network=network, autocast=None)
+    return replace(model, denoiser=replace(model.denoiser, network=network, autocast=None))
 
 
 @torch.no_grad()
 def _losses(
-    denoiser: NetworkDenoiser, loss: Loss, dataset: Dataset, indices: NDArray[np.int64], device: torch.device
+    model: NetworkModel, loss: Loss, dataset: Dataset, indices: NDArray[np.int64], device: torch.device
 ) -> Float64[Tensor, " images"]:
     """The loss of each image, the mean over its times: a function of its place among the indices."""
-    T, draws = denoiser.schedule.T, -(-FEWEST_PAIRS // len(indices))
+    T, draws = model.path.T, -(-FEWEST_PAIRS // len(indices))
     found = []
     for start in range(0, len(indices) * draws, SIZE):
         slots = torch.arange(start, min(start + SIZE, len(indices) * draws))
@@ -99,7 +100,7 @@ def _losses(
         x_0 = dataset.x_0(shown).to(device)
         t = 1 + ((slots * 0.6180339887498949) % 1 * T).floor().double()  # golden section: even at any count
         noise = normals(SEED, Purpose.EVALUATION, 0, slots.to(device), tuple(x_0.shape[1:]))
-        found.append(loss.per_image(denoiser, x_0, t, noise, labels_of(dataset, shown, device)).cpu())
+        found.append(loss.per_image(model, x_0, t, noise, labels_of(dataset, shown, device)).cpu())
     return torch.cat(found).double().view(len(indices), draws).mean(1)
 
 
@@ -109,7 +110,7 @@ def labels_of(dataset: Dataset, indices: NDArray[np.int64], device: torch.device
 
 
 def bounds_of(
-    denoiser: Denoiser,
+    model: Model[Denoiser],
     dataset: Dataset,
     indices: NDArray[np.int64],
     device: torch.device,
@@ -122,7 +123,7 @@ def bounds_of(
     for start in range(0, len(indices), size):
         part = indices[start : start + size]
         x_0 = dataset.x_0(part).to(device)
-        yield from bounds(denoiser, x_0, terms, seed, part.tolist(), labels_of(dataset, part, device))
+        yield from bounds(model, x_0, terms, seed, part.tolist(), labels_of(dataset, part, device))
 
 
 def mean_errors(bound: VariationalBound) -> Float64[Tensor, " entries"]:
@@ -134,19 +135,19 @@ def mean_errors(bound: VariationalBound) -> Float64[Tensor, " entries"]:
 
 @torch.no_grad()
 def distances_between(
-    first: Denoiser,
-    second: Denoiser,
+    first: Model[Denoiser],
+    second: Model[Denoiser] | Denoiser,
     x_0: Samples,
     t: int,
     numbers: NDArray[np.int64],
     condition: Labels | None,
 ) -> Float64[Tensor, " batch"]:
-    """How far two denoisers' guesses of x_0 are apart at t, root mean square over the pixel values of each image."""
+    """How far two models' predictions of x_0 are apart at t, root mean square over the pixel values of each image."""
     noise = normals(
         SEED, Purpose.EVALUATION, t, torch.from_numpy(numbers).to(x_0.device), tuple(x_0.shape[1:])
     )
     times = times_like(t, x_0)
-    x_t = q_marginal(first.schedule, x_0, times).reparametrize(noise)
-    guesses = (denoiser.predict(x_t, times, condition).x_0.double() for denoiser in (first, second))
+    x_t = q_marginal(first.path, x_0, times).reparametrize(noise)
+    guesses = (as_model(each).predict(x_t, times, condition).x_0.double() for each in (first, second))
     difference = next(guesses) - next(guesses)
     return difference.square().flatten(1).mean(1).sqrt().cpu()

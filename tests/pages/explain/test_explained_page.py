@@ -130,7 +130,7 @@ def test_the_numbers_of_each_stop_are_recomputed_ones(page: Page, subject: Subje
     told = page.told
     place = told["t"].index(10)
     texts = dict(zip(told["names"], told["texts"][place], strict=True))
-    numbers = Moment(subject.denoiser, subject.x_0, 10).numbers()
+    numbers = Moment(subject.model, subject.schedule, subject.x_0, 10).numbers()
     for name, value in numbers.items():
         if "gap" not in name:  # differences of rounding
             assert texts[name] == shown(value), name

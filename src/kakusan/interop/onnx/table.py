@@ -11,13 +11,14 @@ asked, in float64, what they make of ones and zeros. Then the sampler walks with
 table must lead to the same places; a sampler whose steps are not of this form is thereby found and refused.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
 import torch
 
-from kakusan.diffusion.denoiser import NetworkDenoiser
+from kakusan.diffusion.denoiser import Network, NetworkDenoiser
+from kakusan.diffusion.model import Model
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.variances import LearnedRange, StepVariance, variance_named
 from kakusan.errors import ModelError
@@ -28,18 +29,20 @@ FORMAT = 1
 EXACT = 1e-9  # float64 roundings, where x_0 is up to 1e4 times x_t: steps of another form differ by far more
 
 
-def sampler_table(denoiser: NetworkDenoiser, sampler: Sampler, shape: tuple[int, int, int]) -> dict[str, Any]:
+def sampler_table(
+    model: Model[NetworkDenoiser], sampler: Sampler, shape: tuple[int, int, int]
+) -> dict[str, Any]:
     """The walk of this sampler with this denoiser, ready for JSON; shape: channels, height, width of an image.
 
     The word in it is the first ``channels`` channels of the network's. Raises ModelError for a sampler that uses a
     learned variance, and for one whose steps depend on more than x_t, one word and one draw of noise, linearly.
     """
-    times = sampler.times(denoiser.schedule)
+    times = sampler.times(model.path)
     steps = [
-        {"time": float(t - 1), "guess": _guess(denoiser, t), **_next(denoiser, sampler, t, s)}
+        {"time": float(t - 1), "guess": _guess(model, t), **_next(model, sampler, t, s)}
         for t, s in pairwise(times)
     ]
-    _check(denoiser, sampler, steps)
+    _check(model, sampler, steps)
     channels, height, width = shape
     return {
         "format": FORMAT,
@@ -49,12 +52,12 @@ def sampler_table(denoiser: NetworkDenoiser, sampler: Sampler, shape: tuple[int,
             "steps": len(steps),
             "spacing": sampler.spacing or "trailing",
         },
-        "predicts": denoiser.predicts,
-        "T": denoiser.schedule.T,
+        "predicts": model.denoiser.predicts,
+        "T": model.path.T,
         "channels": channels,
         "height": height,
         "width": width,
-        "clip": denoiser.clip,
+        "clip": model.clip,
         "steps": steps,
     }
 
@@ -71,6 +74,11 @@ class _Formula(NetworkDenoiser):
     ) -> tuple[Samples, None]:
         return self.network(x_t, t), None
 
+
+@dataclass(frozen=True)
+class _FixedVariance(Model[NetworkDenoiser]):
+    """A model that must not ask the network for its variance."""
+
     def variance_of(self, guess: Prediction, t: Times, s: Times) -> StepVariance:
         if isinstance(variance_named(self.variance), LearnedRange):
             raise ModelError(
@@ -80,22 +88,25 @@ class _Formula(NetworkDenoiser):
         return super().variance_of(guess, t, s)
 
 
-def _with(denoiser: NetworkDenoiser, **changes: Any) -> _Formula:
-    kept = {field.name: getattr(denoiser, field.name) for field in fields(denoiser)}
-    return _Formula(**(kept | changes))
+def _with(
+    model: Model[NetworkDenoiser], network: Network, predicts: str, clip: float | None
+) -> _FixedVariance:
+    """The same model with a formula for its network."""
+    formula = _Formula(network, model.path, predicts)
+    return _FixedVariance(formula, model.variance, model.sigma_1, clip, model.levels)
 
 
-def _guess(denoiser: NetworkDenoiser, t: int) -> list[float]:
+def _guess(model: Model[NetworkDenoiser], t: float) -> list[float]:
     """How much of x_t, and how much of the word, the guess of x_0 is before it is clipped."""
     x_t, word = torch.eye(2, dtype=torch.float64).view(2, 2, 1, 1, 1)
-    return _numbers(denoiser.meaning(word, None, x_t, times_like(t, x_t)).x_0)
+    return _numbers(model.denoiser.to_prediction(word, None, x_t, times_like(t, x_t)).x_0)
 
 
-def _next(denoiser: NetworkDenoiser, sampler: Sampler, t: int, s: int) -> dict[str, Any]:
+def _next(model: Model[NetworkDenoiser], sampler: Sampler, t: float, s: float) -> dict[str, Any]:
     """How much of x_0, of x_t and of the noise x_s is; eps follows from x_0 and x_t, as it does after clipping."""
     x_0, x_t, noise = torch.eye(3, dtype=torch.float64).view(3, 3, 1, 1, 1)
-    told = _with(denoiser, network=lambda *_: x_0, predicts="x_0", clip=None)
-    state = sampler.step(told, State(x_t), times_like(t, x_t), times_like(s, x_t), noise)
+    told = _with(model, lambda *_: x_0, "x_0", None)
+    state = sampler.step(told, State(x_t), times_like(t, x_t), times_like(s, x_t), lambda _=0: noise)
     *of_images, of_noise = _numbers(state.x)
     return {"next": of_images, "noise": of_noise}
 
@@ -112,20 +123,25 @@ class _DoubleNoise(SeededNoise):
     def start(self) -> Samples:
         return super().start().double()
 
-    def draw(self, ordinal: int) -> Samples:
-        return super().draw(ordinal).double()
+    def draw(self, step: int, k: int = 0) -> Samples:
+        return super().draw(step, k).double()
 
 
-def _check(denoiser: NetworkDenoiser, sampler: Sampler, steps: list[dict[str, Any]]) -> None:
+def _bent(x_t: Samples, t: Times) -> Samples:
+    """A formula in the network's place, linear in nothing."""
+    return torch.sin(2 * x_t + per_sample(t, x_t))
+
+
+def _check(model: Model[NetworkDenoiser], sampler: Sampler, steps: list[dict[str, Any]]) -> None:
     """Each step of the sampler's own walk, from where it stands, is that of the table."""
-    formula = _with(denoiser, network=lambda x_t, t: torch.sin(2 * x_t + per_sample(t, x_t)))
+    formula = _with(model, _bent, model.denoiser.predicts, model.clip)
     noises = _DoubleNoise(seed=0, indices=torch.arange(4), shape=(1, 2, 2))
     for ordinal, (here, there) in enumerate(pairwise(walk(sampler, formula, noises))):
         step = steps[ordinal]
-        word = formula.network(here.x, times_like(step["time"] + 1, here.x))
+        word = _bent(here.x, times_like(step["time"] + 1, here.x))
         x_0 = step["guess"][0] * here.x + step["guess"][1] * word
-        if denoiser.clip is not None:
-            x_0 = x_0.clamp(-denoiser.clip, denoiser.clip)
+        if model.clip is not None:
+            x_0 = x_0.clamp(-model.clip, model.clip)
         x_s = step["next"][0] * x_0 + step["next"][1] * here.x + step["noise"] * noises.draw(ordinal)
         if not (there.x - x_s).abs().max() <= EXACT * there.x.abs().max().clamp(min=1):
             raise ModelError(

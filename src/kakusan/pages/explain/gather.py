@@ -10,14 +10,14 @@ import torch
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.gaussians import Gaussian
 from kakusan.diffusion.likelihood import VariationalBound, variational_bound
-from kakusan.diffusion.schedules import NoiseSchedule
+from kakusan.diffusion.paths import Path
 from kakusan.pages.explain.content import BayesBells, Bell, Stop, Story
 from kakusan.pages.explain.gaussian_case import gaussian_case
 from kakusan.pages.explain.images import Painter
 from kakusan.pages.explain.moment import SEED, STEP, Moment
 from kakusan.pages.explain.numbers import shown
 from kakusan.pages.explain.subject import Subject
-from kakusan.samplers import Ancestral, SeededNoise, Still, walk
+from kakusan.samplers import Ancestral, SeededNoise, Snapshot, walk
 from kakusan.shapes import Samples
 
 STOPS = 40
@@ -35,7 +35,7 @@ class Through(Ancestral):
 
     visits: tuple[int, ...]
 
-    def times(self, schedule: NoiseSchedule) -> tuple[int, ...]:  # noqa: ARG002
+    def times(self, path: Path) -> tuple[float | int, ...]:  # noqa: ARG002
         return self.visits
 
 
@@ -50,7 +50,7 @@ def tell(subject: Subject, t: int, progress: Progress = lambda _, __: None) -> S
     for at in times:
         progress(0.6 + 0.4 * len(told) / len(times), f"t = {at}")
         told.append(_stop(subject, at, stills[at], painter))
-    moment = Moment(subject.denoiser, subject.x_0, t)
+    moment = Moment(subject.model, subject.schedule, subject.x_0, t)
     first, last = stills[max(stills)], stills[0]
     fixed = {"x_0": moment.truth, "z": moment.noise(STEP), "walk_start": first.x, "walk_end": last.x}
     seen = {"x_0": moment.truth, "x_t": moment.x_t, "guess": moment.guess.x_0}
@@ -80,8 +80,8 @@ def stops(T: int, t: int) -> tuple[int, ...]:
     return tuple(sorted({at for at in (*SMALL_TIMES, *even, t) if 1 <= at <= T}))
 
 
-def _stop(subject: Subject, t: int, still: Still, painter: Painter) -> Stop:
-    moment = Moment(subject.denoiser, subject.x_0, t)
+def _stop(subject: Subject, t: int, still: Snapshot, painter: Painter) -> Stop:
+    moment = Moment(subject.model, subject.schedule, subject.x_0, t)
     numbers = moment.numbers()
     assert still.x_0 is not None  # the walk has gone on from here
     pictures = {**moment.pictures(), "walk": still.x, "walk_guess": still.x_0}
@@ -95,17 +95,17 @@ def _stop(subject: Subject, t: int, still: Still, painter: Painter) -> Stop:
 
 
 @torch.no_grad()
-def _walk(subject: Subject, times: tuple[int, ...], progress: Progress) -> dict[int, Still]:
+def _walk(subject: Subject, times: tuple[int, ...], progress: Progress) -> dict[int, Snapshot]:
     """A walk of the denoiser's own through these times: x_t with the guess made there, and x_0 under t = 0."""
-    denoiser, x_0 = subject.denoiser, subject.x_0
+    model, x_0 = subject.model, subject.x_0
     _, channels, height, width = x_0.shape
     noises = SeededNoise(SEED, torch.arange(len(x_0)), (channels, height, width))
     sampler = Through(visits=(*reversed(times), 0))
-    stills: list[Still] = []
-    for still in walk(sampler, denoiser, noises):
+    stills: list[Snapshot] = []
+    for still in walk(sampler, model, noises):
         progress(0.3 + 0.3 * len(stills) / len(times), "a walk")
         stills.append(still)
-    seen = {here.t: Still(here.t, here.x, after.x_0) for here, after in pairwise(stills)}
+    seen = {int(here.t): Snapshot(here.t, here.x, after.x_0) for here, after in pairwise(stills)}
     return {**seen, 0: stills[-1]}
 
 
@@ -138,7 +138,7 @@ def bright_pixel(x_0: Samples) -> int:
 def _bound(subject: Subject) -> tuple[dict[str, float], str]:
     """The bound of the image, in numbers and in words."""
     exact = subject.known is not None
-    found = variational_bound(subject.denoiser, subject.x_0[:1], terms=None if exact else TERMS)
+    found = variational_bound(subject.model, subject.x_0[:1], terms=None if exact else TERMS)
     numbers = {
         "T": float(found.T),
         "L_T": float(found.L_T[0]),

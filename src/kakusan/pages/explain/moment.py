@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from kakusan.diffusion.denoiser import Denoiser, p_step
+from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.forward import (
     posterior_mean_from_eps,
     posterior_variance,
@@ -23,10 +23,11 @@ from kakusan.diffusion.forward import (
 )
 from kakusan.diffusion.gaussians import Gaussian, double
 from kakusan.diffusion.likelihood import BITS, decoder_term, step_term
+from kakusan.diffusion.model import Model, p_step
 from kakusan.diffusion.parametrizations import eps_from_x_0
+from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.schedules import NoiseSchedule
-from kakusan.diffusion.variances import StepVariance
 from kakusan.randomness import Purpose, normals
 from kakusan.samplers import Ancestral, State
 from kakusan.shapes import Samples, Times, times_like
@@ -39,35 +40,29 @@ BEFORE, STEP, FRESH = 2, 3, 4
 Numbers = dict[str, float]
 
 
-class Said(Denoiser):
-    """A denoiser whose guess is known already: it is asked once, and its equations are then exact to float64."""
+@dataclass(frozen=True, eq=False)
+class Known(Denoiser):
+    """A denoiser whose prediction is known already: it is asked once, and its equations are then exact to float64."""
 
-    def __init__(self, denoiser: Denoiser, guess: Prediction) -> None:
-        self.denoiser, self.guess = denoiser, guess
-        self.schedule, self.variance, self.sigma_1 = denoiser.schedule, denoiser.variance, denoiser.sigma_1
-        self.clip, self.levels = denoiser.clip, denoiser.levels
+    path: Path
+    guess: Prediction
 
     def predict(self, x_t: Samples, t: Times, condition: Tensor | None = None) -> Prediction:  # noqa: ARG002
         return self.guess
-
-    def variance_of(self, guess: Prediction, t: Times, s: Times) -> StepVariance:
-        return self.denoiser.variance_of(guess, t, s)
 
 
 @dataclass(frozen=True, eq=False)
 class Moment:
     """An image at t, with the step that led there, what the denoiser makes of it, and the step back.
 
-    denoiser: any; x_0: (n, channels, height, width) in the network's units; the numbers are those of the first.
+    model: any; schedule: its path; x_0: (n, channels, height, width) in the network's units, whose first gives the
+    numbers.
     """
 
-    denoiser: Denoiser
+    model: Model[Denoiser]
+    schedule: NoiseSchedule
     x_0: Samples
     t: int
-
-    @property
-    def schedule(self) -> NoiseSchedule:
-        return self.denoiser.schedule
 
     @cached_property
     def at(self) -> Times:
@@ -103,12 +98,13 @@ class Moment:
     @cached_property
     def guess(self) -> Prediction:
         """What the denoiser makes of x_t; its two views are tied anew, so that they agree to float64."""
-        guess = self.denoiser.predict(self.x_t.to(self.x_0), self.at).double()
+        guess = self.model.predict(self.x_t.to(self.x_0), self.at).double()
         return replace(guess, eps=eps_from_x_0(guess.x_0, self.x_t, *self.schedule.at(self.at)))
 
     @cached_property
-    def said(self) -> Said:
-        return Said(self.denoiser, self.guess)
+    def known(self) -> Model[Denoiser]:
+        """The model with its prediction at this moment, which has been clipped."""
+        return replace(self.model, denoiser=Known(self.schedule, self.guess), clip=None)
 
     @cached_property
     def posterior(self) -> Gaussian:
@@ -117,12 +113,16 @@ class Moment:
     @cached_property
     def back(self) -> Gaussian:
         """p_theta(x_{t-1} | x_t)."""
-        return p_step(self.said, self.x_t, self.at, self.before)
+        return p_step(self.known, self.x_t, self.at, self.before)
 
     @cached_property
     def stepped(self) -> Samples:
         """x_{t-1}, drawn from it."""
-        return Ancestral().step(self.said, State(self.x_t), self.at, self.before, self.noise(FRESH)).x
+        return (
+            Ancestral()
+            .step(self.known, State(self.x_t), self.at, self.before, lambda _=0: self.noise(FRESH))
+            .x
+        )
 
     def _coefficients(self) -> tuple[Tensor, Tensor, Tensor]:
         schedule = self.schedule
@@ -237,9 +237,9 @@ def from_noise(moment: Moment) -> Numbers:
 def term(moment: Moment) -> Numbers:
     """The term of (11) that belongs to t: L_{t-1}, or L_0 at t = 1. In bits for each pixel value."""
     if moment.t == 1:
-        found = decoder_term(moment.denoiser, moment.guess, moment.x_t, moment.truth)
+        found = decoder_term(moment.model, moment.guess, moment.x_t, moment.truth)
     else:
-        found = step_term(moment.denoiser, moment.guess, moment.x_t, moment.truth, moment.at)
+        found = step_term(moment.model, moment.guess, moment.x_t, moment.truth, moment.at)
     return {"term": float(found[0].mean()) * BITS}
 
 

@@ -12,6 +12,7 @@ from kakusan.data import DATASETS, Dataset
 from kakusan.data.dataset import in_pixels
 from kakusan.data.units import Levels, Units
 from kakusan.diffusion.denoiser import Denoiser, NetworkDenoiser
+from kakusan.diffusion.model import Model
 from kakusan.diffusion.oracles import FiniteSetOracle
 from kakusan.diffusion.schedules import SCHEDULES, NoiseSchedule
 from kakusan.errors import KakusanError, SettingsError, printable
@@ -33,7 +34,7 @@ CLOUD = 160
 class Subject:
     """A denoiser with its schedule, and images in its units, the first of which gives the numbers."""
 
-    denoiser: Denoiser
+    model: Model[Denoiser]
     x_0: Samples
     units: Units
     image: str
@@ -50,18 +51,17 @@ class Subject:
 
     @property
     def schedule(self) -> NoiseSchedule:
-        return self.denoiser.schedule
+        path = self.model.path
+        if not isinstance(path, NoiseSchedule):
+            raise SettingsError(
+                "the derivation is that of schedules of betas, and this run has another path",
+                "its figures: kakusan report, kakusan evaluate",
+            )
+        return path
 
     @property
     def is_points(self) -> bool:
         return tuple(self.x_0.shape[1:]) == (2, 1, 1)
-
-
-@dataclass(frozen=True, eq=False)
-class ByHeart(FiniteSetOracle):
-    """The exact denoiser of a data set whose levels are known."""
-
-    levels: int | None = None
 
 
 def bundled(
@@ -75,16 +75,16 @@ def bundled(
     kind: type[NoiseSchedule] = named(SCHEDULES, schedule, "--schedule")
     chosen = _chosen(dataset, np.arange(len(dataset)), image or FIRST_CHOICE.get(data, "0"), "")
     units = dataset.units
-    denoiser = ByHeart(
-        kind(T=T),
-        dataset.x_0(np.arange(len(dataset))).double(),  # as it computes: converted once
+    images = dataset.x_0(np.arange(len(dataset))).double()  # as it computes: converted once
+    model = Model(
+        FiniteSetOracle(kind(T=T), images),
         variance="fixed-small",  # right for single points: what is left of them to guess is nothing
         levels=units.levels if isinstance(units, Levels) else None,
     )
     things = "points" if dataset.is_points else "images"
     name = _name_of(dataset, int(chosen[0]), "")
     return Subject(
-        denoiser=denoiser,
+        model=model,
         x_0=dataset.x_0(chosen),
         units=units,
         image=name,
@@ -112,7 +112,7 @@ def of_run(folder: Path, image: str | None = None) -> Subject:
     parameters = sum(p.numel() for p in loaded.network.parameters())
     process = run.settings.process
     return Subject(
-        denoiser=loaded.denoiser if label is None else _of_class(loaded.denoiser, label),
+        model=loaded.denoiser if label is None else _of_class(loaded.denoiser, label),
         x_0=x_0,
         units=run.data.units,
         image=name,
@@ -147,16 +147,16 @@ def _of_points(is_points: bool) -> str:
     return f"A point is an image of two values. {CLOUD} of them are shown; the numbers are those of the red one. "
 
 
-def _of_class(denoiser: NetworkDenoiser, label: int) -> NetworkDenoiser:
+def _of_class(model: Model[NetworkDenoiser], label: int) -> Model[NetworkDenoiser]:
     """The same, asked about images of one class alone."""
-    network = denoiser.network
+    network = model.denoiser.network
 
     def answer(x_t: Samples, time: Tensor, condition: Labels | None = None) -> Tensor:
         return network(
             x_t, time, torch.full_like(time, label, dtype=torch.int64) if condition is None else condition
         )
 
-    return replace(denoiser, network=answer)
+    return replace(model, denoiser=replace(model.denoiser, network=answer))
 
 
 def _image_of(run: Run, image: str | None) -> tuple[Samples, str, int | None, list[str]]:

@@ -17,13 +17,14 @@ from kakusan.data.dataset import in_pixels
 from kakusan.data.rendering import cloud_strip, encode_png, film_strip, grid
 from kakusan.data.units import Levels, Real, Units
 from kakusan.diffusion.forward import q_marginal
+from kakusan.diffusion.schedules import twin
 from kakusan.errors import DataError, KakusanError, quoted
 from kakusan.evaluation.metrics import CopyRate, copy_rate
 from kakusan.pages.report.content import Channel, Copying, FilmStrip, Forward, Neighbour, SampleGrid, Story
 from kakusan.pages.report.page import render
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run, usual_sampler
-from kakusan.samplers import Order, Still, draw
+from kakusan.samplers import Order, Snapshot, draw
 from kakusan.shapes import Samples
 from kakusan.storage import durable
 from kakusan.training.build import Prepared
@@ -76,17 +77,17 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
     return replace(story, forward=_forward(loaded, prepared), copying=copying)
 
 
-def _walk(loaded: Loaded, run: Run, progress: Progress) -> list[Still]:
+def _walk(loaded: Loaded, run: Run, progress: Progress) -> list[Snapshot]:
     """The moments of one sampling that the report shows, for all samples together; the last is the end."""
     sampler = usual_sampler(loaded.settings.process)
-    times = sampler.times(loaded.denoiser.schedule)
+    times = sampler.times(loaded.denoiser.path)
     shown = {times[i] for i in np.linspace(1, len(times) - 1, min(COLUMNS, len(times) - 1)).astype(int)}
     size = loaded.settings.machine.micro_batch
     count = CLOUD if run.data.shape == (2, 1, 1) else SAMPLES
     order = Order(
         count=count, shape=run.data.shape, label=run.label_of(None), micro_batch=size, device=loaded.device
     )
-    kept: dict[int, list[Still]] = {t: [] for t in times if t in shown}
+    kept: dict[float, list[Snapshot]] = {t: [] for t in times if t in shown}
     for drawn in draw(loaded.denoiser, sampler, order):
         progress(0.9 * drawn.done, "sampling")
         if drawn.still.t in kept and drawn.still.x_0 is not None:
@@ -94,13 +95,13 @@ def _walk(loaded: Loaded, run: Run, progress: Progress) -> list[Still]:
     return [_joined(parts) for parts in kept.values()]
 
 
-def _joined(parts: list[Still]) -> Still:
+def _joined(parts: list[Snapshot]) -> Snapshot:
     guesses = [part.x_0.cpu() for part in parts if part.x_0 is not None]
-    return Still(parts[0].t, torch.cat([part.x.cpu() for part in parts]), torch.cat(guesses))
+    return Snapshot(parts[0].t, torch.cat([part.x.cpu() for part in parts]), torch.cat(guesses))
 
 
 def _steps(loaded: Loaded) -> int:
-    return usual_sampler(loaded.settings.process).steps or loaded.denoiser.schedule.T
+    return usual_sampler(loaded.settings.process).steps or loaded.denoiser.path.T
 
 
 def _data_of(run: Run) -> tuple[Prepared | None, list[str]]:
@@ -122,7 +123,7 @@ def _picture(x: Samples, units: Units) -> bytes:
     return encode_png(grid(x, units))
 
 
-def _film(stills: list[Still], run: Run) -> FilmStrip:
+def _film(stills: list[Snapshot], run: Run) -> FilmStrip:
     units = run.data.units
     guesses = [still.x_0 for still in stills if still.x_0 is not None]
     if run.data.shape == (2, 1, 1):
@@ -133,7 +134,7 @@ def _film(stills: list[Still], run: Run) -> FilmStrip:
             [torch.stack([still.x[one] for still in stills]), torch.stack([guess[one] for guess in guesses])],
             units,
         )
-    return FilmStrip(png=encode_png(picture), times=[still.t for still in stills])
+    return FilmStrip(png=encode_png(picture), times=[int(still.t) for still in stills])
 
 
 def _channels(x_0: Samples, units: Units) -> list[Channel]:
@@ -164,8 +165,9 @@ def in_units(value: float, step: float) -> str:
 
 def _forward(loaded: Loaded, prepared: Prepared) -> Forward:
     """One training image at growing t, under the same noise."""
-    schedule, dataset = loaded.denoiser.schedule, prepared.dataset
+    schedule, dataset = loaded.denoiser.path, prepared.dataset
     times = np.unique(np.linspace(0, schedule.T, COLUMNS).astype(int))
+    table = twin(schedule).alpha_bar
     points = dataset.is_points
     chosen = spread(prepared.split.training, CLOUD if points else 1)
     x_0 = dataset.x_0(chosen)
@@ -176,8 +178,8 @@ def _forward(loaded: Loaded, prepared: Prepared) -> Forward:
     return Forward(
         png=encode_png(picture),
         times=[int(t) for t in times],
-        alpha_bar=[float(schedule.alpha_bar[t]) for t in times],
-        table=schedule.alpha_bar.tolist(),
+        alpha_bar=[float(table[t]) for t in times],
+        table=table.tolist(),
         caption="" if points else f"The image at t = 0 is {_caption(dataset.captions, int(chosen[0]))}.",
     )
 
