@@ -1,5 +1,6 @@
 """What the U-Net promises about sizes, labels, dropout, layouts, dtypes and neighbours."""
 
+import math
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from torch.nn import functional as F
 
 from kakusan.errors import SettingsError
 from kakusan.networks import NETWORKS, UNet
-from kakusan.networks.layers import Downsample, ResidualBlock, SelfAttention, Upsample
+from kakusan.networks.layers import Downsample, ResidualBlock, SelfAttention, Style, Upsample
+from kakusan.networks.unet import folded, unfolded
 
 SMALL: dict[str, Any] = {"channels": 1, "width": 16, "multipliers": (1, 2), "blocks": 1, "groups": 4}
 
@@ -154,7 +156,7 @@ def test_bfloat16_stays_bfloat16_inside_and_near_float32(groups: int, way: str) 
 
 @torch.no_grad()
 def test_upsampling_is_repeating_and_convolving() -> None:
-    layer = Upsample(8)
+    layer = Upsample(8, Style(groups=1))
     nn.init.uniform_(layer.conv.weight)
     x = torch.randn(2, 8, 3, 5)
     expected = layer.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
@@ -220,3 +222,80 @@ def test_a_network_that_cannot_be_is_refused_with_advice(changes: dict[str, Any]
         UNet(**{**SMALL, **changes})
     assert caught.value.problem.startswith(problem)
     assert caught.value.advice
+
+
+def network_of(dimensions: int, **options: Any) -> UNet:
+    """A small network with weights that are not near zero."""
+    torch.manual_seed(0)
+    options = {"width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (1,), "groups": 2, **options}
+    network = UNet(channels=2, dimensions=dimensions, **options)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network.eval()
+
+
+def widened(weight: Tensor, dimensions: int) -> Tensor:
+    """A kernel over more axes that looks at its middle alone along the new ones."""
+    if weight.ndim < 3 or weight.shape[-1] == 1:
+        return weight[(..., *[None] * dimensions)] if weight.ndim >= 3 else weight
+    for _ in range(dimensions):
+        weight = torch.stack([torch.zeros_like(weight), weight, torch.zeros_like(weight)], -1)
+    return weight
+
+
+@pytest.mark.parametrize("more", [1, 2])
+@torch.no_grad()
+def test_a_network_of_signals_is_that_of_images_and_volumes_of_width_1(more: int) -> None:
+    """With the same weights, on (n, c, l), (n, c, l, 1) and (n, c, l, 1, 1), on one level without padding."""
+    options = {"multipliers": (1,), "attention": (0,)}
+    line, other = network_of(1, **options), network_of(1 + more, **options)
+    shapes = {name: value.shape for name, value in other.state_dict().items()}
+    state = {name: widened(value, more).reshape(shapes[name]) for name, value in line.state_dict().items()}
+    other.load_state_dict(state)
+    x, time = torch.randn(3, 2, 10), torch.tensor([0.0, 5, 99])
+    found = other(x[(..., *[None] * more)], time)
+    assert torch.allclose(found.view_as(x), line(x, time), atol=1e-5)
+
+
+@pytest.mark.parametrize(("dimensions", "size"), [(1, (13,)), (2, (6, 5)), (3, (5, 6, 3))])
+@pytest.mark.parametrize("patch", [1, 2])
+@torch.no_grad()
+def test_sizes_that_do_not_divide_are_padded_in_every_dimension(
+    dimensions: int, size: tuple[int, ...], patch: int
+) -> None:
+    network = network_of(dimensions, patch=patch)
+    x, time = torch.randn(2, 2, *size), torch.tensor([3.0, 4.0])
+    out = network(x, time)
+    assert out.shape == x.shape
+    ends = [-side % network.multiple for side in size]
+    padded = F.pad(x, [amount for end in reversed(ends) for amount in (0, end)])
+    cut = (..., *(slice(side) for side in size))
+    assert torch.allclose(network(padded, time)[cut], out, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(12,), (4, 6), (2, 4, 6)])
+def test_folding_is_undone_and_keeps_neighbours_together(size: tuple[int, ...]) -> None:
+    x = torch.arange(2 * 3 * math.prod(size)).view(2, 3, *size).float()
+    patches = folded(x, 2)
+    assert patches.shape == (2, 3 * 2 ** len(size), *(side // 2 for side in size))
+    assert unfolded(patches, 2).equal(x)
+    corner = x[0, 0][tuple(slice(2) for _ in size)].flatten()
+    assert patches[0, : 2 ** len(size)].flatten(1)[:, 0].equal(corner)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@torch.no_grad()
+def test_twice_the_resolution_is_repeating_and_convolving(dimensions: int) -> None:
+    layer = Upsample(4, Style(groups=1, dimensions=dimensions)).double()
+    x = torch.randn(2, 4, *[3] * dimensions, dtype=torch.float64)
+    assert torch.allclose(layer(x), layer.conv(F.interpolate(x, scale_factor=2)), atol=1e-12)
+
+
+def test_samples_of_another_rank_are_refused() -> None:
+    network = network_of(2)
+    for shape in ((2, 2, 16), (2, 2, 4, 4, 4), (2, 2)):
+        with pytest.raises(ValueError, match="of 2 dimensions, not for shape"):
+            network(torch.zeros(shape), torch.zeros(2))
+    with pytest.raises(SettingsError, match="1, 2 or 3 dimensions"):
+        UNet(channels=1, dimensions=4)

@@ -7,6 +7,7 @@ that are computed at once here (``UNet.fused_parts``). All layers take and give 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TypeAlias
 
 import torch
@@ -17,8 +18,14 @@ from torch.nn import functional as F
 from kakusan.errors import SettingsError
 from kakusan.shapes import NULL, Labels
 
-Features: TypeAlias = Float[Tensor, "batch _ _ _"]
-"""Channels of pixels on their way through a network."""
+Features: TypeAlias = Float[Tensor, "batch _ *space"]
+"""Channels of positions, in one to three dimensions, on their way through a network."""
+
+Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
+CONVOLUTIONS: dict[int, type[Convolution]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+"""By the number of dimensions: signals, images, volumes."""
 
 NEAR_ZERO = 1e-10  # the variance scale of layers that start as zero, in effect
 FAST_GROUP = 16  # channels
@@ -44,6 +51,8 @@ class Style:
     divisor: float = 1.0
     """Of each residual sum."""
     dropout: float = 0.0
+    dimensions: int = 2
+    """1 for signals, 2 for images, 3 for volumes."""
 
     def norm(self, channels: int) -> nn.GroupNorm:
         return nn.GroupNorm(self.groups, channels, eps=self.norm_eps)
@@ -55,7 +64,7 @@ class Style:
         return self.heads, channels // self.heads
 
 
-def xavier_(layer: nn.Conv2d | nn.Linear, *, scale: float = 1.0, rows: Sequence[int] = ()) -> None:
+def xavier_(layer: Convolution | nn.Linear, *, scale: float = 1.0, rows: Sequence[int] = ()) -> None:
     """Glorot's uniform weights at ``scale`` times their variance, zero bias; ``rows``: the parts of a fused product."""
     for part in torch.split(layer.weight.data, list(rows) or layer.weight.shape[0]):
         nn.init.xavier_uniform_(part, gain=math.sqrt(scale))
@@ -63,9 +72,11 @@ def xavier_(layer: nn.Conv2d | nn.Linear, *, scale: float = 1.0, rows: Sequence[
         nn.init.zeros_(layer.bias)
 
 
-def convolution(channels: int, out_channels: int, size: int = 3, *, scale: float = 1.0) -> nn.Conv2d:
-    """A convolution that keeps height and width, with the reference's initial weights."""
-    layer = nn.Conv2d(channels, out_channels, size, padding=size // 2)
+def convolution(
+    channels: int, out_channels: int, size: int = 3, *, scale: float = 1.0, dimensions: int = 2
+) -> Convolution:
+    """A convolution that keeps the size, with the reference's initial weights."""
+    layer = CONVOLUTIONS[dimensions](channels, out_channels, size, padding=size // 2)
     xavier_(layer, scale=scale)
     return layer
 
@@ -188,23 +199,23 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, out_channels: int, style: Style) -> None:
         super().__init__()
         self.norm1 = style.norm(channels)
-        self.conv1 = convolution(channels, out_channels)
+        self.conv1 = convolution(channels, out_channels, dimensions=style.dimensions)
         self.norm2 = style.norm(out_channels)
-        self.conv2 = convolution(out_channels, out_channels, scale=NEAR_ZERO)
+        self.conv2 = convolution(out_channels, out_channels, scale=NEAR_ZERO, dimensions=style.dimensions)
         if channels != out_channels:
-            self.conv_shortcut = convolution(channels, out_channels, 1)
+            self.conv_shortcut = convolution(channels, out_channels, 1, dimensions=style.dimensions)
         self.shift_width = (1 + style.scale_shift) * out_channels
         self.shortcut = channels != out_channels
         self.style = style
 
     def forward(self, x: Features, shift: Float[Tensor, "batch _"]) -> Features:
-        h = self._timed(self.conv1(norm_silu(x, self.norm1)), shift[:, :, None, None])
+        h = self._timed(self.conv1(norm_silu(x, self.norm1)), shift[..., *[None] * self.style.dimensions])
         if self.training and self.style.dropout:
             h = F.dropout(h, self.style.dropout)
         out: Tensor = (self.conv_shortcut(x) if self.shortcut else x) + self.conv2(h)
         return divided(out, self.style)
 
-    def _timed(self, h: Features, shift: Float[Tensor, "batch _ 1 1"]) -> Features:
+    def _timed(self, h: Features, shift: Float[Tensor, "batch _ *ones"]) -> Features:
         """The step before the second convolution."""
         if not self.style.scale_shift:
             return norm_silu(h + shift, self.norm2)
@@ -218,7 +229,7 @@ def divided(total: Features, style: Style) -> Features:
 
 
 class SelfAttention(nn.Module):
-    """x plus what each pixel gathers from all others. Queries, keys and values come from one product."""
+    """x plus what each position gathers from all others. Queries, keys and values come from one product."""
 
     def __init__(self, channels: int, style: Style) -> None:
         super().__init__()
@@ -231,25 +242,27 @@ class SelfAttention(nn.Module):
         self.style = style
 
     def forward(self, x: Features) -> Features:
-        batch, _, height, width = x.shape
+        batch, _, *size = x.shape
         normed = group_norm(x, self.group_norm).to(x.dtype) if self.style.attention_norm else x
-        qkv = per_pixel(normed, self.to_qkv).flatten(2).transpose(1, 2)  # a view in channels_last, as below
-        qkv = qkv.reshape(batch, height * width, 3, self.heads, self.inner // self.heads)
-        q, k, v = qkv.transpose(1, 3).unbind(2)  # each (batch, heads, pixels, channels of a head)
-        gathered = (
-            attend(q, k, v).transpose(1, 2).reshape(batch, height, width, self.inner).permute(0, 3, 1, 2)
-        )
-        return divided(x + per_pixel(gathered, self.to_out[0]), self.style)
+        qkv = (
+            per_position(normed, self.to_qkv).flatten(2).transpose(1, 2)
+        )  # a view in channels_last, as below
+        qkv = qkv.reshape(batch, math.prod(size), 3, self.heads, self.inner // self.heads)
+        q, k, v = qkv.transpose(1, 3).unbind(2)  # each (batch, heads, positions, channels of a head)
+        gathered = attend(q, k, v).transpose(1, 2).reshape(batch, *size, self.inner).movedim(-1, 1)
+        return divided(x + per_position(gathered, self.to_out[0]), self.style)
 
 
-def per_pixel(x: Features, product: nn.Module) -> Features:
-    """The product at each pixel, as a 1x1 convolution: on CPU in float32 a third faster than a matrix product."""
+def per_position(x: Features, product: nn.Module) -> Features:
+    """The product at each position, as a 1x1 convolution: on CPU in float32 a third faster than a matrix product."""
     assert isinstance(product, nn.Linear)
-    return F.conv2d(x, product.weight[:, :, None, None], product.bias)
+    dimensions = x.ndim - 2
+    out: Tensor = CONVOLVE[dimensions](x, product.weight[..., *[None] * dimensions], product.bias)
+    return out
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v for (batch, heads, pixels, d).
+    """softmax(q k^T / sqrt(d)) v for (batch, heads, positions, d).
 
     On CPU, plain products are up to three times faster than the kernel for it, which saves memory instead.
     """
@@ -265,31 +278,35 @@ class Downsample(nn.Module):
     def __init__(self, channels: int, style: Style) -> None:
         super().__init__()
         self.pad_all_sides = style.pad_all_sides
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=int(self.pad_all_sides))
+        kind = CONVOLUTIONS[style.dimensions]
+        self.conv = kind(channels, channels, 3, stride=2, padding=int(self.pad_all_sides))
         xavier_(self.conv)
 
     def forward(self, x: Features) -> Features:
-        out: Tensor = self.conv(x if self.pad_all_sides else F.pad(x, (0, 1, 0, 1)))
+        out: Tensor = self.conv(x if self.pad_all_sides else F.pad(x, (0, 1) * (x.ndim - 2)))
         return out
 
 
 class Upsample(nn.Module):
-    """Twice the resolution: repeat each pixel, then convolve.
+    """Twice the resolution: repeat each position, then convolve.
 
     Of the nine weights at an output pixel some always meet the same input pixel; added up they leave four, and
-    the whole is exactly one transposed convolution of size 4 and stride 2, with 4/9 of the work.
+    the whole is exactly one transposed convolution of size 4 and stride 2, with 4/9 of the work; in three dimensions
+    8/27.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, style: Style) -> None:
         super().__init__()
-        self.conv = convolution(channels, channels)
-        sums = torch.tensor(((0.0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0)))
+        self.conv = convolution(channels, channels, dimensions=style.dimensions)
+        line = torch.tensor(((0.0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0)))
+        sums = reduce(torch.kron, [line] * style.dimensions)
         self.sums: Tensor
-        self.register_buffer("sums", torch.kron(sums, sums).T.contiguous(), persistent=False)
+        self.register_buffer("sums", sums.T.contiguous(), persistent=False)
 
     def forward(self, x: Features) -> Features:
-        weight = self.conv.weight
+        dimensions, weight = x.ndim - 2, self.conv.weight
         with torch.autocast(x.device.type, enabled=False):  # added in full precision, rounded once
             taps = weight.flatten(2) @ self.sums.to(weight.dtype)
-        taps = taps.view(*weight.shape[:2], 4, 4).transpose(0, 1)
-        return F.conv_transpose2d(x, taps, self.conv.bias, stride=2, padding=1)
+        taps = taps.view(*weight.shape[:2], *[4] * dimensions).transpose(0, 1)
+        out: Tensor = TRANSPOSED[dimensions](x, taps, self.conv.bias, stride=2, padding=1)
+        return out

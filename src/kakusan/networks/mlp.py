@@ -25,7 +25,7 @@ class PointBlock(nn.Module):
 
 
 class PointMLP(nn.Module):
-    """Points of shape (n, channels, 1, 1) through ``depth`` residual blocks that are told the time.
+    """Points of shape (n, channels), or (n, channels, 1, 1), through ``depth`` residual blocks that are told the time.
 
     132,738 parameters as it comes. ``classes`` as in ``UNet``.
     """
@@ -53,11 +53,11 @@ class PointMLP(nn.Module):
 
     def forward(
         self, x_t: Samples, time: Float[Tensor, " batch"], condition: Labels | None = None
-    ) -> Float[Tensor, "batch out_channels height width"]:
-        """The network's answer at ``time`` = t - 1, in the dtype of ``x_t``."""
+    ) -> Float[Tensor, "batch out_channels *space"]:
+        """The network's output at ``time`` = t - 1, in the dtype of ``x_t``."""
         shift = F.silu(embed(time, self.time_embedding, condition, self.class_embedding))
         h = self.linear_in(x_t.flatten(1).to(self.linear_in.weight.dtype))
         for block in self.blocks:
             h = block(h, shift)
         out: Tensor = self.linear_out(F.silu(h))
-        return out[:, :, None, None].to(x_t.dtype)
+        return out.view(*out.shape, *x_t.shape[2:]).to(x_t.dtype)

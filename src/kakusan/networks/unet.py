@@ -1,4 +1,4 @@
-"""The U-Net of Ho et al. 2020: images in, images out, at the same size."""
+"""The U-Net of Ho et al. 2020: samples in, samples out, at the same size; of signals, images and volumes."""
 
 import math
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ from kakusan.networks.checks import (
     check_positive,
 )
 from kakusan.networks.layers import (
+    CONVOLUTIONS,
     NEAR_ZERO,
     Downsample,
     Features,
@@ -88,7 +89,7 @@ class UpLevel(Level):
 
     def __init__(self, widths: list[tuple[int, int]], style: Style, *, attends: bool, last: bool) -> None:
         super().__init__(widths, style, attends=attends)
-        self.upsamplers = nn.ModuleList([] if last else [Upsample(widths[-1][1])])
+        self.upsamplers = nn.ModuleList([] if last else [Upsample(widths[-1][1], style)])
 
     def forward(self, x: Features, shifts: Iterator[Tensor], skips: list[Tensor]) -> Features:
         for number in range(len(self.resnets)):
@@ -116,8 +117,9 @@ class UNet(nn.Module):
     sinusoids' ``frequency_shift`` and ``cos_first``, and ``time_width``, the width of the time's embedding (0: four
     times the first level's).
 
-    Images may have any size: inside they are padded with zeros, on the right and at the bottom, to a multiple of
-    ``patch * 2 ** (levels - 1)``, and the answer is cropped. It comes in the dtype of ``x_t``.
+    ``dimensions``: 2 for images; the same network for signals is of 1, for volumes of 3.
+    Samples may have any size: inside they are padded with zeros, at the end of each axis, to a multiple of
+    ``patch * 2 ** (levels - 1)``, and the output is cropped. It comes in the dtype of ``x_t``.
     """
 
     def __init__(
@@ -147,8 +149,11 @@ class UNet(nn.Module):
         patch: int = 1,
         classes: int = 0,
         null_label: bool = True,
+        dimensions: int = 2,
     ) -> None:
         super().__init__()
+        if dimensions not in CONVOLUTIONS:
+            raise SettingsError(f"a U-Net has 1, 2 or 3 dimensions, not {dimensions}")
         out_channels = channels if out_channels is None else out_channels
         check_positive(channels=channels, out_channels=out_channels, blocks=blocks, patch=patch)
         levels = level_widths(width, multipliers, widths)
@@ -167,18 +172,21 @@ class UNet(nn.Module):
             scale_shift=scale_shift,
             pad_all_sides=pad_all_sides,
             dropout=dropout,
+            dimensions=dimensions,
         )
-        self.channels = channels
+        self.channels, self.dimensions = channels, dimensions
         self.patch = patch
         self.multiple = patch * 2 ** (len(levels) - 1)
 
-        self.conv_in = convolution(channels * patch**2, levels[0])
+        self.conv_in = convolution(channels * patch**dimensions, levels[0], dimensions=dimensions)
         skips = self._build_down(levels, blocks, ways[0], style)
         middle_style = replace(style, attention_norm=middle_norm, divisor=middle_scale)
         self.mid_block = middle_level(levels[-1], middle_style, middle)
         self._build_up(levels, blocks, ways[1], style, skips)
         self.conv_norm_out = style.norm(levels[0])
-        self.conv_out = convolution(levels[0], out_channels * patch**2, scale=NEAR_ZERO)
+        self.conv_out = convolution(
+            levels[0], out_channels * patch**dimensions, scale=NEAR_ZERO, dimensions=dimensions
+        )
 
         self.time_embedding = TimeEmbedding(levels[0], time_width, frequency_shift, cos_first=cos_first)
         self.class_embedding = label_embedding(classes, time_width, null_label=null_label)
@@ -210,10 +218,17 @@ class UNet(nn.Module):
 
     def forward(
         self, x_t: Samples, time: Float[Tensor, " batch"], condition: Labels | None = None
-    ) -> Float[Tensor, "batch out_channels height width"]:
-        """The network's answer at ``time`` = t - 1; ``condition`` holds labels, the last one perhaps null."""
+    ) -> Float[Tensor, "batch out_channels *space"]:
+        """The network's output at ``time`` = t - 1; ``condition`` holds labels, or `NULL`.
+
+        Raises ValueError for samples of another number of dimensions.
+        """
+        if x_t.ndim != 2 + self.dimensions:
+            raise ValueError(
+                f"the network is of {self.dimensions} dimensions, not for shape {tuple(x_t.shape)}"
+            )
         shifts = iter(self.shifts(time, condition))
-        x = F.pixel_unshuffle(pad(x_t, self.multiple), self.patch)
+        x = folded(pad(x_t, self.multiple), self.patch)
         x = self.conv_in(x.to(self.conv_in.weight.dtype))
         skips = [x]
         for down in self.down_blocks:
@@ -222,7 +237,7 @@ class UNet(nn.Module):
         for up in self.up_blocks:
             x = up(x, shifts, skips)
         x = self.conv_out(norm_silu(x, self.conv_norm_out))
-        return crop(F.pixel_shuffle(x, self.patch), x_t).to(x_t.dtype)
+        return crop(unfolded(x, self.patch), x_t).to(x_t.dtype)
 
     def shifts(
         self, time: Float[Tensor, " batch"], condition: Labels | None = None
@@ -280,18 +295,42 @@ def consecutive(rows: list[tuple[str, int]]) -> dict[str, slice]:
 
 
 def pad(x: Samples, multiple: int) -> Tensor:
-    """Zeros on the right and at the bottom, up to the next multiple in both directions."""
-    height, width = x.shape[2:]
-    higher, wider = padded_size((height, width), multiple)
-    bottom, right = higher - height, wider - width
-    return F.pad(x, (0, right, 0, bottom)) if right or bottom else x
+    """Zeros at the end of each axis, up to the next multiple."""
+    size = tuple(x.shape[2:])
+    ends = [larger - side for side, larger in zip(size, padded_size(size, multiple), strict=True)]
+    return F.pad(x, [amount for end in reversed(ends) for amount in (0, end)]) if any(ends) else x
 
 
-def padded_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
-    """Height and width after `pad`."""
-    return size[0] + -size[0] % multiple, size[1] + -size[1] % multiple
+def padded_size(size: tuple[int, ...], multiple: int) -> tuple[int, ...]:
+    """The size after `pad`."""
+    return tuple(side + -side % multiple for side in size)
 
 
 def crop(x: Features, like: Samples) -> Features:
     """What ``pad`` added to ``like``, taken away."""
-    return x if x.shape[2:] == like.shape[2:] else x[:, :, : like.shape[2], : like.shape[3]]
+    for axis, side in enumerate(like.shape[2:], start=2):
+        x = x.narrow(axis, 0, side) if x.shape[axis] > side else x
+    return x
+
+
+def folded(x: Samples, patch: int) -> Features:
+    """Patches of positions as channels: (n, c, h, w) to (n, c patch^2, h / patch, w / patch), in any dimension."""
+    if x.ndim == 4:
+        return F.pixel_unshuffle(x, patch)
+    n, channels, *size = x.shape
+    parts = [part for side in size for part in (side // patch, patch)]
+    d = len(size)
+    order = (0, 1, *(3 + 2 * i for i in range(d)), *(2 + 2 * i for i in range(d)))
+    rows = x.reshape(n, channels, *parts).permute(order)
+    return rows.reshape(n, channels * patch**d, *(side // patch for side in size))
+
+
+def unfolded(x: Features, patch: int) -> Samples:
+    """The inverse of `folded`."""
+    if x.ndim == 4:
+        return F.pixel_shuffle(x, patch)
+    n, channels, *size = x.shape
+    d = len(size)
+    rows = x.reshape(n, channels // patch**d, *[patch] * d, *size)
+    order = (0, 1, *(axis for i in range(d) for axis in (2 + d + i, 2 + i)))
+    return rows.permute(order).reshape(n, channels // patch**d, *(side * patch for side in size))
