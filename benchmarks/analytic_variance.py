@@ -14,13 +14,13 @@ import torch
 from measuring import leave, prepared_as, report, table
 from torch import Tensor
 
+from kakusan.config.machine import set_machine
 from kakusan.diffusion.denoiser import times_like
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.likelihood import concatenated
 from kakusan.diffusion.variances import Analytic
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run
-from kakusan.training.build import set_machine
 from kakusan.training.validation import bounds_of, spread
 
 

@@ -26,13 +26,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kakusan.config.loading import settings_for
+from kakusan.config.machine import set_machine
 from kakusan.config.resolve import resolve
 from kakusan.config.settings import Settings
 from kakusan.diffusion.gaussians import Gaussian
 from kakusan.training import loop, losses
-from kakusan.training.build import prepare_data, set_machine
 from kakusan.training.ladder import for_steps
 from kakusan.training.loop import Batch, BatchSource, train_step
+from kakusan.training.prepare import prepare_data
 from kakusan.training.state import Task, assemble
 
 SIDE = 32

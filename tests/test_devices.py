@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import kakusan as kk
+from kakusan.config.machine import set_machine
 from kakusan.diffusion.likelihood import variational_bound
 from kakusan.randomness import Purpose, normals, words
 from kakusan.run import Run
-from kakusan.training.build import set_machine
 
 OTHERS = [
     name

@@ -33,8 +33,8 @@ from kakusan.shapes import Images
 from kakusan.storage.run_folder import RunFolder
 from kakusan.terminal.display import TrainingDisplay, bar, console, reading
 from kakusan.terminal.signals import StopRequest
-from kakusan.training.build import data_options
 from kakusan.training.launch import Launched, absolute_source, adjusted, free_folder, launch, steps_after
+from kakusan.training.prepare import data_options
 from kakusan.training.trainer import Began, Event, Stepped, Warned, continue_training
 
 Watch = Callable[[Event], None]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from kakusan.config.loading import with_values
-from kakusan.config.resolve import resolve_machine
+from kakusan.config.machine import resolve_machine
 from kakusan.config.settings import ProcessSettings, Settings, answered
 from kakusan.data import Dataset
 from kakusan.data.dataset import Progress, silent
@@ -24,16 +24,9 @@ from kakusan.samplers import DDIM, SAMPLERS, Origin, Sampler, sample
 from kakusan.shapes import Images
 from kakusan.storage.agreement import fitting, require_agreement
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.build import (
-    Prepared,
-    build_denoiser,
-    build_network,
-    doubt_of_held_out,
-    named,
-    reopen_data,
-    usual_label,
-)
+from kakusan.training.build import build_denoiser, build_network, named, usual_label
 from kakusan.training.launch import stored_settings
+from kakusan.training.prepare import Prepared, doubt_of_held_out, reopen_data
 from kakusan.training.verdicts import LossGap, Trained, hardly_learned, loss_gap
 
 FAR_OUTSIDE = 2.0

@@ -25,7 +25,7 @@ from kakusan.evaluation.bound import Appraisal, Part, Question, _offset, apprais
 from kakusan.evaluation.plots import appraisal_png
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Run
-from kakusan.training.build import reopen_data
+from kakusan.training.prepare import reopen_data
 from kakusan.training.validation import spread
 
 T = 40

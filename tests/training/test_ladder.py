@@ -15,9 +15,9 @@ from kakusan.config.resolve import resolve
 from kakusan.config.settings import Settings
 from kakusan.errors import DataError
 from kakusan.training import ladder
-from kakusan.training.build import Prepared, prepare_data
 from kakusan.training.ladder import Bought, activation_bytes, cautions, for_seconds, for_steps, within_memory
 from kakusan.training.launch import launch
+from kakusan.training.prepare import Prepared, prepare_data
 from kakusan.training.state import assemble
 
 TINY = {"network.width": 16, "network.blocks": 1, "network.multipliers": (1, 1), "network.attention": ()}

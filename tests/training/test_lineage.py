@@ -13,9 +13,9 @@ from kakusan.config.loading import Asked, flat, settings_for, with_values
 from kakusan.data import DATASETS, open_data
 from kakusan.errors import RunError
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.build import data_options, doubt_of_held_out, prepare_data
 from kakusan.training.launch import launch, stored_settings
 from kakusan.training.lineage import past_of
+from kakusan.training.prepare import data_options, doubt_of_held_out, prepare_data
 
 TINY = {
     "network.width": 8,

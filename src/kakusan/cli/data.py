@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     command = parse(Data, arguments, "data", EXAMPLES)
     from kakusan.data.survey import survey
     from kakusan.terminal.display import console, reading
-    from kakusan.training.build import data_options
+    from kakusan.training.prepare import data_options
 
     if command.sheet is not None and command.sheet.exists() and not command.overwrite:
         raise SettingsError(f"{command.sheet} is there already", "name another --sheet, or say --overwrite")

@@ -86,9 +86,9 @@ class Evaluate:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Evaluate, arguments, "evaluate", EXAMPLES)
+    from kakusan.config.machine import set_machine
     from kakusan.run import Run
     from kakusan.terminal.display import console
-    from kakusan.training.build import set_machine
 
     run = Run.open(command.run)
     _check_outputs(command)

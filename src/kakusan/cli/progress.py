@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kakusan.config.loading import Asked
+from kakusan.config.machine import set_machine
 from kakusan.errors import RunError, printable, quoted
 from kakusan.pages.report.gather import write_report
 from kakusan.run import Run
@@ -16,7 +17,6 @@ from kakusan.storage.run_folder import RunFolder
 from kakusan.terminal.display import TrainingDisplay, bar, console, duration, reading
 from kakusan.terminal.signals import StopRequest
 from kakusan.terminal.streams import OutputLost
-from kakusan.training.build import set_machine
 from kakusan.training.launch import Launched, launch
 from kakusan.training.trainer import Began, Ended, Event, Sampled, Saved, Stepped, Warned, continue_training
 from kakusan.training.verdicts import LossGap

@@ -69,11 +69,11 @@ class Sample:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Sample, arguments, "sample", EXAMPLES)
+    from kakusan.config.machine import set_machine
     from kakusan.data.saving import Output, free_output, sidecar
     from kakusan.errors import SettingsError, printable
     from kakusan.run import Run
     from kakusan.terminal.display import console
-    from kakusan.training.build import set_machine
 
     if command.variance is not None and command.sampler != "ancestral":
         raise SettingsError(
@@ -115,12 +115,12 @@ def _drawn(command: Sample, run: Any) -> tuple[Any, dict[str, Any]]:
     """The images, and all that one needs to know to make them again."""
     import torch
 
+    from kakusan.config.machine import environment
     from kakusan.data.units import Levels
     from kakusan.diffusion.variances import variance_named
     from kakusan.run import sampler_from
     from kakusan.samplers import Order, draw
     from kakusan.terminal.display import bar, console
-    from kakusan.training.build import environment
 
     loaded = run.load(
         weights=command.weights, device=command.device, precision=command.precision, variance=command.variance

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kakusan.config.machine import environment
 from kakusan.data import DataOptions, Dataset, open_data
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.units import Levels, Units
@@ -22,7 +23,7 @@ from kakusan.diffusion.variances import Analytic, FixedLarge, variance_named
 from kakusan.errors import DataError, KakusanError, SettingsError
 from kakusan.run import Loaded, Run
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.build import Prepared, data_options, environment
+from kakusan.training.prepare import Prepared, data_options
 from kakusan.training.validation import bounds_of, distances_between, labels_of, mean_errors, spread
 
 Floats = NDArray[np.float64]

@@ -10,8 +10,9 @@ from statistics import median
 from typing import Any
 
 from kakusan.config.loading import Asked, checked, differences, flat, from_mapping, to_mapping, with_values
+from kakusan.config.machine import environment, resolve_machine, set_machine
 from kakusan.config.recipe import ENOUGH_STEPS, usual_warmup
-from kakusan.config.resolve import resolve, resolve_machine, resolve_samples
+from kakusan.config.resolve import resolve, resolve_samples
 from kakusan.config.settings import BUDGETS, CHANGEABLE, MachineSettings, Settings, answered
 from kakusan.data import DATASETS, Dataset, is_image_folder
 from kakusan.data.dataset import Progress, in_pixels, silent
@@ -20,9 +21,9 @@ from kakusan.data.units import Levels
 from kakusan.errors import RunError, SettingsError, quoted
 from kakusan.storage.agreement import require_agreement
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.build import Prepared, data_record, environment, prepare_data, set_machine
 from kakusan.training.ladder import FOR_STEPS, SMALLEST_SIDE, Bought, cautions, for_seconds, for_steps
 from kakusan.training.lineage import past_of
+from kakusan.training.prepare import Prepared, data_record, prepare_data
 from kakusan.training.state import Task, advice_on_memory, assemble
 
 DEFAULT_MINUTES = 30.0

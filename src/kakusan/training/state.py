@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kakusan.config.machine import environment
 from kakusan.config.settings import Settings, answered
 from kakusan.data import Batches
 from kakusan.data.record import DataRecord
@@ -15,18 +16,10 @@ from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.errors import SettingsError
 from kakusan.storage.agreement import DATA_HASHES, data_hashes, frozen_settings
 from kakusan.storage.checkpoints import Checkpoint
-from kakusan.training.build import (
-    Prepared,
-    build_batches,
-    build_denoiser,
-    build_loss,
-    build_network,
-    build_recipe,
-    data_record,
-    environment,
-)
+from kakusan.training.build import build_batches, build_denoiser, build_loss, build_network, build_recipe
 from kakusan.training.loop import Recipe, Tally, TrainState, new_state
 from kakusan.training.losses import Loss
+from kakusan.training.prepare import Prepared, data_record
 
 NO_MEMORY = ("can't allocate memory", "not enough memory")
 

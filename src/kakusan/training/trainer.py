@@ -15,7 +15,7 @@ from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
 from kakusan.config.loading import to_mapping
-from kakusan.config.resolve import require_device
+from kakusan.config.machine import environment, require_device, set_machine
 from kakusan.config.settings import Settings
 from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.rendering import encode_png, grid
@@ -26,8 +26,9 @@ from kakusan.storage.agreement import changed_settings, fitting, require_agreeme
 from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.journal import Journal
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.build import environment, reopen_data, set_machine, usual_label
+from kakusan.training.build import usual_label
 from kakusan.training.loop import StepReport, check_finite, drawn, fit
+from kakusan.training.prepare import reopen_data
 from kakusan.training.state import Task, advice_on_memory, assemble, averaged, load_state, snapshot
 from kakusan.training.validation import held_out_losses
 

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kakusan.config.machine import set_machine
 from kakusan.data import DATASETS, Dataset
 from kakusan.data.dataset import in_pixels
 from kakusan.data.units import Levels, Units
@@ -17,7 +18,7 @@ from kakusan.diffusion.schedules import SCHEDULES, NoiseSchedule
 from kakusan.errors import KakusanError, SettingsError, printable
 from kakusan.run import Run
 from kakusan.shapes import Images, Labels
-from kakusan.training.build import named, set_machine
+from kakusan.training.build import named
 from kakusan.training.validation import spread
 
 DEFAULT_DATA = "kanji"

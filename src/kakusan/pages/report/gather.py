@@ -26,7 +26,7 @@ from kakusan.run import Loaded, Run, usual_sampler
 from kakusan.samplers import Order, Still, draw
 from kakusan.shapes import Images
 from kakusan.storage import durable
-from kakusan.training.build import Prepared
+from kakusan.training.prepare import Prepared
 from kakusan.training.validation import spread
 
 SAMPLES = 64
