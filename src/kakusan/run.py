@@ -12,7 +12,7 @@ from torch import nn
 
 from kakusan.config.loading import with_values
 from kakusan.config.machine import resolve_machine
-from kakusan.config.settings import ProcessSettings, Settings, answered
+from kakusan.config.settings import ProcessSettings, Settings, answered, named
 from kakusan.data import Dataset
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.record import DataRecord
@@ -24,7 +24,7 @@ from kakusan.samplers import DDIM, SAMPLERS, Origin, Sampler, sample
 from kakusan.shapes import Images
 from kakusan.storage.agreement import fitting, require_agreement
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.build import build_denoiser, build_network, named, usual_label
+from kakusan.training.build import build_denoiser, build_network, usual_label
 from kakusan.training.launch import stored_settings
 from kakusan.training.prepare import Prepared, doubt_of_held_out, reopen_data
 from kakusan.training.verdicts import LossGap, Trained, hardly_learned, loss_gap

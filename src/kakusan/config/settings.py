@@ -6,14 +6,24 @@ config.toml holds the answers, so no later command has to be told again.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import tyro
+
+from kakusan.errors import SettingsError
 
 Auto: TypeAlias = Literal["auto"]
 
 Value = TypeVar("Value", int, float)
+
+
+def named(table: Mapping[str, Any], name: str, setting: str) -> Any:
+    """The entry of this name. Raises SettingsError with those there are."""
+    if name not in table:
+        raise SettingsError(f"{setting} knows no {name!r}", f"there are: {', '.join(table)}")
+    return table[name]
 
 
 def answered(value: Value | Auto) -> Value:

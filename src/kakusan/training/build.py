@@ -1,13 +1,12 @@
-"""From settings to working parts: schedule, network, denoiser, recipe, loss, batches. One function a part."""
+"""From settings to working parts: schedule, network, denoiser, loss, batches. One function a part."""
 
 import inspect
 from dataclasses import asdict
-from typing import Any
 
 import torch
 from torch import nn
 
-from kakusan.config.settings import ProcessSettings, Settings, answered
+from kakusan.config.settings import ProcessSettings, Settings, answered, named
 from kakusan.data import Batches
 from kakusan.data.record import DataRecord
 from kakusan.data.units import Levels, Units
@@ -24,20 +23,11 @@ from kakusan.diffusion.variances import SIGMA_1, VARIANCES, LearnedRange
 from kakusan.errors import SettingsError
 from kakusan.networks import NETWORKS
 from kakusan.samplers import SPACINGS
-from kakusan.training.loop import DECAYS, Recipe
 from kakusan.training.losses import LOSSES, Loss, loss_for
 from kakusan.training.prepare import Prepared
-from kakusan.training.timesteps import TIMES
 
 GIVEN = "given"
 """The schedule whose betas stand in the settings."""
-
-
-def named(table: dict[str, Any], name: str, setting: str) -> Any:
-    """The choice of this name. Raises SettingsError with those there are."""
-    if name not in table:
-        raise SettingsError(f"{setting} knows no {name!r}", f"there are: {', '.join(table)}")
-    return table[name]
 
 
 def build_schedule(process: ProcessSettings) -> NoiseSchedule:
@@ -116,28 +106,6 @@ def build_denoiser(settings: Settings, network: nn.Module, units: Units) -> Netw
         autocast=torch.bfloat16 if settings.machine.precision == "bf16" else None,
         sigma_1=process.sigma_1,
         levels=units.levels if isinstance(units, Levels) else None,
-    )
-
-
-def build_recipe(settings: Settings) -> Recipe:
-    """How to train, as these settings say; their number of steps is known."""
-    training = settings.training
-    named(TIMES, training.times, "training.times")
-    named(DECAYS, training.decay, "training.decay")
-    return Recipe(
-        steps=answered(training.steps),
-        batch_size=answered(training.batch_size),
-        accumulation=answered(training.accumulation),
-        times=training.times,
-        learning_rate=answered(training.learning_rate),
-        warmup=answered(training.warmup),
-        decay=training.decay,
-        weight_decay=training.weight_decay,
-        betas=training.betas,
-        clip_norm=training.clip_norm,
-        ema=answered(training.ema),
-        seed=training.seed,
-        log_every=settings.log.every,
     )
 
 

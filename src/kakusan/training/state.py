@@ -16,8 +16,8 @@ from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.errors import SettingsError
 from kakusan.storage.agreement import DATA_HASHES, data_hashes, frozen_settings
 from kakusan.storage.checkpoints import Checkpoint
-from kakusan.training.build import build_batches, build_denoiser, build_loss, build_network, build_recipe
-from kakusan.training.loop import Recipe, Tally, TrainState, new_state
+from kakusan.training.build import build_batches, build_denoiser, build_loss, build_network
+from kakusan.training.loop import Tally, TrainState, learning_rate, new_state
 from kakusan.training.losses import Loss
 from kakusan.training.prepare import Prepared, data_record
 
@@ -35,10 +35,14 @@ class Task:
     denoiser: NetworkDenoiser
     batches: Batches
     loss: Loss
-    recipe: Recipe
     state: TrainState
     data_hashes: Mapping[str, str]
     """Of the run's data.json, for its checkpoints."""
+
+    @property
+    def steps(self) -> int:
+        """The last step of the training."""
+        return answered(self.settings.training.steps)
 
 
 def assemble(settings: Settings, prepared: Prepared, stored: Mapping[str, Any] | None = None) -> Task:
@@ -47,7 +51,6 @@ def assemble(settings: Settings, prepared: Prepared, stored: Mapping[str, Any] |
     record = DataRecord.read(made)
     network = build_network(settings, record)
     denoiser = build_denoiser(settings, network, record.units)
-    recipe = build_recipe(settings)
     device = next(network.parameters()).device
     return Task(
         settings=settings,
@@ -55,10 +58,9 @@ def assemble(settings: Settings, prepared: Prepared, stored: Mapping[str, Any] |
         prepared=prepared,
         network=network,
         denoiser=denoiser,
+        state=new_state(denoiser, network, settings.training, device),
         batches=build_batches(settings, prepared),
         loss=build_loss(settings, denoiser),
-        recipe=recipe,
-        state=new_state(denoiser, network, recipe, device),
         data_hashes=data_hashes(made if stored is None else stored),
     )
 
@@ -79,10 +81,10 @@ def snapshot(task: Task) -> Checkpoint:
             **({"times": history} if (history := state.times.state()) else {}),
         },
         state={
-            "images_seen": state.step * task.recipe.batch_size,
-            "seed": task.recipe.seed,
+            "images_seen": state.step * answered(task.settings.training.batch_size),
+            "seed": task.settings.training.seed,
             "settings": frozen_settings(task.settings),
-            "learning_rate": task.recipe.rate(state.step),
+            "learning_rate": learning_rate(task.settings.training, state.step),
             "data_fingerprint": task.record.fingerprint,
             DATA_HASHES: dict(task.data_hashes),
             "environment": environment(task.settings.machine),

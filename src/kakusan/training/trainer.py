@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kakusan.config.loading import to_mapping
 from kakusan.config.machine import environment, require_device, set_machine
-from kakusan.config.settings import Settings
+from kakusan.config.settings import Settings, answered
 from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.rendering import encode_png, grid
 from kakusan.errors import NumbersError, RunError
@@ -27,7 +27,7 @@ from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.journal import Journal
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.build import usual_label
-from kakusan.training.loop import StepReport, check_finite, drawn, fit
+from kakusan.training.loop import StepReport, check_finite, drawn, fit, learning_rate
 from kakusan.training.prepare import reopen_data
 from kakusan.training.state import Task, advice_on_memory, assemble, averaged, load_state, snapshot
 from kakusan.training.validation import held_out_losses
@@ -116,7 +116,7 @@ def continue_training(
             run = run.update_config(to_mapping(settings))
         yield Began(
             step=task.state.step,
-            steps=task.recipe.steps,
+            steps=task.steps,
             parameters=sum(p.numel() for p in task.network.parameters()),
             training_images=len(task.prepared.split.training),
             held_out_images=len(task.prepared.split.held_out),
@@ -131,19 +131,19 @@ def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Eve
     saved = state.step if run.steps else -1
     if _owes_a_picture(task, run):
         yield from _pictured(task, run, journal)
-    for report in fit(state, task.batches, task.loss, task.recipe):
+    for report in fit(state, task.batches, task.loss, settings.training, settings.log.every):
         line = None if report.metrics is None else pace.line(report)
         if line is not None:
             yield from _warned(journal.add(line))
         asked = stop()
         waited = time.monotonic() - since_save > 60 * settings.checkpoint.minutes
-        if asked or waited or _due(state.step, settings.checkpoint.every, task.recipe.steps):
+        if asked or waited or _due(state.step, settings.checkpoint.every, task.steps):
             check_finite(state)
             yield Saved(
                 state.step, _save(task, run)
             )  # a picture can wait: a resume makes the one that is owed
             saved, since_save = state.step, time.monotonic()
-        if not asked and _due(state.step, settings.samples.every, task.recipe.steps):
+        if not asked and _due(state.step, settings.samples.every, task.steps):
             yield from _pictured(task, run, journal)
             pace.restart(state.step)
         yield Stepped(state.step, line)
@@ -152,7 +152,7 @@ def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Eve
     if saved < 0:  # nothing to do, and nothing ever saved
         yield Saved(state.step, _save(task, run))
     yield from _warned(journal.end())
-    yield Ended(state.step, finished=state.step >= task.recipe.steps)
+    yield Ended(state.step, finished=state.step >= task.steps)
 
 
 def _warned(text: str | None) -> Iterator[Event]:
@@ -168,7 +168,7 @@ class _Pace:
     """Images a second since the last log line, without the time that pictures and checkpoints take."""
 
     def __init__(self, task: Task) -> None:
-        self._batch_size = task.recipe.batch_size
+        self._batch_size = answered(task.settings.training.batch_size)
         self._images = len(task.prepared.split.training)
         self.restart(task.state.step)
 
@@ -225,7 +225,10 @@ def _differences(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:
     if changed:
         words = "; ".join(f"{name} was {had}, is {has}" for name, (had, has) in changed.items())
         yield Warned(f"not the machine or versions of the checkpoint, so not bit for bit: {words}")
-    rate_was, rate_is = checkpoint.state["learning_rate"], task.recipe.rate(checkpoint.step)
+    rate_was, rate_is = (
+        checkpoint.state["learning_rate"],
+        learning_rate(task.settings.training, checkpoint.step),
+    )
     if rate_was != rate_is:
         yield Warned(
             f"with its new length, the learning rate goes on from {rate_is:.3g}, not from {rate_was:.3g}"
@@ -238,7 +241,7 @@ def _differences(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:
 def _owes_a_picture(task: Task, run: RunFolder) -> bool:
     """Whether the last training was killed after it had saved a step and before it had pictured it."""
     step = task.state.step
-    if step == 0 or not _due(step, task.settings.samples.every, task.recipe.steps):
+    if step == 0 or not _due(step, task.settings.samples.every, task.steps):
         return False
     try:
         return not any(line["step"] == step and "training_loss" in line for line in run.metrics())
@@ -303,8 +306,8 @@ def _dump_of_bad_numbers(task: Task, run: RunFolder) -> Iterator[None]:
 
 def _dump(task: Task, run: RunFolder, step: int) -> tuple[str, ...]:
     tensors: dict[str, Tensor] = {}
-    for micro in range(task.recipe.accumulation):
-        fed = drawn(task.state, task.batches, task.recipe, step, micro)
+    for micro in range(answered(task.settings.training.accumulation)):
+        fed = drawn(task.state, task.batches, task.settings.training, step, micro)
         tensors |= {f"{name}.{micro}": x.cpu().contiguous() for name, x in vars(fed).items() if x is not None}
     path = run.dump_path(step + 1)
     try:

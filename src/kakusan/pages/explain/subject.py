@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kakusan.config.machine import set_machine
+from kakusan.config.settings import named
 from kakusan.data import DATASETS, Dataset
 from kakusan.data.dataset import in_pixels
 from kakusan.data.units import Levels, Units
@@ -18,7 +19,6 @@ from kakusan.diffusion.schedules import SCHEDULES, NoiseSchedule
 from kakusan.errors import KakusanError, SettingsError, printable
 from kakusan.run import Run
 from kakusan.shapes import Images, Labels
-from kakusan.training.build import named
 from kakusan.training.validation import spread
 
 DEFAULT_DATA = "kanji"
