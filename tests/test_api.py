@@ -18,7 +18,7 @@ from rich.console import Console
 import kakusan as kk
 from kakusan import api
 from kakusan.cli import main
-from kakusan.data import DataOptions
+from kakusan.config.settings import DataSettings
 from kakusan.errors import DataError, RunError, SettingsError
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.launch import steps_after
@@ -291,7 +291,7 @@ def test_a_data_set_of_pytorch_is_data_like_an_array() -> None:
     ):
         assert np.array_equal(kk.open_data(data).images.squeeze(), known.images.squeeze())
     labelled = kk.open_data(
-        torch.utils.data.TensorDataset(tensors, torch.arange(12) % 2), DataOptions(labels=True)
+        torch.utils.data.TensorDataset(tensors, torch.arange(12) % 2), DataSettings(labels=True)
     )
     assert labelled.class_names == ("0", "1")
 

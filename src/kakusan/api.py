@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike
 
 from kakusan import run
 from kakusan.config.loading import Asked, flat, from_mapping, settings_for, with_values
-from kakusan.config.settings import Settings
-from kakusan.data import DataOptions, Dataset, InMemory, open_data
+from kakusan.config.settings import DataSettings, Settings
+from kakusan.data import Dataset, InMemory, open_data
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.units import Levels
 from kakusan.diffusion.denoiser import Denoiser
@@ -34,7 +34,6 @@ from kakusan.storage.run_folder import RunFolder
 from kakusan.terminal.display import TrainingDisplay, bar, console, reading
 from kakusan.terminal.signals import StopRequest
 from kakusan.training.launch import Launched, absolute_source, adjusted, free_folder, launch, steps_after
-from kakusan.training.prepare import data_options
 from kakusan.training.trainer import Began, Event, Stepped, Warned, continue_training
 
 Watch = Callable[[Event], None]
@@ -124,7 +123,7 @@ class Run(run.Run):
 
     def _reopened(self, data: InMemory, labels: ArrayLike | None) -> Dataset:
         """In the layout that the run began with, or in another that has its shape."""
-        options = _options(self.settings)
+        options = self.settings.data
         try:
             return open_data(data, options, labels=labels)
         except KakusanError:
@@ -132,7 +131,7 @@ class Run(run.Run):
 
     def _like_ours(self, data: InMemory) -> Dataset:
         units = self.data.units
-        return open_data(data, DataOptions(levels=units.levels if isinstance(units, Levels) else None))
+        return open_data(data, DataSettings(levels=units.levels if isinstance(units, Levels) else "auto"))
 
     @contextmanager
     def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float], None]]:
@@ -247,11 +246,11 @@ def _asked(
     return Asked(with_values(wanted, {"data.source": source}), frozenset(chosen | set(given)))
 
 
-def _options(settings: Settings | Mapping[str, Any] | None) -> DataOptions:
+def _options(settings: Settings | Mapping[str, Any] | None) -> DataSettings:
     """How these settings want data to be read."""
     if not isinstance(settings, Settings):
         settings = from_mapping(_nested(settings or {}), "the call")
-    return data_options(settings)
+    return settings.data
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

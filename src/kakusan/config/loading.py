@@ -88,8 +88,6 @@ def checked(settings: Settings) -> Settings:
     if isinstance(size, int):
         settings = with_values(settings, {"data.size": (size, size)})
     values = flat(settings)
-    if size != "auto" and min(values["data.size"]) < 1:
-        raise SettingsError(f"data.size must be at least 1 pixel, not {size}")
     held_out = settings.data.held_out
     if held_out >= 1 and held_out != int(held_out):
         raise SettingsError(f"data.held_out is a share below 1 or a whole number of images, not {held_out}")

@@ -8,7 +8,7 @@ config.toml holds the answers, so no later command has to be told again.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 import tyro
 
@@ -17,6 +17,10 @@ from kakusan.errors import SettingsError
 Auto: TypeAlias = Literal["auto"]
 
 Value = TypeVar("Value", int, float)
+Given = TypeVar("Given")
+
+Layout: TypeAlias = Literal["auto", "channels-last", "channels-first", "single-channel"]
+"""Where the channels of an array stand: (n, h, w, c), (n, c, h, w), or nowhere: (n, h, w). Signals have no h."""
 
 
 def named(table: Mapping[str, Any], name: str, setting: str) -> Any:
@@ -32,6 +36,11 @@ def answered(value: Value | Auto) -> Value:
     return value
 
 
+def given(value: Given | Auto) -> Given | None:
+    """The value of a setting, or None where it is "auto"."""
+    return None if value == "auto" else value
+
+
 @dataclass(frozen=True)
 class DataSettings:
     """What to learn from."""
@@ -42,7 +51,7 @@ class DataSettings:
     """Height and width to bring a folder's images to; auto: their own, or a size near their median."""
     channels: int | Auto = "auto"
     """1 (grey) or 3 (colour) for a folder; auto: grey if all images are."""
-    layout: Literal["auto", "channels-last", "channels-first", "single-channel"] = "auto"
+    layout: Layout = "auto"
     """Axes of an array file: channels-last (n, h, w, c), channels-first (n, c, h, w), single-channel (n, h, w) or
     (n, length). auto: the channels are the axis of at most 4, the last if two are; refused where none is."""
     levels: int | Auto = "auto"
@@ -63,6 +72,28 @@ class DataSettings:
     """Follow links to folders outside of a folder of images; auto: no. Links to files are always read."""
     cache: str = ""
     """A folder to keep decoded images in, read by memory map; empty: they are held in memory."""
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError for what no data can have."""
+        if (sides := self.height_and_width) is not None and min(sides) < 1:
+            raise SettingsError(f"data.size must be at least 1 pixel, not {self.size}")
+        if self.range != "auto" and not self.range[0] < self.range[1]:
+            raise SettingsError(f"a data range goes from low to high, not {self.range[0]} to {self.range[1]}")
+        if self.channels != "auto" and self.channels < 1:
+            raise SettingsError(f"there is at least 1 channel, not {self.channels}")
+        if self.layout not in get_args(Layout):
+            raise SettingsError(
+                f"there is no layout {self.layout!r}", f"there are: {', '.join(get_args(Layout))}"
+            )
+        if self.levels != "auto" and not 2 <= self.levels <= 256:
+            raise SettingsError(
+                f"levels must be 2 to 256, not {self.levels}", "they are counted: black and white are 2"
+            )
+
+    @property
+    def height_and_width(self) -> tuple[int, int] | None:
+        """The size that is asked for; None: that of the data."""
+        return (self.size, self.size) if isinstance(self.size, int) else given(self.size)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from kakusan.config.machine import environment
-from kakusan.data import DataOptions, Dataset, open_data
+from kakusan.config.settings import DataSettings
+from kakusan.data import Dataset, open_data
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.units import Levels, Units
 from kakusan.diffusion.likelihood import VariationalBound, concatenated
@@ -23,7 +24,7 @@ from kakusan.diffusion.variances import Analytic, FixedLarge, variance_named
 from kakusan.errors import DataError, KakusanError, SettingsError
 from kakusan.run import Loaded, Run
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.prepare import Prepared, data_options
+from kakusan.training.prepare import Prepared
 from kakusan.training.validation import bounds_of, distances_between, labels_of, mean_errors, spread
 
 Floats = NDArray[np.float64]
@@ -230,9 +231,9 @@ def _chosen(
 
 def _other(run: Run, data: Path | Dataset, progress: Progress) -> Dataset:
     """Other images, in the units of this run."""
-    options = replace(data_options(run.settings), write_cache=False)
+    options = run.settings.data
     is_folder = isinstance(data, Path) and data.is_dir()
-    other = _opened(data, options if is_folder else replace(options, size=None), progress)
+    other = _opened(data, options if is_folder else replace(options, size="auto"), progress)
     path = other.name if isinstance(data, Dataset) else data
     if other.shape != run.data.shape:
         raise DataError(
@@ -248,7 +249,7 @@ def _other(run: Run, data: Path | Dataset, progress: Progress) -> Dataset:
     return replace(other, units=run.data.units, labels=_labels_as_learned(other, run.data.class_names))
 
 
-def _opened(data: Path | Dataset, options: DataOptions, progress: Progress) -> Dataset:
+def _opened(data: Path | Dataset, options: DataSettings, progress: Progress) -> Dataset:
     """In the run's layout where it fits, else in their own, and with their classes where there are any.
 
     Images without classes are measured under the null label.
@@ -258,10 +259,10 @@ def _opened(data: Path | Dataset, options: DataOptions, progress: Progress) -> D
     ways += [replace(way, labels=False) for way in ways if way.labels]
     for way in ways[:-1]:
         try:
-            return open_data(source, way, progress)
+            return open_data(source, way, progress, write_cache=False)
         except KakusanError:
             continue
-    return open_data(source, ways[-1], progress)
+    return open_data(source, ways[-1], progress, write_cache=False)
 
 
 def _labels_as_learned(other: Dataset, learned: tuple[str, ...]) -> NDArray[np.int64] | None:

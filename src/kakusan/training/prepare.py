@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from kakusan.config.recipe import DataFacts
-from kakusan.config.settings import Settings
-from kakusan.data import DataOptions, Dataset, Past, Split, as_asked, divide, open_data
+from kakusan.config.settings import DataSettings, Settings
+from kakusan.data import Dataset, Past, Split, as_asked, divide, open_data
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.heldout import form_of, packed
 from kakusan.data.record import DataRecord
@@ -46,7 +46,7 @@ def prepare_data(
 
     Raises DataError, SettingsError.
     """
-    dataset = _opened(settings, data_options(settings), progress, in_memory)
+    dataset = _opened(settings.data, progress, in_memory)
     if len(dataset) > 1 and (dataset.hashes == dataset.hashes[0]).all():
         raise DataError(
             f"all {len(dataset):,} images of {dataset.name} are equal: there is nothing to learn in them"
@@ -66,12 +66,12 @@ def _of_one_form(past: Past | None, form: str) -> Past | None:
 
 
 def _opened(
-    settings: Settings, options: DataOptions, progress: Progress, in_memory: Dataset | None
+    options: DataSettings, progress: Progress, in_memory: Dataset | None, *, write_cache: bool = True
 ) -> Dataset:
     """The data that the settings name, or those that are in memory already."""
     if in_memory is not None:
         return as_asked(in_memory, options)
-    return open_data(settings.data.source, options, progress)
+    return open_data(options.source, options, progress, write_cache=write_cache)
 
 
 def reopen_data(
@@ -89,8 +89,8 @@ def reopen_data(
     if in_memory is None and not settings.data.source:
         raise _not_named("imported" in record)
     links = settings.data.follow_links is not False  # runs from before there was a choice followed them
-    options = replace(data_options(settings), write_cache=write_cache, follow_links=links)
-    found = _opened(settings, options, progress, in_memory)
+    options = replace(settings.data, follow_links=links)
+    found = _opened(options, progress, in_memory, write_cache=write_cache)
     dataset = found.known_as(record["fingerprint"])
     if dataset is None:
         raise RunError(
@@ -139,22 +139,6 @@ def _in_units_of(record: dict[str, Any], dataset: Dataset) -> Dataset:
         isinstance(units, Real) and len(units.mean) != dataset.shape[0]
     )
     return replace(dataset, units=units) if fits else dataset
-
-
-def data_options(settings: Settings) -> DataOptions:
-    """What the settings ask of the data, in the words of the data package."""
-    data = settings.data
-    return DataOptions(
-        size=None if data.size == "auto" else data.size,
-        labels=data.labels,
-        range=None if data.range == "auto" else data.range,
-        channels=None if data.channels == "auto" else data.channels,
-        layout=data.layout,
-        levels=None if data.levels == "auto" else data.levels,
-        bad_share=data.bad_share,
-        follow_links=data.follow_links is True,
-        cache=Path(data.cache) if data.cache else None,
-    )
 
 
 def data_record(prepared: Prepared) -> dict[str, Any]:
