@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,8 @@ from kakusan.shapes import Images
 from kakusan.storage.run_folder import RunFolder
 from kakusan.terminal.display import TrainingDisplay, bar, console, reading
 from kakusan.terminal.signals import StopRequest
-from kakusan.training.launch import Launched, absolute_source, adjusted, free_folder, launch, steps_after
-from kakusan.training.trainer import Began, Event, Stepped, Warned, continue_training
+from kakusan.training.launch import absolute_source, adjusted, free_folder, launch, steps_after
+from kakusan.training.trainer import Began, Event, Stepped, Trainer, Warned
 
 Watch = Callable[[Event], None]
 
@@ -118,8 +117,8 @@ class Run(run.Run):
         if minutes is not None:
             steps = steps_after(self.files, minutes)
         changes = {} if steps is None else {"training.steps": steps}
-        launched = Launched(self.files, adjusted(self.files, changes))
-        return _trained(launched, dataset, watch, progress)
+        trainer = Trainer(self.files, adjusted(self.files, changes), in_memory=dataset)
+        return _trained(trainer, watch, progress)
 
     def _reopened(self, data: InMemory, labels: ArrayLike | None) -> Dataset:
         """In the layout that the run began with, or in another that has its shape."""
@@ -221,8 +220,8 @@ def train(
     folder = Path(run) if run is not None else free_folder(name)
     parent = None if weights_from is None else Path(weights_from)
     with _reading(progress) as read:
-        launched = launch(asked, folder, weights_from=parent, progress=read, in_memory=dataset)
-    return _trained(launched, dataset, watch, progress)
+        trainer = launch(asked, folder, weights_from=parent, progress=read, in_memory=dataset)
+    return _trained(trainer, watch, progress)
 
 
 def _asked(
@@ -264,23 +263,20 @@ def _nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return sections
 
 
-def _trained(launched: Launched, dataset: Dataset | None, watch: Watch, progress: bool | None) -> Run:
+def _trained(trainer: Trainer, watch: Watch, progress: bool | None) -> Run:
     """The run, trained to its end; or Ctrl-C, once the step that it came in is saved."""
-    run = launched.run
+    run = trainer.run
     stop = StopRequest()
     listens = stop if threading.current_thread() is threading.main_thread() else nullcontext()
     with _reading(progress) as read, _training_shown(run, progress) as show, listens:
-        training = continue_training(
-            run, launched.settings, launched.task, stop=stop, progress=read, in_memory=dataset
-        )
-        for event in chain(map(Warned, launched.cautions), training):
+        for event in trainer.events(stop, read):
             if isinstance(event, Began):
                 stop.arm()
             show(event)
             watch(event)
     if stop.signal:
         signal.raise_signal(stop.signal)  # for whoever would have had it
-    return Run(RunFolder.open(run.folder), dataset)
+    return Run(RunFolder.open(run.folder), trainer.in_memory)
 
 
 def _notes(run: RunFolder, began: Began) -> list[str]:

@@ -60,7 +60,8 @@ def main(arguments: Sequence[str]) -> int:
         changes["machine.device"] = command.device
     from kakusan.cli.progress import train_to_the_end
     from kakusan.storage.run_folder import RunFolder
-    from kakusan.training.launch import Launched, adjusted
+    from kakusan.training.launch import adjusted
+    from kakusan.training.trainer import Trainer
 
     run = RunFolder.open(command.run)
-    return train_to_the_end(Launched(run, adjusted(run, changes)), as_json=command.json)
+    return train_to_the_end(Trainer(run, adjusted(run, changes)), as_json=command.json)

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -24,7 +24,8 @@ from kakusan.storage.run_folder import RunFolder
 from kakusan.training.ladder import FOR_STEPS, SMALLEST_SIDE, Bought, cautions, for_seconds, for_steps
 from kakusan.training.lineage import past_of
 from kakusan.training.prepare import Prepared, data_record, prepare_data
-from kakusan.training.state import Task, advice_on_memory, assemble
+from kakusan.training.state import advice_on_memory, assemble
+from kakusan.training.trainer import Trainer
 
 DEFAULT_MINUTES = 30.0
 SPEEDS = 20
@@ -46,17 +47,6 @@ def free_folder(source: str, parent: Path = Path("runs")) -> Path:
     return next(folder for folder in candidates if not folder.exists())
 
 
-@dataclass(frozen=True)
-class Launched:
-    """A run that may be trained: its task, where it is new and the parts are built already, and its settings."""
-
-    run: RunFolder
-    settings: Settings
-    task: Task | None = None
-    cautions: tuple[str, ...] = ()
-    """What to know before the training, in sentences."""
-
-
 def launch(
     asked: Asked,
     folder: Path,
@@ -64,7 +54,7 @@ def launch(
     weights_from: Path | None = None,
     progress: Progress = silent,
     in_memory: Dataset | None = None,
-) -> Launched:
+) -> Trainer:
     """The run of these settings in this folder: a new one, or the one that is there, if nothing else was chosen.
 
     in_memory: the data, where the settings name none.
@@ -85,7 +75,7 @@ def launch(
         )
     wanted = flat(asked.settings)
     changes = {name: wanted[name] for name in sorted(asked.chosen) if name.startswith(CHANGEABLE)}
-    return Launched(run, adjusted(run, changes))
+    return Trainer(run, adjusted(run, changes), in_memory=in_memory)
 
 
 def stored_settings(run: RunFolder) -> Settings:
@@ -164,7 +154,7 @@ def start(
     weights_from: Path | None = None,
     progress: Progress = silent,
     in_memory: Dataset | None = None,
-) -> Launched:
+) -> Trainer:
     """Open the data, settle every "auto", and make the run's folder. Nothing is trained yet.
 
     Raises DataError, SettingsError, and RunError if the folder is in use for something else.
@@ -185,7 +175,8 @@ def start(
         record["weights_from"] = _weights_source(weights_from, DataRecord.read(record))
     run = RunFolder.create(folder, to_mapping(settings), environment(settings.machine), record)
     can_shrink = is_image_folder(settings.data.source) and weights_from is None
-    return Launched(run, settings, task, cautions(found, prepared, can_shrink=can_shrink))
+    words = cautions(found, prepared, can_shrink=can_shrink)
+    return Trainer(run, settings, task, words, in_memory)
 
 
 def _settled(

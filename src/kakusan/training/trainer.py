@@ -86,43 +86,53 @@ class Warned:
 Event: TypeAlias = Began | Stepped | Saved | Sampled | Ended | Warned
 
 
-def continue_training(
-    run: RunFolder,
-    settings: Settings,
-    task: Task | None = None,
-    *,
-    stop: Callable[[], bool] = lambda: False,
-    progress: Progress = silent,
-    in_memory: Dataset | None = None,
-) -> Iterator[Event]:
-    """Train a run from where it stands to its last step, bit for bit as if it had never been interrupted.
+@dataclass(frozen=True)
+class Trainer:
+    """A run, and what trains it from where it stands to its last step."""
 
-    settings: those of the run, perhaps with another length or cadence, which are then stored. task: its parts, where
-    they are built already and no step is done. in_memory: its data, where no file has them. `stop` is asked after
-    every step; a yes saves and ends. Raises NumbersError after dumping what was fed, RunError if another process
-    trains this run or the data are not those it began with.
-    """
-    with run.lock():
-        if task is None:
-            require_device(settings.machine, run.folder)
-            set_machine(settings.machine)
-            stored = run.data
-            prepared = reopen_data(settings, stored, progress, in_memory=in_memory, write_cache=True)
-            with advice_on_memory(settings):
-                task = assemble(settings, prepared, stored)
-        yield from map(Warned, task.loss.cautions(task.denoiser))
-        yield from _restore(task, run)
-        if to_mapping(settings) != run.config:
-            run = run.update_config(to_mapping(settings))
-        yield Began(
-            step=task.state.step,
-            steps=task.steps,
-            parameters=sum(p.numel() for p in task.network.parameters()),
-            training_images=len(task.prepared.split.training),
-            held_out_images=len(task.prepared.split.held_out),
-        )
-        with advice_on_memory(task.settings), _dump_of_bad_numbers(task, run):
-            yield from _train(task, run, stop)
+    run: RunFolder
+    settings: Settings
+    """Those of the run, perhaps with another length or cadence, which are stored when the training begins."""
+    task: Task | None = None
+    """Its parts, where they are built already and no step is done."""
+    cautions: tuple[str, ...] = ()
+    """What a user should know before the training, in sentences."""
+    in_memory: Dataset | None = None
+    """Its data, where no file has them."""
+
+    def events(
+        self, stop: Callable[[], bool] = lambda: False, progress: Progress = silent
+    ) -> Iterator[Event]:
+        """Train to the last step, bit for bit as if the run had never been interrupted.
+
+        stop: asked after every step; a yes saves and ends. progress: of reading the data. Raises NumbersError after
+        dumping the inputs, RunError if another process trains this run or the data are not those it began with.
+        """
+        yield from map(Warned, self.cautions)
+        run = self.run
+        with run.lock():
+            task = self._reopened(progress) if self.task is None else self.task
+            yield from map(Warned, task.loss.cautions(task.denoiser))
+            yield from _restore(task, run)
+            if to_mapping(self.settings) != run.config:
+                run = run.update_config(to_mapping(self.settings))
+            yield Began(
+                step=task.state.step,
+                steps=task.steps,
+                parameters=sum(p.numel() for p in task.network.parameters()),
+                training_images=len(task.prepared.split.training),
+                held_out_images=len(task.prepared.split.held_out),
+            )
+            with advice_on_memory(task.settings), _dump_of_bad_numbers(task, run):
+                yield from _train(task, run, stop)
+
+    def _reopened(self, progress: Progress) -> Task:
+        settings, stored = self.settings, self.run.data
+        require_device(settings.machine, self.run.folder)
+        set_machine(settings.machine)
+        prepared = reopen_data(settings, stored, progress, in_memory=self.in_memory, write_cache=True)
+        with advice_on_memory(settings):
+            return assemble(settings, prepared, stored)
 
 
 def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Event]:
