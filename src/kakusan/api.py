@@ -23,7 +23,8 @@ from kakusan.data.dataset import Progress, silent
 from kakusan.data.units import Levels
 from kakusan.diffusion.denoiser import Denoiser
 from kakusan.errors import KakusanError, SettingsError
-from kakusan.evaluation.bound import Appraisal, Question, appraise
+from kakusan.evaluation.bound import BoundReport, measure_bound
+from kakusan.evaluation.options import BoundOptions
 from kakusan.interop import importing
 from kakusan.pages.report.gather import write_report
 from kakusan.samplers import Origin, Sampler
@@ -74,21 +75,21 @@ def _reading(progress: bool | None) -> Iterator[Progress]:
 class Run(run.Run):
     """A training and all that came of it, in one folder: `kakusan.train` makes one, `Run.open` finds it again."""
 
-    def evaluate(self, *, progress: bool | None = None, **asked: Any) -> Appraisal:
+    def evaluate(
+        self, *, data: str | Path | InMemory | None = None, progress: bool | None = None, **options: Any
+    ) -> BoundReport:
         """The bound on training and on held-out images: `kakusan evaluate`. Nothing is written.
 
-        asked: images=180, terms=None (all), split="both", variance, sigma_1, clip, weights, seed, precision, memorizer,
-        as the command has them (`kakusan.evaluation.bound.Question`);
-        data: other images, a path, an array or a `Dataset`.
+        data: other images, a path, an array or a `Dataset`. options: images=180, terms=None (all), split="both",
+        variance, sigma_1, clip, weights, seed, precision, memorizer: `kakusan.evaluation.options.BoundOptions`.
         """
-        if (data := asked.get("data")) is not None:
-            asked["data"] = Path(data) if isinstance(data, str | Path) else self._like_ours(data)
+        path = Path(data) if isinstance(data, str | Path) else None
+        other = None if data is None or isinstance(data, str | Path) else self._like_ours(data)
+        if isinstance(clip := options.get("clip"), bool):
+            options["clip"] = "yes" if clip else "no"
+        asked = BoundOptions(data=path, **options)
         with _reading(progress) as read, _share("the bound", progress) as show:
-            for event in appraise(self, Question(**asked), read):
-                if isinstance(event, Appraisal):
-                    return event
-                show(event.done, event.what)
-        raise AssertionError("an appraisal ends with its answer")
+            return measure_bound(self, asked, other=other, reading=read, progress=show)
 
     def report(self, *, progress: bool | None = None) -> Path:
         """Write RUN/report.html: `kakusan report`. Its path."""

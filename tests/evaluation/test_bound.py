@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import kakusan as kk
+from kakusan.api import Run
 from kakusan.cli.evaluate import _rate_table, _rows, _verdict
 from kakusan.config.loading import with_values
 from kakusan.diffusion.forward import posterior_weights
@@ -21,10 +22,9 @@ from kakusan.diffusion.likelihood import VariationalBound, variational_bound
 from kakusan.diffusion.oracles import FiniteSetOracle
 from kakusan.diffusion.variances import Analytic
 from kakusan.errors import DataError, RunError, SettingsError
-from kakusan.evaluation.bound import Appraisal, Part, Question, _offset, appraise, telling_times
-from kakusan.evaluation.plots import appraisal_png
+from kakusan.evaluation.bound import BoundReport, Part, _offset, telling_times
+from kakusan.evaluation.plots import report_png
 from kakusan.randomness import Purpose, normals
-from kakusan.run import Run
 from kakusan.training.prepare import reopen_data
 from kakusan.training.validation import spread
 
@@ -49,17 +49,15 @@ def trained(folder: Path, source: str = "digits", **values: Any) -> Run:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return trained(tmp_path_factory.mktemp("appraisal") / "run")
+    return trained(tmp_path_factory.mktemp("report") / "run")
 
 
-def answer(run: Run, **question: Any) -> Appraisal:
-    *_, last = appraise(run, Question(**{"images": 6, **question}))
-    assert isinstance(last, Appraisal)
-    return last
+def answer(run: Run, **question: Any) -> BoundReport:
+    return run.evaluate(progress=False, **{"images": 6, **question})
 
 
-def part(appraisal: Appraisal, name: str) -> Part:
-    return next(part for part in appraisal.parts if part.name == name)
+def part(report: BoundReport, name: str) -> Part:
+    return next(part for part in report.parts if part.name == name)
 
 
 def test_the_figures_are_those_of_the_library(run: Run) -> None:
@@ -319,7 +317,7 @@ def test_rate_and_distortion_of_known_terms() -> None:
 
 
 def test_the_figures_are_in_levels_and_their_errors_those_of_a_mean() -> None:
-    figures = Appraisal((SOME,), {}, kk.Levels(17)).as_json()["parts"]["held-out"]
+    figures = BoundReport((SOME,), {}, kk.Levels(17)).as_json()["parts"]["held-out"]
     assert figures["distortion"] == pytest.approx([8 * 0.02**0.5, 8 * 0.2, 8 * 0.4])
     assert figures["terms_standard_error"] == pytest.approx(
         (4 * 0.02) ** 0.5 / 2
@@ -331,14 +329,14 @@ def test_the_figures_are_in_levels_and_their_errors_those_of_a_mean() -> None:
 
 
 def test_the_tables_and_the_verdict_say_what_the_figures_say() -> None:
-    appraisal = Appraisal(
+    report = BoundReport(
         (replace(WHOLE, name="training"), WHOLE), {"T": 3, "unit_of_distortion": "levels"}, kk.Levels(17)
     )
-    columns = [list(column.cells) for column in _rate_table(appraisal).columns]
+    columns = [list(column.cells) for column in _rate_table(report).columns]
     assert columns[0] == ["3", "2", "1", "0"]
     assert columns[1] == ["0.6000", "2.6000", "5.6000", "9.6000"]
     assert columns[2] == ["4.800", "2.400", "1.131", "0"]
-    assert [column.footer for column in _rate_table(appraisal).columns][1:3] == [
+    assert [column.footer for column in _rate_table(report).columns][1:3] == [
         "training\nrate",
         "training\nRMSE",
     ]
@@ -508,4 +506,4 @@ def test_a_name_that_looks_like_a_formula_is_a_name(run: Run, tmp_path: Path) ->
     images = np.random.default_rng(0).integers(0, 17, (3, 8, 8, 1), dtype=np.uint8)
     path = tmp_path / "cost$_{x$y.npz"
     np.savez(path, images=images, levels=np.array(17))
-    assert appraisal_png(answer(run, data=path)).startswith(b"\x89PNG")
+    assert report_png(answer(run, data=path)).startswith(b"\x89PNG")
