@@ -27,7 +27,7 @@ from kakusan.evaluation.bound import BoundReport, measure_bound
 from kakusan.evaluation.options import BoundOptions
 from kakusan.interop import importing
 from kakusan.pages.report.gather import write_report
-from kakusan.samplers import Origin, Sampler
+from kakusan.samplers import Origin, Sampler, SamplingRequest, as_sampler
 from kakusan.samplers import sample as samples_of
 from kakusan.shapes import Images
 from kakusan.storage.run_folder import RunFolder
@@ -134,9 +134,9 @@ class Run(run.Run):
         return open_data(data, DataSettings(levels=units.levels if isinstance(units, Levels) else "auto"))
 
     @contextmanager
-    def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float], None]]:
+    def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float, str], None]]:
         with _share(title, progress) as show:
-            yield lambda done: show(done, "")
+            yield show
 
 
 def sample(
@@ -164,28 +164,23 @@ def sample(
     """
     origin = None
     if images is not None and t is not None:
-        origin, count, shape = (
-            Origin(images, t),
-            len(images),
-            (images.shape[1], images.shape[2], images.shape[3]),
-        )
+        _, channels, height, width = images.shape
+        origin, count, shape = Origin(images, t), len(images), (channels, height, width)
     if count is None or shape is None or (images is None) != (t is None):
         raise TypeError("a sampling needs count and shape or, to start from images, images and t")
+    request = SamplingRequest(
+        count=count,
+        shape=shape,
+        seed=seed,
+        first=first,
+        label=label,
+        micro_batch=micro_batch,
+        exact=exact,
+        device=device,
+        origin=origin,
+    )
     with _share(f"sampling {count:,} images", progress) as show:
-        return samples_of(
-            denoiser,
-            run.as_sampler(sampler, denoiser.schedule.T),
-            count=count,
-            shape=shape,
-            seed=seed,
-            first=first,
-            label=label,
-            micro_batch=micro_batch,
-            exact=exact,
-            device=device,
-            origin=origin,
-            watch=lambda done: show(done, ""),
-        )
+        return samples_of(denoiser, as_sampler(sampler, denoiser.schedule.T), request, show)
 
 
 def train(

@@ -1,8 +1,9 @@
 """A run, opened for use: its data, its denoiser, its samples. What commands work with, and `kakusan.Run` too."""
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -11,16 +12,16 @@ import torch
 from torch import nn
 
 from kakusan.config.loading import with_values
-from kakusan.config.machine import resolve_machine
-from kakusan.config.settings import ProcessSettings, Settings, answered, named
+from kakusan.config.machine import environment, resolve_machine
+from kakusan.config.settings import ProcessSettings, Settings, answered
 from kakusan.data import Dataset
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.record import DataRecord
 from kakusan.data.units import Levels, Real, Units
 from kakusan.diffusion.denoiser import NetworkDenoiser
-from kakusan.diffusion.variances import Analytic
+from kakusan.diffusion.variances import Analytic, variance_named
 from kakusan.errors import KakusanError, RunError, SettingsError, quoted
-from kakusan.samplers import DDIM, SAMPLERS, Origin, Sampler, sample
+from kakusan.samplers import SAMPLERS, Origin, Sampler, SamplingRequest, as_sampler, sample, sampler_named
 from kakusan.shapes import Images
 from kakusan.storage.agreement import fitting, require_agreement
 from kakusan.storage.run_folder import RunFolder
@@ -195,30 +196,78 @@ class Run:
         progress: show it; by default where somebody sees it. Image k of a seed is the same whatever the count.
         """
         origin = _origin(images, t, self.data.units)
-        count = (16 if images is None else len(images)) if count is None else count
-        loaded = self.load(device=device)
-        process = self.settings.process
+        loaded, process = self.load(device=device), self.settings.process
+        request = self.request(
+            loaded,
+            count=(16 if images is None else len(images)) if count is None else count,
+            seed=seed,
+            first=first,
+            label=label,
+            exact=exact,
+            origin=origin,
+        )
         chosen = usual_sampler(process) if sampler is None else as_sampler(sampler, process.T)
-        with self._watching(f"sampling {count:,} images", progress) as watch:
-            return sample(
-                loaded.denoiser,
-                replace(chosen, spacing=chosen.spacing or process.spacing),
-                count=count,
-                shape=self.data.shape,
-                seed=seed,
-                first=first,
-                label=self.label_of(label),
-                micro_batch=self.settings.machine.micro_batch,
-                exact=exact,
-                device=loaded.device,
-                origin=origin,
-                watch=watch,
-            )
+        chosen = replace(chosen, spacing=chosen.spacing or process.spacing)
+        with self._watching(f"sampling {request.count:,} images", progress) as watch:
+            return sample(loaded.denoiser, chosen, request, watch)
 
     @contextmanager
-    def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float], None]]:  # noqa: ARG002
+    def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float, str], None]]:  # noqa: ARG002
         """Who is told how far a sampling has come: here nobody."""
-        yield lambda _: None
+        yield lambda _, __: None
+
+    def request(
+        self,
+        loaded: Loaded,
+        *,
+        count: int,
+        seed: int = 0,
+        first: int = 0,
+        label: str | int | None = None,
+        exact: bool = False,
+        origin: Origin | None = None,
+    ) -> SamplingRequest:
+        """Images of this run: of its shape, on the device of these weights, of a class by name or number."""
+        return SamplingRequest(
+            count=count,
+            shape=self.data.shape,
+            seed=seed,
+            first=first,
+            label=self.label_of(label),
+            micro_batch=loaded.settings.machine.micro_batch,
+            exact=exact,
+            device=loaded.device,
+            origin=origin,
+        )
+
+    def sample_with_record(
+        self,
+        loaded: Loaded,
+        sampler: Sampler,
+        request: SamplingRequest,
+        progress: Callable[[float, str], None] = lambda _, __: None,
+    ) -> tuple[Images, dict[str, Any]]:
+        """The requested images, on the CPU, and all that it takes to make them again, as plain values."""
+        begun = time.perf_counter()
+        x_0 = sample(loaded.denoiser, sampler, request, progress, keep_on="cpu")
+        numbers = ("count", "seed", "first", "label", "micro_batch", "exact")
+        return x_0, {
+            "run": str(self.folder),
+            "checkpoint": loaded.step,
+            "weights": loaded.weights,
+            "sampler": {kind: name for name, kind in SAMPLERS.items()}.get(type(sampler), repr(sampler)),
+            "steps": len(sampler.times(loaded.denoiser.schedule)) - 1,
+            "spacing": sampler.spacing,
+            "eta": getattr(sampler, "eta", 0.0),
+            "variance": variance_named(loaded.denoiser.variance).name,
+            "clip": loaded.denoiser.clip,
+            **{name: getattr(request, name) for name in numbers},
+            "machine": asdict(loaded.settings.machine),
+            "environment": environment(loaded.settings.machine),
+            "units": self.data.units.to_state(),
+            "rounded": isinstance(self.data.units, Levels),
+            "seconds": round(time.perf_counter() - begun, 3),
+        }
 
     def label_of(self, label: str | int | None) -> int | tuple[int, ...] | None:
         """What samples are to show: this class, or what is usual in this run."""
@@ -282,27 +331,4 @@ def _origin(images: Images | None, t: int | None, units: Units) -> Origin | None
 
 def usual_sampler(process: ProcessSettings) -> Sampler:
     """DDIM in 50 steps, or in T where there are fewer, spaced as the run says."""
-    return DDIM(steps=min(50, process.T), spacing=process.spacing)
-
-
-def as_sampler(sampler: object, T: int) -> Sampler:
-    """The sampler itself, or the one of this name in its usual number of steps. Raises TypeError for other things."""
-    if isinstance(sampler, str):
-        kind = named(SAMPLERS, sampler, "sampler")
-        named_one: Sampler = DDIM(steps=min(50, T)) if kind is DDIM else kind()
-        return named_one
-    if not isinstance(sampler, Sampler):
-        names = ", ".join(SAMPLERS)
-        raise TypeError(f"a sampler is DDIM(steps=50), Ancestral() or a name ({names}), not {sampler!r}")
-    return sampler
-
-
-def sampler_from(name: str, options: Mapping[str, Any]) -> Sampler:
-    """The sampler of this name with those of the options that were given. Raises SettingsError for one it lacks."""
-    kind = named(SAMPLERS, name, "--sampler")
-    given = {key: value for key, value in options.items() if value is not None}
-    unknown = set(given) - set(kind.__dataclass_fields__)
-    if unknown:
-        raise SettingsError(f"the {name} sampler has no --{min(unknown)}")
-    made: Sampler = kind(**given)
-    return made
+    return sampler_named("ddim", process.T, spacing=process.spacing)

@@ -18,6 +18,7 @@ from interop.their_models import ATTENTION_DOWN, ATTENTION_UP, DOWN, MODELS, UP,
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kakusan.api import sample
 from kakusan.errors import KakusanError, ModelError
 from kakusan.interop.diffusers.config import translated
 from kakusan.interop.exporting import Wish, export_model
@@ -25,7 +26,7 @@ from kakusan.interop.importing import import_model
 from kakusan.networks import UNet
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Run
-from kakusan.samplers import DDIM, Ancestral, SeededNoise, sample
+from kakusan.samplers import DDIM, Ancestral, SeededNoise
 
 # their classes are not typed
 DDIMPipeline: Any = diffusers.DDIMPipeline

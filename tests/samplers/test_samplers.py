@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kakusan.api import sample
 from kakusan.diffusion.denoiser import times_like
 from kakusan.diffusion.forward import per_image
 from kakusan.diffusion.oracles import GaussianOracle
@@ -21,10 +22,10 @@ from kakusan.samplers import (
     Ancestral,
     Origin,
     Sampler,
+    SamplingRequest,
     SeededNoise,
     State,
     Still,
-    sample,
     visited,
     walk,
 )
@@ -252,6 +253,6 @@ def test_a_walk_starts_within_the_schedule() -> None:
         with pytest.raises(SettingsError, match="from 1 to T = 1000"):
             next(walk(DDIM(), oracle(), Unused(), start=Still(t, torch.zeros(1, 1, 1, 1))))
     with pytest.raises(ValueError, match="images to start from"):
-        sample(oracle(), DDIM(), count=2, shape=(1, 1, 1), origin=Origin(torch.zeros(3, 1, 1, 1), 5))
+        SamplingRequest(count=2, shape=(1, 1, 1), origin=Origin(torch.zeros(3, 1, 1, 1), 5))
     (t, *_, end) = visited(DDIM(steps=10), Linear(), 77)
     assert (t, end) == (77, 0)

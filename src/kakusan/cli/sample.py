@@ -1,11 +1,10 @@
 """kakusan sample RUN."""
 
 import json
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -73,7 +72,8 @@ def main(arguments: Sequence[str]) -> int:
     from kakusan.data.saving import Output, free_output, sidecar
     from kakusan.errors import SettingsError, printable
     from kakusan.run import Run
-    from kakusan.terminal.display import console
+    from kakusan.samplers import sampler_named
+    from kakusan.terminal.display import bar, console
 
     if command.variance is not None and command.sampler != "ancestral":
         raise SettingsError(
@@ -84,10 +84,26 @@ def main(arguments: Sequence[str]) -> int:
     out = Output(command.out or free_output(run.folder / "samples"), numbers, command.raw, command.overwrite)
     out.check(run.data.shape)
     set_machine(run.settings.machine)
-    x_0, about = _drawn(command, run)
+    loaded = run.load(
+        weights=command.weights, device=command.device, precision=command.precision, variance=command.variance
+    )
+    spacing = command.spacing or loaded.settings.process.spacing
+    T = loaded.denoiser.schedule.T
+    sampler = sampler_named(command.sampler, T, steps=command.steps, eta=command.eta, spacing=spacing)
+    request = run.request(
+        loaded,
+        count=command.count,
+        seed=command.seed,
+        first=command.first,
+        label=command.label,
+        exact=command.exact,
+    )
+    to = console()
+    with bar(f"sampling {command.count:,} images", 1.0, to) as shown:
+        x_0, about = run.sample_with_record(loaded, sampler, request, shown.at)
+    about["rounded"] &= not command.raw
     about["outside"] = 0.0 if _keeps_all(out, run.data.units) else run.data.units.outside(x_0)
     out.save(x_0, run.data.units, about)
-    to = console()
     for warning in run.warnings:
         to.print(printable(f"warning: {warning}"), markup=False)
     if about["outside"]:
@@ -109,58 +125,3 @@ def _keeps_all(out: "Output", units: "Units") -> bool:
     from kakusan.data.units import Real
 
     return out.raw or (out.path.suffix == ".npz" and isinstance(units, Real))
-
-
-def _drawn(command: Sample, run: Any) -> tuple[Any, dict[str, Any]]:
-    """The images, and all that one needs to know to make them again."""
-    import torch
-
-    from kakusan.config.machine import environment
-    from kakusan.data.units import Levels
-    from kakusan.diffusion.variances import variance_named
-    from kakusan.run import sampler_from
-    from kakusan.samplers import Order, draw
-    from kakusan.terminal.display import bar, console
-
-    loaded = run.load(
-        weights=command.weights, device=command.device, precision=command.precision, variance=command.variance
-    )
-    T = loaded.denoiser.schedule.T
-    steps = min(50, T) if command.steps is None and command.sampler == "ddim" else command.steps
-    spacing = command.spacing or loaded.settings.process.spacing
-    sampler = sampler_from(command.sampler, {"steps": steps, "eta": command.eta, "spacing": spacing})
-    order = Order(
-        count=command.count,
-        shape=run.data.shape,
-        seed=command.seed,
-        first=command.first,
-        label=run.label_of(command.label),
-        micro_batch=loaded.settings.machine.micro_batch,
-        exact=command.exact,
-        device=loaded.device,
-    )
-    begun, finished = time.perf_counter(), []
-    with bar(f"sampling {command.count:,} images", 1.0, console()) as shown:
-        for drawn in draw(loaded.denoiser, sampler, order):
-            shown.at(drawn.done, f"t = {drawn.still.t}")
-            if drawn.still.t == 0:
-                finished.append(drawn.still.x.cpu())
-    x_0 = torch.cat(finished)
-    about = {
-        "run": str(run.folder),
-        "checkpoint": loaded.step,
-        "weights": command.weights,
-        "sampler": command.sampler,
-        "steps": len(sampler.times(loaded.denoiser.schedule)) - 1,
-        "spacing": spacing,
-        "eta": command.eta or 0.0,
-        "variance": variance_named(loaded.denoiser.variance).name,
-        "clip": loaded.denoiser.clip,
-        **{k: v for k, v in asdict(order).items() if k not in ("shape", "device")},
-        "machine": asdict(loaded.settings.machine),
-        "environment": environment(loaded.settings.machine),
-        "units": run.data.units.to_state(),
-        "rounded": isinstance(run.data.units, Levels) and not command.raw,
-        "seconds": round(time.perf_counter() - begun, 3),
-    }
-    return x_0, about

@@ -20,7 +20,7 @@ from kakusan.config.settings import Settings, answered
 from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.rendering import encode_png, grid
 from kakusan.errors import NumbersError, RunError
-from kakusan.samplers import DDIM, sample
+from kakusan.samplers import DDIM, SamplingRequest, sample
 from kakusan.storage import durable
 from kakusan.storage.agreement import changed_settings, fitting, require_agreement
 from kakusan.storage.checkpoints import Checkpoint
@@ -268,18 +268,18 @@ def _pictured(task: Task, run: RunFolder, journal: Journal) -> Iterator[Event]:
 
 def _picture(task: Task, run: RunFolder) -> Sampled | Warned:
     """A grid of samples, from the same noise each time. That it cannot be written is no reason to stop."""
-    samples, machine = task.settings.samples, task.settings.machine
+    samples, machine, process = task.settings.samples, task.settings.machine, task.settings.process
+    sampler = DDIM(steps=min(samples.steps, process.T), spacing=process.spacing)
+    request = SamplingRequest(
+        count=samples.count,
+        shape=task.record.shape,
+        seed=samples.seed,
+        label=usual_label(task.settings, task.record),
+        micro_batch=machine.micro_batch,
+        device=machine.device,
+    )
     with averaged(task):
-        x_0 = sample(
-            task.denoiser,
-            DDIM(steps=min(samples.steps, task.denoiser.schedule.T), spacing=task.settings.process.spacing),
-            count=samples.count,
-            shape=task.record.shape,
-            seed=samples.seed,
-            label=usual_label(task.settings, task.record),
-            micro_batch=machine.micro_batch,
-            device=machine.device,
-        )
+        x_0 = sample(task.denoiser, sampler, request)
     try:
         path = run.samples_path(task.state.step)
         with durable.telling(f"cannot write {path}", path.parent):

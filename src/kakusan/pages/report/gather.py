@@ -23,7 +23,7 @@ from kakusan.pages.report.content import Channel, Copying, FilmStrip, Forward, N
 from kakusan.pages.report.page import render
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run, usual_sampler
-from kakusan.samplers import Order, Still, draw
+from kakusan.samplers import Still, draw
 from kakusan.shapes import Images
 from kakusan.storage import durable
 from kakusan.training.prepare import Prepared
@@ -81,13 +81,9 @@ def _walk(loaded: Loaded, run: Run, progress: Progress) -> list[Still]:
     sampler = usual_sampler(loaded.settings.process)
     times = sampler.times(loaded.denoiser.schedule)
     shown = {times[i] for i in np.linspace(1, len(times) - 1, min(COLUMNS, len(times) - 1)).astype(int)}
-    size = loaded.settings.machine.micro_batch
     count = CLOUD if run.data.shape == (2, 1, 1) else SAMPLES
-    order = Order(
-        count=count, shape=run.data.shape, label=run.label_of(None), micro_batch=size, device=loaded.device
-    )
     kept: dict[int, list[Still]] = {t: [] for t in times if t in shown}
-    for drawn in draw(loaded.denoiser, sampler, order):
+    for drawn in draw(loaded.denoiser, sampler, run.request(loaded, count=count)):
         progress(0.9 * drawn.done, "sampling")
         if drawn.still.t in kept and drawn.still.x_0 is not None:
             kept[drawn.still.t].append(drawn.still)
