@@ -197,15 +197,9 @@ class Run:
         """
         origin = _origin(images, t, self.data.units)
         loaded, process = self.load(device=device), self.settings.process
-        request = self.request(
-            loaded,
-            count=(16 if images is None else len(images)) if count is None else count,
-            seed=seed,
-            first=first,
-            label=label,
-            exact=exact,
-            origin=origin,
-        )
+        count = (16 if images is None else len(images)) if count is None else count
+        numbers = {"count": count, "seed": seed, "first": first, "exact": exact, "origin": origin}
+        request = self.request(loaded, label=label, **numbers)
         chosen = usual_sampler(process) if sampler is None else as_sampler(sampler, process.T)
         chosen = replace(chosen, spacing=chosen.spacing or process.spacing)
         with self._watching(f"sampling {request.count:,} images", progress) as watch:
@@ -216,28 +210,17 @@ class Run:
         """Who is told how far a sampling has come: here nobody."""
         yield lambda _, __: None
 
-    def request(
-        self,
-        loaded: Loaded,
-        *,
-        count: int,
-        seed: int = 0,
-        first: int = 0,
-        label: str | int | None = None,
-        exact: bool = False,
-        origin: Origin | None = None,
-    ) -> SamplingRequest:
-        """Images of this run: of its shape, on the device of these weights, of a class by name or number."""
+    def request(self, loaded: Loaded, *, label: str | int | None = None, **numbers: Any) -> SamplingRequest:
+        """Images of this run: of its shape, on the device of these weights; label: a class, by name or number.
+
+        numbers: count, seed, first, exact and origin, as `SamplingRequest` has them.
+        """
         return SamplingRequest(
-            count=count,
             shape=self.data.shape,
-            seed=seed,
-            first=first,
             label=self.label_of(label),
             micro_batch=loaded.settings.machine.micro_batch,
-            exact=exact,
             device=loaded.device,
-            origin=origin,
+            **numbers,
         )
 
     def sample_with_record(

@@ -90,14 +90,8 @@ def main(arguments: Sequence[str]) -> int:
     spacing = command.spacing or loaded.settings.process.spacing
     T = loaded.denoiser.schedule.T
     sampler = sampler_named(command.sampler, T, steps=command.steps, eta=command.eta, spacing=spacing)
-    request = run.request(
-        loaded,
-        count=command.count,
-        seed=command.seed,
-        first=command.first,
-        label=command.label,
-        exact=command.exact,
-    )
+    numbers = {name: getattr(command, name) for name in ("count", "seed", "first", "exact")}
+    request = run.request(loaded, label=command.label, **numbers)
     to = console()
     with bar(f"sampling {command.count:,} images", 1.0, to) as shown:
         x_0, about = run.sample_with_record(loaded, sampler, request, shown.at)

@@ -31,35 +31,30 @@ GIVEN = "given"
 
 
 def build_schedule(process: ProcessSettings) -> NoiseSchedule:
-    """The noise schedule of these settings."""
-    schedule = _given(process) if process.schedule == GIVEN else _named_schedule(process)
-    return ZeroTerminalSNR(of=schedule) if process.zero_terminal_snr else schedule
-
-
-def _given(process: ProcessSettings) -> NoiseSchedule:
-    if len(process.betas) != process.T:
-        raise SettingsError(
-            f"process.betas has {len(process.betas)} values for T = {process.T}", "one for each t = 1..T"
-        )
-    return Given(process.betas)
-
-
-def _named_schedule(process: ProcessSettings) -> NoiseSchedule:
-    if process.betas:
-        raise SettingsError(f"process.betas is for the schedule {GIVEN!r}, not for {process.schedule}")
-    kind = named(SCHEDULES, process.schedule, "process.schedule")
+    """The noise schedule of these settings. Raises SettingsError for betas and ends that are not the schedule's."""
+    betas, T = process.betas, process.T
     ends = {name: value for name in ("beta_1", "beta_T") if (value := getattr(process, name)) != "auto"}
-    if ends and not issubclass(kind, BetweenEnds):
-        raise SettingsError(f"process.{next(iter(ends))} is for linear schedules, not for {process.schedule}")
-    schedule: NoiseSchedule = kind(T=process.T, **ends)
-    return schedule
+    schedule: NoiseSchedule
+    if process.schedule == GIVEN:
+        if len(betas) != T:
+            raise SettingsError(f"process.betas has {len(betas)} values for T = {T}", "one for each t = 1..T")
+        schedule = Given(betas)
+    else:
+        if betas:
+            raise SettingsError(f"process.betas is for the schedule {GIVEN!r}, not for {process.schedule}")
+        kind = named(SCHEDULES, process.schedule, "process.schedule")
+        if ends and not issubclass(kind, BetweenEnds):
+            name = next(iter(ends))
+            raise SettingsError(f"process.{name} is for linear schedules, not for {process.schedule}")
+        schedule = kind(T=T, **ends)
+    return ZeroTerminalSNR(of=schedule) if process.zero_terminal_snr else schedule
 
 
 def build_network(settings: Settings, record: DataRecord) -> nn.Module:
     """The network of these settings with its first weights, a function of the seed, on its device."""
     network, machine = settings.network, settings.machine
     kind = named(NETWORKS, network.kind, "network.kind")
-    words = 2 if learns_variance(settings.process) else 1
+    words = 2 if settings.process.variance == LearnedRange.name else 1  # the second is about the variance
     offered = {
         **asdict(network),
         "channels": record.shape[0],
@@ -77,17 +72,7 @@ def build_network(settings: Settings, record: DataRecord) -> nn.Module:
 
 def usual_label(settings: Settings, record: DataRecord) -> tuple[int, ...] | None:
     """What samples show where no class is asked for: none, or each in turn where the network knows no other images."""
-    return tuple(range(len(record.class_names))) if needs_class(settings, record) else None
-
-
-def needs_class(settings: Settings, record: DataRecord) -> bool:
-    """Whether the network knows classes and no label for none of them."""
-    return bool(record.class_names) and not settings.network.null_label
-
-
-def learns_variance(process: ProcessSettings) -> bool:
-    """Whether the network has a second word, about the variance."""
-    return process.variance == LearnedRange.name
+    return None if settings.network.null_label else tuple(range(len(record.class_names))) or None
 
 
 def build_denoiser(settings: Settings, network: nn.Module, units: Units) -> NetworkDenoiser:

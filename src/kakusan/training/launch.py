@@ -40,9 +40,8 @@ def absolute_source(source: str) -> str:
 
 def free_folder(source: str, parent: Path = Path("runs")) -> Path:
     """runs/NAME for data called NAME, or runs/NAME-2 and so on where that is taken."""
-    name = (
-        re.sub(r"[^\w.-]+", "-", Path(source).expanduser().resolve().name.split(".")[0]).strip("-") or "run"
-    )
+    stem = Path(source).expanduser().resolve().name.split(".")[0]
+    name = re.sub(r"[^\w.-]+", "-", stem).strip("-") or "run"
     candidates = (parent / (name if i == 1 else f"{name}-{i}") for i in count(1))
     return next(folder for folder in candidates if not folder.exists())
 
@@ -65,7 +64,12 @@ def launch(
         return start(asked, folder, weights_from=weights_from, progress=progress, in_memory=in_memory)
     run = RunFolder.open(folder)
     changed = differences(replace(asked, chosen=asked.chosen | {"data.source"}), stored_settings(run))
-    _same_parent(run, weights_from)
+    parent = run.data.get("weights_from", {}).get("run")
+    if weights_from is not None and parent != str(weights_from.resolve()):
+        raise RunError(
+            f"{folder} did not start from {weights_from}, but {f'from {parent}' if parent else 'anew'}",
+            "name another folder with --run",
+        )
     if changed:
         raise RunError(
             f"{folder} is a run with other settings",
@@ -83,15 +87,9 @@ def stored_settings(run: RunFolder) -> Settings:
     settings = from_mapping(run.config, str(run.folder / "config.toml"))
     needed = ("network.", "machine.", "process.", "training.", "samples.every")
     by_right = ("training.minutes", "process.beta_1", "process.beta_T")
-    missing = [
-        name
-        for name, value in flat(settings).items()
-        if value == "auto" and name.startswith(needed) and name not in by_right
-    ]
-    if missing:
-        raise RunError(
-            f"{run.folder / 'config.toml'} does not say {missing[0]}", "it was edited, or cut short"
-        )
+    for name, value in flat(settings).items():
+        if value == "auto" and name.startswith(needed) and name not in by_right:
+            raise RunError(f"{run.folder / 'config.toml'} does not say {name}", "it was edited, or cut short")
     return settings
 
 
@@ -123,28 +121,15 @@ def adjusted(run: RunFolder, changes: Mapping[str, Any]) -> Settings:
             f"to train it for longer: kakusan resume {quoted(run.folder)} --minutes {minutes:g}",
         )
     settings = checked(with_values(stored, {**changes, "training.minutes": stored.training.minutes}))
-    steps = stored.training.steps if settings.training.steps == "auto" else settings.training.steps
-    assert steps != "auto"
+    steps = answered(stored.training.steps if settings.training.steps == "auto" else settings.training.steps)
     done = run.steps[-1] if run.steps else 0
     if steps < done:
         raise SettingsError(f"{run.folder} has {done} steps behind it: it cannot end at {steps}")
     if "machine.device" in changes:  # what another machine chose does not bind this one
         machine = MachineSettings(device=settings.machine.device, micro_batch=stored.machine.micro_batch)
         settings = replace(settings, machine=resolve_machine(machine))
-    return replace(
-        settings,
-        training=replace(settings.training, steps=steps),
-        samples=resolve_samples(settings.samples, steps),
-    )
-
-
-def _same_parent(run: RunFolder, weights_from: Path | None) -> None:
-    parent = run.data.get("weights_from", {}).get("run")
-    if weights_from is not None and parent != str(weights_from.resolve()):
-        raise RunError(
-            f"{run.folder} did not start from {weights_from}, but {f'from {parent}' if parent else 'anew'}",
-            "name another folder with --run",
-        )
+    settings = with_values(settings, {"training.steps": steps})
+    return replace(settings, samples=resolve_samples(settings.samples, steps))
 
 
 def start(
@@ -171,8 +156,8 @@ def start(
     with advice_on_memory(settings):  # parts that do not fit are refused before there is a folder
         task = assemble(settings, prepared)
     record = data_record(prepared)
-    if weights_from is not None:
-        record["weights_from"] = _weights_source(weights_from, DataRecord.read(record))
+    if parent is not None:
+        record["weights_from"] = _weights_source(parent, DataRecord.read(record))
     run = RunFolder.create(folder, to_mapping(settings), environment(settings.machine), record)
     can_shrink = is_image_folder(settings.data.source) and weights_from is None
     words = cautions(found, prepared, can_shrink=can_shrink)
@@ -213,12 +198,8 @@ def _settled(
     return replace(prepared, notes=(note, *prepared.notes)), found
 
 
-OF_THE_SAMPLING = (
-    "process.clip",
-    "process.clip_range",
-    "process.variance",
-    "process.sigma_1",
-    "process.spacing",
+OF_THE_SAMPLING = frozenset(
+    f"process.{name}" for name in ("clip", "clip_range", "variance", "sigma_1", "spacing")
 )
 """Settings of the process that the weights know nothing of."""
 
@@ -229,45 +210,38 @@ def _like(asked: Asked, parent: RunFolder) -> Settings:
     Choosing others is an error, but for what the weights know nothing of.
     """
     stored = stored_settings(parent)
-    free = set(OF_THE_SAMPLING)
-    if "learned" in (
-        stored.process.variance,
-        asked.settings.process.variance,
-    ):  # the network has a word for it
-        free.remove("process.variance")
-    kept = {
-        name: value
-        for name, value in flat(stored).items()
-        if name.startswith(("network.", "process.")) and not (name in free and name in asked.chosen)
-    }
-    changed = differences(replace(asked, chosen=asked.chosen & frozenset(kept)), stored)
-    if changed:
+    free = asked.chosen & OF_THE_SAMPLING
+    if "learned" in (stored.process.variance, asked.settings.process.variance):  # an output of the network
+        free -= {"process.variance"}
+    kept = {k: v for k, v in flat(stored).items() if k.startswith(("network.", "process.")) and k not in free}
+    if changed := differences(replace(asked, chosen=asked.chosen & frozenset(kept)), stored):
         name, (wanted, had) = next(iter(changed.items()))
         raise SettingsError(
             f"{name} = {wanted} does not fit the weights of {parent.folder}, which have {had}",
             "leave out settings of the network and the process with --from",
         )
-    if kept.get("process.clip") is isinstance(DataRecord.read(parent.data).units, Levels):
-        kept["process.clip"] = "auto"  # as is usual for its data; these may be of the other kind
+    usual_clip = isinstance(DataRecord.read(parent.data).units, Levels)
+    if kept.get("process.clip") == usual_clip:  # as is usual for its data; these may be of the other kind
+        kept["process.clip"] = "auto"
     if is_image_folder(asked.settings.data.source):  # in the parent's size, unless another is chosen
         of_pictures = {"data.size": stored.data.size, "data.channels": stored.data.channels}
         kept |= {name: value for name, value in of_pictures.items() if name not in asked.chosen}
     return with_values(asked.settings, kept)
 
 
-def _weights_source(folder: Path, record: DataRecord) -> dict[str, Any]:
-    parent = RunFolder.open(folder)
+def _weights_source(parent: RunFolder, record: DataRecord) -> dict[str, Any]:
+    """What a run remembers of the run that its weights come from. Raises SettingsError where they do not fit."""
     theirs = DataRecord.read(parent.data)
     if (theirs.shape[0], len(theirs.class_names)) != (record.shape[0], len(record.class_names)):
         raise SettingsError(
-            f"{folder} was trained on {theirs.shape[0]} channels and {len(theirs.class_names)} classes, "
+            f"{parent.folder} was trained on {theirs.shape[0]} channels and {len(theirs.class_names)} classes, "
             f"these data have {record.shape[0]} and {len(record.class_names)}",
             *(["to learn their classes too: --data.labels"] if theirs.class_names else []),
         )
     checkpoint = parent.load(lambda _: None, parts=["ema"])
     require_agreement(parent, stored_settings(parent), checkpoint)
     scheduler = {"scheduler": kind} if (kind := parent.scheduler) else {}
-    return {"run": str(folder.resolve()), "step": checkpoint.step, **scheduler}
+    return {"run": str(parent.folder.resolve()), "step": checkpoint.step, **scheduler}
 
 
 def _with_budget(
@@ -280,20 +254,14 @@ def _with_budget(
         raise SettingsError("training.steps and training.minutes are two budgets", "give one of them")
     if training.steps == "auto" or given == ["training.minutes"]:
         minutes = DEFAULT_MINUTES if training.minutes == "auto" else training.minutes
-        settings = replace(settings, training=replace(training, minutes=minutes))
+        settings = with_values(settings, {"training.minutes": minutes})
         found = for_seconds(settings, prepared, minutes * 60, fine_tuning=fine_tuning)
-    elif training.steps < 1:
+    elif training.steps < 1:  # imported models have 0
         raise SettingsError(f"training.steps must be at least 1, not {training.steps}")
     else:
-        settings = replace(settings, training=replace(training, minutes="auto"))
+        settings = with_values(settings, {"training.minutes": "auto"})
         found = for_steps(settings, prepared, training.steps, fine_tuning=fine_tuning)
-    return found if "training.warmup" in chosen else _with_a_warmup_that_ends(found)
-
-
-def _with_a_warmup_that_ends(found: Bought) -> Bought:
-    """A preset's warm-up yields to a number of steps of which it takes up more than half."""
-    training = found.settings.training
-    if 2 * answered(training.warmup) <= found.steps:
+    if "training.warmup" in chosen or 2 * answered(found.settings.training.warmup) <= found.steps:
         return found
-    training = replace(training, warmup=usual_warmup(found.steps))
-    return replace(found, settings=replace(found.settings, training=training))
+    usual = {"training.warmup": usual_warmup(found.steps)}  # a preset's yields where it takes more than half
+    return replace(found, settings=with_values(found.settings, usual))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kakusan.config.machine import environment
-from kakusan.config.settings import Settings, answered
+from kakusan.config.settings import Settings, answered, given
 from kakusan.data import Batches
 from kakusan.data.record import DataRecord
 from kakusan.diffusion.denoiser import NetworkDenoiser
@@ -20,8 +20,6 @@ from kakusan.training.build import build_batches, build_denoiser, build_loss, bu
 from kakusan.training.loop import Tally, TrainState, learning_rate, new_state
 from kakusan.training.losses import Loss
 from kakusan.training.prepare import Prepared, data_record
-
-NO_MEMORY = ("can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
@@ -69,15 +67,14 @@ def snapshot(task: Task) -> Checkpoint:
     """All that the next step depends on."""
     state = task.state
     names = [name for name, _ in task.network.named_parameters()]
-    moments = state.optimizer.state_dict()["state"]
+    slots = state.optimizer.state_dict()["state"]
+    moments = {f"{names[i]}.{key}": value for i, slot in slots.items() for key, value in slot.items()}
     return Checkpoint(
         step=state.step,
         tensors={
             "model": task.network.state_dict(),
             "ema": state.ema.state(),
-            "optimizer": {
-                f"{names[i]}.{key}": value for i, slot in moments.items() for key, value in slot.items()
-            },
+            "optimizer": moments,
             **({"times": history} if (history := state.times.state()) else {}),
         },
         state={
@@ -100,26 +97,16 @@ def load_state(task: Task, checkpoint: Checkpoint) -> None:
     state.ema.load(dict(checkpoint.tensors["ema"]))
     if checkpoint.step:
         moments = checkpoint.tensors["optimizer"]
-        slots = {
-            i: {
-                "step": moments[f"{name}.step"],
-                **{
-                    key: _like_parameter(moments[f"{name}.{key}"], weight)
-                    for key in ("exp_avg", "exp_avg_sq")
-                },
-            }
-            for i, (name, weight) in enumerate(task.network.named_parameters())
-        }
+        slots: dict[int, dict[str, Tensor]] = {}
+        for i, (name, weight) in enumerate(task.network.named_parameters()):
+            slots[i] = {"step": moments[f"{name}.step"]}
+            for key in ("exp_avg", "exp_avg_sq"):  # in the layout of the weight: files know none
+                slots[i][key] = torch.empty_like(weight).copy_(moments[f"{name}.{key}"])
         groups = state.optimizer.state_dict()["param_groups"]
         state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
     state.tally = Tally.from_state(checkpoint.state["tally"], state.device)
     state.times.load(checkpoint.tensors.get("times", {}))
     state.step = checkpoint.step
-
-
-def _like_parameter(moment: Tensor, weight: Tensor) -> Tensor:
-    """In the memory layout of its weight, as the fused optimizer wants it; files know no layout."""
-    return torch.empty_like(weight).copy_(moment)
 
 
 @contextmanager
@@ -137,7 +124,7 @@ def averaged(task: Task) -> Iterator[None]:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether this is what Python or PyTorch raises where memory runs out."""
-    is_said = any(words in str(error) for words in NO_MEMORY)
+    is_said = any(words in str(error) for words in ("can't allocate memory", "not enough memory"))
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or is_said
 
 
@@ -149,9 +136,8 @@ def advice_on_memory(settings: Settings) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        training = settings.training
-        batch = answered(training.batch_size)
-        parts = 1 if training.accumulation == "auto" else training.accumulation
+        batch = answered(settings.training.batch_size)
+        parts = given(settings.training.accumulation) or 1
         finer = next((n for n in range(parts + 1, batch + 1) if batch % n == 0), batch)
         raise SettingsError(
             f"out of memory with micro-batches of {batch // parts}",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kakusan.config.loading import to_mapping
 from kakusan.config.machine import environment, require_device, set_machine
-from kakusan.config.settings import Settings, answered
+from kakusan.config.settings import Auto, Settings, answered
 from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.rendering import encode_png, grid
 from kakusan.errors import NumbersError, RunError
@@ -27,7 +27,7 @@ from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.journal import Journal
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.build import usual_label
-from kakusan.training.loop import StepReport, check_finite, drawn, fit, learning_rate
+from kakusan.training.loop import check_finite, drawn, fit, learning_rate
 from kakusan.training.prepare import reopen_data
 from kakusan.training.state import Task, advice_on_memory, assemble, averaged, load_state, snapshot
 from kakusan.training.validation import held_out_losses
@@ -142,18 +142,16 @@ def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Eve
     if _owes_a_picture(task, run):
         yield from _pictured(task, run, journal)
     for report in fit(state, task.batches, task.loss, settings.training, settings.log.every):
-        line = None if report.metrics is None else pace.line(report)
+        line = None if report.metrics is None else pace.line(report.step, report.metrics)
         if line is not None:
             yield from _warned(journal.add(line))
         asked = stop()
         waited = time.monotonic() - since_save > 60 * settings.checkpoint.minutes
-        if asked or waited or _due(state.step, settings.checkpoint.every, task.steps):
+        if asked or waited or _due(task, settings.checkpoint.every):
             check_finite(state)
-            yield Saved(
-                state.step, _save(task, run)
-            )  # a picture can wait: a resume makes the one that is owed
+            yield Saved(state.step, _save(task, run))  # before the picture: a resume makes one that is owed
             saved, since_save = state.step, time.monotonic()
-        if not asked and _due(state.step, settings.samples.every, task.steps):
+        if not asked and _due(task, settings.samples.every):
             yield from _pictured(task, run, journal)
             pace.restart(state.step)
         yield Stepped(state.step, line)
@@ -170,8 +168,8 @@ def _warned(text: str | None) -> Iterator[Event]:
         yield Warned(text)
 
 
-def _due(step: int, every: Any, steps: int) -> bool:
-    return step == steps or step % every == 0
+def _due(task: Task, every: int | Auto) -> bool:
+    return task.state.step == task.steps or task.state.step % answered(every) == 0
 
 
 class _Pace:
@@ -185,15 +183,12 @@ class _Pace:
     def restart(self, step: int) -> None:
         self._step, self._time = step, time.perf_counter()
 
-    def line(self, report: StepReport) -> dict[str, Any]:
-        steps, seconds = report.step - self._step, time.perf_counter() - self._time
-        self.restart(report.step)
-        assert report.metrics is not None
-        return {
-            **report.metrics,
-            "epoch": report.step * self._batch_size / self._images,
-            "images_per_second": round(steps * self._batch_size / seconds, 2) if steps else None,
-        }
+    def line(self, step: int, metrics: dict[str, Any]) -> dict[str, Any]:
+        """The figures of a step with the epoch and the pace."""
+        steps, seconds = step - self._step, time.perf_counter() - self._time
+        self.restart(step)
+        pace = round(steps * self._batch_size / seconds, 2) if steps else None
+        return {**metrics, "epoch": step * self._batch_size / self._images, "images_per_second": pace}
 
 
 # The state on disk
@@ -251,7 +246,7 @@ def _differences(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:
 def _owes_a_picture(task: Task, run: RunFolder) -> bool:
     """Whether the last training was killed after it had saved a step and before it had pictured it."""
     step = task.state.step
-    if step == 0 or not _due(step, task.settings.samples.every, task.steps):
+    if step == 0 or not _due(task, task.settings.samples.every):
         return False
     try:
         return not any(line["step"] == step and "training_loss" in line for line in run.metrics())
@@ -263,7 +258,10 @@ def _pictured(task: Task, run: RunFolder, journal: Journal) -> Iterator[Event]:
     """The grid of a step, and its losses on training and held-out images."""
     check_finite(task.state)
     yield _picture(task, run)
-    yield from _warned(journal.add({"step": task.state.step, **_held_out(task)}))
+    with averaged(task):  # on training and on held-out images, with the same t and noise
+        data, device = task.prepared, task.state.device
+        losses = held_out_losses(task.denoiser, task.loss, data.dataset, data.split, device)
+    yield from _warned(journal.add({"step": task.state.step, **losses}))
 
 
 def _picture(task: Task, run: RunFolder) -> Sampled | Warned:
@@ -287,14 +285,6 @@ def _picture(task: Task, run: RunFolder) -> Sampled | Warned:
     except RunError as error:
         return Warned(str(error))
     return Sampled(task.state.step, path)
-
-
-def _held_out(task: Task) -> dict[str, float]:
-    """The loss of the averaged weights on training and on held-out images, with the same t and noise."""
-    with averaged(task):
-        return held_out_losses(
-            task.denoiser, task.loss, task.prepared.dataset, task.prepared.split, task.state.device
-        )
 
 
 # When things go wrong
