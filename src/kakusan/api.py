@@ -83,8 +83,12 @@ class Run(run.Run):
         data: other images, a path, an array or a `Dataset`. options: images=180, terms=None (all), split="both",
         variance, sigma_1, clip, weights, seed, precision, memorizer: `kakusan.evaluation.options.BoundOptions`.
         """
-        path = Path(data) if isinstance(data, str | Path) else None
-        other = None if data is None or isinstance(data, str | Path) else self._like_ours(data)
+        path, other, units = None, None, self.data.units
+        if isinstance(data, str | Path):
+            path = Path(data)
+        elif data is not None:
+            levels = units.levels if isinstance(units, Levels) else "auto"
+            other = open_data(data, DataSettings(levels=levels))
         if isinstance(clip := options.get("clip"), bool):
             options["clip"] = "yes" if clip else "no"
         asked = BoundOptions(data=path, **options)
@@ -128,10 +132,6 @@ class Run(run.Run):
             return open_data(data, options, labels=labels)
         except KakusanError:
             return open_data(data, replace(options, layout="auto"), labels=labels)
-
-    def _like_ours(self, data: InMemory) -> Dataset:
-        units = self.data.units
-        return open_data(data, DataSettings(levels=units.levels if isinstance(units, Levels) else "auto"))
 
     @contextmanager
     def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float, str], None]]:
@@ -210,7 +210,8 @@ def train(
     """
     dataset, name = None, str(source) if isinstance(source, str | Path) else ""
     if labels is not None or not name:
-        dataset = open_data(source, _options(settings), labels=labels)
+        wanted = settings if isinstance(settings, Settings) else _in_the_call(settings or {})
+        dataset = open_data(source, wanted.data, labels=labels)
         name = dataset.name
     asked = _asked(name, dataset, settings, {"training.steps": steps, "training.minutes": minutes})
     folder = Path(run) if run is not None else free_folder(name)
@@ -236,27 +237,20 @@ def _asked(
         wanted, chosen, given = usual, set(), {**(settings or {}), **given}
     if dataset is not None and dataset.labels is not None:
         given.setdefault("data.labels", True)
-    wanted = from_mapping(_nested(given), "the call", wanted)
+    wanted = _in_the_call(given, wanted)
     source = absolute_source(name) if dataset is None else ""
     return Asked(with_values(wanted, {"data.source": source}), frozenset(chosen | set(given)))
 
 
-def _options(settings: Settings | Mapping[str, Any] | None) -> DataSettings:
-    """How these settings want data to be read."""
-    if not isinstance(settings, Settings):
-        settings = from_mapping(_nested(settings or {}), "the call")
-    return settings.data
-
-
-def _nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Dotted names as sections. Raises SettingsError for a name without a section."""
+def _in_the_call(values: Mapping[str, Any], base: Settings | None = None) -> Settings:
+    """The settings of dotted names laid over a base. Raises SettingsError for a name without a section."""
     sections: dict[str, dict[str, Any]] = {}
     for dotted, value in values.items():
         section, _, name = dotted.replace("-", "_").partition(".")
         if not name:
             raise SettingsError(f"{dotted!r} is no setting", "their names are dotted: training.batch_size")
         sections.setdefault(section, {})[name] = value
-    return sections
+    return from_mapping(sections, "the call", base)
 
 
 def _trained(trainer: Trainer, watch: Watch, progress: bool | None) -> Run:

@@ -4,15 +4,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from kakusan.cli.arguments import parse
 
 if TYPE_CHECKING:
-    from kakusan.data.saving import Output
-    from kakusan.data.units import Units
+    from kakusan.run import Run
+    from kakusan.shapes import Images
 
 EXAMPLES = (
     "kakusan sample runs/demo                                      64 images, a grid in the run's folder",
@@ -70,10 +70,10 @@ def main(arguments: Sequence[str]) -> int:
     command = parse(Sample, arguments, "sample", EXAMPLES)
     from kakusan.config.machine import set_machine
     from kakusan.data.saving import Output, free_output, sidecar
+    from kakusan.data.units import Real
     from kakusan.errors import SettingsError, printable
     from kakusan.run import Run
-    from kakusan.samplers import sampler_named
-    from kakusan.terminal.display import bar, console
+    from kakusan.terminal.display import console
 
     if command.variance is not None and command.sampler != "ancestral":
         raise SettingsError(
@@ -84,20 +84,12 @@ def main(arguments: Sequence[str]) -> int:
     out = Output(command.out or free_output(run.folder / "samples"), numbers, command.raw, command.overwrite)
     out.check(run.data.shape)
     set_machine(run.settings.machine)
-    loaded = run.load(
-        weights=command.weights, device=command.device, precision=command.precision, variance=command.variance
-    )
-    spacing = command.spacing or loaded.settings.process.spacing
-    T = loaded.denoiser.schedule.T
-    sampler = sampler_named(command.sampler, T, steps=command.steps, eta=command.eta, spacing=spacing)
-    numbers = {name: getattr(command, name) for name in ("count", "seed", "first", "exact")}
-    request = run.request(loaded, label=command.label, **numbers)
-    to = console()
-    with bar(f"sampling {command.count:,} images", 1.0, to) as shown:
-        x_0, about = run.sample_with_record(loaded, sampler, request, shown.at)
+    x_0, about = _sampled(command, run)
     about["rounded"] &= not command.raw
-    about["outside"] = 0.0 if _keeps_all(out, run.data.units) else run.data.units.outside(x_0)
-    out.save(x_0, run.data.units, about)
+    to, units = console(), run.data.units
+    is_kept = out.raw or (out.path.suffix == ".npz" and isinstance(units, Real))  # every value as it is
+    about["outside"] = 0.0 if is_kept else units.outside(x_0)
+    out.save(x_0, units, about)
     for warning in run.warnings:
         to.print(printable(f"warning: {warning}"), markup=False)
     if about["outside"]:
@@ -114,8 +106,17 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _keeps_all(out: "Output", units: "Units") -> bool:
-    """Whether every value is written as it is: arrays of real data, and raw ones."""
-    from kakusan.data.units import Real
+def _sampled(command: Sample, run: "Run") -> "tuple[Images, dict[str, Any]]":
+    """The images and how they were made, with the progress shown."""
+    from kakusan.samplers import sampler_named
+    from kakusan.terminal.display import bar, console
 
-    return out.raw or (out.path.suffix == ".npz" and isinstance(units, Real))
+    loaded = run.load(
+        weights=command.weights, device=command.device, precision=command.precision, variance=command.variance
+    )
+    T, spacing = loaded.denoiser.schedule.T, command.spacing or loaded.settings.process.spacing
+    sampler = sampler_named(command.sampler, T, steps=command.steps, eta=command.eta, spacing=spacing)
+    numbers = {name: getattr(command, name) for name in ("count", "seed", "first", "exact")}
+    request = run.request(loaded, label=command.label, **numbers)
+    with bar(f"sampling {command.count:,} images", 1.0, console()) as shown:
+        return run.sample_with_record(loaded, sampler, request, shown.at)

@@ -16,7 +16,7 @@ from kakusan.config.recipe import (
     resolve_network,
     resolve_recipe,
 )
-from kakusan.config.settings import DataSettings, ProcessSettings, SamplesSettings, Settings
+from kakusan.config.settings import ProcessSettings, SamplesSettings, Settings
 from kakusan.errors import SettingsError
 
 SHORT = 200
@@ -25,10 +25,16 @@ SHORT = 200
 
 def resolve(settings: Settings, facts: DataFacts) -> Settings:
     """The same settings without any "auto", save for what depends on the number of steps: `resolve_for`."""
-    machine = resolve_machine(settings.machine)
-    data = _resolve_data(settings.data, facts)
-    if not settings.network.null_label:  # there is nothing to put in the place of a label
-        data = replace(data, label_dropout=0.0)
+    machine, data = resolve_machine(settings.machine), settings.data
+    channels, height, width = facts.shape
+    data = replace(
+        data,
+        size=(height, width),
+        channels=channels,
+        layout=facts.layout or data.layout,
+        follow_links=data.follow_links is True,
+        label_dropout=data.label_dropout if settings.network.null_label else 0.0,  # with nothing in its place
+    )
     training = resolve_batch(settings.training, facts, machine.device)
     if training.loss == "auto":
         training = replace(training, loss="hybrid" if settings.process.variance == "learned" else "simple")
@@ -67,9 +73,3 @@ def resolve_samples(samples: SamplesSettings, steps: int) -> SamplesSettings:
     if samples.every != "auto":
         return samples
     return replace(samples, every=max(SHORT, math.ceil(steps / 8)))
-
-
-def _resolve_data(data: DataSettings, facts: DataFacts) -> DataSettings:
-    channels, height, width = facts.shape
-    layout, links = facts.layout or data.layout, data.follow_links is True
-    return replace(data, size=(height, width), channels=channels, layout=layout, follow_links=links)

@@ -48,21 +48,17 @@ def prepare_data(
     """
     dataset = _opened(settings.data, progress, in_memory)
     if len(dataset) > 1 and (dataset.hashes == dataset.hashes[0]).all():
+        count = len(dataset)
         raise DataError(
-            f"all {len(dataset):,} images of {dataset.name} are equal: there is nothing to learn in them"
+            f"all {count:,} images of {dataset.name} are equal: there is nothing to learn in them"
         )
     held_out = settings.data.held_out
     aside = int(held_out) if held_out >= 1 else held_out
-    past = _of_one_form(past, form_of(dataset.shape, dataset.units.to_state()))
+    form = form_of(dataset.shape, dataset.units.to_state())
+    if past is not None and not past.unknown and past.form != form:  # hashes of other forms say nothing
+        past = Past(form, unknown=f"its images are of {past.form}, these of {form}")
     divided = divide(dataset, aside, settings.training.seed, past, flip=settings.data.flip)
     return Prepared(dataset, divided.split, past, divided.notes)
-
-
-def _of_one_form(past: Past | None, form: str) -> Past | None:
-    """The past as it is known for images of this form: hashes of others say nothing."""
-    if past is None or past.unknown or past.form == form:
-        return past
-    return Past(form, unknown=f"its images are of {past.form}, these of {form}")
 
 
 def _opened(
