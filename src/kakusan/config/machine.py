@@ -20,15 +20,11 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 def resolve_machine(machine: MachineSettings) -> MachineSettings:
     """The device, its precision, layout and threads."""
     device = best_device() if machine.device == "auto" else _checked_device(machine.device)
-    precision = machine.precision
+    precision, layout, threads = machine.precision, machine.layout, machine.threads
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "fp32"
-    layout = machine.layout
-    if layout == "auto":
-        layout = (
-            "channels-last"  # up to 1.3 times as fast; 2.5 % slower at worst (35.7 M parameters, bf16, CPU)
-        )
-    threads = machine.threads
+    if layout == "auto":  # up to 1.3 times as fast; 2.5 % slower at worst (35.7 M parameters, bf16, CPU)
+        layout = "channels-last"
     if threads == "auto":
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return replace(machine, device=device, precision=precision, layout=layout, threads=threads)
