@@ -22,7 +22,8 @@ from kakusan.diffusion.likelihood import VariationalBound, variational_bound
 from kakusan.diffusion.oracles import FiniteSetOracle
 from kakusan.diffusion.variances import Analytic
 from kakusan.errors import DataError, RunError, SettingsError
-from kakusan.evaluation.bound import BoundReport, Part, _offset, telling_times
+from kakusan.evaluation.bound import BoundReport, Part, _offset, measure_bound, telling_times
+from kakusan.evaluation.options import BoundOptions
 from kakusan.evaluation.plots import report_png
 from kakusan.randomness import Purpose, normals
 from kakusan.training.prepare import reopen_data
@@ -82,6 +83,22 @@ def test_the_same_question_has_the_same_answer_and_an_image_keeps_its_figure_in_
         )
     )
     assert first.bound.total[0].item() == known[int(first.numbers[0])]
+
+
+def test_each_piece_of_the_work_is_named_and_goes_from_0_to_1(run: Run) -> None:
+    seen: dict[str, list[float]] = {}
+    options = BoundOptions(images=2, terms=9)
+    report = measure_bound(run, options, progress=lambda share, what: seen.setdefault(what, []).append(share))
+    assert [*seen] == [
+        "the bound of training images",
+        "the bound of held-out images",
+        "how near to memorizing",
+    ]
+    for shares in seen.values():
+        assert shares == sorted(shares)
+        assert 0 <= shares[0] <= shares[-1] <= 1
+    assert seen["the bound of training images"][-1] == 1
+    assert report.as_json() == answer(run, images=2, terms=9).as_json()
 
 
 def test_rate_rises_to_the_bound_and_distortion_falls_to_the_data(run: Run) -> None:
