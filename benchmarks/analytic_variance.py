@@ -14,6 +14,7 @@ import torch
 from measuring import leave, prepared_as, report, table
 from torch import Tensor
 
+from kakusan.config.machine import set_machine
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.likelihood import concatenated
 from kakusan.diffusion.schedules import twin
@@ -21,19 +22,18 @@ from kakusan.diffusion.variances import Analytic
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run
 from kakusan.shapes import times_like
-from kakusan.training.build import set_machine
 from kakusan.training.validation import bounds_of, spread
 
 
 @torch.no_grad()
 def estimates(loaded: Loaded, x_0: Tensor) -> tuple[Tensor, Tensor]:
     """The errors at t = 0..T from the norm of eps_hat, and as measured."""
-    schedule = twin(loaded.denoiser.path)
+    schedule = twin(loaded.model.path)
     by_norm, measured = torch.zeros(schedule.T + 1).double(), torch.zeros(schedule.T + 1).double()
     for t in range(1, schedule.T + 1):
         noise = normals(1, Purpose.EVALUATION, t, torch.arange(len(x_0)), tuple(x_0.shape[1:])).to(x_0)
         times = times_like(t, x_0)
-        guess = loaded.denoiser.predict(q_marginal(schedule, x_0, times).reparametrize(noise), times)
+        guess = loaded.model.predict(q_marginal(schedule, x_0, times).reparametrize(noise), times)
         alpha_bar = float(schedule.alpha_bar[t])
         by_norm[t] = (1 - alpha_bar) / alpha_bar * (1 - float(guess.eps.double().square().mean()))
         measured[t] = (guess.x_0.double() - x_0.double()).square().mean()
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         x_0 = prepared.dataset.x_0(spread(prepared.split.training, count)).to(loaded.device)
         for kind, errors in zip(("norm of eps_hat", "measured error"), estimates(loaded, x_0), strict=True):
             variance = Analytic(errors.clamp(min=0))
-            denoiser = replace(loaded.denoiser, variance=variance)
+            denoiser = replace(loaded.model, variance=variance)
             parts = bounds_of(denoiser, prepared.dataset, held_out, torch.device(loaded.device))
             bound = concatenated(list(parts))
             below = int((errors[1:] < 0).sum())

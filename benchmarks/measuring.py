@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from kakusan.config.machine import processor_name
 from kakusan.errors import KakusanError, RunError
 from kakusan.run import Run
-from kakusan.training.build import Prepared, prepare_data, processor_name
+from kakusan.training.prepare import Prepared, prepare_data
 
 Figures: TypeAlias = dict[str, Any]
 """What a benchmark finds, ready for JSON."""

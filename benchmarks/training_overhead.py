@@ -26,13 +26,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kakusan.config.loading import settings_for
+from kakusan.config.machine import set_machine
 from kakusan.config.resolve import resolve
-from kakusan.config.settings import Settings
+from kakusan.config.settings import Settings, answered
 from kakusan.diffusion.gaussians import Gaussian
 from kakusan.training import loop, losses
-from kakusan.training.build import prepare_data, set_machine
 from kakusan.training.ladder import for_steps
 from kakusan.training.loop import Batch, BatchSource, train_step
+from kakusan.training.prepare import prepare_data
 from kakusan.training.state import Task, assemble
 
 SIDE = 32
@@ -180,7 +181,7 @@ def time_steps(task: Task, steps: int) -> Figures:
     """Medians over the steps: the whole, its parts, and the share of it that is overhead."""
     timed = [parts_of_a_step(task) for _ in range(WARM_STEPS + steps)][WARM_STEPS:]
     order = time_of_an_order(task)
-    steps_per_epoch = len(task.batches.indices) / task.recipe.batch_size
+    steps_per_epoch = len(task.batches.indices) / answered(task.settings.training.batch_size)
     overhead = [
         (sum(time for name, time in parts.items() if name not in NEEDED) + order / steps_per_epoch)
         / sum(parts.values())
@@ -188,7 +189,7 @@ def time_steps(task: Task, steps: int) -> Figures:
     ]
     return {
         "steps": steps,
-        "batch_size": task.recipe.batch_size,
+        "batch_size": answered(task.settings.training.batch_size),
         "parameters": sum(p.numel() for p in task.network.parameters()),
         "precision": task.settings.machine.precision,
         "step_seconds": vars(Spread.of([sum(parts.values()) for parts in timed])),
@@ -205,7 +206,7 @@ def parts_of_a_step(task: Task) -> dict[str, float]:
     batches: BatchSource = TimedBatches(watch.timed("batch", task.batches.at))
     task.network.train()
     with watch.watching(*places(task)):
-        whole = seconds(lambda: train_step(task.state, batches, task.loss, task.recipe))
+        whole = seconds(lambda: train_step(task.state, batches, task.loss, task.settings.training))
     return {**watch.total, "else": whole - sum(watch.total.values())}
 
 

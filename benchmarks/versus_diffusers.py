@@ -22,13 +22,14 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from kakusan.config.loading import settings_for
+from kakusan.config.machine import set_machine
 from kakusan.config.recipe import UNFOLDED, DataFacts
 from kakusan.config.resolve import resolve, resolve_for
 from kakusan.config.settings import NetworkSettings, Settings, answered
 from kakusan.data.record import DataRecord
 from kakusan.data.units import Levels
 from kakusan.networks import UNet
-from kakusan.training.build import build_network, set_machine
+from kakusan.training.build import build_network
 
 Action: TypeAlias = Callable[[], object]
 

@@ -24,7 +24,6 @@ from kakusan.terminal.signals import StopRequest
 from kakusan.training import trainer
 from kakusan.training.launch import launch
 from kakusan.training.state import Task
-from kakusan.training.trainer import continue_training
 
 STEPS = 12
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -129,7 +128,7 @@ def train(
     launched = launch(Asked(settings(folder.parent, kind)), folder)
     with StopRequest() as stop:
         stop.arm()
-        for _ in continue_training(launched.run, launched.settings, launched.task, stop=stop):
+        for _ in launched.events(stop):
             pass
 
 

@@ -18,8 +18,9 @@ from rich.console import Console
 import kakusan as kk
 from kakusan import api
 from kakusan.cli import main
-from kakusan.data import DataOptions
+from kakusan.config.settings import DataSettings
 from kakusan.errors import DataError, RunError, SettingsError
+from kakusan.samplers import sampler_named
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.launch import steps_after
 from kakusan.training.trainer import Stepped
@@ -126,6 +127,23 @@ def test_commands_use_a_run_on_data_in_memory_without_them(
     assert main(["evaluate", str(run.folder), *quick]) == 4
     assert "evaluate RUN --data DATA" in capsys.readouterr().err
     assert main(["evaluate", str(run.folder), "--data", str(tmp_path / "others.npy"), *quick]) == 0
+
+
+def test_a_record_says_all_that_it_takes_to_sample_the_same_again(run: kk.Run) -> None:
+    loaded, sampler = run.load(), kk.DDIM(steps=3, eta=0.5, spacing="linspace")
+    shares: list[float] = []
+    x_0, record = run.sample_with_record(
+        loaded, sampler, run.request(loaded, count=18, seed=5, first=2), lambda share, _: shares.append(share)
+    )
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    numbers = {name: record[name] for name in ("count", "seed", "first", "exact")}
+    named = sampler_named(
+        record["sampler"], 20, **{name: record[name] for name in ("steps", "eta", "spacing")}
+    )
+    assert run.sample(sampler=named, **numbers).equal(x_0)
+    assert (record["checkpoint"], record["weights"], record["rounded"]) == (3, "ema", True)
+    assert json.loads(json.dumps(record)) == record
 
 
 def test_a_run_can_be_evaluated_and_reported_from_python(run: kk.Run) -> None:
@@ -291,7 +309,7 @@ def test_a_data_set_of_pytorch_is_data_like_an_array() -> None:
     ):
         assert np.array_equal(kk.open_data(data).images.squeeze(), known.images.squeeze())
     labelled = kk.open_data(
-        torch.utils.data.TensorDataset(tensors, torch.arange(12) % 2), DataOptions(labels=True)
+        torch.utils.data.TensorDataset(tensors, torch.arange(12) % 2), DataSettings(labels=True)
     )
     assert labelled.class_names == ("0", "1")
 

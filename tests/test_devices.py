@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import kakusan as kk
+from kakusan.config.machine import set_machine
 from kakusan.diffusion.likelihood import variational_bound
 from kakusan.randomness import Purpose, normals, words
 from kakusan.run import Run
-from kakusan.training.build import set_machine
 
 OTHERS = [
     name
@@ -73,7 +73,7 @@ def test_samples_of_one_checkpoint_are_the_same_images(device: str, runs: dict[s
     set_machine(run.settings.machine)
     images = []
     for where in ("cpu", device):
-        denoiser = run.load(device=where, precision="fp32").denoiser
+        denoiser = run.load(device=where, precision="fp32").model
         x_0 = kk.sample(denoiser, kk.DDIM(steps=10), count=32, shape=run.data.shape, device=where)
         images.append(run.data.units.decode(x_0))
     differs = abs(images[0].astype(int) - images[1].astype(int))
@@ -87,7 +87,7 @@ def test_the_bound_is_the_same(device: str, terms: int | None, runs: dict[str, P
     run = Run.open(runs["cpu"])
     x_0 = torch.randint(0, 17, (3, 1, 8, 8), generator=torch.Generator().manual_seed(0)) / 8 - 1
     here, there = (
-        variational_bound(run.load(device=where, precision="fp32").denoiser, x_0.to(where), terms=terms)
+        variational_bound(run.load(device=where, precision="fp32").model, x_0.to(where), terms=terms)
         for where in ("cpu", device)
     )
     assert torch.equal(here.t, there.t)

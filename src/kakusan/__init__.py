@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kakusan.api import Run, import_model, sample, train
     from kakusan.config.loading import settings_for
-    from kakusan.config.settings import Settings
+    from kakusan.config.settings import DataSettings, Settings
     from kakusan.data import Dataset, open_data
     from kakusan.data.units import Levels, Real
     from kakusan.diffusion import oracles
@@ -62,7 +62,7 @@ _HOMES = {
     "data.units": ("Levels", "Real"),
     "evaluation.metrics": ("copy_rate", "frechet", "nearest"),
     "networks": ("PointMLP", "UNet"),
-    "config.settings": ("Settings",),
+    "config.settings": ("DataSettings", "Settings"),
     "shapes": ("per_sample", "scaled"),
     "samplers": ("DDIM", "Ancestral", "Sampler", "SeededNoise", "State", "Snapshot", "walk"),
 }
@@ -75,6 +75,7 @@ __all__ = [
     "Bound",
     "Cosine",
     "DataError",
+    "DataSettings",
     "Dataset",
     "Denoiser",
     "FlowMatching",

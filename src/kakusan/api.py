@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,25 @@ from numpy.typing import ArrayLike
 
 from kakusan import run
 from kakusan.config.loading import Asked, flat, from_mapping, settings_for, with_values
-from kakusan.config.settings import Settings
-from kakusan.data import DataOptions, Dataset, InMemory, open_data
+from kakusan.config.settings import DataSettings, Settings
+from kakusan.data import Dataset, InMemory, open_data
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.units import Levels
 from kakusan.diffusion.denoiser import Denoiser
 from kakusan.errors import KakusanError, SettingsError
-from kakusan.evaluation.bound import Appraisal, Question, appraise
+from kakusan.evaluation.bound import BoundReport, measure_bound
+from kakusan.evaluation.options import BoundOptions
 from kakusan.interop import importing
 from kakusan.pages.report.gather import write_report
-from kakusan.samplers import Origin, Sampler
+from kakusan.samplers import Origin, Sampler, SamplingRequest, as_sampler
 from kakusan.samplers import sample as samples_of
 from kakusan.samplers.base import AnyModel
 from kakusan.shapes import Samples
 from kakusan.storage.run_folder import RunFolder
 from kakusan.terminal.display import TrainingDisplay, bar, console, reading
 from kakusan.terminal.signals import StopRequest
-from kakusan.training.build import data_options
-from kakusan.training.launch import Launched, absolute_source, adjusted, free_folder, launch, steps_after
-from kakusan.training.trainer import Began, Event, Stepped, Warned, continue_training
+from kakusan.training.launch import absolute_source, adjusted, free_folder, launch, steps_after
+from kakusan.training.trainer import Began, Event, Stepped, Trainer, Warned
 
 Watch = Callable[[Event], None]
 
@@ -77,21 +76,25 @@ def _reading(progress: bool | None) -> Iterator[Progress]:
 class Run(run.Run):
     """A training and all that came of it, in one folder: `kakusan.train` makes one, `Run.open` finds it again."""
 
-    def evaluate(self, *, progress: bool | None = None, **asked: Any) -> Appraisal:
+    def evaluate(
+        self, *, data: str | Path | InMemory | None = None, progress: bool | None = None, **options: Any
+    ) -> BoundReport:
         """The bound on training and on held-out images: `kakusan evaluate`. Nothing is written.
 
-        asked: images=180, terms=None (all), split="both", variance, sigma_1, clip, weights, seed, precision, memorizer,
-        as the command has them (`kakusan.evaluation.bound.Question`);
-        data: other images, a path, an array or a `Dataset`.
+        data: other images, a path, an array or a `Dataset`. options: images=180, terms=None (all), split="both",
+        variance, sigma_1, clip, weights, seed, precision, memorizer: `kakusan.evaluation.options.BoundOptions`.
         """
-        if (data := asked.get("data")) is not None:
-            asked["data"] = Path(data) if isinstance(data, str | Path) else self._like_ours(data)
+        path, other, units = None, None, self.data.units
+        if isinstance(data, str | Path):
+            path = Path(data)
+        elif data is not None:
+            ours = DataSettings(levels=units.levels) if isinstance(units, Levels) else DataSettings()
+            other = open_data(data, ours)
+        if isinstance(clip := options.get("clip"), bool):
+            options["clip"] = "yes" if clip else "no"
+        asked = BoundOptions(data=path, **options)
         with _reading(progress) as read, _share("the bound", progress) as show:
-            for event in appraise(self, Question(**asked), read):
-                if isinstance(event, Appraisal):
-                    return event
-                show(event.done, event.what)
-        raise AssertionError("an appraisal ends with its answer")
+            return measure_bound(self, asked, other=other, reading=read, progress=show)
 
     def report(self, *, progress: bool | None = None) -> Path:
         """Write RUN/report.html: `kakusan report`. Its path."""
@@ -120,25 +123,21 @@ class Run(run.Run):
         if minutes is not None:
             steps = steps_after(self.files, minutes)
         changes = {} if steps is None else {"training.steps": steps}
-        launched = Launched(self.files, adjusted(self.files, changes))
-        return _trained(launched, dataset, watch, progress)
+        trainer = Trainer(self.files, adjusted(self.files, changes), in_memory=dataset)
+        return _trained(trainer, watch, progress)
 
     def _reopened(self, data: InMemory, labels: ArrayLike | None) -> Dataset:
         """In the layout that the run began with, or in another that has its shape."""
-        options = _options(self.settings)
+        options = self.settings.data
         try:
             return open_data(data, options, labels=labels)
         except KakusanError:
             return open_data(data, replace(options, layout="auto"), labels=labels)
 
-    def _like_ours(self, data: InMemory) -> Dataset:
-        units = self.data.units
-        return open_data(data, DataOptions(levels=units.levels if isinstance(units, Levels) else None))
-
     @contextmanager
-    def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float], None]]:
+    def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float, str], None]]:
         with _share(title, progress) as show:
-            yield lambda done: show(done, "")
+            yield show
 
 
 def sample(
@@ -166,28 +165,23 @@ def sample(
     """
     origin = None
     if images is not None and t is not None:
-        origin, count, shape = (
-            Origin(images, t),
-            len(images),
-            (images.shape[1], images.shape[2], images.shape[3]),
-        )
+        _, channels, height, width = images.shape
+        origin, count, shape = Origin(images, t), len(images), (channels, height, width)
     if count is None or shape is None or (images is None) != (t is None):
         raise TypeError("a sampling needs count and shape or, to start from images, images and t")
+    request = SamplingRequest(
+        count=count,
+        shape=shape,
+        seed=seed,
+        first=first,
+        label=label,
+        micro_batch=micro_batch,
+        exact=exact,
+        device=device,
+        origin=origin,
+    )
     with _share(f"sampling {count:,} images", progress) as show:
-        return samples_of(
-            model,
-            run.as_sampler(sampler, model.path.T),
-            count=count,
-            shape=shape,
-            seed=seed,
-            first=first,
-            label=label,
-            micro_batch=micro_batch,
-            exact=exact,
-            device=device,
-            origin=origin,
-            watch=lambda done: show(done, ""),
-        )
+        return samples_of(model, as_sampler(sampler, model.path.T), request, show)
 
 
 def train(
@@ -217,14 +211,15 @@ def train(
     """
     dataset, name = None, str(source) if isinstance(source, str | Path) else ""
     if labels is not None or not name:
-        dataset = open_data(source, _options(settings), labels=labels)
+        wanted = settings if isinstance(settings, Settings) else _in_the_call(settings or {})
+        dataset = open_data(source, wanted.data, labels=labels)
         name = dataset.name
     asked = _asked(name, dataset, settings, {"training.steps": steps, "training.minutes": minutes})
     folder = Path(run) if run is not None else free_folder(name)
     parent = None if weights_from is None else Path(weights_from)
     with _reading(progress) as read:
-        launched = launch(asked, folder, weights_from=parent, progress=read, in_memory=dataset)
-    return _trained(launched, dataset, watch, progress)
+        trainer = launch(asked, folder, weights_from=parent, progress=read, in_memory=dataset)
+    return _trained(trainer, watch, progress)
 
 
 def _asked(
@@ -243,46 +238,36 @@ def _asked(
         wanted, chosen, given = usual, set(), {**(settings or {}), **given}
     if dataset is not None and dataset.labels is not None:
         given.setdefault("data.labels", True)
-    wanted = from_mapping(_nested(given), "the call", wanted)
+    wanted = _in_the_call(given, wanted)
     source = absolute_source(name) if dataset is None else ""
     return Asked(with_values(wanted, {"data.source": source}), frozenset(chosen | set(given)))
 
 
-def _options(settings: Settings | Mapping[str, Any] | None) -> DataOptions:
-    """How these settings want data to be read."""
-    if not isinstance(settings, Settings):
-        settings = from_mapping(_nested(settings or {}), "the call")
-    return data_options(settings)
-
-
-def _nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Dotted names as sections. Raises SettingsError for a name without a section."""
+def _in_the_call(values: Mapping[str, Any], base: Settings | None = None) -> Settings:
+    """The settings of dotted names laid over a base. Raises SettingsError for a name without a section."""
     sections: dict[str, dict[str, Any]] = {}
     for dotted, value in values.items():
         section, _, name = dotted.replace("-", "_").partition(".")
         if not name:
             raise SettingsError(f"{dotted!r} is no setting", "their names are dotted: training.batch_size")
         sections.setdefault(section, {})[name] = value
-    return sections
+    return from_mapping(sections, "the call", base)
 
 
-def _trained(launched: Launched, dataset: Dataset | None, watch: Watch, progress: bool | None) -> Run:
+def _trained(trainer: Trainer, watch: Watch, progress: bool | None) -> Run:
     """The run, trained to its end; or Ctrl-C, once the step that it came in is saved."""
-    run = launched.run
+    run = trainer.run
     stop = StopRequest()
     listens = stop if threading.current_thread() is threading.main_thread() else nullcontext()
     with _reading(progress) as read, _training_shown(run, progress) as show, listens:
-        training = continue_training(
-            run, launched.settings, launched.task, stop=stop, progress=read, in_memory=dataset
-        )
-        for event in chain(map(Warned, launched.cautions), training):
+        for event in trainer.events(stop, read):
             if isinstance(event, Began):
                 stop.arm()
             show(event)
             watch(event)
     if stop.signal:
         signal.raise_signal(stop.signal)  # for whoever would have had it
-    return Run(RunFolder.open(run.folder), dataset)
+    return Run(RunFolder.open(run.folder), trainer.in_memory)
 
 
 def _notes(run: RunFolder, began: Began) -> list[str]:

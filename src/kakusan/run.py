@@ -1,8 +1,9 @@
 """A run, opened for use: its data, its denoiser, its samples. What commands work with, and `kakusan.Run` too."""
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -11,29 +12,22 @@ import torch
 from torch import nn
 
 from kakusan.config.loading import with_values
-from kakusan.config.resolve import resolve_machine
+from kakusan.config.machine import environment, resolve_machine
 from kakusan.config.settings import ProcessSettings, Settings, answered
 from kakusan.data import Dataset
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.record import DataRecord
 from kakusan.data.units import Levels, Real, Units
-from kakusan.diffusion.variances import Analytic
+from kakusan.diffusion.variances import Analytic, variance_named
 from kakusan.errors import KakusanError, RunError, SettingsError, quoted
-from kakusan.samplers import DDIM, SAMPLERS, Origin, Sampler, sample
+from kakusan.samplers import SAMPLERS, Origin, Sampler, SamplingRequest, as_sampler, sample, sampler_named
 from kakusan.shapes import Samples
 from kakusan.storage.agreement import fitting, require_agreement
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.build import (
-    Prepared,
-    build_model,
-    build_network,
-    doubt_of_held_out,
-    named,
-    reopen_data,
-    usual_label,
-)
+from kakusan.training.build import build_model, build_network, usual_label
 from kakusan.training.launch import stored_settings
 from kakusan.training.losses import NetworkModel
+from kakusan.training.prepare import Prepared, doubt_of_held_out, reopen_data
 from kakusan.training.verdicts import LossGap, Trained, hardly_learned, loss_gap
 
 FAR_OUTSIDE = 2.0
@@ -44,7 +38,7 @@ FAR_OUTSIDE = 2.0
 class Loaded:
     """Weights of a run in a network, ready to be asked."""
 
-    denoiser: NetworkModel
+    model: NetworkModel
     network: nn.Module
     step: int
     settings: Settings
@@ -57,7 +51,7 @@ class Loaded:
         return {
             "step": self.step,
             "weights": self.weights,
-            "clip": self.denoiser.clip,
+            "clip": self.model.clip,
             "precision": self.settings.machine.precision,
         }
 
@@ -137,8 +131,8 @@ class Run:
         settings = with_values(settings, {k: value for k, value in given.items() if value is not None})
         if settings.process.clip and isinstance(self.data.units, Real):
             raise SettingsError("real data have no bounds to clip to")
-        denoiser = build_model(settings, network, self.data.units)
-        loaded = Loaded(denoiser, network, checkpoint.step, settings, weights)
+        model = build_model(settings, network, self.data.units)
+        loaded = Loaded(model, network, checkpoint.step, settings, weights)
         return self.with_analytic_variance(loaded) if variance == Analytic.name else loaded
 
     def with_analytic_variance(self, loaded: Loaded) -> Loaded:
@@ -147,15 +141,15 @@ class Run:
         errors = self.files.analytic(key) or self.files.analytic({**key, "precision": "fp32"})
         if errors is None:
             flags = " --weights model" * (loaded.weights == "model")
-            if bool(self.settings.process.clip) != (loaded.denoiser.clip is not None):
-                flags += f" --clip {'no' if loaded.denoiser.clip is None else 'yes'}"
+            if bool(self.settings.process.clip) != (loaded.model.clip is not None):
+                flags += f" --clip {'no' if loaded.model.clip is None else 'yes'}"
             raise RunError(
                 f"the analytic variance of {self.folder} at step {loaded.step} has not been estimated",
                 f"to do so, from its training images: kakusan evaluate {quoted(self.folder)} "
                 f"--variance analytic{flags}",
             )
         best = Analytic(torch.tensor(errors, dtype=torch.float64))
-        return replace(loaded, denoiser=replace(loaded.denoiser, variance=best))
+        return replace(loaded, model=replace(loaded.model, variance=best))
 
     def _for_use(self, device: str, precision: Literal["auto", "fp32", "bf16"]) -> Settings:
         machine = self.settings.machine
@@ -178,7 +172,7 @@ class Run:
         precision: Literal["auto", "fp32", "bf16"] = "auto",
     ) -> NetworkModel:
         """The trained network, on averaged weights, with path, variance and clipping; bounds want precision "fp32"."""
-        return self.load(weights=weights, device=device, precision=precision).denoiser
+        return self.load(weights=weights, device=device, precision=precision).model
 
     def sample(
         self,
@@ -202,30 +196,61 @@ class Run:
         progress: show it; by default where somebody sees it. Image k of a seed is the same whatever the count.
         """
         origin = _origin(images, t, self.data.units)
+        loaded, process = self.load(device=device), self.settings.process
         count = (16 if images is None else len(images)) if count is None else count
-        loaded = self.load(device=device)
-        process = self.settings.process
+        numbers = {"count": count, "seed": seed, "first": first, "exact": exact, "origin": origin}
+        request = self.request(loaded, label=label, **numbers)
         chosen = usual_sampler(process) if sampler is None else as_sampler(sampler, process.T)
-        with self._watching(f"sampling {count:,} images", progress) as watch:
-            return sample(
-                loaded.denoiser,
-                replace(chosen, spacing=chosen.spacing or process.spacing),
-                count=count,
-                shape=self.data.shape,
-                seed=seed,
-                first=first,
-                label=self.label_of(label),
-                micro_batch=self.settings.machine.micro_batch,
-                exact=exact,
-                device=loaded.device,
-                origin=origin,
-                watch=watch,
-            )
+        chosen = replace(chosen, spacing=chosen.spacing or process.spacing)
+        with self._watching(f"sampling {request.count:,} images", progress) as watch:
+            return sample(loaded.model, chosen, request, watch)
 
     @contextmanager
-    def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float], None]]:  # noqa: ARG002
+    def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float, str], None]]:  # noqa: ARG002
         """Who is told how far a sampling has come: here nobody."""
-        yield lambda _: None
+        yield lambda _, __: None
+
+    def request(self, loaded: Loaded, *, label: str | int | None = None, **numbers: Any) -> SamplingRequest:
+        """Images of this run: of its shape, on the device of these weights; label: a class, by name or number.
+
+        numbers: count, seed, first, exact and origin, as `SamplingRequest` has them.
+        """
+        return SamplingRequest(
+            shape=self.data.shape,
+            label=self.label_of(label),
+            micro_batch=loaded.settings.machine.micro_batch,
+            device=loaded.device,
+            **numbers,
+        )
+
+    def sample_with_record(
+        self,
+        loaded: Loaded,
+        sampler: Sampler,
+        request: SamplingRequest,
+        progress: Callable[[float, str], None] = lambda _, __: None,
+    ) -> tuple[Samples, dict[str, Any]]:
+        """The requested images, on the CPU, and all that it takes to make them again, as plain values."""
+        begun = time.perf_counter()
+        x_0 = sample(loaded.model, sampler, request, progress, keep_on="cpu")
+        numbers = ("count", "seed", "first", "label", "micro_batch", "exact")
+        return x_0, {
+            "run": str(self.folder),
+            "checkpoint": loaded.step,
+            "weights": loaded.weights,
+            "sampler": {kind: name for name, kind in SAMPLERS.items()}.get(type(sampler), repr(sampler)),
+            "steps": len(sampler.times(loaded.model.path)) - 1,
+            "spacing": sampler.spacing,
+            "eta": getattr(sampler, "eta", 0.0),
+            "variance": variance_named(loaded.model.variance).name,
+            "clip": loaded.model.clip,
+            **{name: getattr(request, name) for name in numbers},
+            "machine": asdict(loaded.settings.machine),
+            "environment": environment(loaded.settings.machine),
+            "units": self.data.units.to_state(),
+            "rounded": isinstance(self.data.units, Levels),
+            "seconds": round(time.perf_counter() - begun, 3),
+        }
 
     def label_of(self, label: str | int | None) -> int | tuple[int, ...] | None:
         """What samples are to show: this class, or what is usual in this run."""
@@ -289,27 +314,4 @@ def _origin(images: Samples | None, t: int | None, units: Units) -> Origin | Non
 
 def usual_sampler(process: ProcessSettings) -> Sampler:
     """DDIM in 50 steps, or in T where there are fewer, spaced as the run says."""
-    return DDIM(steps=min(50, process.T), spacing=process.spacing)
-
-
-def as_sampler(sampler: object, T: int) -> Sampler:
-    """The sampler itself, or the one of this name in its usual number of steps. Raises TypeError for other things."""
-    if isinstance(sampler, str):
-        kind = named(SAMPLERS, sampler, "sampler")
-        named_one: Sampler = DDIM(steps=min(50, T)) if kind is DDIM else kind()
-        return named_one
-    if not isinstance(sampler, Sampler):
-        names = ", ".join(SAMPLERS)
-        raise TypeError(f"a sampler is DDIM(steps=50), Ancestral() or a name ({names}), not {sampler!r}")
-    return sampler
-
-
-def sampler_from(name: str, options: Mapping[str, Any]) -> Sampler:
-    """The sampler of this name with those of the options that were given. Raises SettingsError for one it lacks."""
-    kind = named(SAMPLERS, name, "--sampler")
-    given = {key: value for key, value in options.items() if value is not None}
-    unknown = set(given) - set(kind.__dataclass_fields__)
-    if unknown:
-        raise SettingsError(f"the {name} sampler has no --{min(unknown)}")
-    made: Sampler = kind(**given)
-    return made
+    return sampler_named("ddim", process.T, spacing=process.spacing)

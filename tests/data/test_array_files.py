@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kakusan.data import DataOptions, open_data
+from kakusan.config.settings import DataSettings
+from kakusan.data import open_data
 from kakusan.data.units import Levels, Real
 from kakusan.errors import DataError, SettingsError
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (6, 5, 4, 3), np.uint8)
 FLOATS = (100 + 7 * RNG.standard_normal((50, 5, 4, 2))).astype(np.float32)
-WITH_LABELS = DataOptions(labels=True)
+WITH_LABELS = DataSettings(labels=True)
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -71,12 +72,12 @@ def test_floats_are_kept_as_float32_or_float64_and_come_back_in_their_own_units(
 
 
 def test_a_given_range_becomes_minus_one_to_one(tmp_path: Path) -> None:
-    data = open_data(npy(tmp_path, FLOATS), DataOptions(range=(90.0, 110.0)))
+    data = open_data(npy(tmp_path, FLOATS), DataSettings(range=(90.0, 110.0)))
     assert data.units == Real((100.0, 100.0), (10.0, 10.0))
 
 
 def test_booleans_are_two_values_of_bytes(tmp_path: Path) -> None:
-    data = open_data(npy(tmp_path, BYTES > 100), DataOptions(levels=2))
+    data = open_data(npy(tmp_path, BYTES > 100), DataSettings(levels=2))
     assert data.units == Levels(2)
     assert np.array_equal(data.images, BYTES > 100)
 
@@ -84,12 +85,12 @@ def test_booleans_are_two_values_of_bytes(tmp_path: Path) -> None:
 def test_levels_stand_beside_the_images_or_are_given(tmp_path: Path) -> None:
     few = BYTES % 17
     assert open_data(npz(tmp_path, images=few, levels=17)).units == Levels(17)
-    assert open_data(npz(tmp_path, images=few), DataOptions(levels=20)).units == Levels(20)
+    assert open_data(npz(tmp_path, images=few), DataSettings(levels=20)).units == Levels(20)
     data = open_data(npz(tmp_path, images=few))
     assert data.units == Levels(256)
     assert "--data.levels 17" in data.notes[0]
     with pytest.raises(DataError, match=r"the value 16, outside of 9 levels 0\.\.8"):
-        open_data(npz(tmp_path, images=few), DataOptions(levels=9))
+        open_data(npz(tmp_path, images=few), DataSettings(levels=9))
     with pytest.raises(DataError, match="whole number from 2 to 256"):
         open_data(npz(tmp_path, images=few, levels=np.array([17, 18])))
 
@@ -195,7 +196,7 @@ def test_arrays_that_are_no_images_are_refused(tmp_path: Path, array: NDArray[An
 
 def test_channels_that_stand_last_by_intent_are_believed(tmp_path: Path) -> None:
     path = npy(tmp_path, RNG.standard_normal((4, 3, 32, 32)))
-    assert open_data(path, DataOptions(channels=32)).shape == (32, 3, 32)
+    assert open_data(path, DataSettings(channels=32)).shape == (32, 3, 32)
 
 
 def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
@@ -226,16 +227,16 @@ def test_a_damaged_file_is_refused(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [DataOptions(size=8), DataOptions(channels=1), DataOptions(range=(0, 1))],
+    [DataSettings(size=8), DataSettings(channels=1), DataSettings(range=(0, 1))],
 )
-def test_options_that_contradict_the_array_are_refused(tmp_path: Path, options: DataOptions) -> None:
+def test_options_that_contradict_the_array_are_refused(tmp_path: Path, options: DataSettings) -> None:
     with pytest.raises(SettingsError):
         open_data(npy(tmp_path, BYTES), options)
 
 
 def test_levels_are_not_for_floats(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="floats, which have no levels"):
-        open_data(npy(tmp_path, FLOATS), DataOptions(levels=17))
+        open_data(npy(tmp_path, FLOATS), DataSettings(levels=17))
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
@@ -308,7 +309,7 @@ def test_cifar_is_read_from_its_folder_and_from_one_file(tmp_path: Path) -> None
     assert np.array_equal(data.labels, labels)
     assert data.class_names == tuple(names.split())
     assert np.array_equal(open_data(root / "data_batch_2.bin").images, images[4:])
-    assert open_data(root, DataOptions(size=32, channels=3, levels=256)).shape == (3, 32, 32)
+    assert open_data(root, DataSettings(size=32, channels=3, levels=256)).shape == (3, 32, 32)
 
 
 def test_cifars_pickles_are_refused_with_the_way_to_its_binary_version(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from kakusan.data import DataOptions, open_data
+from kakusan.config.settings import DataSettings
+from kakusan.data import open_data
 from kakusan.data.image_files import read_pixels
 from kakusan.data.units import Levels
 from kakusan.errors import DataError, SettingsError
@@ -60,7 +61,7 @@ def test_grey_images_stay_grey_and_one_coloured_image_makes_all_colour(tmp_path:
     assert open_data(tmp_path).shape == (1, 8, 8)
     paint(tmp_path / "red.png", 200, mode="RGB")
     assert open_data(tmp_path).shape == (3, 8, 8)
-    assert open_data(tmp_path, DataOptions(channels=1)).shape == (1, 8, 8)
+    assert open_data(tmp_path, DataSettings(channels=1)).shape == (1, 8, 8)
 
 
 def test_a_size_that_all_share_is_kept_even_if_it_is_not_square(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_a_size_that_is_asked_for_is_given(
     tmp_path: Path, size: int | tuple[int, int], expected: tuple[int, int]
 ) -> None:
     painted(tmp_path, 2)
-    assert open_data(tmp_path, DataOptions(size=size)).shape[1:] == expected
+    assert open_data(tmp_path, DataSettings(size=size)).shape[1:] == expected
 
 
 def test_strangers_and_hidden_files_are_ignored_and_counted(tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ def test_more_bad_files_than_that_stop_with_their_names_and_reasons(tmp_path: Pa
     assert "x0.jpg: no PNG" in str(caught.value)
     assert "and 2 more" in str(caught.value)
     enough = float(str(caught.value).rpartition("--data.bad-share ")[2])
-    assert len(open_data(tmp_path, DataOptions(bad_share=enough))) == 20
+    assert len(open_data(tmp_path, DataSettings(bad_share=enough))) == 20
 
 
 def test_the_percentage_also_counts_what_fails_only_when_decoded(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_links_to_folders_outside_are_followed_where_asked_but_never_in_circles(
     (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "data" / "one.png").symlink_to(tmp_path / "elsewhere" / "001.png")
     (tmp_path / "data" / "itself").symlink_to("itself")
-    data = open_data(tmp_path / "data", DataOptions(follow_links=True))
+    data = open_data(tmp_path / "data", DataSettings(follow_links=True))
     linked = [f"linked/{number:03d}.png" for number in range(2)]
     assert data.captions == (*linked, "one.png", *[f"real/{number:03d}.png" for number in range(3)])
     assert [file.name for file in data.bad_files] == ["itself"]
@@ -261,7 +262,7 @@ def test_names_that_command_a_terminal_are_told_without_their_commands(tmp_path:
 def test_subfolders_become_classes_where_asked(tmp_path: Path) -> None:
     for name in ("dog/1.png", "cat/sub/2.png", "cat/1.png"):
         paint(tmp_path / name)
-    data = open_data(tmp_path, DataOptions(labels=True))
+    data = open_data(tmp_path, DataSettings(labels=True))
     assert data.class_names == ("cat", "dog")
     assert data.labels is not None
     assert data.labels.tolist() == [0, 0, 1]
@@ -271,10 +272,10 @@ def test_subfolders_become_classes_where_asked(tmp_path: Path) -> None:
 def test_classes_need_every_image_in_a_subfolder_and_two_of_them(tmp_path: Path) -> None:
     painted(tmp_path / "cat", 2)
     with pytest.raises(DataError, match="the same label"):
-        open_data(tmp_path, DataOptions(labels=True))
+        open_data(tmp_path, DataSettings(labels=True))
     paint(tmp_path / "loose.png")
     with pytest.raises(DataError, match=r"1 images lie directly .* loose\.png"):
-        open_data(tmp_path, DataOptions(labels=True))
+        open_data(tmp_path, DataSettings(labels=True))
 
 
 def test_reading_a_folder_changes_nothing_in_it_and_tells_its_progress(tmp_path: Path) -> None:
@@ -289,9 +290,9 @@ def test_reading_a_folder_changes_nothing_in_it_and_tells_its_progress(tmp_path:
 
 
 @pytest.mark.parametrize(
-    "options", [DataOptions(channels=2), DataOptions(levels=17), DataOptions(range=(0, 1))]
+    "options", [DataSettings(channels=2), DataSettings(levels=17), DataSettings(range=(0, 1))]
 )
-def test_options_that_mean_nothing_for_a_folder_are_refused(tmp_path: Path, options: DataOptions) -> None:
+def test_options_that_mean_nothing_for_a_folder_are_refused(tmp_path: Path, options: DataSettings) -> None:
     painted(tmp_path, 2)
     with pytest.raises(SettingsError):
         open_data(tmp_path, options)
@@ -301,8 +302,8 @@ class TestCache:
     """A cache gives what reading anew would give, without decoding, until the folder changes."""
 
     @staticmethod
-    def cached(tmp_path: Path) -> DataOptions:
-        return DataOptions(cache=tmp_path / "cache")
+    def cached(tmp_path: Path) -> DataSettings:
+        return DataSettings(cache=str(tmp_path / "cache"))
 
     @staticmethod
     def folder(tmp_path: Path) -> Path:
@@ -340,7 +341,7 @@ class TestCache:
 
     def test_other_options_have_a_cache_of_their_own(self, tmp_path: Path) -> None:
         root = self.folder(tmp_path)
-        small = DataOptions(cache=tmp_path / "cache", size=4)
+        small = DataSettings(cache=str(tmp_path / "cache"), size=4)
         for options, side in ((self.cached(tmp_path), 8), (small, 4)) * 2:
             assert open_data(root, options).shape == (1, side, side)
         assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
@@ -367,18 +368,18 @@ class TestCache:
 
     def test_it_is_read_but_not_written_where_nothing_may_be_written(self, tmp_path: Path) -> None:
         root, cache = painted(tmp_path / "images", 5), tmp_path / "cache"
-        reading = DataOptions(cache=cache, write_cache=False)
-        assert len(open_data(root, reading)) == 5
+        cached = DataSettings(cache=str(cache))
+        assert len(open_data(root, cached, write_cache=False)) == 5
         assert not cache.exists()
-        open_data(root, DataOptions(cache=cache))
+        open_data(root, cached)
         before = {path.name: path.read_bytes() for path in cache.iterdir()}
-        assert not open_data(root, reading).images.flags.writeable
+        assert not open_data(root, cached, write_cache=False).images.flags.writeable
         paint(root / "zzz.png", 9)
-        assert len(open_data(root, reading)) == 6
+        assert len(open_data(root, cached, write_cache=False)) == 6
         assert {path.name: path.read_bytes() for path in cache.iterdir()} == before
 
     def test_what_was_kept_with_too_many_bad_files_is_refused_as_without_it(self, tmp_path: Path) -> None:
-        root, cached = painted(tmp_path / "images", 5), DataOptions(cache=tmp_path / "cache")
+        root, cached = painted(tmp_path / "images", 5), DataSettings(cache=str(tmp_path / "cache"))
         for name in ("x.png", "y.png"):
             (root / name).write_text("a text")
         assert len(open_data(root, replace(cached, bad_share=1.0))) == 5  # as `kakusan data` does
@@ -387,23 +388,23 @@ class TestCache:
 
     @posix
     def test_a_pipe_in_its_place_is_not_opened(self, tmp_path: Path) -> None:
-        root, cached = painted(tmp_path / "images", 5), DataOptions(cache=tmp_path / "cache")
+        root, cached = painted(tmp_path / "images", 5), DataSettings(cache=str(tmp_path / "cache"))
         open_data(root, cached)
         (about,) = (tmp_path / "cache").glob("*.json")
         about.unlink()
         os.mkfifo(about)
-        assert len(open_data(root, DataOptions(cache=tmp_path / "cache", write_cache=False))) == 5
+        assert len(open_data(root, cached, write_cache=False)) == 5
 
     def test_it_never_lies_in_the_data(self, tmp_path: Path) -> None:
         root = self.folder(tmp_path)
         with pytest.raises(SettingsError, match="inside"):
-            open_data(root, DataOptions(cache=root / "cache"))
+            open_data(root, DataSettings(cache=str(root / "cache")))
 
     def test_a_place_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
         root = self.folder(tmp_path)
         (tmp_path / "file").touch()
         with pytest.raises(DataError, match="cannot be written"):
-            open_data(root, DataOptions(cache=tmp_path / "file"))
+            open_data(root, DataSettings(cache=str(tmp_path / "file")))
 
     def test_a_full_disk_is_named_and_leaves_nothing_behind(self, tmp_path: Path) -> None:
         resource = pytest.importorskip("resource")

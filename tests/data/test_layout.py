@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kakusan.data import DataOptions, Dataset, open_data
+from kakusan.config.settings import DataSettings
+from kakusan.data import Dataset, open_data
 from kakusan.errors import DataError, SettingsError
 
 RNG = np.random.default_rng(0)
@@ -16,7 +17,7 @@ RNG = np.random.default_rng(0)
 
 def opened(folder: Path, array: NDArray[Any], **options: Any) -> Dataset:
     np.save(folder / "x.npy", array)
-    return open_data(folder / "x.npy", DataOptions(**options))
+    return open_data(folder / "x.npy", DataSettings(**options))
 
 
 def floats(*shape: int) -> NDArray[np.float64]:
@@ -171,6 +172,6 @@ def test_a_layout_that_does_not_fit_or_is_not_needed_is_refused(tmp_path: Path) 
     with pytest.raises(DataError, match="cannot be read as single-channel"):
         opened(tmp_path, floats(9, 8, 8, 1), layout="single-channel")
     with pytest.raises(SettingsError, match="is no array file"):
-        open_data("digits", DataOptions(layout="channels-first"))
+        open_data("digits", DataSettings(layout="channels-first"))
     with pytest.raises(SettingsError, match="there is no layout 'nchw'"):
-        DataOptions(layout="nchw")  # type: ignore[arg-type]
+        DataSettings(layout="nchw")  # type: ignore[arg-type]

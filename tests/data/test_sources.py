@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from kakusan.data import DATASETS, DataOptions, open_data
+from kakusan.config.settings import DataSettings
+from kakusan.data import DATASETS, open_data
 from kakusan.errors import DataError, SettingsError
 
 
@@ -44,9 +45,9 @@ def test_a_missing_name_gets_the_nearest_ones(tmp_path: Path, monkeypatch: pytes
 
 def test_labels_are_given_only_where_asked_for_and_refused_where_there_are_none() -> None:
     assert open_data("digits").labels is None
-    assert open_data("digits", DataOptions(labels=True)).classes == 10
+    assert open_data("digits", DataSettings(labels=True)).classes == 10
     with pytest.raises(DataError, match="kanji has no classes"):
-        open_data("kanji", DataOptions(labels=True))
+        open_data("kanji", DataSettings(labels=True))
 
 
 def test_what_cannot_be_read_says_what_can(tmp_path: Path) -> None:
@@ -63,10 +64,10 @@ def test_what_cannot_be_read_says_what_can(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", DATASETS)
 def test_built_in_data_are_not_bent(name: str) -> None:
     for options in (
-        DataOptions(size=64),
-        DataOptions(channels=5),
-        DataOptions(range=(0, 1)),
-        DataOptions(levels=99),
+        DataSettings(size=64),
+        DataSettings(channels=5),
+        DataSettings(range=(0, 1)),
+        DataSettings(levels=99),
     ):
         with pytest.raises(SettingsError):
             open_data(name, options)
@@ -78,7 +79,7 @@ def test_built_in_data_are_not_bent(name: str) -> None:
 )
 def test_options_out_of_their_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError):
-        DataOptions(**wrong)  # type: ignore[arg-type]
+        DataSettings(**wrong)  # type: ignore[arg-type]
 
 
 def test_the_fingerprint_tells_pixels_types_shapes_and_labels_apart(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_the_fingerprint_tells_pixels_types_shapes_and_labels_apart(tmp_path: Pa
         prints.append(open_data(tmp_path / "x.npy").fingerprint)
     for labels in ([0, 1, 0, 1], [0, 1, 1, 1]):
         np.savez(tmp_path / "x.npz", images=base, labels=labels)
-        prints.append(open_data(tmp_path / "x.npz", DataOptions(labels=True)).fingerprint)
+        prints.append(open_data(tmp_path / "x.npz", DataSettings(labels=True)).fingerprint)
     assert len(set(prints)) == len(prints)
     np.savez(tmp_path / "x.npz", images=base)
     assert open_data(tmp_path / "x.npz").fingerprint == prints[0]

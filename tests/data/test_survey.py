@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kakusan.data import DataOptions
+from kakusan.config.settings import DataSettings
 from kakusan.data.survey import survey
 from kakusan.errors import DataError
 
@@ -48,7 +48,7 @@ def test_a_survey_of_a_folder_counts_what_lies_in_it(tmp_path: Path) -> None:
 def test_classes_are_found_without_being_asked_for_but_given_only_then(tmp_path: Path) -> None:
     motley(tmp_path)
     assert survey(tmp_path).dataset.labels is None
-    assert survey(tmp_path, DataOptions(labels=True)).dataset.class_names == ("cat", "dog")
+    assert survey(tmp_path, DataSettings(labels=True)).dataset.class_names == ("cat", "dog")
 
 
 def test_values_are_summed_up_for_each_channel(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_folders_survey_is_ready_for_json(tmp_path: Path) -> None:
 
 
 def test_a_survey_uses_the_cache_and_yet_reports_the_files(tmp_path: Path) -> None:
-    root, cached = motley(tmp_path / "images"), DataOptions(cache=tmp_path / "cache")
+    root, cached = motley(tmp_path / "images"), DataSettings(cache=str(tmp_path / "cache"))
     for _ in range(2):
         found = survey(root, cached)
         assert found.files is not None
@@ -98,7 +98,7 @@ def test_counts_are_of_the_images_that_could_be_decoded(tmp_path: Path) -> None:
     motley(tmp_path)
     path = tmp_path / "cat" / "001.png"
     path.write_bytes(path.read_bytes()[:500])  # the head is whole
-    found = survey(tmp_path, DataOptions(bad_share=1.0, size=8))
+    found = survey(tmp_path, DataSettings(bad_share=1.0, size=8))
     assert found.files is not None
     assert len(found.dataset) == 120
     assert found.files.sizes.total() == found.files.modes.total() == found.files.formats.total() == 120

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kakusan.data import DataOptions, Dataset, open_data
+from kakusan.config.settings import DataSettings
+from kakusan.data import Dataset, open_data
 from kakusan.data.units import Levels, Real
 from kakusan.errors import DataError, SettingsError
 from kakusan.statistics.moments import moments_of
@@ -18,7 +19,7 @@ SHAPE = (200, 9, 8)
 
 def opened(folder: Path, array: NDArray[Any], **options: Any) -> Dataset:
     np.save(folder / "x.npy", array)
-    return open_data(folder / "x.npy", DataOptions(**options))
+    return open_data(folder / "x.npy", DataSettings(**options))
 
 
 @pytest.mark.parametrize(("offset", "deviation"), [(101325, 0.01), (1e6, 0.05), (-273.15e4, 0.2), (0, 1e-9)])

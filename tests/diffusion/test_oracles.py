@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from kakusan.api import sample
 from kakusan.diffusion import oracles
 from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.forward import q_marginal
@@ -18,7 +19,7 @@ from kakusan.diffusion.oracles import FiniteSetOracle, GaussianOracle, MixtureOr
 from kakusan.diffusion.schedules import SCHEDULES, Cosine, Linear, NoiseSchedule
 from kakusan.diffusion.variances import Analytic
 from kakusan.errors import SettingsError
-from kakusan.samplers import Ancestral, State, sample
+from kakusan.samplers import Ancestral, State
 from kakusan.shapes import times_like
 
 F = torch.float64

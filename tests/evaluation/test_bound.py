@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import kakusan as kk
+from kakusan.api import Run
 from kakusan.cli.evaluate import _rate_table, _rows, _verdict
 from kakusan.config.loading import with_values
 from kakusan.diffusion.forward import posterior_weights
@@ -23,11 +24,11 @@ from kakusan.diffusion.oracles import FiniteSetOracle
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.variances import Analytic
 from kakusan.errors import DataError, RunError, SettingsError
-from kakusan.evaluation.bound import Appraisal, Part, Question, _offset, appraise, telling_times
-from kakusan.evaluation.plots import appraisal_png
+from kakusan.evaluation.bound import BoundReport, Part, _offset, measure_bound, telling_times
+from kakusan.evaluation.options import BoundOptions
+from kakusan.evaluation.plots import report_png
 from kakusan.randomness import Purpose, normals
-from kakusan.run import Run
-from kakusan.training.build import reopen_data
+from kakusan.training.prepare import reopen_data
 from kakusan.training.validation import spread
 
 T = 40
@@ -51,24 +52,22 @@ def trained(folder: Path, source: str = "digits", **values: Any) -> Run:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return trained(tmp_path_factory.mktemp("appraisal") / "run")
+    return trained(tmp_path_factory.mktemp("report") / "run")
 
 
-def answer(run: Run, **question: Any) -> Appraisal:
-    *_, last = appraise(run, Question(**{"images": 6, **question}))
-    assert isinstance(last, Appraisal)
-    return last
+def answer(run: Run, **question: Any) -> BoundReport:
+    return run.evaluate(progress=False, **{"images": 6, **question})
 
 
-def part(appraisal: Appraisal, name: str) -> Part:
-    return next(part for part in appraisal.parts if part.name == name)
+def part(report: BoundReport, name: str) -> Part:
+    return next(part for part in report.parts if part.name == name)
 
 
 def test_the_figures_are_those_of_the_library(run: Run) -> None:
     """Evaluated through the run, and by hand from its data, its network and the function of the equation."""
     held_out = part(answer(run), "held-out")
     x_0 = held_out.dataset.x_0(held_out.numbers)
-    by_hand = variational_bound(run.load(precision="fp32").denoiser, x_0, numbers=held_out.numbers.tolist())
+    by_hand = variational_bound(run.load(precision="fp32").model, x_0, numbers=held_out.numbers.tolist())
     assert torch.equal(by_hand.total, held_out.bound.total)
     assert set(held_out.numbers) <= set(run.files.data["held_out"])
 
@@ -86,6 +85,22 @@ def test_the_same_question_has_the_same_answer_and_an_image_keeps_its_figure_in_
         )
     )
     assert first.bound.total[0].item() == known[int(first.numbers[0])]
+
+
+def test_each_piece_of_the_work_is_named_and_goes_from_0_to_1(run: Run) -> None:
+    seen: dict[str, list[float]] = {}
+    options = BoundOptions(images=2, terms=9)
+    report = measure_bound(run, options, progress=lambda share, what: seen.setdefault(what, []).append(share))
+    assert [*seen] == [
+        "the bound of training images",
+        "the bound of held-out images",
+        "how near to memorizing",
+    ]
+    for shares in seen.values():
+        assert shares == sorted(shares)
+        assert 0 <= shares[0] <= shares[-1] <= 1
+    assert seen["the bound of training images"][-1] == 1
+    assert json.dumps(report.as_json()) == json.dumps(answer(run, images=2, terms=9).as_json())
 
 
 def test_rate_rises_to_the_bound_and_distortion_falls_to_the_data(run: Run) -> None:
@@ -115,7 +130,7 @@ def test_the_memorizer_is_as_far_away_as_by_hand(run: Run) -> None:
     images = torch.from_numpy(_training(run)).permute(0, 3, 1, 2).double() / 8 - 1
     x_0 = found.dataset.x_0(found.numbers)
     noise = normals(0, Purpose.EVALUATION, t, torch.from_numpy(found.numbers), (1, 8, 8))
-    denoiser = run.load(precision="fp32").denoiser
+    denoiser = run.load(precision="fp32").model
     alpha_bar = float(denoiser.path.alpha_bar_at(torch.tensor([t])))
     x_t = alpha_bar**0.5 * x_0.double() + (1 - alpha_bar) ** 0.5 * noise
     distance = (x_t[:, None] - alpha_bar**0.5 * images).square().flatten(2).sum(2)
@@ -135,8 +150,8 @@ def test_a_network_that_knows_the_images_by_heart_is_found_out(
     def by_heart(self: Run, **options: Any) -> Any:
         loaded = plain(self, **options)
         images = torch.from_numpy(_training(self)).permute(0, 3, 1, 2) / 8 - 1
-        memorizer = FiniteSetOracle(loaded.denoiser.path, images.float())
-        return replace(loaded, denoiser=Model(memorizer, levels=17))  # type: ignore[arg-type]
+        memorizer = FiniteSetOracle(loaded.model.path, images.float())
+        return replace(loaded, model=Model(memorizer, levels=17))  # type: ignore[arg-type]
 
     monkeypatch.setattr(Run, "load", by_heart)
     found = answer(run, images=12)
@@ -157,8 +172,8 @@ def test_the_analytic_variance_is_stored_in_the_run_and_beats_the_fixed_ones(run
         run.load(variance="analytic")
     best = answer(run, variance="analytic", split="training", images=40)
     loaded = run.load(variance="analytic")
-    assert isinstance(loaded.denoiser.variance, Analytic)
-    errors = loaded.denoiser.variance.errors
+    assert isinstance(loaded.model.variance, Analytic)
+    errors = loaded.model.variance.errors
     assert errors[0] == 0
     assert (errors[1:] > 0).all()
     assert best.about["variance"] == best.about["sigma_1"] == "analytic"
@@ -322,7 +337,7 @@ def test_rate_and_distortion_of_known_terms() -> None:
 
 
 def test_the_figures_are_in_levels_and_their_errors_those_of_a_mean() -> None:
-    figures = Appraisal((SOME,), {}, kk.Levels(17)).as_json()["parts"]["held-out"]
+    figures = BoundReport((SOME,), {}, kk.Levels(17)).as_json()["parts"]["held-out"]
     assert figures["distortion"] == pytest.approx([8 * 0.02**0.5, 8 * 0.2, 8 * 0.4])
     assert figures["terms_standard_error"] == pytest.approx(
         (4 * 0.02) ** 0.5 / 2
@@ -334,14 +349,14 @@ def test_the_figures_are_in_levels_and_their_errors_those_of_a_mean() -> None:
 
 
 def test_the_tables_and_the_verdict_say_what_the_figures_say() -> None:
-    appraisal = Appraisal(
+    report = BoundReport(
         (replace(WHOLE, name="training"), WHOLE), {"T": 3, "unit_of_distortion": "levels"}, kk.Levels(17)
     )
-    columns = [list(column.cells) for column in _rate_table(appraisal).columns]
+    columns = [list(column.cells) for column in _rate_table(report).columns]
     assert columns[0] == ["3", "2", "1", "0"]
     assert columns[1] == ["0.6000", "2.6000", "5.6000", "9.6000"]
     assert columns[2] == ["4.800", "2.400", "1.131", "0"]
-    assert [column.footer for column in _rate_table(appraisal).columns][1:3] == [
+    assert [column.footer for column in _rate_table(report).columns][1:3] == [
         "training\nrate",
         "training\nRMSE",
     ]
@@ -400,7 +415,7 @@ def test_what_is_asked_is_what_is_measured(run: Run) -> None:
         stated = {"clip": None} if "clip" in change else change
         assert {name: other.about[name] for name in stated} == stated
         assert other.parts[1].bound.mean != plain.parts[1].bound.mean
-    by_hand = run.load(weights="model", precision="fp32").denoiser
+    by_hand = run.load(weights="model", precision="fp32").model
     numbers = plain.parts[1].numbers
     expected = variational_bound(by_hand, plain.parts[1].dataset.x_0(numbers), numbers=numbers.tolist())
     assert torch.equal(answer(run, weights="model").parts[1].bound.total, expected.total)
@@ -415,7 +430,7 @@ def test_the_analytic_variance_comes_from_training_images_for_these_weights_and_
     answer(run, variance="analytic", images=1)
     prepared = reopen_data(run.settings, run.files.data)
     numbers = spread(prepared.split.training, 128)
-    denoiser = run.load(precision="fp32").denoiser
+    denoiser = run.load(precision="fp32").model
     bound = variational_bound(denoiser, prepared.dataset.x_0(numbers), numbers=numbers.tolist())
     errors = run.files.analytic({"step": 12, "weights": "ema", "clip": 1.0, "precision": "fp32"})
     assert errors is not None
@@ -450,7 +465,7 @@ def test_images_with_labels_are_measured_with_their_own(tmp_path: Path, data: Pa
     found = answer(run).parts[0]
     assert found.dataset.labels is not None
     labels = torch.from_numpy(found.dataset.labels[found.numbers])
-    denoiser, x_0 = run.load(precision="fp32").denoiser, found.dataset.x_0(found.numbers)
+    denoiser, x_0 = run.load(precision="fp32").model, found.dataset.x_0(found.numbers)
     own, swapped = (
         variational_bound(denoiser, x_0, numbers=found.numbers.tolist(), condition=condition).total
         for condition in (labels, 1 - labels)
@@ -511,4 +526,4 @@ def test_a_name_that_looks_like_a_formula_is_a_name(run: Run, tmp_path: Path) ->
     images = np.random.default_rng(0).integers(0, 17, (3, 8, 8, 1), dtype=np.uint8)
     path = tmp_path / "cost$_{x$y.npz"
     np.savez(path, images=images, levels=np.array(17))
-    assert appraisal_png(answer(run, data=path)).startswith(b"\x89PNG")
+    assert report_png(answer(run, data=path)).startswith(b"\x89PNG")

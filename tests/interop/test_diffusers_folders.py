@@ -18,6 +18,7 @@ from interop.their_models import ATTENTION_DOWN, ATTENTION_UP, DOWN, MODELS, UP,
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kakusan.api import sample
 from kakusan.diffusion.schedules import twin
 from kakusan.errors import KakusanError, ModelError
 from kakusan.interop.diffusers.config import translated
@@ -26,7 +27,7 @@ from kakusan.interop.importing import import_model
 from kakusan.networks import UNet
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Run
-from kakusan.samplers import DDIM, Ancestral, SeededNoise, sample
+from kakusan.samplers import DDIM, Ancestral, SeededNoise
 
 # their classes are not typed
 DDIMPipeline: Any = diffusers.DDIMPipeline
@@ -463,7 +464,7 @@ def test_images_of_an_imported_model_are_those_of_the_denoiser_in_hand(saved: di
     turn = run.sample(5, DDIM(steps=3), seed=2)
     three = DDIM(steps=3, spacing=run.settings.process.spacing)
     for label in range(5):
-        one = sample(loaded.denoiser, three, count=5, shape=run.data.shape, seed=2, label=label)
+        one = sample(loaded.model, three, count=5, shape=run.data.shape, seed=2, label=label)
         torch.testing.assert_close(turn[label], one[label], rtol=0, atol=1e-5)
     later = run.sample(2, DDIM(steps=3), seed=2, first=3)  # the class is the image's, wherever one begins
     torch.testing.assert_close(later, turn[3:], rtol=0, atol=1e-5)
@@ -519,6 +520,6 @@ def test_a_schedule_that_ddim_does_not_know_is_written_beta_by_beta(
     run = saved["sigmoid betas, one level"].run
     export_model(run, "diffusers", tmp_path / "out", Wish(scheduler="ddim"))
     scheduler = DDIMPipeline.from_pretrained(tmp_path / "out").scheduler
-    alpha_bar = twin(run.load(device="cpu").denoiser.path).alpha_bar[1:]
+    alpha_bar = twin(run.load(device="cpu").model.path).alpha_bar[1:]
     assert (scheduler.alphas_cumprod - alpha_bar).abs().max() < 1e-6  # float32 tables
     assert complaints == []

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kakusan.api import sample
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.schedules import Cosine, Linear
@@ -21,10 +22,10 @@ from kakusan.samplers import (
     Ancestral,
     Origin,
     Sampler,
+    SamplingRequest,
     SeededNoise,
     Snapshot,
     State,
-    sample,
     visited,
     walk,
 )
@@ -218,9 +219,7 @@ def test_ancestral_samples_from_noised_images_follow_the_posterior_of_the_data(t
     best = oracle(Analytic(plain.denoiser.errors()))
     c, n = 1.5, 16 * 1024
     image = torch.full((1024, 1, 4, 4), c)
-    x = sample(
-        best, Ancestral(), count=1024, shape=(1, 4, 4), seed=1, micro_batch=1024, origin=Origin(image, t)
-    )
+    x = sample(best, Ancestral(), seed=1, micro_batch=1024, images=image, t=t)
     alpha_bar = float(Linear().alpha_bar[t])
     a, b_2, s_2 = math.sqrt(alpha_bar), 1 - alpha_bar, DEVIATION**2
     gain = a * s_2 / (alpha_bar * s_2 + b_2)
@@ -254,6 +253,6 @@ def test_a_walk_starts_within_the_schedule() -> None:
         with pytest.raises(SettingsError, match="from 1 to T = 1000"):
             next(walk(DDIM(), oracle(), Unused(), start=Snapshot(t, torch.zeros(1, 1, 1, 1))))
     with pytest.raises(ValueError, match="images to start from"):
-        sample(oracle(), DDIM(), count=2, shape=(1, 1, 1), origin=Origin(torch.zeros(3, 1, 1, 1), 5))
+        SamplingRequest(count=2, shape=(1, 1, 1), origin=Origin(torch.zeros(3, 1, 1, 1), 5))
     (first, *_, end) = visited(DDIM(steps=10), Linear(), 77)
     assert (first, end) == (77, 0)

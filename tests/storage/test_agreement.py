@@ -18,7 +18,7 @@ from kakusan.run import Run
 from kakusan.storage.agreement import DATA_HASHES, data_hashes
 from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.trainer import continue_training
+from kakusan.training.trainer import Trainer
 
 TINY = (
     *(
@@ -210,7 +210,7 @@ def test_weights_that_do_not_fit_are_told(run: Path) -> None:
         with pytest.raises(RunError, match=r"does not fit the network of its config\.toml"):
             Run.open(run).load()
         with pytest.raises(RunError, match=r"does not fit the network of its config\.toml"):
-            list(continue_training(folder, Run.open(run).settings))
+            list(Trainer(folder, Run.open(run).settings).events())
 
 
 STRANGE: dict[str, Callable[[dict[str, Any]], object]] = {

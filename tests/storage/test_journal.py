@@ -11,7 +11,7 @@ from kakusan.errors import RunError
 from kakusan.run import Run
 from kakusan.storage.journal import Journal
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.trainer import Began, Ended, Event, Saved, Warned, continue_training
+from kakusan.training.trainer import Began, Ended, Event, Saved, Trainer, Warned
 
 TINY = (
     *(
@@ -59,7 +59,7 @@ def test_a_training_whose_figures_cannot_be_written_goes_on_and_saves(data: Path
     config = folder / "config.toml"
     config.write_text(config.read_text().replace("steps = 1\n", "steps = 4\n", 1))
     events: list[Event] = []
-    for event in continue_training(RunFolder.open(folder), Run.open(folder).settings):
+    for event in Trainer(RunFolder.open(folder), Run.open(folder).settings).events():
         events.append(event)
         if isinstance(event, Began):
             (folder / "metrics.jsonl").unlink()

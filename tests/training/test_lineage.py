@@ -13,9 +13,9 @@ from kakusan.config.loading import Asked, flat, settings_for, with_values
 from kakusan.data import DATASETS, open_data
 from kakusan.errors import RunError
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.build import data_options, doubt_of_held_out, prepare_data
 from kakusan.training.launch import launch, stored_settings
 from kakusan.training.lineage import past_of
+from kakusan.training.prepare import doubt_of_held_out, prepare_data
 
 TINY = {
     "network.width": 8,
@@ -52,7 +52,7 @@ def held_out_by_a_child(parent: RunFolder, source: str, **changes: object) -> tu
     settings = with_values(settings_for(source), {**TINY, "data.source": source, **changes})
     past = past_of(parent, stored_settings(parent))
     prepared = prepare_data(settings, past=past)
-    dataset = open_data(parent.config["data"]["source"], data_options(stored_settings(parent)))
+    dataset = open_data(parent.config["data"]["source"], stored_settings(parent).data)
     trained = np.delete(dataset.hashes, parent.data["held_out"])
     aside = prepared.dataset.hashes[prepared.split.held_out]
     return set(aside.tolist()), set(trained.tolist()), " ".join(prepared.notes)

@@ -7,17 +7,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kakusan.config.settings import TrainingSettings
 from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.schedules import Linear
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.randomness import Purpose, normals
 from kakusan.training.ema import EMA
-from kakusan.training.loop import DECAYS, Recipe, TrainState, fit, new_state, train_step
+from kakusan.training.loop import DECAYS, TrainState, fit, learning_rate, new_state, train_step
 from kakusan.training.losses import LOSSES, Simple
 from kakusan.training.timesteps import TIMES, TimeSampler
 
-RECIPE = Recipe(
+RECIPE = TrainingSettings(
     steps=8,
     batch_size=12,
     accumulation=1,
@@ -30,7 +31,6 @@ RECIPE = Recipe(
     clip_norm=1.0,
     ema=0.9,
     seed=0,
-    log_every=4,
 )
 
 
@@ -63,7 +63,7 @@ class Pictures:
         labels: Tensor | None
 
 
-def fresh(recipe: Recipe = RECIPE, predicts: str = "eps") -> TrainState:
+def fresh(recipe: TrainingSettings = RECIPE, predicts: str = "eps") -> TrainState:
     network = Affine()
     return new_state(
         Model(NetworkDenoiser(network, Linear(T=100), predicts=predicts)),
@@ -80,7 +80,7 @@ def test_the_simple_loss_is_the_mean_squared_error_of_the_noise() -> None:
     a = Linear(T=100).alpha_bar[t.long()].sqrt().view(3, 1, 1, 1).float()
     b = (1 - Linear(T=100).alpha_bar[t.long()]).sqrt().view(3, 1, 1, 1).float()
     expected = ((0.5 * (a * x_0 + b * noise) + 0.1 - noise) ** 2).mean((1, 2, 3))
-    assert torch.allclose(Simple().per_image(state.denoiser, x_0, t, noise), expected, atol=1e-6)
+    assert torch.allclose(Simple().per_image(state.model, x_0, t, noise), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
@@ -88,7 +88,7 @@ def test_the_simple_loss_is_the_mean_squared_error_of_the_noise() -> None:
 def test_every_loss_is_one_finite_number_an_image_with_a_gradient(loss: Simple, predicts: str) -> None:
     state = fresh(predicts=predicts)
     t = torch.tensor([1.0, 100.0]).double()
-    losses = loss.per_image(state.denoiser, torch.zeros(2, 1, 2, 2), t, torch.ones(2, 1, 2, 2))
+    losses = loss.per_image(state.model, torch.zeros(2, 1, 2, 2), t, torch.ones(2, 1, 2, 2))
     assert losses.shape == (2,)
     losses.sum().backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None and p.grad.isfinite() for p in state.network.parameters())
@@ -106,7 +106,7 @@ def test_accumulation_is_the_same_step_in_less_memory(parts: int) -> None:
 
 def test_an_uneven_split_is_refused() -> None:
     with pytest.raises(SettingsError, match="split evenly"):
-        _ = replace(RECIPE, accumulation=5).micro_batch
+        fresh(replace(RECIPE, accumulation=5))
 
 
 def test_a_step_is_clipped_adamw_by_the_textbook() -> None:
@@ -131,10 +131,10 @@ def test_a_step_is_clipped_adamw_by_the_textbook() -> None:
 @pytest.mark.parametrize("name", DECAYS)
 def test_the_rate_rises_over_the_warm_up_and_ends_where_it_should(name: str) -> None:
     recipe = replace(RECIPE, steps=1000, warmup=100, decay=name, learning_rate=1.0)
-    assert recipe.rate(0) == pytest.approx(0.01)
-    assert recipe.rate(99) > 0.9
-    assert recipe.rate(1000) == pytest.approx(1.0 if name == "constant" else 0.0, abs=1e-12)
-    assert replace(recipe, accumulation=4).rate(500) == recipe.rate(500)
+    assert learning_rate(recipe, 0) == pytest.approx(0.01)
+    assert learning_rate(recipe, 99) > 0.9
+    assert learning_rate(recipe, 1000) == pytest.approx(1.0 if name == "constant" else 0.0, abs=1e-12)
+    assert learning_rate(replace(recipe, accumulation=4), 500) == learning_rate(recipe, 500)
 
 
 def test_the_average_follows_its_formula() -> None:
@@ -153,7 +153,7 @@ def test_numbers_that_are_not_finite_change_nothing_and_are_told_at_the_log_line
     state = fresh()
     weights: list[list[float]] = []
     with pytest.raises(NumbersError, match="step 3"):  # noqa: PT012
-        for report in fit(state, Pictures(bad_step=2), Simple(), RECIPE):
+        for report in fit(state, Pictures(bad_step=2), Simple(), RECIPE, log_every=4):
             weights.append([float(p.detach()) for p in state.network.parameters()])
             assert report.step < 4
     assert int(state.first_bad) == 2
@@ -167,7 +167,9 @@ def test_numbers_that_are_not_finite_change_nothing_and_are_told_at_the_log_line
 
 def test_the_log_line_holds_the_means_since_the_last_one() -> None:
     state = fresh()
-    lines = [report.metrics for report in fit(state, Pictures(), Simple(), RECIPE) if report.metrics]
+    lines = [
+        report.metrics for report in fit(state, Pictures(), Simple(), RECIPE, log_every=4) if report.metrics
+    ]
     assert [line["step"] for line in lines] == [4, 8]
     for line in lines:
         by_t = [loss for loss in line["loss_by_t"] if loss is not None]
@@ -177,11 +179,8 @@ def test_the_log_line_holds_the_means_since_the_last_one() -> None:
 
 
 def test_learning_lowers_the_loss() -> None:
-    state = fresh(replace(RECIPE, steps=200, log_every=50))
-    lines = [
-        report.metrics
-        for report in fit(state, Pictures(), Simple(), replace(RECIPE, steps=200, log_every=50))
-    ]
+    recipe = replace(RECIPE, steps=200)
+    lines = [report.metrics for report in fit(fresh(recipe), Pictures(), Simple(), recipe, log_every=50)]
     losses = [line["loss"] for line in lines if line]
     assert losses[-1] < 0.85 * losses[0]
 
@@ -226,7 +225,7 @@ def test_weights_of_losses_reach_the_gradient_and_the_figures() -> None:
     t, weights = state.times.draw(0, 0, slots, 12)
     assert weights is not None
     noise = normals(0, Purpose.NOISE, 0, slots, (1, 2, 2))
-    losses = Simple().per_image(state.denoiser, Pictures().at(0).x_0, t, noise)
+    losses = Simple().per_image(state.model, Pictures().at(0).x_0, t, noise)
     expected = torch.autograd.grad((losses * weights).mean(), list(state.network.parameters()))
     train_step(state, Pictures(), Simple(), recipe)
     for parameter, gradient in zip(state.network.parameters(), expected, strict=True):
@@ -255,7 +254,7 @@ def test_a_sampler_of_t_learns_once_a_step_after_all_draws_from_losses_without_w
         noise = normals(0, Purpose.NOISE, 0, slots, (1, 2, 2))
         assert torch.equal(t, times.draw(0, 0, slots, 12)[0])
         assert torch.allclose(
-            losses, Simple().per_image(before.denoiser, Pictures().at(0, start, 6).x_0, t, noise)
+            losses, Simple().per_image(before.model, Pictures().at(0, start, 6).x_0, t, noise)
         )
 
 

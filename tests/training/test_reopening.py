@@ -17,7 +17,7 @@ from kakusan.config.settings import DataSettings, Settings
 from kakusan.data.units import Real
 from kakusan.errors import RunError
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.build import Prepared, data_record, prepare_data, reopen_data
+from kakusan.training.prepare import Prepared, data_record, prepare_data, reopen_data
 
 RNG = np.random.default_rng(0)
 TINY = [

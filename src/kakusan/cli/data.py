@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from kakusan.cli.arguments import parse
-from kakusan.config.settings import DataSettings, Settings
+from kakusan.config.settings import DataSettings
 from kakusan.errors import SettingsError, printable
 
 if TYPE_CHECKING:
@@ -46,14 +46,11 @@ def main(arguments: Sequence[str]) -> int:
     command = parse(Data, arguments, "data", EXAMPLES)
     from kakusan.data.survey import survey
     from kakusan.terminal.display import console, reading
-    from kakusan.training.build import data_options
 
     if command.sheet is not None and command.sheet.exists() and not command.overwrite:
         raise SettingsError(f"{command.sheet} is there already", "name another --sheet, or say --overwrite")
     with reading(console()) as progress:
-        options = replace(
-            data_options(replace(Settings(), data=command.data)), bad_share=1.0
-        )  # look at it all
+        options = replace(command.data, bad_share=1.0)  # look at it all
         found = survey(command.source, options, progress)
     if command.sheet is not None:
         write_sheet(found, command.sheet)

@@ -42,9 +42,8 @@ def findings() -> dict[str, Any]:
 
     import torch
 
-    from kakusan.config.resolve import has_bf16, resolve_machine
+    from kakusan.config.machine import environment, has_bf16, resolve_machine
     from kakusan.config.settings import MachineSettings
-    from kakusan.training.build import environment
 
     machine = resolve_machine(MachineSettings())
     torch.set_num_threads(int(machine.threads))

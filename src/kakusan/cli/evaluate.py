@@ -6,19 +6,22 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from kakusan.cli.arguments import parse
+from kakusan.evaluation.options import BoundOptions
 from kakusan.training.verdicts import GAP_IN_BITS, Gap, Verdict, verdict_on
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
-    from kakusan.evaluation.bound import Appraisal, Part, Question
+    from kakusan.evaluation.bound import BoundReport, Part
     from kakusan.run import Run
 
 EXAMPLES = (
@@ -42,7 +45,7 @@ FEW_WORDS = (
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(BoundOptions):
     """How many bits it takes to write down an image, and at which noise level they are spent: the variational bound.
 
     Prints a table; writes the figures as JSON and a picture into RUN/evaluation. By default, all T terms of 180
@@ -51,32 +54,8 @@ class Evaluate:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
-    images: int = 180
-    """Images of each split, evenly spread over it."""
-    terms: int | None = None
-    """Measure so many of the T terms of each image, a stratified draw (unbiased); default: all."""
-    split: Literal["both", "held-out", "training"] = "both"
-    """Which of the run's images."""
-    data: Path | None = None
-    """Other images: a folder or a file like those that `train` takes."""
     per_image: Path | None = None
     """Write each image's bound to this CSV file, too."""
-    variance: Literal["fixed-large", "fixed-small", "learned", "analytic"] | None = None
-    """sigma^2 of the reverse steps; default: as the run says. analytic is estimated from training images and stored."""
-    sigma_1: Literal["beta~_2", "beta_1"] | None = None
-    """sigma^2 of the step that ends at the data; default: as the run says."""
-    clip: Literal["yes", "no"] | None = None
-    """Hold guesses of x_0 to [-1, 1]; default: as the run says."""
-    weights: Literal["ema", "model"] = "ema"
-    """Averaged weights, or those of the last step."""
-    memorizer: bool = True
-    """Compare the guesses with those of the denoiser that knows the training images by heart."""
-    seed: int = 0
-    """Of the noise, and of the draw of terms."""
-    device: str = "auto"
-    """cpu, cuda or mps; default: as trained, where that is here."""
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """Type of convolutions and products; auto: as trained. Half precision costs bits."""
     out: Path | None = None
     """Write NAME.json and NAME.png here; default: RUN/evaluation/step-...."""
     json: bool = False
@@ -86,28 +65,30 @@ class Evaluate:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Evaluate, arguments, "evaluate", EXAMPLES)
+    from kakusan.config.machine import set_machine
+    from kakusan.evaluation.bound import measure_bound
     from kakusan.run import Run
-    from kakusan.terminal.display import console
-    from kakusan.training.build import set_machine
+    from kakusan.terminal.display import console, reading
 
     run = Run.open(command.run)
     _check_outputs(command)
     set_machine(run.settings.machine)
     begun = time.perf_counter()
-    appraisal = _measured(run, _question(command))
-    appraisal.about["seconds"] = round(time.perf_counter() - begun, 1)
     to = console()
+    with reading(to) as read, _bars(to) as show:
+        report = measure_bound(run, command, reading=read, progress=show)
+    report.about["seconds"] = round(time.perf_counter() - begun, 1)
     for warning in run.warnings:
         to.print(f"warning: {warning}", markup=False)
-    fewer = [part for part in appraisal.parts if len(part.numbers) < command.images]
+    fewer = [part for part in report.parts if len(part.numbers) < command.images]
     if command.images > Evaluate.images and fewer:
         there = ", ".join(f"{len(part.numbers):,} {part.name}" for part in fewer)
         to.print(f"note: there are fewer than {command.images:,} images: {there}", markup=False)
-    written = _write(command, run, appraisal)
+    written = _write(command, run, report)
     if command.json:
-        print(json.dumps(_finite({**appraisal.as_json(), "out": [str(path) for path in written]})))
+        print(json.dumps(_finite({**report.as_json(), "out": [str(path) for path in written]})))
         return 0
-    _show(appraisal, written)
+    _show(report, written)
     return 0
 
 
@@ -120,63 +101,42 @@ def _check_outputs(command: Evaluate) -> None:
             raise SettingsError(f"{flag} {path} is a folder", f"name a file: {flag} {path / 'scores'}")
 
 
-def _question(command: Evaluate) -> "Question":
-    from kakusan.evaluation.bound import Question
+@contextmanager
+def _bars(to: "Console") -> Iterator[Callable[[float, str], None]]:
+    """One bar for each piece of the work, with the time that is left."""
+    from kakusan.terminal.display import Bar, duration
 
-    return Question(
-        images=command.images,
-        terms=command.terms,
-        split=command.split,
-        data=command.data,
-        variance=command.variance,
-        sigma_1=command.sigma_1,
-        clip=None if command.clip is None else command.clip == "yes",
-        weights=command.weights,
-        device=command.device,
-        precision=command.precision,
-        seed=command.seed,
-        memorizer=command.memorizer,
-    )
-
-
-def _measured(run: "Run", question: "Question") -> "Appraisal":
-    """The appraisal, with its progress shown: one bar for each piece of the work."""
-    from kakusan.evaluation.bound import Appraisal, Working, appraise
-    from kakusan.terminal.display import Bar, console, duration, reading
-
-    to = console()
     shown: Bar | None = None
     what, begun = "", 0.0
-    with reading(to) as progress:
-        try:
-            for event in appraise(run, question, progress):
-                if isinstance(event, Appraisal):
-                    return event
-                assert isinstance(event, Working)
-                if shown is None or event.what != what:
-                    if shown is not None:
-                        shown.stop()
-                    what, begun, shown = event.what, time.monotonic(), Bar(event.what, 1.0, to)
-                left = (time.monotonic() - begun) / max(event.done, 1e-9) * (1 - event.done)
-                shown.at(event.done, f"{duration(left)} left" if event.done else "")
-        finally:
+
+    def show(done: float, work: str) -> None:
+        nonlocal shown, what, begun
+        if shown is None or work != what:
             if shown is not None:
                 shown.stop()
-    raise AssertionError("an appraisal ends with its answer")
+            what, begun, shown = work, time.monotonic(), Bar(work, 1.0, to)
+        left = (time.monotonic() - begun) / max(done, 1e-9) * (1 - done)
+        shown.at(done, f"{duration(left)} left" if done else "")
+
+    try:
+        yield show
+    finally:
+        if shown is not None:
+            shown.stop()
 
 
-def _write(command: Evaluate, run: "Run", appraisal: "Appraisal") -> list[Path]:
+def _write(command: Evaluate, run: "Run", report: "BoundReport") -> list[Path]:
     """The figures, the picture and, where asked for, the images one by one."""
-    from kakusan.evaluation.plots import appraisal_png
+    from kakusan.evaluation.plots import report_png
     from kakusan.storage import durable
 
-    base = command.out or run.files.evaluation_path(appraisal.about["step"], _suffix(command))
+    base = command.out or run.files.evaluation_path(report.about["step"], _suffix(command))
     base = base.with_suffix("") if base.suffix in (".json", ".png") else base
-    text = (json.dumps(_finite(appraisal.as_json()), indent=1) + "\n").encode()
+    text = (json.dumps(_finite(report.as_json()), indent=1) + "\n").encode()
     makers: dict[Path, Callable[[], bytes]] = {base.with_name(base.name + ".json"): lambda: text}
     if command.per_image is not None:
-        makers[command.per_image] = lambda: _csv(appraisal).encode("utf-8", "backslashreplace")
-    makers[base.with_name(base.name + ".png")] = lambda: appraisal_png(appraisal)  # last: figures come first
+        makers[command.per_image] = lambda: _csv(report).encode("utf-8", "backslashreplace")
+    makers[base.with_name(base.name + ".png")] = lambda: report_png(report)  # last: figures come first
     for path, content in makers.items():
         with durable.telling(f"cannot write {path}", path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,26 +144,17 @@ def _write(command: Evaluate, run: "Run", appraisal: "Appraisal") -> list[Path]:
     return list(makers)
 
 
-NAMING = (
-    "images",
-    "terms",
-    "split",
-    "variance",
-    "sigma_1",
-    "clip",
-    "weights",
-    "seed",
-    "precision",
-    "memorizer",
-)
+UNNAMED = ("data", "device")
+"""Options that name no file by their value: data do so by their own name, and the device changes no figure."""
 
 
 def _suffix(command: Evaluate) -> str:
     """What was asked for beyond the usual, for the name of the files: a quick look replaces no whole evaluation."""
-    defaults = {field.name: field.default for field in fields(Evaluate)}
-    changed = {name: getattr(command, name) for name in NAMING if getattr(command, name) != defaults[name]}
     words = [] if command.data is None else [command.data.stem]
-    words += [f"{name.replace('_', '-')}-{str(value).lower()}" for name, value in changed.items()]
+    for option in fields(BoundOptions):
+        value = getattr(command, option.name)
+        if option.name not in UNNAMED and value != option.default:
+            words.append(f"{option.name.replace('_', '-')}-{str(value).lower()}")
     return "".join(f"-{word}" for word in words)
 
 
@@ -216,13 +167,13 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and value != value else value
 
 
-def _csv(appraisal: "Appraisal") -> str:
+def _csv(report: "BoundReport") -> str:
     """One line an image, those that need most bits first."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     errors = ("standard_error", "half_width_95")
     writer.writerow(["number", "image", "split", "bits_per_dim", *errors, "L_T", "L_steps", "L_0"])
-    rows = [row for part in appraisal.parts for row in _rows(part)]
+    rows = [row for part in report.parts for row in _rows(part)]
     for row in sorted(rows, key=lambda row: -row[3]):
         writer.writerow([*row[:3], *(f"{value:.8g}" for value in row[3:])])
     return buffer.getvalue()
@@ -235,17 +186,17 @@ def _rows(part: "Part") -> Iterator[tuple[Any, ...]]:
         yield number, captions[number] if captions else "", part.name, *values
 
 
-def _show(appraisal: "Appraisal", written: list[Path]) -> None:
+def _show(report: "BoundReport", written: list[Path]) -> None:
     from rich.console import Console
 
     from kakusan.evaluation.bound import telling_times
 
     to = Console(highlight=False)
-    about, parts = appraisal.about, appraisal.parts
+    about, parts = report.about, report.parts
     if about["hardly_learned"]:
         to.print(about["hardly_learned"], markup=False)
-    to.print(_bits_table(appraisal))
-    to.print(_rate_table(appraisal))
+    to.print(_bits_table(report))
+    to.print(_rate_table(report))
     to.print(RATE_WORDS.format(about["unit_of_distortion"]), style="dim", markup=False)
     if any(part.near for part in parts):
         to.print(HEART_WORDS.format(*telling_times(parts)), style="dim", markup=False)
@@ -274,11 +225,11 @@ def _density(about: dict[str, Any]) -> str:
     return f"real data: a density in the network's units, in the data's own {offset:+.4f} bits/dim"
 
 
-def _bits_table(appraisal: "Appraisal") -> "Table":
+def _bits_table(report: "BoundReport") -> "Table":
     from rich import box
     from rich.table import Table
 
-    parts = appraisal.parts
+    parts = report.parts
     table = Table(box=box.SIMPLE_HEAD, title="the variational bound, bits/dim", title_justify="left")
     table.add_column("")
     for part in parts:
@@ -297,12 +248,12 @@ def _bits_table(appraisal: "Appraisal") -> "Table":
     return table
 
 
-def _rate_table(appraisal: "Appraisal") -> "Table":
+def _rate_table(report: "BoundReport") -> "Table":
     """Bits spent so far, and what they buy, at some t."""
     from rich import box
     from rich.table import Table
 
-    parts = appraisal.parts
+    parts = report.parts
     near = any(part.near for part in parts)
     table = Table(box=box.SIMPLE_HEAD, title="rate and distortion", title_justify="left", show_footer=True)
     table.add_column("t", "t", justify="right")
@@ -312,19 +263,19 @@ def _rate_table(appraisal: "Appraisal") -> "Table":
             table.add_column(
                 name, name, justify="right", no_wrap=True
             )  # again below: the head may scroll off
-    for t in _milestones(appraisal):
+    for t in _milestones(report):
         cells = []
         for part in parts:
-            cells += [f"{part.rate[t]:.4f}", f"{part.distortion_at(t) * appraisal.scale:.3f}" if t else "0"]
+            cells += [f"{part.rate[t]:.4f}", f"{part.distortion_at(t) * report.scale:.3f}" if t else "0"]
             if near:
-                cells.append(f"{part.near[t] * appraisal.scale:.3f}" if t in part.near else "")
+                cells.append(f"{part.near[t] * report.scale:.3f}" if t in part.near else "")
         table.add_row(f"{t:,}", *cells)
     return table
 
 
-def _milestones(appraisal: "Appraisal") -> list[int]:
+def _milestones(report: "BoundReport") -> list[int]:
     """Some times from T down to 0."""
-    T, near = appraisal.about["T"], appraisal.parts[0].near
+    T, near = report.about["T"], report.parts[0].near
     times = list(near) or [round(1 + (T - 1) * i / MILESTONES) for i in range(MILESTONES + 1)]
     return [*sorted(set(times[:: max(1, len(times) // MILESTONES)]) | {T}, reverse=True), 0]
 

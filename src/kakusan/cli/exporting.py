@@ -45,18 +45,19 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Export, arguments, "export", EXAMPLES)
     from kakusan.interop.exporting import Wish, export_model
-    from kakusan.run import Run, sampler_from
+    from kakusan.run import Run
+    from kakusan.samplers import sampler_named
     from kakusan.terminal.display import console
 
     _refuse_what_does_not_apply(command)
     run, to = Run.open(command.run), console()
     process, name = run.settings.process, command.sampler or "ddim"
-    steps = min(50, process.T) if command.steps is None and name == "ddim" else command.steps
+    sampler = sampler_named(name, process.T, steps=command.steps, eta=command.eta, spacing=process.spacing)
     wish = Wish(
         weights=command.weights,
         step=command.step,
         scheduler=command.scheduler,
-        sampler=sampler_from(name, {"steps": steps, "eta": command.eta, "spacing": process.spacing}),
+        sampler=sampler,
         say=lambda text: to.print(text, style="dim", markup=False),
     )
     exported = export_model(run, command.to, command.target, wish)

@@ -4,11 +4,11 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from kakusan.config.loading import Asked
+from kakusan.config.machine import set_machine
 from kakusan.errors import RunError, printable, quoted
 from kakusan.pages.report.gather import write_report
 from kakusan.run import Run
@@ -16,13 +16,12 @@ from kakusan.storage.run_folder import RunFolder
 from kakusan.terminal.display import TrainingDisplay, bar, console, duration, reading
 from kakusan.terminal.signals import StopRequest
 from kakusan.terminal.streams import OutputLost
-from kakusan.training.build import set_machine
-from kakusan.training.launch import Launched, launch
-from kakusan.training.trainer import Began, Ended, Event, Sampled, Saved, Stepped, Warned, continue_training
+from kakusan.training.launch import launch
+from kakusan.training.trainer import Began, Ended, Event, Sampled, Saved, Stepped, Trainer, Warned
 from kakusan.training.verdicts import LossGap
 
 
-def begin(asked: Asked, folder: Path, weights_from: Path | None) -> Launched:
+def begin(asked: Asked, folder: Path, weights_from: Path | None) -> Trainer:
     """`launch`, with the reading of the data shown."""
     to = console()
     if asked.settings.training.steps == "auto" and not RunFolder.exists(folder):
@@ -34,18 +33,17 @@ def begin(asked: Asked, folder: Path, weights_from: Path | None) -> Launched:
         return launch(asked, folder, weights_from=weights_from, progress=progress)
 
 
-def train_to_the_end(launched: Launched, *, as_json: bool = False) -> int:
+def train_to_the_end(trainer: Trainer, *, as_json: bool = False) -> int:
     """Train with everything shown; then the report. The exit code: 0, or 128 + the signal that ended it.
 
     Words that cannot be said or written end the words, not the training. Raises OutputLost at the end if stdout was
     not there for all figures.
     """
-    to, run = console(), launched.run
+    to, run = console(), trainer.run
     told = _Told(run, TrainingDisplay(to), as_json=as_json)
     with reading(to) as progress, StopRequest() as stop:
-        events = continue_training(run, launched.settings, launched.task, stop=stop, progress=progress)
         try:
-            for event in chain(map(Warned, launched.cautions), events):
+            for event in trainer.events(stop, progress):
                 if isinstance(event, Began):
                     stop.arm()
                 told.show(event)

@@ -37,16 +37,6 @@ class Resume:
     """Print each line of figures as JSON on stdout."""
 
 
-def _last_step(command: Resume) -> int:
-    from kakusan.storage.run_folder import RunFolder
-    from kakusan.training.launch import steps_after
-
-    assert command.minutes is not None
-    if command.steps is not None:
-        raise SettingsError("--steps and --minutes are two lengths", "give one of them")
-    return steps_after(RunFolder.open(command.run), command.minutes)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Resume, arguments, "resume", EXAMPLES)
@@ -54,13 +44,16 @@ def main(arguments: Sequence[str]) -> int:
     changes: dict[str, Any] = {name: flat(settings)[name] for name in sorted(mentioned(arguments))}
     if command.steps is not None:
         changes["training.steps"] = command.steps
-    if command.minutes is not None:
-        changes["training.steps"] = _last_step(command)
     if command.device is not None:
         changes["machine.device"] = command.device
     from kakusan.cli.progress import train_to_the_end
     from kakusan.storage.run_folder import RunFolder
-    from kakusan.training.launch import Launched, adjusted
+    from kakusan.training.launch import adjusted, steps_after
+    from kakusan.training.trainer import Trainer
 
+    if command.steps is not None and command.minutes is not None:
+        raise SettingsError("--steps and --minutes are two lengths", "give one of them")
     run = RunFolder.open(command.run)
-    return train_to_the_end(Launched(run, adjusted(run, changes)), as_json=command.json)
+    if command.minutes is not None:
+        changes["training.steps"] = steps_after(run, command.minutes)
+    return train_to_the_end(Trainer(run, adjusted(run, changes)), as_json=command.json)

@@ -1,9 +1,8 @@
 """kakusan sample RUN."""
 
 import json
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,8 +11,8 @@ import tyro
 from kakusan.cli.arguments import parse
 
 if TYPE_CHECKING:
-    from kakusan.data.saving import Output
-    from kakusan.data.units import Units
+    from kakusan.run import Run
+    from kakusan.shapes import Samples
 
 EXAMPLES = (
     "kakusan sample runs/demo                                      64 images, a grid in the run's folder",
@@ -69,11 +68,12 @@ class Sample:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Sample, arguments, "sample", EXAMPLES)
+    from kakusan.config.machine import set_machine
     from kakusan.data.saving import Output, free_output, sidecar
+    from kakusan.data.units import Real
     from kakusan.errors import SettingsError, printable
     from kakusan.run import Run
     from kakusan.terminal.display import console
-    from kakusan.training.build import set_machine
 
     if command.variance is not None and command.sampler != "ancestral":
         raise SettingsError(
@@ -84,10 +84,12 @@ def main(arguments: Sequence[str]) -> int:
     out = Output(command.out or free_output(run.folder / "samples"), numbers, command.raw, command.overwrite)
     out.check(run.data.shape)
     set_machine(run.settings.machine)
-    x_0, about = _drawn(command, run)
-    about["outside"] = 0.0 if _keeps_all(out, run.data.units) else run.data.units.outside(x_0)
-    out.save(x_0, run.data.units, about)
-    to = console()
+    x_0, about = _sampled(command, run)
+    about["rounded"] &= not command.raw
+    to, units = console(), run.data.units
+    is_kept = out.raw or (out.path.suffix == ".npz" and isinstance(units, Real))  # every value as it is
+    about["outside"] = 0.0 if is_kept else units.outside(x_0)
+    out.save(x_0, units, about)
     for warning in run.warnings:
         to.print(printable(f"warning: {warning}"), markup=False)
     if about["outside"]:
@@ -104,63 +106,17 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _keeps_all(out: "Output", units: "Units") -> bool:
-    """Whether every value is written as it is: arrays of real data, and raw ones."""
-    from kakusan.data.units import Real
-
-    return out.raw or (out.path.suffix == ".npz" and isinstance(units, Real))
-
-
-def _drawn(command: Sample, run: Any) -> tuple[Any, dict[str, Any]]:
-    """The images, and all that one needs to know to make them again."""
-    import torch
-
-    from kakusan.data.units import Levels
-    from kakusan.diffusion.variances import variance_named
-    from kakusan.run import sampler_from
-    from kakusan.samplers import Order, draw
+def _sampled(command: Sample, run: "Run") -> "tuple[Samples, dict[str, Any]]":
+    """The images and how they were made, with the progress shown."""
+    from kakusan.samplers import sampler_named
     from kakusan.terminal.display import bar, console
-    from kakusan.training.build import environment
 
     loaded = run.load(
         weights=command.weights, device=command.device, precision=command.precision, variance=command.variance
     )
-    T = loaded.denoiser.path.T
-    steps = min(50, T) if command.steps is None and command.sampler == "ddim" else command.steps
-    spacing = command.spacing or loaded.settings.process.spacing
-    sampler = sampler_from(command.sampler, {"steps": steps, "eta": command.eta, "spacing": spacing})
-    order = Order(
-        count=command.count,
-        shape=run.data.shape,
-        seed=command.seed,
-        first=command.first,
-        label=run.label_of(command.label),
-        micro_batch=loaded.settings.machine.micro_batch,
-        exact=command.exact,
-        device=loaded.device,
-    )
-    begun, finished = time.perf_counter(), []
+    T, spacing = loaded.model.path.T, command.spacing or loaded.settings.process.spacing
+    sampler = sampler_named(command.sampler, T, steps=command.steps, eta=command.eta, spacing=spacing)
+    numbers = {name: getattr(command, name) for name in ("count", "seed", "first", "exact")}
+    request = run.request(loaded, label=command.label, **numbers)
     with bar(f"sampling {command.count:,} images", 1.0, console()) as shown:
-        for drawn in draw(loaded.denoiser, sampler, order):
-            shown.at(drawn.done, f"t = {drawn.still.t}")
-            if drawn.still.t == 0:
-                finished.append(drawn.still.x.cpu())
-    x_0 = torch.cat(finished)
-    about = {
-        "run": str(run.folder),
-        "checkpoint": loaded.step,
-        "weights": command.weights,
-        "sampler": command.sampler,
-        "steps": len(sampler.times(loaded.denoiser.path)) - 1,
-        "spacing": spacing,
-        "eta": command.eta or 0.0,
-        "variance": variance_named(loaded.denoiser.variance).name,
-        "clip": loaded.denoiser.clip,
-        **{k: v for k, v in asdict(order).items() if k not in ("shape", "device")},
-        "machine": asdict(loaded.settings.machine),
-        "environment": environment(loaded.settings.machine),
-        "units": run.data.units.to_state(),
-        "rounded": isinstance(run.data.units, Levels) and not command.raw,
-        "seconds": round(time.perf_counter() - begun, 3),
-    }
-    return x_0, about
+        return run.sample_with_record(loaded, sampler, request, shown.at)

@@ -30,7 +30,7 @@ def flat(settings: Settings) -> dict[str, Any]:
     """Dotted names and values, in order."""
     sections = dataclasses.asdict(settings)
     return {
-        f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()
+        f"{section}.{name}": value for section, table in sections.items() for name, value in table.items()
     }
 
 
@@ -65,9 +65,8 @@ def _entries(
         if section not in known:
             raise _unknown(section, known, where)
         if not isinstance(values, Mapping):
-            raise SettingsError(
-                f"{section} in {where} is a section, not a value", f"write [{section}] and its keys below"
-            )
+            advice = f"write [{section}] and its keys below"
+            raise SettingsError(f"{section} in {where} is a section, not a value", advice)
         for name, value in values.items():
             if name not in known[section]:
                 names = [f"{s}.{n}" for s, table in known.items() for n in table]
@@ -77,28 +76,23 @@ def _entries(
 
 def _unknown(name: str, known: Any, where: str) -> SettingsError:
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return SettingsError(
-        f"unknown setting {name} in {where}", *([f"did you mean {', '.join(near)}?"] if near else [])
-    )
+    advice = [f"did you mean {', '.join(near)}?"] if near else []
+    return SettingsError(f"unknown setting {name} in {where}", *advice)
 
 
 def checked(settings: Settings) -> Settings:
     """The same settings, every number within its range. Raises SettingsError for the first that is not."""
-    size = settings.data.size
-    if isinstance(size, int):
-        settings = with_values(settings, {"data.size": (size, size)})
+    if (size := settings.data.height_and_width) is not None:
+        settings = with_values(settings, {"data.size": size})
     values = flat(settings)
-    if size != "auto" and min(values["data.size"]) < 1:
-        raise SettingsError(f"data.size must be at least 1 pixel, not {size}")
     held_out = settings.data.held_out
     if held_out >= 1 and held_out != int(held_out):
         raise SettingsError(f"data.held_out is a share below 1 or a whole number of images, not {held_out}")
     if not all(0 <= beta < 1 for beta in settings.training.betas):
         raise SettingsError(f"training.betas must be 0 to below 1, not {settings.training.betas}")
     for name in ("network.multipliers", "network.widths"):
-        if values[name] != "auto" and (
-            len(values[name]) > MOST_LEVELS or max(values[name], default=1) > WIDEST
-        ):
+        levels = () if values[name] == "auto" else values[name]
+        if len(levels) > MOST_LEVELS or max(levels, default=1) > WIDEST:
             raise SettingsError(f"{name} is at most {MOST_LEVELS} numbers of at most {WIDEST:,}")
     for name, (low, high) in RANGES.items():
         value = values[name]
@@ -118,9 +112,7 @@ def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
     for dotted, value in values.items():
         section, _, name = dotted.partition(".")
         sections.setdefault(section, {})[name] = value
-    changed = {
-        name: dataclasses.replace(getattr(settings, name), **fields) for name, fields in sections.items()
-    }
+    changed = {s: dataclasses.replace(getattr(settings, s), **table) for s, table in sections.items()}
     return dataclasses.replace(settings, **changed)
 
 
@@ -135,12 +127,8 @@ def from_preset(name: str, base: Settings | None = None) -> Settings:
     """The settings of a preset laid over a base. Raises SettingsError if there is none of this name."""
     known = presets()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        raise SettingsError(
-            f"there is no preset {name!r}",
-            *([f"did you mean {near[0]}?"] if near else []),
-            f"presets: {', '.join(known)}",
-        )
+        near = [f"did you mean {near}?" for near in difflib.get_close_matches(name, known, n=1, cutoff=0.4)]
+        raise SettingsError(f"there is no preset {name!r}", *near, f"presets: {', '.join(known)}")
     return from_mapping(tomllib.loads(known[name]), f"preset {name}", base)
 
 

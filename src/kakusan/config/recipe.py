@@ -5,9 +5,9 @@ The figures behind the constants stand in benchmarks/README.md ("The automatic c
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
-from kakusan.config.settings import NetworkSettings, TrainingSettings
+from kakusan.config.settings import Layout, NetworkSettings, TrainingSettings
 from kakusan.errors import SettingsError
 
 FINEST = 8
@@ -54,7 +54,7 @@ class DataFacts:
     is_levels: bool
     count: int = 0
     """Images to train on."""
-    layout: Literal["auto", "channels-last", "channels-first", "single-channel"] | None = None
+    layout: Layout | None = None
     """How the axes of an array were read; None for other data."""
 
 

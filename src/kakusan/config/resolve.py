@@ -5,12 +5,9 @@ The rules are deterministic (no clock), except for what a budget of minutes buys
 """
 
 import math
-import os
 from dataclasses import replace
-from pathlib import Path
 
-import torch
-
+from kakusan.config.machine import resolve_machine
 from kakusan.config.recipe import (
     DataFacts,
     Size,
@@ -19,8 +16,8 @@ from kakusan.config.recipe import (
     resolve_network,
     resolve_recipe,
 )
-from kakusan.config.settings import DataSettings, MachineSettings, ProcessSettings, SamplesSettings, Settings
-from kakusan.errors import SettingsError, quoted
+from kakusan.config.settings import ProcessSettings, SamplesSettings, Settings
+from kakusan.errors import SettingsError
 
 SHORT = 200
 """Steps: grids come no oftener by themselves, so that they take at most about a twentieth of the time."""
@@ -28,10 +25,16 @@ SHORT = 200
 
 def resolve(settings: Settings, facts: DataFacts) -> Settings:
     """The same settings without any "auto", save for what depends on the number of steps: `resolve_for`."""
-    machine = resolve_machine(settings.machine)
-    data = _resolve_data(settings.data, facts)
-    if not settings.network.null_label:  # there is nothing to put in the place of a label
-        data = replace(data, label_dropout=0.0)
+    machine, data = resolve_machine(settings.machine), settings.data
+    channels, height, width = facts.shape
+    data = replace(
+        data,
+        size=(height, width),
+        channels=channels,
+        layout=facts.layout or data.layout,
+        follow_links=data.follow_links is True,
+        label_dropout=data.label_dropout if settings.network.null_label else 0.0,  # with nothing in its place
+    )
     training = resolve_batch(settings.training, facts, machine.device)
     if training.loss == "auto":
         training = replace(training, loss="hybrid" if settings.process.variance == "learned" else "simple")
@@ -70,61 +73,3 @@ def resolve_samples(samples: SamplesSettings, steps: int) -> SamplesSettings:
     if samples.every != "auto":
         return samples
     return replace(samples, every=max(SHORT, math.ceil(steps / 8)))
-
-
-def resolve_machine(machine: MachineSettings) -> MachineSettings:
-    """The device, its precision, layout and threads."""
-    device = best_device() if machine.device == "auto" else _checked_device(machine.device)
-    precision = machine.precision
-    if precision == "auto":
-        precision = "bf16" if has_bf16(device) else "fp32"
-    layout = machine.layout
-    if layout == "auto":
-        layout = (
-            "channels-last"  # up to 1.3 times as fast; 2.5 % slower at worst (35.7 M parameters, bf16, CPU)
-        )
-    threads = machine.threads
-    if threads == "auto":
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return replace(machine, device=device, precision=precision, layout=layout, threads=threads)
-
-
-def best_device() -> str:
-    """cuda, else mps, else cpu."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def has_bf16(device: str) -> bool:
-    """Whether bfloat16 products run in hardware there. Without it they are slower than float32."""
-    kind = torch.device(device).type
-    if kind == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if kind == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False
-
-
-def _checked_device(name: str) -> str:
-    kind, _, index = name.partition(":")
-    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if counts.get(kind, 0) <= (int(index) if index.isdecimal() else 0):
-        there = ", ".join(device for device, number in counts.items() if number)
-        raise SettingsError(f"there is no device {name!r} here", f"devices: {there}", "see: kakusan doctor")
-    return name
-
-
-def require_device(machine: MachineSettings, folder: Path) -> None:
-    """Raises SettingsError where the device that a run began on is not here."""
-    try:
-        _checked_device(machine.device)
-    except SettingsError as error:
-        advice = f"to go on with another (not bit for bit): kakusan resume {quoted(folder)} --device {best_device()}"
-        raise SettingsError(error.problem, *error.advice, advice) from error
-
-
-def _resolve_data(data: DataSettings, facts: DataFacts) -> DataSettings:
-    channels, height, width = facts.shape
-    layout, links = facts.layout or data.layout, data.follow_links is True
-    return replace(data, size=(height, width), channels=channels, layout=layout, follow_links=links)

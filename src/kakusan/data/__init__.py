@@ -5,7 +5,6 @@ from kakusan.data.builtin import DATASETS, BuiltIn
 from kakusan.data.dataset import BadFile, Dataset, Progress
 from kakusan.data.heldout import Divided, Past, divide
 from kakusan.data.memory import InMemory, dataset_in_memory
-from kakusan.data.options import DataOptions
 from kakusan.data.sources import as_asked, is_image_folder, open_data
 
 __all__ = [
@@ -14,7 +13,6 @@ __all__ = [
     "Batch",
     "Batches",
     "BuiltIn",
-    "DataOptions",
     "Dataset",
     "Divided",
     "InMemory",

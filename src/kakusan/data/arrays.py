@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kakusan.config.settings import DataSettings, Layout
 from kakusan.data.dataset import Dataset, Progress
 from kakusan.data.labels import Classes, classes_if, classes_of
 from kakusan.data.layout import axes_of
 from kakusan.data.missing import check_finite
-from kakusan.data.options import DataOptions, Layout
 from kakusan.data.units import Real
 from kakusan.data.values import Numbers, numbers_of
 from kakusan.errors import DataError, printable
@@ -41,7 +41,7 @@ class Found:
     """Arrays in it that are not used."""
 
 
-def read_array_file(path: Path, options: DataOptions, progress: Progress) -> Dataset:
+def read_array_file(path: Path, options: DataSettings, progress: Progress) -> Dataset:
     """A .npy file (memory-mapped) or a .npz file: `images`, `x`, `x_train` or its first array of at least two axes."""
     found = _found(path, options)
     progress(1, 1)
@@ -62,7 +62,7 @@ def _on_unused(name: str, unused: tuple[str, ...]) -> str:
     return f"read: {name}; not used: {', '.join(map(printable, unused[:NAMED]))}{more}{how}"
 
 
-def _found(path: Path, options: DataOptions) -> Found:
+def _found(path: Path, options: DataSettings) -> Found:
     try:
         with path.open("rb") as file:
             if file.read(len(ZIP)) == ZIP:
@@ -89,7 +89,7 @@ def _refusal(path: Path, error: ValueError) -> DataError:
     return DataError(f"{path} cannot be read: {error}")
 
 
-def _found_in_archive(stored: Any, name: str, options: DataOptions) -> Found:
+def _found_in_archive(stored: Any, name: str, options: DataSettings) -> Found:
     apart = {*LABEL_NAMES, LEVELS_NAME}
     candidates = [key for key in IMAGE_NAMES if key in stored.files]
     candidates += [key for key in stored.files if key not in apart]
@@ -129,7 +129,7 @@ def _plain(stored: Any, key: str) -> NDArray[Any] | None:
     return array
 
 
-def _labels_in(stored: Any, key: str | None, options: DataOptions) -> NDArray[Any] | None:
+def _labels_in(stored: Any, key: str | None, options: DataSettings) -> NDArray[Any] | None:
     if key is None:
         return None
     try:
@@ -158,7 +158,9 @@ class ArrayImages:
     """On the axes."""
 
 
-def as_images(array: NDArray[Any], name: str, options: DataOptions, levels: int | None = None) -> ArrayImages:
+def as_images(
+    array: NDArray[Any], name: str, options: DataSettings, levels: int | None = None
+) -> ArrayImages:
     """Read the axes by `data.layout`, the values by `data.values`. Raises DataError for what is no images."""
     axes = axes_of(array.shape, name, options, is_float=array.dtype.kind == "f")
     images = axes.reading.apply(array)

@@ -13,8 +13,8 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
+from kakusan.config.settings import DataSettings, given
 from kakusan.data.dataset import BadFile
-from kakusan.data.options import DataOptions
 from kakusan.errors import SettingsError
 
 RULES = 1
@@ -39,14 +39,14 @@ class CacheFile:
     key: str
 
     @classmethod
-    def of(cls, cache: Path, root: Path, options: DataOptions, listing_key: str) -> "CacheFile":
+    def of(cls, cache: Path, root: Path, options: DataSettings, listing_key: str) -> "CacheFile":
         """Raises SettingsError if the cache would lie in the data."""
         cache = cache.expanduser().resolve()
         if cache.is_relative_to(root):
             raise SettingsError(
                 f"the cache {cache} lies inside of the data", "choose a folder outside of them"
             )
-        form = f"{root}\0{options.height_and_width}\0{options.channels}"
+        form = f"{root}\0{options.height_and_width}\0{given(options.channels)}"
         name = f"{root.name}-{hashlib.sha256(form.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}.npy"
         return cls(cache / name, f"{RULES} {PIL.__version__} {listing_key}")
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kakusan.config.settings import DataSettings
 from kakusan.data.arrays import ArrayImages, dataset_of
 from kakusan.data.dataset import Dataset, Progress
 from kakusan.data.labels import Classes
-from kakusan.data.options import DataOptions
 from kakusan.data.values import numbers_of
 from kakusan.errors import DataError
 
@@ -45,7 +45,7 @@ def is_pickled_cifar(path: Path) -> bool:
     return batch.is_file() and batch.suffix == "" and batch.name.startswith(("data_batch_", "test_batch"))
 
 
-def refuse_pickled_cifar(path: Path, _: DataOptions, __: Progress) -> Dataset:
+def refuse_pickled_cifar(path: Path, _: DataSettings, __: Progress) -> Dataset:
     raise DataError(
         f"{path} is the Python version of CIFAR-10, made of pickles, which are never loaded",
         "a pickle can run any code",
@@ -53,7 +53,7 @@ def refuse_pickled_cifar(path: Path, _: DataOptions, __: Progress) -> Dataset:
     )
 
 
-def read_cifar(path: Path, options: DataOptions, progress: Progress) -> Dataset:
+def read_cifar(path: Path, options: DataSettings, progress: Progress) -> Dataset:
     """One .bin file, or the training set of a folder that holds data_batch_1.bin and its siblings."""
     files = _training_set(path) if path.is_dir() else [path]
     records = []

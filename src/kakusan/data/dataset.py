@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kakusan.config.settings import Layout
 from kakusan.data.identity import hashes_of
-from kakusan.data.options import Layout
 from kakusan.data.units import Levels, Real, Units
 from kakusan.errors import printable
 from kakusan.shapes import Samples

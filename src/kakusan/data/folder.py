@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kakusan.config.settings import DataSettings
 from kakusan.data.cache import CacheFile, Decoded
 from kakusan.data.dataset import BadFile, Dataset, Progress
 from kakusan.data.image_files import (
@@ -20,7 +21,6 @@ from kakusan.data.image_files import (
 )
 from kakusan.data.labels import classes_if, classes_of_folders
 from kakusan.data.listing import ImageFile, Listing, list_files
-from kakusan.data.options import DataOptions
 from kakusan.data.rows import Rows, RowsInFile, RowsInMemory
 from kakusan.data.scan import BLOCK, SCALED, Form, PixelBudget, Scan, in_threads, scan
 from kakusan.data.units import Levels
@@ -29,46 +29,60 @@ from kakusan.errors import DataError, SettingsError, printable
 NAMED = 5
 
 
-def read_folder(root: Path, options: DataOptions, progress: Progress) -> Dataset:
+def read_folder(
+    root: Path, options: DataSettings, progress: Progress, *, write_cache: bool = True
+) -> Dataset:
     """All images below a folder. Raises DataError if there are fewer than two, or too many cannot be read."""
-    listing = list_files(root, follow_links=options.follow_links)
-    return _read(root, listing, options, progress, lambda: scan(listing, progress))
+    listing = list_files(root, follow_links=options.follow_links is True)
+    return _read(root, listing, options, progress, lambda: scan(listing, progress), write_cache=write_cache)
 
 
-def read_and_scan_folder(root: Path, options: DataOptions, progress: Progress) -> tuple[Dataset, Scan]:
+def read_and_scan_folder(root: Path, options: DataSettings, progress: Progress) -> tuple[Dataset, Scan]:
     """The same, with what the headers say, even where the pixels come from a cache."""
-    listing = list_files(root, follow_links=options.follow_links)
+    listing = list_files(root, follow_links=options.follow_links is True)
     found = scan(listing, progress)
-    return _read(root, listing, options, progress, lambda: found), found
+    return _read(root, listing, options, progress, lambda: found, write_cache=True), found
 
 
 def _read(
-    root: Path, listing: Listing, options: DataOptions, progress: Progress, find: Callable[[], Scan]
+    root: Path,
+    listing: Listing,
+    options: DataSettings,
+    progress: Progress,
+    find: Callable[[], Scan],
+    *,
+    write_cache: bool,
 ) -> Dataset:
     _check(options)
     try:
-        decoded = _decoded(root, listing, options, progress, find)
+        decoded = _decoded(root, listing, options, progress, find, write_cache=write_cache)
     except DataError as error:
         raise DataError(error.problem, *error.advice, *_on_links(listing)) from error
     return _dataset(root, decoded, listing, options)
 
 
 def _decoded(
-    root: Path, listing: Listing, options: DataOptions, progress: Progress, find: Callable[[], Scan]
+    root: Path,
+    listing: Listing,
+    options: DataSettings,
+    progress: Progress,
+    find: Callable[[], Scan],
+    *,
+    write_cache: bool,
 ) -> Decoded:
     """From the cache, into the cache, or in memory."""
     cache = None
-    if options.cache is not None:
-        cache = CacheFile.of(options.cache, root.resolve(), options, listing.key)
+    if options.cache:
+        cache = CacheFile.of(Path(options.cache), root.resolve(), options, listing.key)
         if (kept := cache.load()) is not None:
             _check_enough(root, len(kept.names), kept.bad, listing.ignored, options.bad_share)
             return kept
-    if cache is not None and options.write_cache:
+    if cache is not None and write_cache:
         return _decode_into(cache, root, find(), options, progress)
     return _decode_in_memory(root, find(), options, progress)
 
 
-def _decode_in_memory(root: Path, found: Scan, options: DataOptions, progress: Progress) -> Decoded:
+def _decode_in_memory(root: Path, found: Scan, options: DataSettings, progress: Progress) -> Decoded:
     _check_enough(
         root, len(found.files), found.bad, found.ignored, 1.0
     )  # all that is bad is told at once, below
@@ -78,7 +92,7 @@ def _decode_in_memory(root: Path, found: Scan, options: DataOptions, progress: P
 
 
 def _decode_into(
-    cache: CacheFile, root: Path, found: Scan, options: DataOptions, progress: Progress
+    cache: CacheFile, root: Path, found: Scan, options: DataSettings, progress: Progress
 ) -> Decoded:
     _check_enough(
         root, len(found.files), found.bad, found.ignored, 1.0
@@ -97,16 +111,16 @@ def _decode_into(
     return decoded
 
 
-def _check(options: DataOptions) -> None:
-    if options.channels not in (None, 1, 3):
+def _check(options: DataSettings) -> None:
+    if options.channels not in ("auto", 1, 3):
         raise SettingsError(f"images of a folder have 1 channel (grey) or 3 (colour), not {options.channels}")
-    if options.levels not in (None, 256):
+    if options.levels not in ("auto", 256):
         raise SettingsError(f"images of a folder have 256 levels, not {options.levels}")
-    if options.range is not None:
+    if options.range != "auto":
         raise SettingsError("a data range is for arrays of floats, not for a folder of images")
 
 
-def _decode(root: Path, found: Scan, options: DataOptions, rows: Rows, progress: Progress) -> Decoded:
+def _decode(root: Path, found: Scan, options: DataSettings, rows: Rows, progress: Progress) -> Decoded:
     form, bad = found.form(options), list(found.bad)
     names: list[str] = []
     total = found.looked_into + len(found.files)
@@ -181,7 +195,7 @@ def _on_links(listing: Listing) -> tuple[str, ...]:
     )
 
 
-def _dataset(root: Path, decoded: Decoded, listing: Listing, options: DataOptions) -> Dataset:
+def _dataset(root: Path, decoded: Decoded, listing: Listing, options: DataSettings) -> Dataset:
     classes = classes_if(options.labels, lambda: classes_of_folders(decoded.names, str(root)))
     resolved = root.resolve()
     return Dataset(
@@ -194,5 +208,5 @@ def _dataset(root: Path, decoded: Decoded, listing: Listing, options: DataOption
         source=str(resolved),
         bad_files=decoded.bad,
         notes=(*decoded.notes, *_on_links(listing)),
-        scaled=options.size is None and any(SCALED in note for note in decoded.notes),
+        scaled=options.size == "auto" and any(SCALED in note for note in decoded.notes),
     )

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kakusan.config.settings import DataSettings
 from kakusan.data.arrays import as_images, dataset_of
 from kakusan.data.dataset import Dataset, Progress
 from kakusan.data.labels import Classes, classes_if, classes_of
-from kakusan.data.options import DataOptions
 from kakusan.errors import DataError, printable
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -39,7 +39,7 @@ def training_set_in(folder: Path) -> Path | None:
     return next((folder / name for name in TRAINING_SETS if (folder / name).is_file()), None)
 
 
-def read_idx_file(path: Path, options: DataOptions, progress: Progress) -> Dataset:
+def read_idx_file(path: Path, options: DataSettings, progress: Progress) -> Dataset:
     """Images of an IDX file, with the labels of the file of the same stem beside it."""
     values = _values(path)
     progress(1, 1)

@@ -12,13 +12,17 @@ Whatever another reading would have been as likely for is told in a note.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kakusan.data.options import CHANNELS_FIRST, CHANNELS_LAST, SINGLE_CHANNEL, DataOptions, Layout
+from kakusan.config.settings import DataSettings, Layout
 from kakusan.errors import DataError
+
+CHANNELS_LAST: Final = "channels-last"
+CHANNELS_FIRST: Final = "channels-first"
+SINGLE_CHANNEL: Final = "single-channel"
 
 FEW = 4
 """Channels that need no word: grey, two fields, colour, colour and opacity."""
@@ -65,7 +69,7 @@ class Axes:
     notes: tuple[str, ...] = ()
 
 
-def axes_of(shape: tuple[int, ...], name: str, options: DataOptions, *, is_float: bool) -> Axes:
+def axes_of(shape: tuple[int, ...], name: str, options: DataSettings, *, is_float: bool) -> Axes:
     """By the layout that is asked for, else by the rule. Raises DataError where neither settles it."""
     if not 2 <= len(shape) <= 4:
         raise _not_images(shape, name)
@@ -73,7 +77,7 @@ def axes_of(shape: tuple[int, ...], name: str, options: DataOptions, *, is_float
     if options.layout != "auto":
         return Axes(_asked(readings, shape, name, options.layout))
     left = [reading for reading in readings if _fits(reading, options)] or readings
-    if len(left) == 1 or (options.height_and_width is not None and options.channels is not None):
+    if len(left) == 1 or (options.height_and_width is not None and options.channels != "auto"):
         return Axes(left[0])  # all that can be said was said
     return _by_rule(left, shape, name, is_float=is_float)
 
@@ -100,10 +104,10 @@ def readings_of(shape: tuple[int, ...]) -> list[Reading]:
     ]
 
 
-def _fits(reading: Reading, options: DataOptions) -> bool:
+def _fits(reading: Reading, options: DataSettings) -> bool:
     channels, height, width = reading.shape
     wanted = options.height_and_width or (height, width)
-    return options.channels in (None, channels) and wanted == (height, width)
+    return options.channels in ("auto", channels) and wanted == (height, width)
 
 
 def _asked(readings: list[Reading], shape: tuple[int, ...], name: str, layout: Layout) -> Reading:

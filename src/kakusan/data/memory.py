@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from kakusan.config.settings import DataSettings
 from kakusan.data.arrays import as_images, dataset_of
 from kakusan.data.dataset import Dataset
 from kakusan.data.labels import classes_of
-from kakusan.data.layout import FEW
-from kakusan.data.options import CHANNELS_FIRST, DataOptions
+from kakusan.data.layout import CHANNELS_FIRST, FEW
 from kakusan.errors import DataError, SettingsError
 
 InMemory: TypeAlias = Dataset | NDArray[Any] | torch.Tensor | torch.utils.data.Dataset[Any]
@@ -21,7 +21,7 @@ NAME = "array"
 WHERE = "the array"
 
 
-def dataset_in_memory(data: InMemory, options: DataOptions, labels: ArrayLike | None = None) -> Dataset:
+def dataset_in_memory(data: InMemory, options: DataSettings, labels: ArrayLike | None = None) -> Dataset:
     """The data set of an array, by the rules for .npy files, or of a tensor of shape (n, channels, height, width).
 
     Of PyTorch's map-style data sets all items are fetched once: an image, or an image and its class; each a tensor
@@ -89,7 +89,7 @@ def _label(label: Any) -> Any:
     return label.item() if isinstance(label, torch.Tensor | np.generic) and label.ndim == 0 else label
 
 
-def _on_channels_last(data: Any, options: DataOptions) -> tuple[str, ...]:
+def _on_channels_last(data: Any, options: DataSettings) -> tuple[str, ...]:
     """A note on a tensor whose channels seem to come last."""
     if not isinstance(data, torch.Tensor) or data.ndim != 4 or options.layout != "auto":
         return ()
@@ -102,7 +102,7 @@ def _on_channels_last(data: Any, options: DataOptions) -> tuple[str, ...]:
     )
 
 
-def _as_array(data: NDArray[Any] | torch.Tensor, options: DataOptions) -> tuple[NDArray[Any], DataOptions]:
+def _as_array(data: NDArray[Any] | torch.Tensor, options: DataSettings) -> tuple[NDArray[Any], DataSettings]:
     """As NumPy has it, and the options: a tensor of four axes has its channels before height and width, for certain."""
     if not isinstance(data, torch.Tensor):
         return np.asarray(data), options

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kakusan.data.layout import FEW, Reading
-from kakusan.data.options import CHANNELS_FIRST, SINGLE_CHANNEL
+from kakusan.data.layout import CHANNELS_FIRST, FEW, SINGLE_CHANNEL, Reading
 from kakusan.errors import DataError
 from kakusan.statistics.moments import chunks
 

@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from PIL import Image
 
+from kakusan.config.settings import DataSettings, given
 from kakusan.data.dataset import BadFile, Progress, in_pixels
 from kakusan.data.image_files import LOSSY, BadPictureError, Header, StrangerError, read_header
 from kakusan.data.listing import ImageFile, Listing
-from kakusan.data.options import DataOptions
 
 SCALED = "scaled and cropped to"
 """In a note: the images were of other sizes."""
@@ -51,18 +51,18 @@ class Scan:
     looked_into: int
     """How many files were opened, the bad and the ignored ones included."""
 
-    def form(self, options: DataOptions) -> Form:
+    def form(self, options: DataSettings) -> Form:
         """As asked for; where nothing is asked, as the images are, if they share a size."""
         height, width = options.height_and_width or self._size()
         grey = all(header.is_grey for header in self.headers)
-        return Form(height, width, options.channels or (1 if grey else 3))
+        return Form(height, width, given(options.channels) or (1 if grey else 3))
 
-    def notes(self, options: DataOptions) -> tuple[str, ...]:
+    def notes(self, options: DataSettings) -> tuple[str, ...]:
         """What is done to the images, and what was chosen without being asked, in sentences."""
         notes = []
         height, width = options.height_and_width or self._size()
         if self._shared_size() != (height, width):
-            advice = "" if options.size else " (--data.size changes that)"
+            advice = "" if options.size != "auto" else " (--data.size changes that)"
             notes.append(f"{self._sizes_in_words()}; {SCALED} {in_pixels(height, width)}{advice}")
         changed = Counter(name for header in self.headers for name in header.conversions if name in LOSSY)
         if changed:

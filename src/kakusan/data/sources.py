@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from numpy.typing import ArrayLike
 
+from kakusan.config.settings import DataSettings
 from kakusan.data.arrays import read_array_file
 from kakusan.data.builtin import DATASETS
 from kakusan.data.cifar import (
@@ -21,40 +22,43 @@ from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.folder import read_folder
 from kakusan.data.idx import is_idx, read_idx_file, training_set_in
 from kakusan.data.memory import InMemory, dataset_in_memory
-from kakusan.data.options import DataOptions
 from kakusan.errors import DataError, SettingsError, printable
 
-Reader: TypeAlias = Callable[[Path, DataOptions, Progress], Dataset]
+Reader: TypeAlias = Callable[[Path, DataSettings, Progress], Dataset]
 
-DEFAULTS = DataOptions()
+DEFAULTS = DataSettings()
 NAMED = 5
 PACKED = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
 def open_data(
     source: str | Path | InMemory,
-    options: DataOptions = DEFAULTS,
+    options: DataSettings = DEFAULTS,
     progress: Progress = silent,
     *,
     labels: ArrayLike | None = None,
+    write_cache: bool = True,
 ) -> Dataset:
     """The data set that a built-in name, a folder or a file stands for (a built-in name comes first), or that of an
     array (n, height, width, channels), (n, height, width) or (n, 2), or of a tensor (n, channels, height, width).
 
-    labels: with an array, the class of each image. Raises DataError for what cannot be read, SettingsError for options
-    that do not fit the data.
+    options: how to read them (`options.source` is not looked at). labels: with an array, the class of each image.
+    write_cache: whether a cache that the options name is made where it is missing or stale, and not only read.
+    Raises DataError for what cannot be read, SettingsError for options that do not fit the data.
     """
     if isinstance(source, str | Path):
         if labels is not None:
             raise SettingsError(
                 "labels are given with an array", "a file or folder brings its own: data.labels"
             )
-        return as_asked(load(source, options, progress), options)
+        return as_asked(load(source, options, progress, write_cache=write_cache), options)
     dataset = dataset_in_memory(source, options, labels)
     return as_asked(dataset, options if labels is None else replace(options, labels=True))
 
 
-def load(source: str | Path, options: DataOptions, progress: Progress) -> Dataset:
+def load(
+    source: str | Path, options: DataSettings, progress: Progress, *, write_cache: bool = True
+) -> Dataset:
     """As `open_data`, but with classes wherever there are any, asked for or not."""
     if isinstance(source, str) and source in DATASETS:
         dataset = DATASETS[source].load()
@@ -64,7 +68,10 @@ def load(source: str | Path, options: DataOptions, progress: Progress) -> Datase
         return dataset
     path = Path(source).expanduser()
     try:
-        return reader_of(path)(path, options, progress)
+        reader = reader_of(path)
+        if reader is read_folder:
+            return read_folder(path, options, progress, write_cache=write_cache)
+        return reader(path, options, progress)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     except MemoryError as error:
@@ -73,7 +80,7 @@ def load(source: str | Path, options: DataOptions, progress: Progress) -> Datase
         ) from error
 
 
-def as_asked(dataset: Dataset, options: DataOptions) -> Dataset:
+def as_asked(dataset: Dataset, options: DataSettings) -> Dataset:
     """Without classes, unless they were asked for; and the shape that was asked for, or an error."""
     _check_shape(dataset, options)
     if not options.labels:
@@ -93,7 +100,7 @@ def _on_classes(dataset: Dataset) -> tuple[str, ...]:
     return (f"there are {dataset.classes} classes ({names}{more}), not learned: --data.labels learns them",)
 
 
-def _check_shape(dataset: Dataset, options: DataOptions) -> None:
+def _check_shape(dataset: Dataset, options: DataSettings) -> None:
     channels, height, width = dataset.shape
     wanted = options.height_and_width or (height, width)
     if wanted != (height, width):
@@ -101,9 +108,9 @@ def _check_shape(dataset: Dataset, options: DataOptions) -> None:
             f"{dataset.name} is {height} high and {width} wide, not {wanted[0]} high and {wanted[1]} wide",
             "only a folder of images is scaled; leave --data.size out",
         )
-    if options.channels not in (None, channels):
+    if options.channels not in ("auto", channels):
         raise SettingsError(f"{dataset.name} has {channels} channels, not {options.channels}")
-    if dataset.name in DATASETS and (options.levels or options.range):
+    if dataset.name in DATASETS and not options.levels == options.range == "auto":
         raise SettingsError(f"{dataset.name} brings its own levels or range", "leave them out")
     if options.layout != "auto" and not dataset.layout:
         raise SettingsError(

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from kakusan.config.settings import DataSettings
 from kakusan.data.builtin import DATASETS
 from kakusan.data.dataset import Dataset, Progress, in_pixels, silent
 from kakusan.data.folder import read_and_scan_folder, read_folder
-from kakusan.data.options import DataOptions
 from kakusan.data.scan import Scan
 from kakusan.data.sources import DEFAULTS, as_asked, load, reader_of
 from kakusan.errors import printable
@@ -82,7 +82,7 @@ class Survey:
         }
 
 
-def survey(source: str | Path, options: DataOptions = DEFAULTS, progress: Progress = silent) -> Survey:
+def survey(source: str | Path, options: DataSettings = DEFAULTS, progress: Progress = silent) -> Survey:
     """Open data as `open_data` does, and look at them. Raises what it raises."""
     dataset, files = _opened(source, options, progress)
     moments = moments_of(dataset.images)
@@ -97,7 +97,7 @@ def survey(source: str | Path, options: DataOptions = DEFAULTS, progress: Progre
     )
 
 
-def _opened(source: str | Path, options: DataOptions, progress: Progress) -> tuple[Dataset, Files | None]:
+def _opened(source: str | Path, options: DataSettings, progress: Progress) -> tuple[Dataset, Files | None]:
     path = Path(source).expanduser()
     if source in DATASETS or reader_of(path) is not read_folder:
         return load(source, options, progress), None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kakusan.data.options import DataOptions
+from kakusan.config.settings import DataSettings, given
 from kakusan.data.spacing import notes_on_outliers, notes_on_spacing
 from kakusan.data.units import Levels, Real, Units, real_fitted, real_from_range
 from kakusan.errors import DataError, SettingsError
@@ -32,7 +32,7 @@ class Numbers:
     notes: tuple[str, ...] = ()
 
 
-def numbers_of(images: NDArray[Any], name: str, options: DataOptions, stored: int | None = None) -> Numbers:
+def numbers_of(images: NDArray[Any], name: str, options: DataSettings, stored: int | None = None) -> Numbers:
     """The images in units of their own; `stored` is the number of levels that the file says."""
     if images.dtype.kind == "f":
         return _floats(images, name, options)
@@ -41,7 +41,7 @@ def numbers_of(images: NDArray[Any], name: str, options: DataOptions, stored: in
     if images.dtype == bool:
         return _levels(images.view(np.uint8), name, options, stored or 2)
     if images.dtype == np.uint8:
-        if options.range is not None:
+        if options.range != "auto":
             raise SettingsError(
                 f"{name} holds uint8, whose range is its levels", "leave --data.range out, or store floats"
             )
@@ -57,8 +57,8 @@ def _no_numbers(dtype: np.dtype[Any], name: str) -> DataError:
     return DataError(problem)
 
 
-def _levels(images: NDArray[np.uint8], name: str, options: DataOptions, stored: int | None) -> Numbers:
-    said = options.levels or stored
+def _levels(images: NDArray[np.uint8], name: str, options: DataSettings, stored: int | None) -> Numbers:
+    said = given(options.levels) or stored
     levels, brightest = said or MOST_LEVELS, max(int(rows.max()) for rows in chunks(images))
     if brightest >= levels:
         raise DataError(f"{name} holds the value {brightest}, outside of {levels} levels 0..{levels - 1}")
@@ -69,16 +69,16 @@ def _levels(images: NDArray[np.uint8], name: str, options: DataOptions, stored: 
     return Numbers(images, Levels(levels), notes)
 
 
-def _whole_numbers(images: NDArray[Any], name: str, options: DataOptions, stored: int | None) -> Numbers:
+def _whole_numbers(images: NDArray[Any], name: str, options: DataSettings, stored: int | None) -> Numbers:
     """Levels where all values are, else real values: by the values, since hardly anybody chooses int64."""
     low = min(int(rows.min()) for rows in chunks(images))
     high = max(int(rows.max()) for rows in chunks(images))
     holds = f"{name} holds {images.dtype} from {low} to {high}"
-    if options.range is None and low >= 0 and high < MOST_LEVELS:
+    if options.range == "auto" and low >= 0 and high < MOST_LEVELS:
         found = _levels(_as_uint8(images), name, options, stored)
         note = f"{holds}: read as levels; as real values: array.astype(numpy.float64)"
         return replace(found, notes=(note, *found.notes))
-    if said := options.levels or stored:
+    if said := given(options.levels) or stored:
         raise DataError(f"{holds}, outside of {said} levels 0..{said - 1}")
     if max(-low, high) > EXACT:
         raise DataError(
@@ -97,8 +97,8 @@ def _as_uint8(images: NDArray[Any]) -> NDArray[np.uint8]:
     return np.concatenate([rows.astype(np.uint8) for rows in chunks(images)])
 
 
-def _floats(images: NDArray[Any], name: str, options: DataOptions) -> Numbers:
-    if options.levels is not None:
+def _floats(images: NDArray[Any], name: str, options: DataSettings) -> Numbers:
+    if options.levels != "auto":
         raise SettingsError(
             f"{name} holds floats, which have no levels", "leave --data.levels out, or store uint8"
         )
@@ -108,8 +108,8 @@ def _floats(images: NDArray[Any], name: str, options: DataOptions) -> Numbers:
     return Numbers(_kept(images), units, notes)
 
 
-def _real(images: NDArray[Any], options: DataOptions, name: str, moments: Moments | None = None) -> Real:
-    if options.range is not None:
+def _real(images: NDArray[Any], options: DataSettings, name: str, moments: Moments | None = None) -> Real:
+    if options.range != "auto":
         return real_from_range(*options.range, images.shape[-1])
     moments = moments or moments_of(images)
     _check_not_constant(moments, name)

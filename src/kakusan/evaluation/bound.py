@@ -4,29 +4,31 @@ The gap between the two is what memorizing looks like; so is a network whose gue
 `FiniteSetOracle`, the denoiser that knows the training images by heart and nothing else.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kakusan.data import DataOptions, Dataset, open_data
+from kakusan.config.machine import environment
+from kakusan.config.settings import DataSettings
+from kakusan.data import Dataset, open_data
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.units import Levels, Units
 from kakusan.diffusion.likelihood import VariationalBound, concatenated
 from kakusan.diffusion.oracles import FiniteSetOracle
 from kakusan.diffusion.variances import Analytic, FixedLarge, variance_named
 from kakusan.errors import DataError, KakusanError, SettingsError
+from kakusan.evaluation.options import BoundOptions
 from kakusan.run import Loaded, Run
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.build import Prepared, data_options, environment
+from kakusan.training.prepare import Prepared
 from kakusan.training.validation import bounds_of, distances_between, labels_of, mean_errors, spread
 
 Floats = NDArray[np.float64]
-Split = Literal["both", "held-out", "training"]
 
 FOR_ANALYTIC = 128
 """Training images from which the analytic variance is estimated."""
@@ -34,28 +36,6 @@ COMPARED_TIMES = 20
 COMPARED_IMAGES = 64
 MOST_VALUES = 1 << 28
 """Of a training set that is compared with: 1 GiB."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """What is asked of a run. None: as the run says."""
-
-    images: int = 180
-    terms: int | None = None
-    split: Split = "both"
-    data: Path | Dataset | None = None
-    variance: str | None = None
-    sigma_1: str | None = None
-    clip: bool | None = None
-    weights: Literal["ema", "model"] = "ema"
-    device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    seed: int = 0
-    memorizer: bool = True
-
-    def __post_init__(self) -> None:
-        if self.images < 1:
-            raise SettingsError(f"an evaluation needs at least 1 image, not {self.images}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +102,8 @@ def _sums(bound: VariationalBound, values: Floats) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class Appraisal:
-    """The answer: parts, and all that the figures depend on."""
+class BoundReport:
+    """The bound of some parts of the data, and all that the figures depend on."""
 
     parts: tuple[Part, ...]
     about: dict[str, Any]
@@ -139,99 +119,100 @@ class Appraisal:
         return {**self.about, "parts": {part.name: _figures(part, self.scale) for part in self.parts}}
 
 
-@dataclass(frozen=True)
-class Working:
-    """How far the work has come."""
+def measure_bound(
+    run: Run,
+    options: BoundOptions,
+    *,
+    other: Dataset | None = None,
+    reading: Progress = silent,
+    progress: Callable[[float, str], None] = lambda _, __: None,
+) -> BoundReport:
+    """The bound on the images of a run, or on others. Nothing is written but an analytic variance that is estimated.
 
-    what: str
-    done: float
-
-
-def appraise(run: Run, question: Question, progress: Progress = silent) -> Iterator[Working | Appraisal]:
-    """Measure the run; the last thing yielded is the appraisal.
-
+    other: images in memory, in place of those that options.data names. reading: called while files are read, progress
+    with the share that is done and the name of the work, each of which goes from 0 to 1.
     Raises DataError where the data do not fit the network, RunError where the run's own have changed,
     SettingsError where there is nothing to measure.
     """
-    prepared = _own_data(run, question, progress)
+    source = options.data if other is None else other
+    is_analytic = options.variance == Analytic.name
+    try:
+        prepared = run.prepared(reading)
+    except KakusanError:
+        if source is None or is_analytic:
+            raise
+        prepared = None  # the run's own images have gone, and are not needed for others
     loaded = run.load(
-        weights=question.weights,
-        device=question.device,
-        precision=question.precision,
-        variance=None if question.variance == Analytic.name else question.variance,
-        sigma_1=question.sigma_1,
-        clip=question.clip,
+        weights=options.weights,
+        device=options.device,
+        precision=options.precision,
+        variance=None if is_analytic else options.variance,
+        sigma_1=options.sigma_1,
+        clip=None if options.clip is None else options.clip == "yes",
     )
-    chosen = _chosen(run, prepared, question, progress)
-    if question.variance == Analytic.name:
+    chosen = _chosen(run, prepared, source, options, reading)
+    if is_analytic:
         assert prepared is not None
-        yield from estimate_analytic(run.files, loaded, prepared)
+        estimate_analytic(run.files, loaded, prepared, progress)
         loaded = run.with_analytic_variance(loaded)
     parts = []
     for name, dataset, numbers in chosen:
         measured: list[VariationalBound] = []
         for bound in bounds_of(
-            loaded.denoiser,
+            loaded.model,
             dataset,
             numbers,
             torch.device(loaded.device),
-            terms=question.terms,
-            seed=question.seed,
+            terms=options.terms,
+            seed=options.seed,
         ):
             measured.append(bound)
-            yield Working(f"the bound of {name} images", sum(len(b.t) for b in measured) / len(numbers))
+            progress(sum(len(b.t) for b in measured) / len(numbers), f"the bound of {name} images")
         parts.append(Part(name, dataset, numbers, concatenated(measured), {}))
-    if question.memorizer and prepared is not None and _is_comparable(prepared):
-        parts = yield from _compared(loaded, memorizer(loaded, prepared), parts)
-    yield Appraisal(tuple(parts), _about(run, loaded, question), run.data.units)
-
-
-def _own_data(run: Run, question: Question, progress: Progress) -> Prepared | None:
-    """The run's own images; None where they have gone and others are asked about, for which they are not needed."""
-    try:
-        return run.prepared(progress)
-    except KakusanError:
-        if question.data is None or question.variance == Analytic.name:
-            raise
-        return None
+    if options.memorizer and prepared is not None and _is_comparable(prepared):
+        parts = _compared(loaded, memorizer(loaded, prepared), parts, progress)
+    return BoundReport(tuple(parts), _about(run, loaded, source, options), run.data.units)
 
 
 def _compared(
-    loaded: Loaded, oracle: FiniteSetOracle, parts: list[Part]
-) -> Generator[Working, None, list[Part]]:
+    loaded: Loaded, oracle: FiniteSetOracle, parts: list[Part], progress: Callable[[float, str], None]
+) -> list[Part]:
     """The parts with their distances from the memorizer."""
-    times = compared_times(loaded.denoiser.path.T)
+    times = compared_times(loaded.model.path.T)
     found: list[Part] = []
     for part in parts:
         near: dict[int, float] = {}
         for t in times:
-            done = (len(found) + len(near) / len(times)) / len(parts)
-            yield Working("how near to memorizing", done)
+            progress((len(found) + len(near) / len(times)) / len(parts), "how near to memorizing")
             near[t] = _distance(loaded, oracle, part, t)
         found.append(replace(part, near=near))
     return found
 
 
 def _chosen(
-    run: Run, prepared: Prepared | None, question: Question, progress: Progress
+    run: Run,
+    prepared: Prepared | None,
+    source: Path | Dataset | None,
+    options: BoundOptions,
+    progress: Progress,
 ) -> list[tuple[str, Dataset, NDArray[np.int64]]]:
     """Which images: some of each split, evenly spread, or of another source."""
-    if question.data is not None:
-        other = _other(run, question.data, progress)
-        return [(other.name, other, spread(np.arange(len(other)), question.images))]
+    if source is not None:
+        other = _other(run, source, progress)
+        return [(other.name, other, spread(np.arange(len(other)), options.images))]
     assert prepared is not None
     splits = {"training": prepared.split.training, "held-out": prepared.split.held_out}
-    wanted = {name: part for name, part in splits.items() if question.split in ("both", name) and len(part)}
+    wanted = {name: part for name, part in splits.items() if options.split in ("both", name) and len(part)}
     if not wanted:
         raise SettingsError(f"{run.folder} held no images out", "ask for --split training, or name --data")
-    return [(name, prepared.dataset, spread(part, question.images)) for name, part in wanted.items()]
+    return [(name, prepared.dataset, spread(part, options.images)) for name, part in wanted.items()]
 
 
 def _other(run: Run, data: Path | Dataset, progress: Progress) -> Dataset:
     """Other images, in the units of this run."""
-    options = replace(data_options(run.settings), write_cache=False)
+    options = run.settings.data
     is_folder = isinstance(data, Path) and data.is_dir()
-    other = _opened(data, options if is_folder else replace(options, size=None), progress)
+    other = _opened(data, options if is_folder else replace(options, size="auto"), progress)
     path = other.name if isinstance(data, Dataset) else data
     if other.shape != run.data.shape:
         raise DataError(
@@ -247,7 +228,7 @@ def _other(run: Run, data: Path | Dataset, progress: Progress) -> Dataset:
     return replace(other, units=run.data.units, labels=_labels_as_learned(other, run.data.class_names))
 
 
-def _opened(data: Path | Dataset, options: DataOptions, progress: Progress) -> Dataset:
+def _opened(data: Path | Dataset, options: DataSettings, progress: Progress) -> Dataset:
     """In the run's layout where it fits, else in their own, and with their classes where there are any.
 
     Images without classes are measured under the null label.
@@ -257,10 +238,10 @@ def _opened(data: Path | Dataset, options: DataOptions, progress: Progress) -> D
     ways += [replace(way, labels=False) for way in ways if way.labels]
     for way in ways[:-1]:
         try:
-            return open_data(source, way, progress)
+            return open_data(source, way, progress, write_cache=False)
         except KakusanError:
             continue
-    return open_data(source, ways[-1], progress)
+    return open_data(source, ways[-1], progress, write_cache=False)
 
 
 def _labels_as_learned(other: Dataset, learned: tuple[str, ...]) -> NDArray[np.int64] | None:
@@ -286,16 +267,18 @@ def _kind(units: Units) -> str:
     return f"of {units.levels} levels" if isinstance(units, Levels) else "real numbers"
 
 
-def estimate_analytic(run: RunFolder, loaded: Loaded, prepared: Prepared) -> Iterator[Working]:
+def estimate_analytic(
+    run: RunFolder, loaded: Loaded, prepared: Prepared, progress: Callable[[float, str], None]
+) -> None:
     """Estimate the errors of the guesses on training images, and store them in the run; once for given weights."""
     if run.analytic(loaded.analytic_key) is not None:
         return
-    denoiser = replace(loaded.denoiser, variance=FixedLarge.name)
+    model = replace(loaded.model, variance=FixedLarge.name)
     numbers = spread(prepared.split.training, FOR_ANALYTIC)
     measured: list[VariationalBound] = []
-    for bound in bounds_of(denoiser, prepared.dataset, numbers, torch.device(loaded.device)):
+    for bound in bounds_of(model, prepared.dataset, numbers, torch.device(loaded.device)):
         measured.append(bound)
-        yield Working("the analytic variance", sum(len(b.t) for b in measured) / len(numbers))
+        progress(sum(len(b.t) for b in measured) / len(numbers), "the analytic variance")
     errors = mean_errors(concatenated(measured)).tolist()
     run.save_analytic(loaded.analytic_key, errors, {"training_images": len(numbers), "seed": 0})
 
@@ -305,7 +288,7 @@ def memorizer(loaded: Loaded, prepared: Prepared) -> FiniteSetOracle:
     images = prepared.dataset.x_0(prepared.split.training).to(loaded.device)
     if loaded.settings.data.flip:
         images = torch.cat([images, images.flip(3)])  # it was shown these, too
-    return FiniteSetOracle(loaded.denoiser.path, images)
+    return FiniteSetOracle(loaded.model.path, images)
 
 
 def _is_comparable(prepared: Prepared) -> bool:
@@ -324,35 +307,33 @@ def _distance(loaded: Loaded, oracle: FiniteSetOracle, part: Part, t: int) -> fl
     numbers = spread(part.numbers, COMPARED_IMAGES)
     device = torch.device(loaded.device)
     x_0, labels = part.dataset.x_0(numbers).to(device), labels_of(part.dataset, numbers, device)
-    apart = distances_between(loaded.denoiser, oracle, x_0, t, numbers, labels)
+    apart = distances_between(loaded.model, oracle, x_0, t, numbers, labels)
     return float(apart.square().mean().sqrt())
 
 
-def _about(run: Run, loaded: Loaded, question: Question) -> dict[str, Any]:
+def _about(run: Run, loaded: Loaded, source: Path | Dataset | None, options: BoundOptions) -> dict[str, Any]:
     """All that the figures depend on."""
-    process, denoiser = loaded.settings.process, loaded.denoiser
-    variance = variance_named(denoiser.variance).name
+    process, model = loaded.settings.process, loaded.model
+    variance = variance_named(model.variance).name
     return {
         "run": str(run.folder),
         "step": loaded.step,
-        "weights": question.weights,
-        "data": question.data.name
-        if isinstance(question.data, Dataset)
-        else str(question.data or run.data.name),
+        "weights": options.weights,
+        "data": source.name if isinstance(source, Dataset) else str(source or run.data.name),
         "T": process.T,
         "schedule": process.schedule,
         "zero_terminal_snr": process.zero_terminal_snr,
         "predicts": process.predicts,
         "variance": variance,
-        "sigma_1": "analytic" if variance == Analytic.name else denoiser.sigma_1,
-        "clip": denoiser.clip,
-        "levels": denoiser.levels,
-        "terms": question.terms if question.terms is not None and question.terms < process.T else "all",
-        "seed": question.seed,
+        "sigma_1": "analytic" if variance == Analytic.name else model.sigma_1,
+        "clip": model.clip,
+        "levels": model.levels,
+        "terms": options.terms if options.terms is not None and options.terms < process.T else "all",
+        "seed": options.seed,
         "training_images": run.files.data["count"] - len(run.files.data["held_out"]),
         "hardly_learned": run.hardly_learned(loaded.step),
         "held_out_doubt": run.doubt,
-        "unit_of_distortion": "levels" if denoiser.levels else "the network's units",
+        "unit_of_distortion": "levels" if model.levels else "the network's units",
         "own_units_offset": _offset(run.data.units),
         "precision": loaded.settings.machine.precision,
         "environment": environment(loaded.settings.machine),

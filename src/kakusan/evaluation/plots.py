@@ -1,4 +1,4 @@
-"""Pictures of an appraisal: where the bits go, what they buy, and how near the network is to memorizing."""
+"""Pictures of a bound: where the bits go, what they buy, and how near the network is to memorizing."""
 
 import io
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from kakusan.evaluation.bound import Appraisal, Part, telling_times
+from kakusan.evaluation.bound import BoundReport, Part, telling_times
 
 COLOURS = {"training": "#8a8f98", "held-out": "#b5402c"}
 OTHER = "#2f6f8f"
@@ -16,18 +16,18 @@ SIGMA_1 = {"beta~_2": r"$\tilde\beta_2$", "beta_1": r"$\beta_1$"}
 DPI = 150
 
 
-def appraisal_png(appraisal: Appraisal) -> bytes:
+def report_png(report: BoundReport) -> bytes:
     """Four charts on one picture, as PNG."""
     figure = Figure(figsize=(11, 8), layout="constrained")
     axes = figure.subplots(2, 2)
-    _bits_by_t(axes[0, 0], appraisal)
-    _rate_and_distortion(axes[0, 1], appraisal)
-    _images(axes[1, 0], appraisal)
-    _nearness(axes[1, 1], appraisal)
+    _bits_by_t(axes[0, 0], report)
+    _rate_and_distortion(axes[0, 1], report)
+    _images(axes[1, 0], report)
+    _nearness(axes[1, 1], report)
     for each in axes.flat:
         each.spines[["top", "right"]].set_visible(False)
         each.grid(alpha=0.25, linewidth=0.6)
-    about = appraisal.about
+    about = report.about
     sigma_1 = SIGMA_1.get(about["sigma_1"], about["sigma_1"])
     name = _plain(about["data"])
     figure.suptitle(
@@ -53,16 +53,16 @@ def _width(part: Part) -> float:
     return WIDTHS.get(part.name, 1.3)
 
 
-def _bits_by_t(axis: Any, appraisal: Appraisal) -> None:
+def _bits_by_t(axis: Any, report: BoundReport) -> None:
     """L_{t-1} over t on two logarithmic scales: the area of interest is at small t."""
-    for part in appraisal.parts:
+    for part in report.parts:
         bits = part.bits_by_t
         t = np.arange(1, len(bits) + 1)
         shown = np.isfinite(bits) & (bits > 0)
         axis.plot(t[shown], bits[shown], color=_colour(part), linewidth=_width(part), label=_plain(part.name))
         if bits[0] > 0:
             axis.plot(1, bits[0], "o", color=_colour(part), markersize=4)
-    highest = max(float(np.nanmax(part.bits_by_t)) for part in appraisal.parts)
+    highest = max(float(np.nanmax(part.bits_by_t)) for part in report.parts)
     floor = {"ymin": highest * 1e-6} if highest > 0 else {}  # an L_0 of 1e-20 bits says nothing
     axis.set(xscale="log", yscale="log", xlabel="t", ylabel="bits/dim")
     axis.set_ylim(**floor)
@@ -70,9 +70,9 @@ def _bits_by_t(axis: Any, appraisal: Appraisal) -> None:
     axis.legend(frameon=False)
 
 
-def _rate_and_distortion(axis: Any, appraisal: Appraisal) -> None:
-    for part in appraisal.parts:
-        rate, distortion = part.rate[1:], part.distortion * appraisal.scale
+def _rate_and_distortion(axis: Any, report: BoundReport) -> None:
+    for part in report.parts:
+        rate, distortion = part.rate[1:], part.distortion * report.scale
         shown = np.isfinite(distortion)
         axis.plot(
             rate[shown],
@@ -81,17 +81,17 @@ def _rate_and_distortion(axis: Any, appraisal: Appraisal) -> None:
             linewidth=_width(part),
             label=_plain(part.name),
         )
-    unit = appraisal.about["unit_of_distortion"]
+    unit = report.about["unit_of_distortion"]
     axis.set(xlabel="bits/dim spent so far", ylabel=f"RMSE of the guess of $x_0$, {unit}", ylim=(0, None))
     axis.set_title("What they buy: rate and distortion", fontsize=10)
     axis.legend(frameon=False)
 
 
-def _images(axis: Any, appraisal: Appraisal) -> None:
+def _images(axis: Any, report: BoundReport) -> None:
     """How the images differ: those far to the right are odd."""
-    totals = [part.bound.total.numpy() for part in appraisal.parts]
+    totals = [part.bound.total.numpy() for part in report.parts]
     edges = np.histogram_bin_edges(np.concatenate(totals), bins=30)
-    for part, values in zip(appraisal.parts, totals, strict=True):
+    for part, values in zip(report.parts, totals, strict=True):
         weights = np.full(len(values), 100 / len(values))
         axis.hist(values, edges, weights=weights, color=_colour(part), alpha=0.55, label=_plain(part.name))
         axis.axvline(values.mean(), color=_colour(part), linewidth=1.2)
@@ -100,14 +100,14 @@ def _images(axis: Any, appraisal: Appraisal) -> None:
     axis.legend(frameon=False)
 
 
-def _nearness(axis: Any, appraisal: Appraisal) -> None:
+def _nearness(axis: Any, report: BoundReport) -> None:
     """Distance of the network's guess from the memorizer's, beside its distance from the truth."""
-    unit = appraisal.about["unit_of_distortion"]
-    for part in appraisal.parts:
+    unit = report.about["unit_of_distortion"]
+    for part in report.parts:
         if not part.near:
             continue
         t = np.array(list(part.near))
-        near = np.array(list(part.near.values())) * appraisal.scale
+        near = np.array(list(part.near.values())) * report.scale
         axis.plot(
             t,
             near,
@@ -116,7 +116,7 @@ def _nearness(axis: Any, appraisal: Appraisal) -> None:
             marker=".",
             label=f"{_plain(part.name)}: from the memorizer",
         )
-        truth = part.distortion * appraisal.scale
+        truth = part.distortion * report.scale
         every = np.arange(1, len(truth) + 1)
         shown = np.isfinite(truth)
         axis.plot(
@@ -128,10 +128,10 @@ def _nearness(axis: Any, appraisal: Appraisal) -> None:
             label=f"{_plain(part.name)}: from $x_0$",
         )
     axis.set(xlabel="t", ylabel=f"distance of the guess, {unit}", ylim=(0, None))
-    first, last = telling_times(appraisal.parts)
+    first, last = telling_times(report.parts)
     axis.axvspan(first, last, color="#8a8f98", alpha=0.12, linewidth=0)
     axis.set_title("Learned by heart? Then solid lies far below dotted in the grey band", fontsize=10)
-    if any(part.near for part in appraisal.parts):
+    if any(part.near for part in report.parts):
         axis.legend(frameon=False, fontsize=8)
     else:
         axis.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axis.transAxes)

@@ -123,7 +123,7 @@ def _to_onnx(run: Run, loaded: Loaded, wish: Wish) -> _Export:
     """The network, the sampler as a table, and a script that needs neither kakusan nor torch."""
     shape, classes = run.data.shape, run.data.class_names
     sampler = wish.sampler or usual_sampler(loaded.settings.process)
-    table = sampler_table(loaded.denoiser, sampler, shape)  # before the long part
+    table = sampler_table(loaded.model, sampler, shape)  # before the long part
     wish.say("tracing the network, and comparing onnxruntime's answers with ours ...")
     model = onnx_model(loaded.network, shape, classes=bool(classes))
     difference = largest_difference(model, loaded.network, shape, classes=bool(classes))

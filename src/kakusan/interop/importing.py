@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from kakusan.config.loading import to_mapping
+from kakusan.config.machine import environment
 from kakusan.errors import ModelError
 from kakusan.interop import hub
 from kakusan.interop.diffusers.config import Translated, translated
@@ -21,7 +22,6 @@ from kakusan.storage import durable
 from kakusan.storage.agreement import DATA_HASHES, data_hashes, frozen_settings
 from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.build import environment
 from kakusan.training.launch import free_folder
 
 Say = Callable[[str], None]

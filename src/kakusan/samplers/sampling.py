@@ -22,42 +22,6 @@ MOST_NUMBERS = 1 << 62
 """Numbers are int64; this leaves room for what pads a micro-batch."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """Which images are wanted: numbers first, ..., first + count - 1 of a seed.
-
-    label: one class for all of them, or several in turn: image k is of class label[k % len(label)].
-    """
-
-    count: int
-    shape: tuple[int, int, int]
-    seed: int = 0
-    first: int = 0
-    label: int | tuple[int, ...] | None = None
-    micro_batch: int = 64
-    exact: bool = False
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or self.first < 0:
-            raise SettingsError(
-                f"a sampling needs a count of at least 1 from number 0 on, not {self.count} from {self.first}"
-            )
-        if self.first + self.count > MOST_NUMBERS:
-            raise SettingsError(f"images are numbered below 2^62, not up to {self.first + self.count - 1}")
-        if self.micro_batch < 16 or self.micro_batch % 16:
-            raise SettingsError(f"a sampling's micro-batch is a multiple of 16, not {self.micro_batch}")
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A moment of a sampling: which of the ordered images (offsets from the first), and where their walk stands."""
-
-    offsets: range
-    still: Snapshot
-    done: float  # share of the whole order
-
-
 @dataclass(frozen=True, eq=False)
 class Origin:
     """Images that a sampling starts from, each with noise added up to time t (SDEdit, Meng et al. 2022)."""
@@ -72,27 +36,68 @@ class Origin:
         return Snapshot(self.t, q_marginal(path, x_0, times_like(self.t, x_0)).reparametrize(noise))
 
 
-def draw(
-    model: AnyModel | Denoiser, sampler: Sampler, order: Order, origin: Origin | None = None
-) -> Iterator[Drawn]:
-    """Sample an order, micro-batch by micro-batch; each still is shown. A still with t = 0 holds finished images."""
-    if origin is not None and tuple(origin.images.shape) != (order.count, *order.shape):
-        raise ValueError(
-            f"images to start from have shape {tuple(origin.images.shape)}, not {(order.count, *order.shape)}"
-        )
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SamplingRequest:
+    """Images number first, ..., first + count - 1 of a seed.
+
+    Raises SettingsError for counts, numbers and micro-batches that cannot be, ValueError for an origin of other shape.
+    """
+
+    count: int
+    shape: tuple[int, int, int]
+    """(channels, height, width)."""
+    seed: int = 0
+    first: int = 0
+    label: int | tuple[int, ...] | None = None
+    """One class for all of them, or several in turn: image k is of class label[k % len(label)]."""
+    micro_batch: int = 64
+    """Images that go through the network at once, a multiple of 16."""
+    exact: bool = False
+    """The same to the last bit for any count: the last micro-batch is padded."""
+    device: str = "cpu"
+    origin: Origin | None = None
+    """Images to start from, one for each."""
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.first < 0:
+            raise SettingsError(
+                f"a sampling needs a count of at least 1 from number 0 on, not {self.count} from {self.first}"
+            )
+        if self.first + self.count > MOST_NUMBERS:
+            raise SettingsError(f"images are numbered below 2^62, not up to {self.first + self.count - 1}")
+        if self.micro_batch < 16 or self.micro_batch % 16:
+            raise SettingsError(f"a sampling's micro-batch is a multiple of 16, not {self.micro_batch}")
+        if self.origin is not None and tuple(self.origin.images.shape) != (self.count, *self.shape):
+            raise ValueError(
+                f"images to start from have shape {tuple(self.origin.images.shape)}, not {(self.count, *self.shape)}"
+            )
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A moment of a sampling: which of the requested images (offsets from the first), and where their walk stands."""
+
+    offsets: range
+    still: Snapshot
+    done: float  # share of the whole request
+
+
+def draw(model: AnyModel | Denoiser, sampler: Sampler, request: SamplingRequest) -> Iterator[Drawn]:
+    """Sample what is requested, micro-batch by micro-batch; each still is yielded. Those with t = 0 are done."""
+    origin, count, size = request.origin, request.count, request.micro_batch
     steps = len(visited(sampler, model.path, None if origin is None else origin.t)) - 1
-    for begin in range(0, order.count, order.micro_batch):
-        kept = min(order.micro_batch, order.count - begin)
-        places = torch.arange(order.micro_batch if order.exact else kept, device=order.device) + begin
-        indices = places + order.first
-        noises = SeededNoise(order.seed, indices, order.shape)
+    for begin in range(0, count, size):
+        kept = min(size, count - begin)
+        places = torch.arange(size if request.exact else kept, device=request.device) + begin
+        indices = places + request.first
+        noises = SeededNoise(request.seed, indices, request.shape)
         start = None
         if origin is not None:
-            start = origin.noised(model.path, noises, places.clamp(max=order.count - 1))
-        stills = walk(sampler, model, noises, _condition(order.label, indices), start=start)
+            start = origin.noised(model.path, noises, places.clamp(max=count - 1))
+        stills = walk(sampler, model, noises, _condition(request.label, indices), start=start)
         for step, still in enumerate(stills):
             shown = Snapshot(still.t, still.x[:kept], None if still.x_0 is None else still.x_0[:kept])
-            yield Drawn(range(begin, begin + kept), shown, (begin + kept * step / steps) / order.count)
+            yield Drawn(range(begin, begin + kept), shown, (begin + kept * step / steps) / count)
 
 
 def _condition(label: int | tuple[int, ...] | None, indices: torch.Tensor) -> Labels | None:
@@ -105,36 +110,19 @@ def _condition(label: int | tuple[int, ...] | None, indices: torch.Tensor) -> La
 def sample(
     model: AnyModel | Denoiser,
     sampler: Sampler,
+    request: SamplingRequest,
+    progress: Callable[[float, str], None] = lambda _, __: None,
     *,
-    count: int,
-    shape: tuple[int, int, int],
-    seed: int = 0,
-    first: int = 0,
-    label: int | tuple[int, ...] | None = None,
-    micro_batch: int = 64,
-    exact: bool = False,
-    device: str = "cpu",
-    origin: Origin | None = None,
-    watch: Callable[[float], None] = lambda _: None,
+    keep_on: str | None = None,
 ) -> Samples:
-    """Images number first, ..., first + count - 1 of a seed, in the network's units. Algorithm 2.
+    """The requested images, in the network's units. Algorithm 2.
 
-    origin: images to start from; watch: called with the share that is done after each step.
-    Raises SettingsError for a micro_batch that is no multiple of 16, or more steps than the schedule has.
+    progress: called after each step with the share that is done and the time t. keep_on: the device on which images
+    that are done wait for the others; None: their own. Raises SettingsError for more steps than the schedule has.
     """
-    order = Order(
-        count=count,
-        shape=shape,
-        seed=seed,
-        first=first,
-        label=label,
-        micro_batch=micro_batch,
-        exact=exact,
-        device=device,
-    )
     finished = []
-    for drawn in draw(model, sampler, order, origin):
-        watch(drawn.done)
+    for drawn in draw(model, sampler, request):
+        progress(drawn.done, f"t = {drawn.still.t}")
         if drawn.still.t == 0:
-            finished.append(drawn.still.x)
+            finished.append(drawn.still.x.to(keep_on or drawn.still.x.device))
     return torch.cat(finished)

@@ -15,8 +15,8 @@ from kakusan.config.recipe import FEW_IMAGES, FEW_STEPS, LADDER, UNFOLDED, Size
 from kakusan.config.resolve import resolve_for
 from kakusan.config.settings import Settings, answered
 from kakusan.data.dataset import in_pixels
-from kakusan.training.build import Prepared
 from kakusan.training.loop import check_finite, drawn, train_step
+from kakusan.training.prepare import Prepared
 from kakusan.training.state import Task, assemble, is_out_of_memory
 
 MEASURED_SECONDS = 3.0
@@ -111,7 +111,7 @@ def _step_seconds(settings: Settings, prepared: Prepared, patience: float) -> fl
     begun, durations = time.perf_counter(), list[float]()
     while len(durations) < WARM_STEPS + 2 or time.perf_counter() - begun < patience:
         start = time.perf_counter()
-        train_step(task.state, task.batches, task.loss, task.recipe)
+        train_step(task.state, task.batches, task.loss, settings.training)
         check_finite(task.state)  # waits for the device
         durations.append(time.perf_counter() - start)
     return median(durations[WARM_STEPS:])
@@ -145,9 +145,9 @@ def _kept_bytes(task: Task, images: int) -> int:
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    fed = drawn(task.state, task.batches, replace(task.recipe, batch_size=images), 0, 0)
+    fed = drawn(task.state, task.batches, replace(task.settings.training, batch_size=images), 0, 0)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        losses = task.loss.per_image(task.denoiser, fed.x_0, fed.t, fed.noise, fed.labels)
+        losses = task.loss.per_image(task.model, fed.x_0, fed.t, fed.noise, fed.labels)
     del losses  # until here the tensors lived, so that no two had the same place
     return sum(kept.values())
 

@@ -3,15 +3,16 @@
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from kakusan.config.loading import Asked, checked, differences, flat, from_mapping, to_mapping, with_values
+from kakusan.config.machine import environment, resolve_machine, set_machine
 from kakusan.config.recipe import ENOUGH_STEPS, usual_warmup
-from kakusan.config.resolve import resolve, resolve_machine, resolve_samples
+from kakusan.config.resolve import resolve, resolve_samples
 from kakusan.config.settings import BUDGETS, CHANGEABLE, MachineSettings, Settings, answered
 from kakusan.data import DATASETS, Dataset, is_image_folder
 from kakusan.data.dataset import Progress, in_pixels, silent
@@ -20,10 +21,11 @@ from kakusan.data.units import Levels
 from kakusan.errors import RunError, SettingsError, quoted
 from kakusan.storage.agreement import require_agreement
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.build import Prepared, data_record, environment, prepare_data, set_machine
 from kakusan.training.ladder import FOR_STEPS, SMALLEST_SIDE, Bought, cautions, for_seconds, for_steps
 from kakusan.training.lineage import past_of
-from kakusan.training.state import Task, advice_on_memory, assemble
+from kakusan.training.prepare import Prepared, data_record, prepare_data
+from kakusan.training.state import advice_on_memory, assemble
+from kakusan.training.trainer import Trainer
 
 DEFAULT_MINUTES = 30.0
 SPEEDS = 20
@@ -38,22 +40,10 @@ def absolute_source(source: str) -> str:
 
 def free_folder(source: str, parent: Path = Path("runs")) -> Path:
     """runs/NAME for data called NAME, or runs/NAME-2 and so on where that is taken."""
-    name = (
-        re.sub(r"[^\w.-]+", "-", Path(source).expanduser().resolve().name.split(".")[0]).strip("-") or "run"
-    )
+    stem = Path(source).expanduser().resolve().name.split(".")[0]
+    name = re.sub(r"[^\w.-]+", "-", stem).strip("-") or "run"
     candidates = (parent / (name if i == 1 else f"{name}-{i}") for i in count(1))
     return next(folder for folder in candidates if not folder.exists())
-
-
-@dataclass(frozen=True)
-class Launched:
-    """A run that may be trained: its task, where it is new and the parts are built already, and its settings."""
-
-    run: RunFolder
-    settings: Settings
-    task: Task | None = None
-    cautions: tuple[str, ...] = ()
-    """What to know before the training, in sentences."""
 
 
 def launch(
@@ -63,7 +53,7 @@ def launch(
     weights_from: Path | None = None,
     progress: Progress = silent,
     in_memory: Dataset | None = None,
-) -> Launched:
+) -> Trainer:
     """The run of these settings in this folder: a new one, or the one that is there, if nothing else was chosen.
 
     in_memory: the data, where the settings name none.
@@ -74,7 +64,12 @@ def launch(
         return start(asked, folder, weights_from=weights_from, progress=progress, in_memory=in_memory)
     run = RunFolder.open(folder)
     changed = differences(replace(asked, chosen=asked.chosen | {"data.source"}), stored_settings(run))
-    _same_parent(run, weights_from)
+    parent = run.data.get("weights_from", {}).get("run")
+    if weights_from is not None and parent != str(weights_from.resolve()):
+        raise RunError(
+            f"{folder} did not start from {weights_from}, but {f'from {parent}' if parent else 'anew'}",
+            "name another folder with --run",
+        )
     if changed:
         raise RunError(
             f"{folder} is a run with other settings",
@@ -84,7 +79,7 @@ def launch(
         )
     wanted = flat(asked.settings)
     changes = {name: wanted[name] for name in sorted(asked.chosen) if name.startswith(CHANGEABLE)}
-    return Launched(run, adjusted(run, changes))
+    return Trainer(run, adjusted(run, changes), in_memory=in_memory)
 
 
 def stored_settings(run: RunFolder) -> Settings:
@@ -92,15 +87,9 @@ def stored_settings(run: RunFolder) -> Settings:
     settings = from_mapping(run.config, str(run.folder / "config.toml"))
     needed = ("network.", "machine.", "process.", "training.", "samples.every")
     by_right = ("training.minutes", "process.beta_1", "process.beta_T")
-    missing = [
-        name
-        for name, value in flat(settings).items()
-        if value == "auto" and name.startswith(needed) and name not in by_right
-    ]
-    if missing:
-        raise RunError(
-            f"{run.folder / 'config.toml'} does not say {missing[0]}", "it was edited, or cut short"
-        )
+    for name, value in flat(settings).items():
+        if value == "auto" and name.startswith(needed) and name not in by_right:
+            raise RunError(f"{run.folder / 'config.toml'} does not say {name}", "it was edited, or cut short")
     return settings
 
 
@@ -132,28 +121,15 @@ def adjusted(run: RunFolder, changes: Mapping[str, Any]) -> Settings:
             f"to train it for longer: kakusan resume {quoted(run.folder)} --minutes {minutes:g}",
         )
     settings = checked(with_values(stored, {**changes, "training.minutes": stored.training.minutes}))
-    steps = stored.training.steps if settings.training.steps == "auto" else settings.training.steps
-    assert steps != "auto"
+    steps = answered(stored.training.steps if settings.training.steps == "auto" else settings.training.steps)
     done = run.steps[-1] if run.steps else 0
     if steps < done:
         raise SettingsError(f"{run.folder} has {done} steps behind it: it cannot end at {steps}")
     if "machine.device" in changes:  # what another machine chose does not bind this one
         machine = MachineSettings(device=settings.machine.device, micro_batch=stored.machine.micro_batch)
         settings = replace(settings, machine=resolve_machine(machine))
-    return replace(
-        settings,
-        training=replace(settings.training, steps=steps),
-        samples=resolve_samples(settings.samples, steps),
-    )
-
-
-def _same_parent(run: RunFolder, weights_from: Path | None) -> None:
-    parent = run.data.get("weights_from", {}).get("run")
-    if weights_from is not None and parent != str(weights_from.resolve()):
-        raise RunError(
-            f"{run.folder} did not start from {weights_from}, but {f'from {parent}' if parent else 'anew'}",
-            "name another folder with --run",
-        )
+    settings = with_values(settings, {"training.steps": steps})
+    return replace(settings, samples=resolve_samples(settings.samples, steps))
 
 
 def start(
@@ -163,7 +139,7 @@ def start(
     weights_from: Path | None = None,
     progress: Progress = silent,
     in_memory: Dataset | None = None,
-) -> Launched:
+) -> Trainer:
     """Open the data, settle every "auto", and make the run's folder. Nothing is trained yet.
 
     Raises DataError, SettingsError, and RunError if the folder is in use for something else.
@@ -180,11 +156,12 @@ def start(
     with advice_on_memory(settings):  # parts that do not fit are refused before there is a folder
         task = assemble(settings, prepared)
     record = data_record(prepared)
-    if weights_from is not None:
-        record["weights_from"] = _weights_source(weights_from, DataRecord.read(record))
+    if parent is not None:
+        record["weights_from"] = _weights_source(parent, DataRecord.read(record))
     run = RunFolder.create(folder, to_mapping(settings), environment(settings.machine), record)
     can_shrink = is_image_folder(settings.data.source) and weights_from is None
-    return Launched(run, settings, task, cautions(found, prepared, can_shrink=can_shrink))
+    words = cautions(found, prepared, can_shrink=can_shrink)
+    return Trainer(run, settings, task, words, in_memory)
 
 
 def _settled(
@@ -221,12 +198,8 @@ def _settled(
     return replace(prepared, notes=(note, *prepared.notes)), found
 
 
-OF_THE_SAMPLING = (
-    "process.clip",
-    "process.clip_range",
-    "process.variance",
-    "process.sigma_1",
-    "process.spacing",
+OF_THE_SAMPLING = frozenset(
+    f"process.{name}" for name in ("clip", "clip_range", "variance", "sigma_1", "spacing")
 )
 """Settings of the process that the weights know nothing of."""
 
@@ -237,45 +210,38 @@ def _like(asked: Asked, parent: RunFolder) -> Settings:
     Choosing others is an error, but for what the weights know nothing of.
     """
     stored = stored_settings(parent)
-    free = set(OF_THE_SAMPLING)
-    if "learned" in (
-        stored.process.variance,
-        asked.settings.process.variance,
-    ):  # the network has a word for it
-        free.remove("process.variance")
-    kept = {
-        name: value
-        for name, value in flat(stored).items()
-        if name.startswith(("network.", "process.")) and not (name in free and name in asked.chosen)
-    }
-    changed = differences(replace(asked, chosen=asked.chosen & frozenset(kept)), stored)
-    if changed:
+    free = asked.chosen & OF_THE_SAMPLING
+    if "learned" in (stored.process.variance, asked.settings.process.variance):  # an output of the network
+        free -= {"process.variance"}
+    kept = {k: v for k, v in flat(stored).items() if k.startswith(("network.", "process.")) and k not in free}
+    if changed := differences(replace(asked, chosen=asked.chosen & frozenset(kept)), stored):
         name, (wanted, had) = next(iter(changed.items()))
         raise SettingsError(
             f"{name} = {wanted} does not fit the weights of {parent.folder}, which have {had}",
             "leave out settings of the network and the process with --from",
         )
-    if kept.get("process.clip") is isinstance(DataRecord.read(parent.data).units, Levels):
-        kept["process.clip"] = "auto"  # as is usual for its data; these may be of the other kind
+    usual_clip = isinstance(DataRecord.read(parent.data).units, Levels)
+    if kept.get("process.clip") == usual_clip:  # as is usual for its data; these may be of the other kind
+        kept["process.clip"] = "auto"
     if is_image_folder(asked.settings.data.source):  # in the parent's size, unless another is chosen
         of_pictures = {"data.size": stored.data.size, "data.channels": stored.data.channels}
         kept |= {name: value for name, value in of_pictures.items() if name not in asked.chosen}
     return with_values(asked.settings, kept)
 
 
-def _weights_source(folder: Path, record: DataRecord) -> dict[str, Any]:
-    parent = RunFolder.open(folder)
+def _weights_source(parent: RunFolder, record: DataRecord) -> dict[str, Any]:
+    """What a run remembers of the run that its weights come from. Raises SettingsError where they do not fit."""
     theirs = DataRecord.read(parent.data)
     if (theirs.shape[0], len(theirs.class_names)) != (record.shape[0], len(record.class_names)):
         raise SettingsError(
-            f"{folder} was trained on {theirs.shape[0]} channels and {len(theirs.class_names)} classes, "
+            f"{parent.folder} was trained on {theirs.shape[0]} channels and {len(theirs.class_names)} classes, "
             f"these data have {record.shape[0]} and {len(record.class_names)}",
             *(["to learn their classes too: --data.labels"] if theirs.class_names else []),
         )
     checkpoint = parent.load(lambda _: None, parts=["ema"])
     require_agreement(parent, stored_settings(parent), checkpoint)
     scheduler = {"scheduler": kind} if (kind := parent.scheduler) else {}
-    return {"run": str(folder.resolve()), "step": checkpoint.step, **scheduler}
+    return {"run": str(parent.folder.resolve()), "step": checkpoint.step, **scheduler}
 
 
 def _with_budget(
@@ -288,20 +254,14 @@ def _with_budget(
         raise SettingsError("training.steps and training.minutes are two budgets", "give one of them")
     if training.steps == "auto" or given == ["training.minutes"]:
         minutes = DEFAULT_MINUTES if training.minutes == "auto" else training.minutes
-        settings = replace(settings, training=replace(training, minutes=minutes))
+        settings = with_values(settings, {"training.minutes": minutes})
         found = for_seconds(settings, prepared, minutes * 60, fine_tuning=fine_tuning)
-    elif training.steps < 1:
+    elif training.steps < 1:  # imported models have 0
         raise SettingsError(f"training.steps must be at least 1, not {training.steps}")
     else:
-        settings = replace(settings, training=replace(training, minutes="auto"))
+        settings = with_values(settings, {"training.minutes": "auto"})
         found = for_steps(settings, prepared, training.steps, fine_tuning=fine_tuning)
-    return found if "training.warmup" in chosen else _with_a_warmup_that_ends(found)
-
-
-def _with_a_warmup_that_ends(found: Bought) -> Bought:
-    """A preset's warm-up yields to a number of steps of which it takes up more than half."""
-    training = found.settings.training
-    if 2 * answered(training.warmup) <= found.steps:
+    if "training.warmup" in chosen or 2 * answered(found.settings.training.warmup) <= found.steps:
         return found
-    training = replace(training, warmup=usual_warmup(found.steps))
-    return replace(found, settings=replace(found.settings, training=training))
+    usual = {"training.warmup": usual_warmup(found.steps)}  # a preset's yields where it takes more than half
+    return replace(found, settings=with_values(found.settings, usual))

@@ -11,7 +11,7 @@ from kakusan.data.dataset import Progress, silent
 from kakusan.data.heldout import Hashes, form_of, unpacked
 from kakusan.errors import KakusanError, RunError
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.build import reopen_data
+from kakusan.training.prepare import reopen_data
 
 
 def past_of(parent: RunFolder, settings: Settings, progress: Progress = silent) -> Past:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kakusan.config.settings import TrainingSettings, answered, named
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.randomness import Purpose, normals, torch_seed
 from kakusan.shapes import Labels, Samples, Times
@@ -65,39 +66,12 @@ DECAYS: dict[str, Callable[[float], float]] = {
 }
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: resolved values only, no "auto"."""
-
-    steps: int
-    batch_size: int
-    accumulation: int
-    times: str
-    learning_rate: float
-    warmup: int
-    decay: str
-    weight_decay: float
-    betas: tuple[float, float]
-    clip_norm: float
-    ema: float
-    seed: int
-    log_every: int
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step (counted from 0), in optimizer steps: accumulation and ranks do not matter."""
-        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        return self.learning_rate * warm * DECAYS[self.decay](min(step / self.steps, 1.0))
-
-    def __post_init__(self) -> None:
-        if self.batch_size % self.accumulation:
-            raise SettingsError(
-                f"a batch of {self.batch_size} cannot be split evenly into {self.accumulation} micro-batches",
-                "choose training.accumulation as a divisor of training.batch-size",
-            )
-
-    @property
-    def micro_batch(self) -> int:
-        return self.batch_size // self.accumulation
+def learning_rate(training: TrainingSettings, step: int) -> float:
+    """The rate of a step (counted from 0), in optimizer steps: accumulation and ranks do not matter."""
+    warmup = answered(training.warmup)
+    warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    decay = DECAYS[training.decay](min(step / answered(training.steps), 1.0))
+    return answered(training.learning_rate) * warm * decay
 
 
 @dataclass
@@ -151,7 +125,7 @@ class Tally:
 class TrainState:
     """All that a step changes."""
 
-    denoiser: NetworkModel
+    model: NetworkModel
     network: nn.Module
     ema: EMA
     optimizer: torch.optim.AdamW
@@ -173,55 +147,72 @@ class StepReport:
     metrics: dict[str, Any] | None = None
 
 
-def new_state(denoiser: NetworkModel, network: nn.Module, recipe: Recipe, device: torch.device) -> TrainState:
-    """A state before its first step."""
+def new_state(
+    model: NetworkModel, network: nn.Module, training: TrainingSettings, device: torch.device
+) -> TrainState:
+    """A state before its first step.
+
+    Raises SettingsError for times and decays that are not in their tables, and for a batch that cannot be split evenly.
+    """
+    times = named(TIMES, training.times, "training.times")
+    named(DECAYS, training.decay, "training.decay")
+    batch, parts = answered(training.batch_size), answered(training.accumulation)
+    if batch % parts:
+        raise SettingsError(
+            f"a batch of {batch} cannot be split evenly into {parts} micro-batches",
+            "choose training.accumulation as a divisor of training.batch-size",
+        )
     optimizer = torch.optim.AdamW(
         network.parameters(),
-        lr=recipe.learning_rate,
-        betas=recipe.betas,
+        lr=answered(training.learning_rate),
+        betas=training.betas,
         eps=1e-8,
-        weight_decay=recipe.weight_decay,
+        weight_decay=training.weight_decay,
         fused=True,
     )
     first_bad = torch.tensor(-1, device=device)
     return TrainState(
-        denoiser,
+        model,
         network,
-        EMA(network, recipe.ema),
+        EMA(network, answered(training.ema)),
         optimizer,
         Tally.zero(device),
-        TIMES[recipe.times](denoiser.path.T),
+        times(model.path.T),
         first_bad=first_bad,
     )
 
 
-def fit(state: TrainState, batches: BatchSource, loss: Loss, recipe: Recipe) -> Iterator[StepReport]:
-    """Train to the last step of the recipe; each finished step is reported. Algorithm 1.
+def fit(
+    state: TrainState, batches: BatchSource, loss: Loss, training: TrainingSettings, log_every: int
+) -> Iterator[StepReport]:
+    """Train to the last step; each finished step is reported, with figures every log_every steps. Algorithm 1.
 
+    training: without any "auto", as for all functions here.
     Raises NumbersError at the log line after a loss or gradient that is not finite; from that step on nothing
     was updated. Call `check_finite` before saving in between.
     """
     state.network.train()
-    while state.step < recipe.steps:
-        train_step(state, batches, loss, recipe)
-        if state.step % recipe.log_every and state.step != recipe.steps:
+    steps = answered(training.steps)
+    while state.step < steps:
+        train_step(state, batches, loss, training)
+        if state.step % log_every and state.step != steps:
             yield StepReport(state.step)
         else:
             check_finite(state)
-            yield StepReport(state.step, _metrics(state, recipe))
+            yield StepReport(state.step, _metrics(state, training))
 
 
-def train_step(state: TrainState, batches: BatchSource, loss: Loss, recipe: Recipe) -> None:
+def train_step(state: TrainState, batches: BatchSource, loss: Loss, training: TrainingSettings) -> None:
     """One optimizer step over `accumulation` micro-batches."""
     for group in state.optimizer.param_groups:
-        group["lr"] = recipe.rate(state.step)
+        group["lr"] = learning_rate(training, state.step)
     finite = torch.ones((), dtype=torch.bool, device=state.device)
     seen = []
-    for micro in range(recipe.accumulation):
-        t, losses = _micro_step(state, batches, loss, recipe, micro)
+    for micro in range(answered(training.accumulation)):
+        t, losses = _micro_step(state, batches, loss, training, micro)
         finite &= losses.isfinite().all()
         seen.append((t, losses))
-    _update(state, finite, recipe.clip_norm)
+    _update(state, finite, training.clip_norm)
     if state.times.learns and state.first_bad < 0:
         for t, losses in seen:
             state.times.learn(t, losses)
@@ -230,15 +221,15 @@ def train_step(state: TrainState, batches: BatchSource, loss: Loss, recipe: Reci
 
 
 def _micro_step(
-    state: TrainState, batches: BatchSource, loss: Loss, recipe: Recipe, micro: int
+    state: TrainState, batches: BatchSource, loss: Loss, training: TrainingSettings, micro: int
 ) -> tuple[Times, Float[Tensor, " batch"]]:
-    fed = drawn(state, batches, recipe, state.step, micro)
-    torch.manual_seed(torch_seed(recipe.seed, state.step, micro))  # dropout alone asks torch's own generator
-    losses = loss.per_image(state.denoiser, fed.x_0, fed.t, fed.noise, fed.labels)
+    fed = drawn(state, batches, training, state.step, micro)
+    torch.manual_seed(torch_seed(training.seed, state.step, micro))  # of dropout alone
+    losses = loss.per_image(state.model, fed.x_0, fed.t, fed.noise, fed.labels)
     counted = losses if fed.weights is None else losses * fed.weights
-    torch.autograd.backward(counted.mean() / recipe.accumulation)
+    torch.autograd.backward(counted.mean() / answered(training.accumulation))
     losses = losses.detach()
-    state.tally.add(losses, fed.weights, fed.t, state.denoiser.path.T)
+    state.tally.add(losses, fed.weights, fed.t, state.model.path.T)
     return fed.t, losses
 
 
@@ -254,14 +245,15 @@ class Fed:
     """Of each loss, where t is not uniform."""
 
 
-def drawn(state: TrainState, batches: BatchSource, recipe: Recipe, step: int, micro: int) -> Fed:
+def drawn(state: TrainState, batches: BatchSource, training: TrainingSettings, step: int, micro: int) -> Fed:
     """A micro-batch as a function of (seed, step, slot) and of what the sampler of t has learned before the step."""
-    start = micro * recipe.micro_batch
-    batch = batches.at(step, start, recipe.micro_batch)
-    slots = torch.arange(start, start + recipe.micro_batch)
-    t, weights = state.times.draw(recipe.seed, step, slots, recipe.batch_size)
+    whole = answered(training.batch_size)
+    count = whole // answered(training.accumulation)
+    batch = batches.at(step, micro * count, count)
+    slots = torch.arange(micro * count, (micro + 1) * count)
+    t, weights = state.times.draw(training.seed, step, slots, whole)
     x_0 = batch.x_0.to(state.device, non_blocking=True)
-    noise = normals(recipe.seed, Purpose.NOISE, step, slots.to(state.device), tuple(x_0.shape[1:]))
+    noise = normals(training.seed, Purpose.NOISE, step, slots.to(state.device), tuple(x_0.shape[1:]))
     labels = None if batch.labels is None else batch.labels.to(state.device)
     return Fed(x_0, t, noise, labels, None if weights is None else weights.float().to(state.device))
 
@@ -296,7 +288,7 @@ def check_finite(state: TrainState) -> None:
         )
 
 
-def _metrics(state: TrainState, recipe: Recipe) -> dict[str, Any]:
+def _metrics(state: TrainState, training: TrainingSettings) -> dict[str, Any]:
     """The log line, and a fresh tally."""
     sums = state.tally.state()
     state.tally = Tally.zero(state.device)
@@ -305,5 +297,5 @@ def _metrics(state: TrainState, recipe: Recipe) -> dict[str, Any]:
         "loss": sum(sums["loss"]) / sum(sums["count"]),
         "loss_by_t": [s / n if n else None for s, n in zip(sums["loss"], sums["count"], strict=True)],
         "gradient_norm": sums["gradient_norm"] / sums["steps"],
-        "learning_rate": recipe.rate(state.step - 1),
+        "learning_rate": learning_rate(training, state.step - 1),
     }

@@ -8,26 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kakusan.config.settings import Settings, answered
+from kakusan.config.machine import environment
+from kakusan.config.settings import Settings, answered, given
 from kakusan.data import Batches
 from kakusan.data.record import DataRecord
 from kakusan.errors import SettingsError
 from kakusan.storage.agreement import DATA_HASHES, data_hashes, frozen_settings
 from kakusan.storage.checkpoints import Checkpoint
-from kakusan.training.build import (
-    Prepared,
-    build_batches,
-    build_loss,
-    build_model,
-    build_network,
-    build_recipe,
-    data_record,
-    environment,
-)
-from kakusan.training.loop import Recipe, Tally, TrainState, new_state
+from kakusan.training.build import build_batches, build_loss, build_model, build_network
+from kakusan.training.loop import Tally, TrainState, learning_rate, new_state
 from kakusan.training.losses import Loss, NetworkModel
-
-NO_MEMORY = ("can't allocate memory", "not enough memory")
+from kakusan.training.prepare import Prepared, data_record
 
 
 @dataclass(frozen=True)
@@ -38,13 +29,17 @@ class Task:
     record: DataRecord
     prepared: Prepared
     network: nn.Module
-    denoiser: NetworkModel
+    model: NetworkModel
     batches: Batches
     loss: Loss
-    recipe: Recipe
     state: TrainState
     data_hashes: Mapping[str, str]
     """Of the run's data.json, for its checkpoints."""
+
+    @property
+    def steps(self) -> int:
+        """The last step of the training."""
+        return answered(self.settings.training.steps)
 
 
 def assemble(settings: Settings, prepared: Prepared, stored: Mapping[str, Any] | None = None) -> Task:
@@ -52,19 +47,17 @@ def assemble(settings: Settings, prepared: Prepared, stored: Mapping[str, Any] |
     made = data_record(prepared)
     record = DataRecord.read(made)
     network = build_network(settings, record)
-    denoiser = build_model(settings, network, record.units)
-    recipe = build_recipe(settings)
+    model = build_model(settings, network, record.units)
     device = next(network.parameters()).device
     return Task(
         settings=settings,
         record=record,
         prepared=prepared,
         network=network,
-        denoiser=denoiser,
+        model=model,
+        state=new_state(model, network, settings.training, device),
         batches=build_batches(settings, prepared),
-        loss=build_loss(settings, denoiser),
-        recipe=recipe,
-        state=new_state(denoiser, network, recipe, device),
+        loss=build_loss(settings, model),
         data_hashes=data_hashes(made if stored is None else stored),
     )
 
@@ -73,22 +66,21 @@ def snapshot(task: Task) -> Checkpoint:
     """All that the next step depends on."""
     state = task.state
     names = [name for name, _ in task.network.named_parameters()]
-    moments = state.optimizer.state_dict()["state"]
+    slots = state.optimizer.state_dict()["state"]
+    moments = {f"{names[i]}.{key}": value for i, slot in slots.items() for key, value in slot.items()}
     return Checkpoint(
         step=state.step,
         tensors={
             "model": task.network.state_dict(),
             "ema": state.ema.state(),
-            "optimizer": {
-                f"{names[i]}.{key}": value for i, slot in moments.items() for key, value in slot.items()
-            },
+            "optimizer": moments,
             **({"times": history} if (history := state.times.state()) else {}),
         },
         state={
-            "images_seen": state.step * task.recipe.batch_size,
-            "seed": task.recipe.seed,
+            "images_seen": state.step * answered(task.settings.training.batch_size),
+            "seed": task.settings.training.seed,
             "settings": frozen_settings(task.settings),
-            "learning_rate": task.recipe.rate(state.step),
+            "learning_rate": learning_rate(task.settings.training, state.step),
             "data_fingerprint": task.record.fingerprint,
             DATA_HASHES: dict(task.data_hashes),
             "environment": environment(task.settings.machine),
@@ -104,26 +96,16 @@ def load_state(task: Task, checkpoint: Checkpoint) -> None:
     state.ema.load(dict(checkpoint.tensors["ema"]))
     if checkpoint.step:
         moments = checkpoint.tensors["optimizer"]
-        slots = {
-            i: {
-                "step": moments[f"{name}.step"],
-                **{
-                    key: _like_parameter(moments[f"{name}.{key}"], weight)
-                    for key in ("exp_avg", "exp_avg_sq")
-                },
-            }
-            for i, (name, weight) in enumerate(task.network.named_parameters())
-        }
+        slots: dict[int, dict[str, Tensor]] = {}
+        for i, (name, weight) in enumerate(task.network.named_parameters()):
+            slots[i] = {"step": moments[f"{name}.step"]}
+            for key in ("exp_avg", "exp_avg_sq"):  # in the layout of the weight: files know none
+                slots[i][key] = torch.empty_like(weight).copy_(moments[f"{name}.{key}"])
         groups = state.optimizer.state_dict()["param_groups"]
         state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
     state.tally = Tally.from_state(checkpoint.state["tally"], state.device)
     state.times.load(checkpoint.tensors.get("times", {}))
     state.step = checkpoint.step
-
-
-def _like_parameter(moment: Tensor, weight: Tensor) -> Tensor:
-    """In the memory layout of its weight, as the fused optimizer wants it; files know no layout."""
-    return torch.empty_like(weight).copy_(moment)
 
 
 @contextmanager
@@ -141,7 +123,7 @@ def averaged(task: Task) -> Iterator[None]:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether this is what Python or PyTorch raises where memory runs out."""
-    is_said = any(words in str(error) for words in NO_MEMORY)
+    is_said = any(words in str(error) for words in ("can't allocate memory", "not enough memory"))
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or is_said
 
 
@@ -153,9 +135,8 @@ def advice_on_memory(settings: Settings) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        training = settings.training
-        batch = answered(training.batch_size)
-        parts = 1 if training.accumulation == "auto" else training.accumulation
+        batch = answered(settings.training.batch_size)
+        parts = given(settings.training.accumulation) or 1
         finer = next((n for n in range(parts + 1, batch + 1) if batch % n == 0), batch)
         raise SettingsError(
             f"out of memory with micro-batches of {batch // parts}",

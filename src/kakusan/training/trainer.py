@@ -15,19 +15,20 @@ from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
 from kakusan.config.loading import to_mapping
-from kakusan.config.resolve import require_device
-from kakusan.config.settings import Settings
+from kakusan.config.machine import environment, require_device, set_machine
+from kakusan.config.settings import Auto, Settings, answered
 from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.rendering import encode_png, grid
 from kakusan.errors import NumbersError, RunError
-from kakusan.samplers import DDIM, sample
+from kakusan.samplers import DDIM, SamplingRequest, sample
 from kakusan.storage import durable
 from kakusan.storage.agreement import changed_settings, fitting, require_agreement
 from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.journal import Journal
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.build import environment, reopen_data, set_machine, usual_label
-from kakusan.training.loop import StepReport, check_finite, drawn, fit
+from kakusan.training.build import usual_label
+from kakusan.training.loop import check_finite, drawn, fit, learning_rate
+from kakusan.training.prepare import reopen_data
 from kakusan.training.state import Task, advice_on_memory, assemble, averaged, load_state, snapshot
 from kakusan.training.validation import held_out_losses
 
@@ -85,43 +86,53 @@ class Warned:
 Event: TypeAlias = Began | Stepped | Saved | Sampled | Ended | Warned
 
 
-def continue_training(
-    run: RunFolder,
-    settings: Settings,
-    task: Task | None = None,
-    *,
-    stop: Callable[[], bool] = lambda: False,
-    progress: Progress = silent,
-    in_memory: Dataset | None = None,
-) -> Iterator[Event]:
-    """Train a run from where it stands to its last step, bit for bit as if it had never been interrupted.
+@dataclass(frozen=True)
+class Trainer:
+    """A run, and what trains it from where it stands to its last step."""
 
-    settings: those of the run, perhaps with another length or cadence, which are then stored. task: its parts, where
-    they are built already and no step is done. in_memory: its data, where no file has them. `stop` is asked after
-    every step; a yes saves and ends. Raises NumbersError after dumping what was fed, RunError if another process
-    trains this run or the data are not those it began with.
-    """
-    with run.lock():
-        if task is None:
-            require_device(settings.machine, run.folder)
-            set_machine(settings.machine)
-            stored = run.data
-            prepared = reopen_data(settings, stored, progress, in_memory=in_memory, write_cache=True)
-            with advice_on_memory(settings):
-                task = assemble(settings, prepared, stored)
-        yield from map(Warned, task.loss.cautions(task.denoiser))
-        yield from _restore(task, run)
-        if to_mapping(settings) != run.config:
-            run = run.update_config(to_mapping(settings))
-        yield Began(
-            step=task.state.step,
-            steps=task.recipe.steps,
-            parameters=sum(p.numel() for p in task.network.parameters()),
-            training_images=len(task.prepared.split.training),
-            held_out_images=len(task.prepared.split.held_out),
-        )
-        with advice_on_memory(task.settings), _dump_of_bad_numbers(task, run):
-            yield from _train(task, run, stop)
+    run: RunFolder
+    settings: Settings
+    """Those of the run, perhaps with another length or cadence, which are stored when the training begins."""
+    task: Task | None = None
+    """Its parts, where they are built already and no step is done."""
+    cautions: tuple[str, ...] = ()
+    """What a user should know before the training, in sentences."""
+    in_memory: Dataset | None = None
+    """Its data, where no file has them."""
+
+    def events(
+        self, stop: Callable[[], bool] = lambda: False, progress: Progress = silent
+    ) -> Iterator[Event]:
+        """Train to the last step, bit for bit as if the run had never been interrupted.
+
+        stop: asked after every step; a yes saves and ends. progress: of reading the data. Raises NumbersError after
+        dumping the inputs, RunError if another process trains this run or the data are not those it began with.
+        """
+        yield from map(Warned, self.cautions)
+        run = self.run
+        with run.lock():
+            task = self._reopened(progress) if self.task is None else self.task
+            yield from map(Warned, task.loss.cautions(task.model))
+            yield from _restore(task, run)
+            if to_mapping(self.settings) != run.config:
+                run = run.update_config(to_mapping(self.settings))
+            yield Began(
+                step=task.state.step,
+                steps=task.steps,
+                parameters=sum(p.numel() for p in task.network.parameters()),
+                training_images=len(task.prepared.split.training),
+                held_out_images=len(task.prepared.split.held_out),
+            )
+            with advice_on_memory(task.settings), _dump_of_bad_numbers(task, run):
+                yield from _train(task, run, stop)
+
+    def _reopened(self, progress: Progress) -> Task:
+        settings, stored = self.settings, self.run.data
+        require_device(settings.machine, self.run.folder)
+        set_machine(settings.machine)
+        prepared = reopen_data(settings, stored, progress, in_memory=self.in_memory, write_cache=True)
+        with advice_on_memory(settings):
+            return assemble(settings, prepared, stored)
 
 
 def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Event]:
@@ -130,19 +141,17 @@ def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Eve
     saved = state.step if run.steps else -1
     if _owes_a_picture(task, run):
         yield from _pictured(task, run, journal)
-    for report in fit(state, task.batches, task.loss, task.recipe):
-        line = None if report.metrics is None else pace.line(report)
+    for report in fit(state, task.batches, task.loss, settings.training, settings.log.every):
+        line = None if report.metrics is None else pace.line(report.step, report.metrics)
         if line is not None:
             yield from _warned(journal.add(line))
         asked = stop()
         waited = time.monotonic() - since_save > 60 * settings.checkpoint.minutes
-        if asked or waited or _due(state.step, settings.checkpoint.every, task.recipe.steps):
+        if asked or waited or _due(task, settings.checkpoint.every):
             check_finite(state)
-            yield Saved(
-                state.step, _save(task, run)
-            )  # a picture can wait: a resume makes the one that is owed
+            yield Saved(state.step, _save(task, run))  # before the picture: a resume makes one that is owed
             saved, since_save = state.step, time.monotonic()
-        if not asked and _due(state.step, settings.samples.every, task.recipe.steps):
+        if not asked and _due(task, settings.samples.every):
             yield from _pictured(task, run, journal)
             pace.restart(state.step)
         yield Stepped(state.step, line)
@@ -151,7 +160,7 @@ def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Eve
     if saved < 0:  # nothing to do, and nothing ever saved
         yield Saved(state.step, _save(task, run))
     yield from _warned(journal.end())
-    yield Ended(state.step, finished=state.step >= task.recipe.steps)
+    yield Ended(state.step, finished=state.step >= task.steps)
 
 
 def _warned(text: str | None) -> Iterator[Event]:
@@ -159,30 +168,27 @@ def _warned(text: str | None) -> Iterator[Event]:
         yield Warned(text)
 
 
-def _due(step: int, every: Any, steps: int) -> bool:
-    return step == steps or step % every == 0
+def _due(task: Task, every: int | Auto) -> bool:
+    return task.state.step == task.steps or task.state.step % answered(every) == 0
 
 
 class _Pace:
     """Images a second since the last log line, without the time that pictures and checkpoints take."""
 
     def __init__(self, task: Task) -> None:
-        self._batch_size = task.recipe.batch_size
+        self._batch_size = answered(task.settings.training.batch_size)
         self._images = len(task.prepared.split.training)
         self.restart(task.state.step)
 
     def restart(self, step: int) -> None:
         self._step, self._time = step, time.perf_counter()
 
-    def line(self, report: StepReport) -> dict[str, Any]:
-        steps, seconds = report.step - self._step, time.perf_counter() - self._time
-        self.restart(report.step)
-        assert report.metrics is not None
-        return {
-            **report.metrics,
-            "epoch": report.step * self._batch_size / self._images,
-            "images_per_second": round(steps * self._batch_size / seconds, 2) if steps else None,
-        }
+    def line(self, step: int, metrics: dict[str, Any]) -> dict[str, Any]:
+        """The figures of a step with the epoch and the pace."""
+        steps, seconds = step - self._step, time.perf_counter() - self._time
+        self.restart(step)
+        pace = round(steps * self._batch_size / seconds, 2) if steps else None
+        return {**metrics, "epoch": step * self._batch_size / self._images, "images_per_second": pace}
 
 
 # The state on disk
@@ -224,7 +230,10 @@ def _differences(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:
     if changed:
         words = "; ".join(f"{name} was {had}, is {has}" for name, (had, has) in changed.items())
         yield Warned(f"not the machine or versions of the checkpoint, so not bit for bit: {words}")
-    rate_was, rate_is = checkpoint.state["learning_rate"], task.recipe.rate(checkpoint.step)
+    rate_was, rate_is = (
+        checkpoint.state["learning_rate"],
+        learning_rate(task.settings.training, checkpoint.step),
+    )
     if rate_was != rate_is:
         yield Warned(
             f"with its new length, the learning rate goes on from {rate_is:.3g}, not from {rate_was:.3g}"
@@ -237,7 +246,7 @@ def _differences(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:
 def _owes_a_picture(task: Task, run: RunFolder) -> bool:
     """Whether the last training was killed after it had saved a step and before it had pictured it."""
     step = task.state.step
-    if step == 0 or not _due(step, task.settings.samples.every, task.recipe.steps):
+    if step == 0 or not _due(task, task.settings.samples.every):
         return False
     try:
         return not any(line["step"] == step and "training_loss" in line for line in run.metrics())
@@ -249,23 +258,26 @@ def _pictured(task: Task, run: RunFolder, journal: Journal) -> Iterator[Event]:
     """The grid of a step, and its losses on training and held-out images."""
     check_finite(task.state)
     yield _picture(task, run)
-    yield from _warned(journal.add({"step": task.state.step, **_held_out(task)}))
+    with averaged(task):  # on training and on held-out images, with the same t and noise
+        data, device = task.prepared, task.state.device
+        losses = held_out_losses(task.model, task.loss, data.dataset, data.split, device)
+    yield from _warned(journal.add({"step": task.state.step, **losses}))
 
 
 def _picture(task: Task, run: RunFolder) -> Sampled | Warned:
     """A grid of samples, from the same noise each time. That it cannot be written is no reason to stop."""
-    samples, machine = task.settings.samples, task.settings.machine
+    samples, machine, process = task.settings.samples, task.settings.machine, task.settings.process
+    sampler = DDIM(steps=min(samples.steps, process.T), spacing=process.spacing)
+    request = SamplingRequest(
+        count=samples.count,
+        shape=task.record.shape,
+        seed=samples.seed,
+        label=usual_label(task.settings, task.record),
+        micro_batch=machine.micro_batch,
+        device=machine.device,
+    )
     with averaged(task):
-        x_0 = sample(
-            task.denoiser,
-            DDIM(steps=min(samples.steps, task.denoiser.path.T), spacing=task.settings.process.spacing),
-            count=samples.count,
-            shape=task.record.shape,
-            seed=samples.seed,
-            label=usual_label(task.settings, task.record),
-            micro_batch=machine.micro_batch,
-            device=machine.device,
-        )
+        x_0 = sample(task.model, sampler, request)
     try:
         path = run.samples_path(task.state.step)
         with durable.telling(f"cannot write {path}", path.parent):
@@ -273,14 +285,6 @@ def _picture(task: Task, run: RunFolder) -> Sampled | Warned:
     except RunError as error:
         return Warned(str(error))
     return Sampled(task.state.step, path)
-
-
-def _held_out(task: Task) -> dict[str, float]:
-    """The loss of the averaged weights on training and on held-out images, with the same t and noise."""
-    with averaged(task):
-        return held_out_losses(
-            task.denoiser, task.loss, task.prepared.dataset, task.prepared.split, task.state.device
-        )
 
 
 # When things go wrong
@@ -302,8 +306,8 @@ def _dump_of_bad_numbers(task: Task, run: RunFolder) -> Iterator[None]:
 
 def _dump(task: Task, run: RunFolder, step: int) -> tuple[str, ...]:
     tensors: dict[str, Tensor] = {}
-    for micro in range(task.recipe.accumulation):
-        fed = drawn(task.state, task.batches, task.recipe, step, micro)
+    for micro in range(answered(task.settings.training.accumulation)):
+        fed = drawn(task.state, task.batches, task.settings.training, step, micro)
         tensors |= {f"{name}.{micro}": x.cpu().contiguous() for name, x in vars(fed).items() if x is not None}
     path = run.dump_path(step + 1)
     try:

@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kakusan.config.machine import set_machine
+from kakusan.config.settings import named
 from kakusan.data import DATASETS, Dataset
 from kakusan.data.dataset import in_pixels
 from kakusan.data.units import Levels, Units
@@ -18,7 +20,6 @@ from kakusan.diffusion.schedules import SCHEDULES, NoiseSchedule
 from kakusan.errors import KakusanError, SettingsError, printable
 from kakusan.run import Run
 from kakusan.shapes import Labels, Samples
-from kakusan.training.build import named, set_machine
 from kakusan.training.validation import spread
 
 DEFAULT_DATA = "kanji"
@@ -112,7 +113,7 @@ def of_run(folder: Path, image: str | None = None) -> Subject:
     parameters = sum(p.numel() for p in loaded.network.parameters())
     process = run.settings.process
     return Subject(
-        model=loaded.denoiser if label is None else _of_class(loaded.denoiser, label),
+        model=loaded.model if label is None else _of_class(loaded.model, label),
         x_0=x_0,
         units=run.data.units,
         image=name,

@@ -24,10 +24,10 @@ from kakusan.pages.report.content import Channel, Copying, FilmStrip, Forward, N
 from kakusan.pages.report.page import render
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run, usual_sampler
-from kakusan.samplers import Order, Snapshot, draw
+from kakusan.samplers import Snapshot, draw
 from kakusan.shapes import Samples
 from kakusan.storage import durable
-from kakusan.training.build import Prepared
+from kakusan.training.prepare import Prepared
 from kakusan.training.validation import spread
 
 SAMPLES = 64
@@ -80,15 +80,11 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
 def _walk(loaded: Loaded, run: Run, progress: Progress) -> list[Snapshot]:
     """The moments of one sampling that the report shows, for all samples together; the last is the end."""
     sampler = usual_sampler(loaded.settings.process)
-    times = sampler.times(loaded.denoiser.path)
+    times = sampler.times(loaded.model.path)
     shown = {times[i] for i in np.linspace(1, len(times) - 1, min(COLUMNS, len(times) - 1)).astype(int)}
-    size = loaded.settings.machine.micro_batch
     count = CLOUD if run.data.shape == (2, 1, 1) else SAMPLES
-    order = Order(
-        count=count, shape=run.data.shape, label=run.label_of(None), micro_batch=size, device=loaded.device
-    )
-    kept: dict[float, list[Snapshot]] = {t: [] for t in times if t in shown}
-    for drawn in draw(loaded.denoiser, sampler, order):
+    kept: dict[float | int, list[Snapshot]] = {t: [] for t in times if t in shown}
+    for drawn in draw(loaded.model, sampler, run.request(loaded, count=count)):
         progress(0.9 * drawn.done, "sampling")
         if drawn.still.t in kept and drawn.still.x_0 is not None:
             kept[drawn.still.t].append(drawn.still)
@@ -101,7 +97,7 @@ def _joined(parts: list[Snapshot]) -> Snapshot:
 
 
 def _steps(loaded: Loaded) -> int:
-    return usual_sampler(loaded.settings.process).steps or loaded.denoiser.path.T
+    return usual_sampler(loaded.settings.process).steps or loaded.model.path.T
 
 
 def _data_of(run: Run) -> tuple[Prepared | None, list[str]]:
@@ -165,7 +161,7 @@ def in_units(value: float, step: float) -> str:
 
 def _forward(loaded: Loaded, prepared: Prepared) -> Forward:
     """One training image at growing t, under the same noise."""
-    schedule, dataset = loaded.denoiser.path, prepared.dataset
+    schedule, dataset = loaded.model.path, prepared.dataset
     times = np.unique(np.linspace(0, schedule.T, COLUMNS).astype(int))
     table = twin(schedule).alpha_bar
     points = dataset.is_points

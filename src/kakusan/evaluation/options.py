@@ -1,0 +1,41 @@
+"""What `kakusan evaluate` and `Run.evaluate` measure: one set of options, without torch, so that --help is quick."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from kakusan.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundOptions:
+    """Which images are measured, under which model, and how. Raises SettingsError for fewer than 1 image."""
+
+    images: int = 180
+    """Images of each split, evenly spread over it."""
+    terms: int | None = None
+    """Measure so many of the T terms of each image, a stratified draw (unbiased); default: all."""
+    split: Literal["both", "held-out", "training"] = "both"
+    """Which of the run's images."""
+    data: Path | None = None
+    """Other images: a folder or a file like those that `train` takes."""
+    variance: Literal["fixed-large", "fixed-small", "learned", "analytic"] | None = None
+    """sigma^2 of the reverse steps; default: as the run says. analytic is estimated from training images and stored."""
+    sigma_1: Literal["beta~_2", "beta_1"] | None = None
+    """sigma^2 of the step that ends at the data; default: as the run says."""
+    clip: Literal["yes", "no"] | None = None
+    """Hold guesses of x_0 to [-1, 1]; default: as the run says."""
+    weights: Literal["ema", "model"] = "ema"
+    """Averaged weights, or those of the last step."""
+    seed: int = 0
+    """Of the noise, and of the draw of terms."""
+    device: str = "auto"
+    """cpu, cuda or mps; default: as trained, where that is here."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Type of convolutions and products; auto: as trained. Half precision costs bits."""
+    memorizer: bool = True
+    """Compare the guesses with those of the denoiser that knows the training images by heart."""
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise SettingsError(f"an evaluation needs at least 1 image, not {self.images}")
