@@ -248,7 +248,7 @@ def test_mistakes_are_named(run: kk.Run) -> None:
         run.sample(4, wrong)
     with pytest.raises(TypeError, match="a name"):
         kk.sample(run.model(), wrong, count=1, shape=(1, 8, 8))
-    with pytest.raises(ValueError, match="for images of 1 channels, and these have 3"):
+    with pytest.raises(ValueError, match="for samples of 1 channels, and these have 3"):
         kk.sample(run.model(), kk.DDIM(steps=2), count=1, shape=(3, 8, 8))
     with pytest.raises(SettingsError, match="take 20 steps or fewer") as error:
         run.sample(4, kk.DDIM(steps=5000))

@@ -330,13 +330,13 @@ def figures() -> Figures:
     """From the functions of the library, at every t. The weight and C are those of sigma^2 = beta, C in bits."""
     t = torch.arange(1, SCHEDULE.T + 1).double()
     beta, beta_tilde = step_variance(SCHEDULE, t, t - 1), posterior_variance(SCHEDULE, t, t - 1)
-    mean = torch.zeros_like(beta)
+    mean = torch.zeros(len(t), 1, dtype=torch.float64)
     with_0 = [
         torch.cat([torch.zeros(1, dtype=torch.float64), column.flatten()])
         for column in (
             beta_tilde,
             eps_weight(SCHEDULE, beta, t),
-            Gaussian(mean, beta_tilde).kl(Gaussian(mean, beta)) * BITS,
+            Gaussian(mean, beta_tilde[:, None]).kl(Gaussian(mean, beta[:, None])) * BITS,
         )
     ]
     alpha_bar = SCHEDULE.alpha_bar

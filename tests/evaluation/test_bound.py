@@ -131,7 +131,7 @@ def test_the_memorizer_is_as_far_away_as_by_hand(run: Run) -> None:
     x_0 = found.dataset.x_0(found.numbers)
     noise = normals(0, Purpose.EVALUATION, t, torch.from_numpy(found.numbers), (1, 8, 8))
     denoiser = run.load(precision="fp32").model
-    alpha_bar = float(denoiser.path.alpha_bar_at(torch.tensor([t])))
+    alpha_bar = float(denoiser.path.alpha_bar_at(torch.tensor([float(t)]).double()))
     x_t = alpha_bar**0.5 * x_0.double() + (1 - alpha_bar) ** 0.5 * noise
     distance = (x_t[:, None] - alpha_bar**0.5 * images).square().flatten(2).sum(2)
     known = torch.softmax(-distance / (2 * (1 - alpha_bar)), 1) @ images.flatten(1)

@@ -99,7 +99,7 @@ REVERSE = Chapter(
             numbers=(
                 r"p_\theta(x_{\n{s}} | x_{\n{t}}) = & \N(\n{of_x_t} x_{\n{t}} + \n{of_x_0} \hat x_0, \n{sigma2} \I)",
             ),
-            functions=("diffusion.denoiser.p_step",),
+            functions=("diffusion.model.p_step",),
             picture=(View("mean_hat", r"\mu_\theta"), r"= \n{of_x_t}", X_T, r"{}+ \n{of_x_0}", GUESS),
             note="The guess is off by {guess_error}, the mean of the step by {mean_error} (root mean square).",
         ),
@@ -184,7 +184,7 @@ TRAINING = Chapter(
                 r"\E_q[\log \frac{q(x_{1:T} | x_0)}{p_\theta(x_{0:T})}] = L_{\text{VLB}}",
             ),
             numbers=(r"\n{evidence} \le & \n{evidence_bound}",),
-            functions=("diffusion.denoiser.p_step", "diffusion.likelihood.pair_terms"),
+            functions=("diffusion.model.p_step", "diffusion.likelihood.pair_terms"),
             agreement=("The bound is higher, as it must be, by", "evidence_gap"),
             chart="evidence",
             note="In bits, for a model so small that both sides have a closed form: it has a single pixel, and knows "
@@ -203,7 +203,7 @@ TRAINING = Chapter(
             ),
             numbers=(r"\n{entropy} \le & \n{cross_entropy} \le & \n{mean_bound}",),
             functions=(
-                "diffusion.denoiser.p_step",
+                "diffusion.model.p_step",
                 "diffusion.likelihood.pair_terms",
                 "diffusion.oracles.GaussianOracle",
             ),
