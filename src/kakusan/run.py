@@ -18,6 +18,9 @@ from kakusan.data import Dataset
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.record import DataRecord
 from kakusan.data.units import Levels, Real, Units
+from kakusan.diffusion.denoiser import Denoiser
+from kakusan.diffusion.guidance import Guided
+from kakusan.diffusion.model import Model
 from kakusan.diffusion.variances import Analytic, variance_named
 from kakusan.errors import KakusanError, RunError, SettingsError, quoted
 from kakusan.samplers import SAMPLERS, Origin, Sampler, SamplingRequest, as_sampler, sample, sampler_named
@@ -30,6 +33,8 @@ from kakusan.training.losses import NetworkModel
 from kakusan.training.prepare import Prepared, doubt_of_held_out, reopen_data
 from kakusan.training.verdicts import LossGap, Trained, hardly_learned, loss_gap
 
+EACH = "each"
+"""The label that stands for each class in turn."""
 FAR_OUTSIDE = 2.0
 """Levels lie in [-1, 1]: values beyond this size are in other units."""
 
@@ -58,6 +63,23 @@ class Loaded:
     @property
     def device(self) -> str:
         return self.settings.machine.device
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Guidance of a sampling: see `kakusan.diffusion.guidance.Guided`.
+
+    weight: 1 is none, 0 the weak side alone. interval: (lowest, highest) t at which to guide. rescale: 0 to 1.
+    guide: the folder of a weaker run, for autoguidance; None: the same weights without a class (classifier-free).
+    """
+
+    weight: float
+    interval: tuple[float, float] | None = None
+    rescale: float = 0.0
+    guide: Path | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "guide": None if self.guide is None else str(self.guide)}
 
 
 class Run:
@@ -186,6 +208,7 @@ class Run:
         device: str = "auto",
         images: Samples | None = None,
         t: int | None = None,
+        guidance: Guidance | float | None = None,
         progress: bool | None = None,
     ) -> Samples:
         """New images, in the network's units: `run.data.units.decode(images)` gives the data's own.
@@ -193,31 +216,81 @@ class Run:
         count: 16 where none is given. sampler: DDIM in 50 steps where none is given, or one by name; its times are
         spaced as the run says, unless it says how. label: a class, by name or number.
         images, t: start from these, with noise added up to time t, rather than from noise at T; one sample for each.
+        guidance: its weight, or `Guidance` with all of it; images are then of the label, or of each class in turn.
         progress: show it; by default where somebody sees it. Image k of a seed is the same whatever the count.
         """
         origin = _origin(images, t, self.data.units)
         loaded, process = self.load(device=device), self.settings.process
         count = (16 if images is None else len(images)) if count is None else count
         numbers = {"count": count, "seed": seed, "first": first, "exact": exact, "origin": origin}
-        request = self.request(loaded, label=label, **numbers)
+        guidance = Guidance(guidance) if isinstance(guidance, float | int) else guidance
+        request = self.request(loaded, label=label, guidance=guidance, **numbers)
         chosen = usual_sampler(process) if sampler is None else as_sampler(sampler, process.T)
         chosen = replace(chosen, spacing=chosen.spacing or process.spacing)
         with self._watching(f"sampling {request.count:,} images", progress) as watch:
-            return sample(loaded.model, chosen, request, watch)
+            return sample(self.guided(loaded, guidance), chosen, request, watch)
 
     @contextmanager
     def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float, str], None]]:  # noqa: ARG002
         """Who is told how far a sampling has come: here nobody."""
         yield lambda _, __: None
 
-    def request(self, loaded: Loaded, *, label: str | int | None = None, **numbers: Any) -> SamplingRequest:
-        """Images of this run: of its shape, on the device of these weights; label: a class, by name or number.
+    def guided(self, loaded: Loaded, guidance: Guidance | None) -> Model[Denoiser]:
+        """The model of these weights under guidance; as it is without any.
 
+        Raises SettingsError where there is nothing to be guided away from, or the guide is of other samples.
+        """
+        model: Model[Denoiser] = loaded.model
+        if guidance is None:
+            return model
+        if guidance.guide is None:
+            self._require_a_null_class()
+        weak = None if guidance.guide is None else self._guide(loaded, guidance.guide)
+        of = Guided(model.denoiser, guidance.weight, weak, guidance.interval, guidance.rescale)
+        return replace(model, denoiser=of)
+
+    def _require_a_null_class(self) -> None:
+        """Raises SettingsError where the model without a class, the weak side, is not there."""
+        if not self.data.class_names:
+            raise SettingsError(
+                f"{self.folder} has learned no classes to be guided to",
+                "train with --data.labels, or name a weaker run: --guide RUN",
+            )
+        if not self.settings.network.null_label or not self.settings.data.label_dropout:
+            raise SettingsError(
+                f"{self.folder} was shown no image without its class, which guidance goes away from",
+                "train with --data.label-dropout 0.1, or name a weaker run: --guide RUN",
+            )
+
+    def _guide(self, loaded: Loaded, folder: Path) -> Denoiser:
+        guide = type(self).open(folder)
+        weak = guide.load(device=loaded.device).model.denoiser
+        if guide.data.shape != self.data.shape or weak.path != loaded.model.path:
+            raise SettingsError(
+                f"{folder} cannot guide {self.folder}: its samples are of {guide.data.shape} on {weak.path},"
+                f" these of {self.data.shape} on {loaded.model.path}",
+                "a guide is a smaller or less trained run on the same data and the same process",
+            )
+        if guide.data.class_names not in ((), self.data.class_names):
+            raise SettingsError(f"{folder} cannot guide {self.folder}: it has learned other classes")
+        return weak
+
+    def request(
+        self,
+        loaded: Loaded,
+        *,
+        label: str | int | None = None,
+        guidance: Guidance | None = None,
+        **numbers: Any,
+    ) -> SamplingRequest:
+        """Images of this run: of its shape, on the device of these weights.
+
+        label: a class, by name or number, or "each" in turn, which is also what is guided to where none is named.
         numbers: count, seed, first, exact and origin, as `SamplingRequest` has them.
         """
         return SamplingRequest(
             shape=self.data.shape,
-            label=self.label_of(label),
+            label=self.label_of(EACH if label is None and guidance is not None else label),
             micro_batch=loaded.settings.machine.micro_batch,
             device=loaded.device,
             **numbers,
@@ -229,10 +302,11 @@ class Run:
         sampler: Sampler,
         request: SamplingRequest,
         progress: Callable[[float, str], None] = lambda _, __: None,
+        guidance: Guidance | None = None,
     ) -> tuple[Samples, dict[str, Any]]:
         """The requested images, on the CPU, and all that it takes to make them again, as plain values."""
         begun = time.perf_counter()
-        x_0 = sample(loaded.model, sampler, request, progress, keep_on="cpu")
+        x_0 = sample(self.guided(loaded, guidance), sampler, request, progress, keep_on="cpu")
         numbers = ("count", "seed", "first", "label", "micro_batch", "exact")
         return x_0, {
             "run": str(self.folder),
@@ -244,6 +318,7 @@ class Run:
             "eta": getattr(sampler, "eta", 0.0),
             "variance": variance_named(loaded.model.variance).name,
             "clip": loaded.model.clip,
+            **({} if guidance is None else {"guidance": guidance.as_json()}),
             **{name: getattr(request, name) for name in numbers},
             "machine": asdict(loaded.settings.machine),
             "environment": environment(loaded.settings.machine),
@@ -253,7 +328,9 @@ class Run:
         }
 
     def label_of(self, label: str | int | None) -> int | tuple[int, ...] | None:
-        """What samples are to show: this class, or what is usual in this run."""
+        """What samples are to show: this class, each in turn for "each", or what is usual in this run."""
+        if label == EACH and self.data.class_names:
+            return tuple(range(len(self.data.class_names)))
         return usual_label(self.settings, self.data) if label is None else self.class_number(str(label))
 
     def class_number(self, label: str) -> int:

@@ -11,7 +11,7 @@ import tyro
 from kakusan.cli.arguments import parse
 
 if TYPE_CHECKING:
-    from kakusan.run import Run
+    from kakusan.run import Guidance, Run
     from kakusan.shapes import Samples
 
 EXAMPLES = (
@@ -19,7 +19,13 @@ EXAMPLES = (
     "kakusan sample runs/demo --count 1000 --out new.npz           an array, in the data's own units",
     "kakusan sample runs/demo --count 100 --first 100 --out more   images 100 to 199 of the seed, as PNG files",
     "kakusan sample runs/demo --sampler ancestral --variance fixed-small",
+    "kakusan sample runs/digits --label 7 --guidance 2             sevens, guided",
+    "kakusan sample runs/digits --label each --guidance 2          a column of each class",
 )
+
+
+MOST_COLUMNS = 32
+"""Of a grid with a column for each class."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,17 @@ class Sample:
     first: int = 0
     """Number of the first image in the series."""
     label: str | None = None
-    """A class, by name or number, for runs that learned classes; default: none, or each in turn for imported runs."""
+    """A class, by name or number, for runs that learned classes, or "each": all in turn, a column of a grid each.
+    Default: none; each for imported runs and with guidance."""
+    guidance: float | None = None
+    """Weight of guidance: 1 none, more for samples that are more like their class and less unlike each other."""
+    guidance_interval: tuple[float, float] | None = None
+    """Lowest and highest t at which to guide; default: all."""
+    guidance_rescale: float | None = None
+    """Share, 0 to 1, to which guided contrast is brought back to that of the model."""
+    guide: Path | None = None
+    """A smaller or less trained run on the same data to be guided away from (autoguidance), in place of the model
+    without a class."""
     weights: Literal["ema", "model"] = "ema"
     """Averaged weights, or those of the last step."""
     exact: bool = False
@@ -84,12 +100,14 @@ def main(arguments: Sequence[str]) -> int:
     out = Output(command.out or free_output(run.folder / "samples"), numbers, command.raw, command.overwrite)
     out.check(run.data.shape)
     set_machine(run.settings.machine)
-    x_0, about = _sampled(command, run)
+    x_0, about = _sampled(command, run, _guidance(command))
     about["rounded"] &= not command.raw
     to, units = console(), run.data.units
     is_kept = out.raw or (out.path.suffix == ".npz" and isinstance(units, Real))  # every value as it is
     about["outside"] = 0.0 if is_kept else units.outside(x_0)
-    out.save(x_0, units, about)
+    classes = about["label"] or ()
+    columns = len(classes) if 1 < len(classes) <= MOST_COLUMNS and not command.first % len(classes) else None
+    out.save(x_0, units, about, columns=columns)
     for warning in run.warnings:
         to.print(printable(f"warning: {warning}"), markup=False)
     if about["outside"]:
@@ -106,7 +124,27 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _sampled(command: Sample, run: "Run") -> "tuple[Samples, dict[str, Any]]":
+def _guidance(command: Sample) -> "Guidance | None":
+    from kakusan.errors import SettingsError
+    from kakusan.run import Guidance
+
+    details = {
+        "--guidance-interval": command.guidance_interval,
+        "--guidance-rescale": command.guidance_rescale,
+        "--guide": command.guide,
+    }
+    if command.guidance is None:
+        if given := [flag for flag, value in details.items() if value is not None]:
+            raise SettingsError(
+                f"{given[0]} belongs to --guidance, which is missing", "such as: --guidance 2"
+            )
+        return None
+    return Guidance(
+        command.guidance, command.guidance_interval, command.guidance_rescale or 0.0, command.guide
+    )
+
+
+def _sampled(command: Sample, run: "Run", guidance: "Guidance | None") -> "tuple[Samples, dict[str, Any]]":
     """The images and how they were made, with the progress shown."""
     from kakusan.samplers import sampler_named
     from kakusan.terminal.display import bar, console
@@ -117,6 +155,6 @@ def _sampled(command: Sample, run: "Run") -> "tuple[Samples, dict[str, Any]]":
     T, spacing = loaded.model.path.T, command.spacing or loaded.settings.process.spacing
     sampler = sampler_named(command.sampler, T, steps=command.steps, eta=command.eta, spacing=spacing)
     numbers = {name: getattr(command, name) for name in ("count", "seed", "first", "exact")}
-    request = run.request(loaded, label=command.label, **numbers)
+    request = run.request(loaded, label=command.label, guidance=guidance, **numbers)
     with bar(f"sampling {command.count:,} images", 1.0, console()) as shown:
-        return run.sample_with_record(loaded, sampler, request, shown.at)
+        return run.sample_with_record(loaded, sampler, request, shown.at, guidance)

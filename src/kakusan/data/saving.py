@@ -50,10 +50,12 @@ class Output:
         if there is not None:
             raise SettingsError(f"{there} is there already", "name another --out, or say --overwrite")
 
-    def save(self, x_0: Samples, units: Units, about: Mapping[str, Any]) -> None:
+    def save(
+        self, x_0: Samples, units: Units, about: Mapping[str, Any], *, columns: int | None = None
+    ) -> None:
         """Write the images, and beside them, as JSON, how they were made.
 
-        Levels are rounded to the nearest and held to their range, which `Units.outside` counts.
+        Levels are rounded to the nearest and held to their range, which `Units.outside` counts. columns: of a grid.
         """
         beside = {sidecar(self.path): (json.dumps(about, indent=2) + "\n").encode()}
         with durable.telling(f"cannot write {self.path}", self.path.parent):
@@ -63,7 +65,7 @@ class Output:
                 save_folder(images, self.path, first=first, overwrite=self.overwrite, beside=beside)
                 return
             png = self.path.suffix == ".png"
-            content = encode_png(grid(x_0, units)) if png else _npz(x_0, units, raw=self.raw)
+            content = encode_png(grid(x_0, units, columns=columns)) if png else _npz(x_0, units, raw=self.raw)
             durable.atomic_writes([(self.path, content), *beside.items()])
 
     @property
