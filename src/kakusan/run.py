@@ -288,9 +288,11 @@ class Run:
         label: a class, by name or number, or "each" in turn, which is also what is guided to where none is named.
         numbers: count, seed, first, exact and origin, as `SamplingRequest` has them.
         """
+        if label is None and guidance is not None and self.data.class_names:
+            label = EACH
         return SamplingRequest(
             shape=self.data.shape,
-            label=self.label_of(EACH if label is None and guidance is not None else label),
+            label=self.label_of(label),
             micro_batch=loaded.settings.machine.micro_batch,
             device=loaded.device,
             **numbers,

@@ -105,9 +105,7 @@ def main(arguments: Sequence[str]) -> int:
     to, units = console(), run.data.units
     is_kept = out.raw or (out.path.suffix == ".npz" and isinstance(units, Real))  # every value as it is
     about["outside"] = 0.0 if is_kept else units.outside(x_0)
-    classes = about["label"] or ()
-    columns = len(classes) if 1 < len(classes) <= MOST_COLUMNS and not command.first % len(classes) else None
-    out.save(x_0, units, about, columns=columns)
+    out.save(x_0, units, about, columns=_columns(about["label"], command.first))
     for warning in run.warnings:
         to.print(printable(f"warning: {warning}"), markup=False)
     if about["outside"]:
@@ -122,6 +120,12 @@ def main(arguments: Sequence[str]) -> int:
     print(out.path)
     to.print(f"how they were made: {sidecar(out.path)}", style="dim", markup=False)
     return 0
+
+
+def _columns(label: int | tuple[int, ...] | None, first: int) -> int | None:
+    """One for each class where samples are of each in turn."""
+    several = isinstance(label, tuple) and 1 < len(label) <= MOST_COLUMNS and first % len(label) == 0
+    return len(label) if isinstance(label, tuple) and several else None
 
 
 def _guidance(command: Sample) -> "Guidance | None":

@@ -1,0 +1,113 @@
+"""`kakusan sample --guidance`, on a tiny run with classes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from goldens import run_kakusan
+from numpy.typing import NDArray
+from PIL import Image
+
+import kakusan as kk
+from kakusan.cli import main
+
+TINY = [
+    *("--steps", "4", "--network.width", "16", "--network.multipliers", "1", "--network.blocks", "1"),
+    *("--training.batch-size", "4", "--machine.threads", "1", "--machine.device", "cpu", "--process.T", "20"),
+    *("--samples.count", "2", "--samples.steps", "2", "--training.warmup", "0"),
+]
+FEW = ["--count", "4", "--steps", "4", "--overwrite"]
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("guided") / "classes"
+    run_kakusan(["train", data, "--run", folder, "--data.labels", *TINY])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the same images, without their classes."""
+    folder = tmp_path_factory.mktemp("guided") / "plain"
+    run_kakusan(["train", data, "--run", folder, *TINY, "--training.seed", "3"])
+    return folder
+
+
+def sampled(run: Path, folder: Path, *flags: str) -> NDArray[np.float32]:
+    """In the network's units, so that nothing is rounded away."""
+    run_kakusan(["sample", run, "--out", folder / "x.npz", "--raw", *FEW, *flags])
+    with np.load(folder / "x.npz") as stored:
+        images: NDArray[np.float32] = stored["images"]
+    return images
+
+
+def test_weight_1_and_0_are_the_model_with_and_without_the_class_exactly(run: Path, tmp_path: Path) -> None:
+    named, free = sampled(run, tmp_path, "--label", "1"), sampled(run, tmp_path)
+    assert np.array_equal(sampled(run, tmp_path, "--label", "1", "--guidance", "1"), named)
+    assert np.array_equal(sampled(run, tmp_path, "--label", "1", "--guidance", "0"), free)
+    guided = sampled(run, tmp_path, "--label", "1", "--guidance", "3")
+    assert not np.allclose(guided, named, atol=1e-6)
+    outside = sampled(run, tmp_path, "--label", "1", "--guidance", "3", "--guidance-interval", "0", "0")
+    assert np.array_equal(outside, named)
+    assert np.abs(guided).max() <= 1 + 1e-6  # clipped after guidance
+
+
+def test_without_a_label_each_class_has_a_column(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "grid.png"
+    run_kakusan(["sample", run, "--out", out, "--guidance", "2", "--guidance-rescale", "0.7", *FEW])
+    about = json.loads((tmp_path / "grid.png.json").read_text())
+    assert about["label"] == [0, 1]
+    assert about["guidance"] == {"weight": 2.0, "interval": None, "rescale": 0.7, "guide": None}
+    with Image.open(out) as grid:
+        assert grid.size == (2 * 64 + 8, 2 * 64 + 8)
+    each, second = sampled(run, tmp_path, "--label", "each"), sampled(run, tmp_path, "--label", "1")
+    assert np.allclose(each[1::2], second[1::2], atol=1e-6)
+
+
+def test_a_weaker_run_is_a_guide_with_classes_or_without(run: Path, plain: Path, tmp_path: Path) -> None:
+    itself = sampled(run, tmp_path, "--label", "1", "--guidance", "4", "--guide", str(run))
+    assert np.allclose(
+        itself, sampled(run, tmp_path, "--label", "1"), atol=1e-5
+    )  # away from itself is nowhere
+    guided = sampled(plain, tmp_path, "--guidance", "1.5", "--guide", str(plain))
+    assert np.allclose(guided, sampled(plain, tmp_path), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--guidance-rescale", "0.5"], ["--guidance-rescale belongs to --guidance"]),
+        (["--guide", "runs/x"], ["--guide belongs to --guidance"]),
+        (["--guidance", "nan"], ["finite number"]),
+        (["--guidance", "2", "--guidance-rescale", "2"], ["0 to 1"]),
+        (["--guidance", "2", "--guidance-interval", "9", "1"], ["from a low to a high t"]),
+        (["--label", "none such"], ["no class 'none such'"]),
+    ],
+)
+def test_what_is_no_guidance_is_refused(
+    run: Path, flags: Sequence[str], words: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sample", str(run), *flags]) == 2
+    said = capsys.readouterr().err
+    assert all(word in said for word in words)
+
+
+def test_a_run_without_classes_or_a_guide_says_what_it_lacks(
+    plain: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sample", str(plain), "--guidance", "2"]) == 2
+    assert "has learned no classes to be guided to" in capsys.readouterr().err
+    assert main(["train", "two-moons", "--run", str(tmp_path / "moons"), "--steps", "1"]) == 0
+    assert main(["sample", str(run), "--guidance", "2", "--guide", str(tmp_path / "moons")]) == 2
+    assert "cannot guide" in capsys.readouterr().err
+
+
+def test_guidance_from_python_is_that_of_the_command(run: Path, tmp_path: Path) -> None:
+    opened: Any = kk.Run.open(run)
+    images = opened.sample(4, kk.DDIM(steps=4), label=1, guidance=3.0)
+    command = sampled(run, tmp_path, "--label", "1", "--guidance", "3")
+    assert np.allclose(images.permute(0, 2, 3, 1).numpy(), command, atol=1e-6)
