@@ -87,8 +87,8 @@ class Run(run.Run):
         if isinstance(data, str | Path):
             path = Path(data)
         elif data is not None:
-            levels = units.levels if isinstance(units, Levels) else "auto"
-            other = open_data(data, DataSettings(levels=levels))
+            like_ours = DataSettings(levels=units.levels) if isinstance(units, Levels) else DataSettings()
+            other = open_data(data, like_ours)
         if isinstance(clip := options.get("clip"), bool):
             options["clip"] = "yes" if clip else "no"
         asked = BoundOptions(data=path, **options)

@@ -217,9 +217,7 @@ def test_ancestral_samples_from_noised_images_follow_the_posterior_of_the_data(t
     best = oracle(Analytic(plain.errors()))
     c, n = 1.5, 16 * 1024
     image = torch.full((1024, 1, 4, 4), c)
-    x = sample(
-        best, Ancestral(), count=1024, shape=(1, 4, 4), seed=1, micro_batch=1024, origin=Origin(image, t)
-    )
+    x = sample(best, Ancestral(), seed=1, micro_batch=1024, images=image, t=t)
     alpha_bar = float(plain.schedule.alpha_bar[t])
     a, b_2, s_2 = math.sqrt(alpha_bar), 1 - alpha_bar, DEVIATION**2
     gain = a * s_2 / (alpha_bar * s_2 + b_2)
