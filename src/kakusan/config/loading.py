@@ -11,7 +11,16 @@ from typing import Any
 
 import msgspec
 
-from kakusan.config.settings import BUDGETS, CHANGEABLE, MOST_LEVELS, RANGES, WIDEST, DataSettings, Settings
+from kakusan.config.settings import (
+    BUDGETS,
+    CHANGEABLE,
+    MOST_LEVELS,
+    RANGES,
+    WIDEST,
+    DataSettings,
+    Settings,
+    given,
+)
 from kakusan.errors import SettingsError
 
 OF_DATA_SETS = ("digits", "kanji", "swiss-roll", "two-moons")
@@ -91,7 +100,7 @@ def checked(settings: Settings) -> Settings:
     if not all(0 <= beta < 1 for beta in settings.training.betas):
         raise SettingsError(f"training.betas must be 0 to below 1, not {settings.training.betas}")
     for name in ("network.multipliers", "network.widths"):
-        levels = () if values[name] == "auto" else values[name]
+        levels = given(values[name]) or ()
         if len(levels) > MOST_LEVELS or max(levels, default=1) > WIDEST:
             raise SettingsError(f"{name} is at most {MOST_LEVELS} numbers of at most {WIDEST:,}")
     for name, (low, high) in RANGES.items():
