@@ -13,13 +13,7 @@ from kakusan.data.units import Levels, Units
 from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.parametrizations import PARAMETRIZATIONS
-from kakusan.diffusion.schedules import (
-    SCHEDULES,
-    BetweenEnds,
-    Given,
-    NoiseSchedule,
-    ZeroTerminalSNR,
-)
+from kakusan.diffusion.schedules import SCHEDULES, BetweenEnds, Given, NoiseSchedule, ZeroTerminalSNR
 from kakusan.diffusion.variances import SIGMA_1, VARIANCES, LearnedRange
 from kakusan.errors import SettingsError
 from kakusan.networks import NETWORKS
