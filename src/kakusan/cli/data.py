@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from kakusan.cli.arguments import parse
-from kakusan.config.loading import checked
-from kakusan.config.settings import DataSettings, Settings
+from kakusan.config.settings import DataSettings
 from kakusan.errors import SettingsError, printable
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     if command.sheet is not None and command.sheet.exists() and not command.overwrite:
         raise SettingsError(f"{command.sheet} is there already", "name another --sheet, or say --overwrite")
     with reading(console()) as progress:
-        options = replace(checked(Settings(data=command.data)).data, bad_share=1.0)  # look at it all
+        options = replace(command.data, bad_share=1.0)  # look at it all
         found = survey(command.source, options, progress)
     if command.sheet is not None:
         write_sheet(found, command.sheet)

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from kakusan.config.loading import Asked, checked, differences, flat, from_mapping, to_mapping, with_values
+from kakusan.config.loading import Asked, differences, flat, from_mapping, to_mapping, with_values
 from kakusan.config.machine import environment, resolve_machine, set_machine
 from kakusan.config.recipe import ENOUGH_STEPS, usual_warmup
 from kakusan.config.resolve import resolve, resolve_samples
@@ -59,7 +59,6 @@ def launch(
     in_memory: the data, where the settings name none. Raises DataError, SettingsError, and RunError, with the settings
     that differ, if the run there is another, or if the folder is in use for something else.
     """
-    asked = replace(asked, settings=checked(asked.settings))
     if not RunFolder.exists(folder):
         return _start(asked, folder, weights_from, progress, in_memory)
     run = RunFolder.open(folder)
@@ -120,7 +119,7 @@ def adjusted(run: RunFolder, changes: Mapping[str, Any]) -> Settings:
             "minutes buy steps when a run begins",
             f"to train it for longer: kakusan resume {quoted(run.folder)} --minutes {minutes:g}",
         )
-    settings = checked(with_values(stored, {**changes, "training.minutes": stored.training.minutes}))
+    settings = with_values(stored, {**changes, "training.minutes": stored.training.minutes})
     steps = answered(stored.training.steps if settings.training.steps == "auto" else settings.training.steps)
     done = run.steps[-1] if run.steps else 0
     if steps < done:
