@@ -186,6 +186,13 @@ def _rows(part: "Part") -> Iterator[tuple[Any, ...]]:
         yield number, captions[number] if captions else "", part.name, *values
 
 
+def _process(about: dict[str, Any]) -> str:
+    """The schedule, or the path of another kind, whose bound is that of the DDPM with the same ratios a : b."""
+    if about["path"] != "vp":
+        return f"path {about['path']}, as the DDPM that it is in another scale"
+    return f"{about['schedule']}{' (zero terminal SNR)' if about['zero_terminal_snr'] else ''}"
+
+
 def _show(report: "BoundReport", written: list[Path]) -> None:
     from rich.console import Console
 
@@ -203,7 +210,7 @@ def _show(report: "BoundReport", written: list[Path]) -> None:
     if about["terms"] != "all" and about["terms"] < FEW_TERMS:
         to.print(FEW_WORDS.format(about["terms"]), style="dim", markup=False)
     words = [
-        f"{about['schedule']}{' (zero terminal SNR)' if about['zero_terminal_snr'] else ''}, T = {about['T']}",
+        f"{_process(about)}, T = {about['T']}",
         f"predicts {about['predicts']}",
         f"variance {about['variance']}",
         f"sigma_1^2 = {about['sigma_1']}",

@@ -19,6 +19,8 @@ from kakusan.config.recipe import (
 from kakusan.config.settings import ProcessSettings, SamplesSettings, Settings
 from kakusan.errors import SettingsError
 
+OF_PATHS = {"flow": "flow", "edm": "edm"}
+"""What a network predicts on these paths unless it is chosen; v on others."""
 SHORT = 200
 """Steps: grids come no oftener by themselves, so that they take at most about a twentieth of the time."""
 
@@ -60,9 +62,15 @@ def _resolve_process(process: ProcessSettings, facts: DataFacts) -> ProcessSetti
     if clip and not facts.is_levels:
         raise SettingsError("process.clip is for level data; real data have no bounds to clip to")
     schedule = process.schedule
-    if schedule == "auto":
+    if process.path != "vp":
+        if schedule not in ("auto", "none"):
+            raise SettingsError(
+                f"process.schedule is for the path vp, not for {process.path}", "leave one of them out"
+            )
+        schedule = "none"
+    elif schedule == "auto":
         schedule = "cosine" if process.beta_1 == process.beta_T == "auto" else "linear"
-    predicts = "v" if process.predicts == "auto" else process.predicts
+    predicts = OF_PATHS.get(process.path, "v") if process.predicts == "auto" else process.predicts
     if process.betas and process.T == ProcessSettings().T:  # nobody chose it: as many as there are betas
         process = replace(process, T=len(process.betas))
     return replace(process, clip=clip, schedule=schedule, predicts=predicts)

@@ -20,7 +20,6 @@ Auto: TypeAlias = Literal["auto"]
 Value = TypeVar("Value", int, float)
 Given = TypeVar("Given")
 
-
 MOST_LEVELS, WIDEST = 16, 65_536
 """Of a network: how many levels, and the channels of one."""
 
@@ -135,9 +134,12 @@ class DataSettings(Section):
 class ProcessSettings(Section):
     """The diffusion process."""
 
+    path: str = "vp"
+    """Path from data to noise: vp (variance-preserving, by a schedule of betas), flow (straight lines: flow matching)
+    or edm (noise of deviation sigma-min to sigma-max is added)."""
     schedule: str = "auto"
-    """linear, cosine, sigmoid, scaled-linear, sigmoid-betas, or given (by process.betas); auto: cosine, or linear
-    where its betas are set."""
+    """Of the path vp: linear, cosine, sigmoid, scaled-linear, sigmoid-betas, or given (by process.betas); auto: cosine,
+    or linear where its betas are set; none for other paths."""
     T: Annotated[int, Range(1, 100_000)] = 1000
     """Number of noise levels."""
     beta_1: float | Auto = "auto"
@@ -148,8 +150,15 @@ class ProcessSettings(Section):
     """beta_1, ..., beta_T one by one, for the schedule "given"."""
     zero_terminal_snr: bool = False
     """Stretch the schedule so that it ends in pure noise (Lin et al. 2024); for v and x_0, not for eps."""
+    sigma_min: Annotated[float, Range(1e-9, 1e9)] = 0.002
+    """Of the path edm: deviation of the noise at t = 1."""
+    sigma_max: Annotated[float, Range(1e-9, 1e9)] = 80.0
+    """Of the path edm: deviation of the noise at t = T."""
+    rho: Annotated[float, Range(1, 100)] = 7.0
+    """Of the path edm: sigma^(1/rho) is linear in t."""
     predicts: str = "auto"
-    """What the network says: eps, x_0 or v; auto: v."""
+    """Prediction target: noise (eps), clean data (x_0), velocity (v), eps - x_0 (flow) or EDM's mixture (edm); auto: v,
+    or that of the path."""
     variance: str = "fixed-large"
     """sigma^2 of a reverse step: fixed-large (beta), fixed-small (beta~) or learned (between them)."""
     sigma_1: str = "beta~_2"

@@ -321,6 +321,7 @@ def _about(run: Run, loaded: Loaded, source: Path | Dataset | None, options: Bou
         "weights": options.weights,
         "data": source.name if isinstance(source, Dataset) else str(source or run.data.name),
         "T": process.T,
+        "path": process.path,
         "schedule": process.schedule,
         "zero_terminal_snr": process.zero_terminal_snr,
         "predicts": process.predicts,

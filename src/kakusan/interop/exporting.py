@@ -32,6 +32,10 @@ DIFFUSERS_METADATA = {"format": "pt"}
 """What diffusers writes into the head of its weights, and wants to find there."""
 
 
+THEIR_TARGETS = ("eps", "x_0", "v")
+"""Prediction targets that diffusers' DDPM and DDIM schedulers have words for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wish:
     """What is wanted beyond the format."""
@@ -73,6 +77,7 @@ def export_model(run: Run | Path | str, to: str, target: Path | str, wish: Wish 
     run = run if isinstance(run, Run) else Run.open(run)
     target, wish = Path(target).expanduser(), wish or Wish()
     _check_target(target, to)
+    _check_process(run, to)
     loaded = run.load(weights=wish.weights, step=wish.step, device="cpu", precision="fp32")
     export = FORMATS[to](run, loaded, wish)
     with durable.telling(
@@ -80,6 +85,18 @@ def export_model(run: Run | Path | str, to: str, target: Path | str, wish: Wish 
     ):
         _write(target, export.files, is_file=to == "safetensors")
     return Exported(target, tuple(export.notes))
+
+
+def _check_process(run: Run, to: str) -> None:
+    """Raises ModelError for processes that a format cannot describe: others would sample noise from the model."""
+    process = run.settings.process
+    if to == "safetensors" or (process.path == "vp" and (to == "onnx" or process.predicts in THEIR_TARGETS)):
+        return
+    raise ModelError(
+        f"--to {to} describes DDPMs that predict {', '.join(THEIR_TARGETS)}, and {run.folder} predicts"
+        f" {process.predicts} on the path {process.path}",
+        "the weights alone: --to safetensors",
+    )
 
 
 def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:

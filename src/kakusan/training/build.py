@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from kakusan.data.units import Levels, Units
 from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.parametrizations import PARAMETRIZATIONS
+from kakusan.diffusion.paths import EDM, FlowMatching, Path
 from kakusan.diffusion.schedules import SCHEDULES, BetweenEnds, Given, NoiseSchedule, ZeroTerminalSNR
 from kakusan.diffusion.variances import SIGMA_1, VARIANCES, LearnedRange
 from kakusan.errors import SettingsError
@@ -21,8 +23,22 @@ from kakusan.samplers import SPACINGS
 from kakusan.training.losses import LOSSES, Loss, NetworkModel, loss_for
 from kakusan.training.prepare import Prepared
 
+PATHS: dict[str, Any] = {"vp": NoiseSchedule, "flow": FlowMatching, "edm": EDM}
 GIVEN = "given"
 """The schedule whose betas stand in the settings."""
+
+
+def build_path(process: ProcessSettings) -> Path:
+    """The path of these settings. Raises SettingsError for what belongs to another."""
+    kind = named(PATHS, process.path, "process.path")
+    if kind is NoiseSchedule:
+        return build_schedule(process)
+    unused = {"betas": (), "beta_1": "auto", "beta_T": "auto", "zero_terminal_snr": False}
+    if other := next((name for name, usual in unused.items() if getattr(process, name) != usual), None):
+        raise SettingsError(f"process.{other} is for the path vp, not for {process.path}", "leave it out")
+    options = (process.sigma_min, process.sigma_max, process.rho) if kind is EDM else ()
+    path: Path = kind(process.T, *options)
+    return path
 
 
 def build_schedule(process: ProcessSettings) -> NoiseSchedule:
@@ -79,7 +95,7 @@ def build_model(settings: Settings, network: nn.Module, units: Units) -> Network
     named(SPACINGS, process.spacing, "process.spacing")
     autocast = torch.bfloat16 if settings.machine.precision == "bf16" else None
     return Model(
-        NetworkDenoiser(network, build_schedule(process), process.predicts, autocast),
+        NetworkDenoiser(network, build_path(process), process.predicts, autocast),
         variance=process.variance,
         sigma_1=process.sigma_1,
         clip=process.clip_range if process.clip else None,

@@ -13,7 +13,7 @@ from kakusan.config.loading import Asked, differences, flat, from_mapping, to_ma
 from kakusan.config.machine import environment, resolve_machine, set_machine
 from kakusan.config.recipe import ENOUGH_STEPS, usual_warmup
 from kakusan.config.resolve import resolve, resolve_samples
-from kakusan.config.settings import BUDGETS, CHANGEABLE, MachineSettings, Settings, answered
+from kakusan.config.settings import BUDGETS, CHANGEABLE, MachineSettings, ProcessSettings, Settings, answered
 from kakusan.data import DATASETS, Dataset, is_image_folder
 from kakusan.data.dataset import Progress, in_pixels, silent
 from kakusan.data.record import DataRecord
@@ -136,7 +136,7 @@ def _start(
 ) -> Trainer:
     """Open the data, settle every "auto", and make the run's folder. Nothing is trained yet."""
     parent = None if weights_from is None else RunFolder.open(weights_from)
-    settings = asked.settings if parent is None else _like(asked, parent)
+    settings = _yielded(asked) if parent is None else _like(asked, parent)
     past = None if parent is None else past_of(parent, stored_settings(parent), progress)
 
     def prepare(asked: Settings) -> Prepared:
@@ -179,6 +179,16 @@ def _settled(
         f" steps here (--data.size {larger[0]} {larger[1]} takes them all the same)"
     )
     return replace(prepared, notes=(note, *prepared.notes)), found
+
+
+def _yielded(asked: Asked) -> Settings:
+    """What a preset says of a schedule yields to the choice of another path."""
+    process, usual = asked.settings.process, ProcessSettings()
+    if "process.path" not in asked.chosen or process.path == usual.path:
+        return asked.settings
+    names = ("schedule", "betas", "beta_1", "beta_T", "zero_terminal_snr", "predicts")
+    free = {name: getattr(usual, name) for name in names if f"process.{name}" not in asked.chosen}
+    return replace(asked.settings, process=replace(process, **free))
 
 
 OF_THE_SAMPLING = frozenset(

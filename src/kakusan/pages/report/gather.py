@@ -342,9 +342,17 @@ def _size(shape: tuple[int, int, int]) -> str:
     return f"{in_pixels(height, width)}, " + {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
 
 
+PATH_WORDS = {
+    "flow": "flow matching (a = 1 - t/T, b = t/T)",
+    "edm": "EDM path (a = 1, b = sigma)",
+}
+
+
 def _process(process: ProcessSettings) -> str:
     """The schedule, and what is unusual in it."""
     ends = ", ending in pure noise" * process.zero_terminal_snr
+    if process.path != "vp":
+        return f"{PATH_WORDS[process.path]}, T = {process.T}, variance {process.variance}"
     return f"{process.schedule} schedule, T = {process.T}{ends}, variance {process.variance}"
 
 
