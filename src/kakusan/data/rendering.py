@@ -132,7 +132,7 @@ def numbered(folder: Path, numbers: range) -> list[Path]:
 
 
 def _are_points(x: Samples) -> bool:
-    return tuple(x.shape[1:]) == (2, 1, 1)
+    return x.ndim == 2 or tuple(x.shape[1:]) == (2, 1, 1)
 
 
 def _panels(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -28,7 +28,7 @@ class Output:
     """Keep the network's units (arrays only)."""
     overwrite: bool = False
 
-    def check(self, shape: tuple[int, int, int]) -> None:
+    def check(self, shape: tuple[int, ...]) -> None:
         """Raises SettingsError for what cannot be written, or would replace something. Asked before the work."""
         ending = self.path.suffix
         if ending not in ("", ".png", ".npz"):
@@ -37,7 +37,7 @@ class Output:
             raise SettingsError(
                 "--raw keeps the network's units, which a picture cannot", "name an .npz: --out samples.npz"
             )
-        if not ending and (shape[0] not in (1, 3) or shape == (2, 1, 1)):
+        if not ending and (shape[0] not in (1, 3) or len(shape) != 3):
             raise SettingsError(
                 f"{shape[0]} channels make no PNG files", "name an .npz, or a .png for a grid"
             )

@@ -33,7 +33,7 @@ class Levels:
     def encode(self, images: NDArray[np.uint8]) -> Samples:
         """(n, height, width, channels) bytes to the network's units, float32 in [-1, 1]."""
         array = np.require(images, requirements=["C", "W"])  # torch takes no read-only memory map
-        values = torch.from_numpy(array).permute(0, 3, 1, 2)
+        values = torch.from_numpy(array).movedim(-1, 1)
         return values.to(torch.float32).mul_(2 / (self.levels - 1)).sub_(1)
 
     def decode(self, x: Samples) -> NDArray[np.uint8]:
@@ -82,7 +82,7 @@ class Real:
                 f"the data have {images.shape[-1]} channels, their normalization {len(self.mean)}"
             )
         x = (np.asarray(images, dtype=np.float64) - np.array(self.mean)) / np.array(self.scale)
-        return torch.from_numpy(x.astype(np.float32)).permute(0, 3, 1, 2)
+        return torch.from_numpy(x.astype(np.float32)).movedim(-1, 1)
 
     def decode(self, x: Samples) -> NDArray[np.float64]:
         """Back in the data's own units, float64."""
@@ -133,4 +133,4 @@ def real_fitted(images: NDArray[Any], moments: Moments | None = None) -> Real:
 
 
 def _to_array(x: Tensor) -> Any:
-    return np.ascontiguousarray(x.cpu().permute(0, 2, 3, 1).numpy())
+    return np.ascontiguousarray(x.cpu().movedim(1, -1).numpy())

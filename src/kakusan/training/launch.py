@@ -82,9 +82,21 @@ def launch(
     return Trainer(run, adjusted(run, changes), in_memory=in_memory)
 
 
+def upgraded(config: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """The config.toml of a run as this version writes it.
+
+    Older ones knew images alone: signals were images of height 1, and points were images of one pixel.
+    """
+    tables = {name: dict(table) for name, table in config.items()}
+    if "data" in tables and "kind" not in tables["data"]:
+        points = tuple(data.get("shape", ())) == (2, 1, 1)
+        tables["data"]["kind"] = "points" if points else "image"
+    return tables
+
+
 def stored_settings(run: RunFolder) -> Settings:
     """The resolved settings of a run. Raises RunError where one of them is missing."""
-    settings = from_mapping(run.config, str(run.folder / "config.toml"))
+    settings = from_mapping(upgraded(run.config, run.data), str(run.folder / "config.toml"))
     needed = ("network.", "machine.", "process.", "training.", "samples.every")
     by_right = ("training.minutes", "process.beta_1", "process.beta_T")
     for name, value in flat(settings).items():
@@ -181,12 +193,9 @@ def _settled(
     set_machine(resolved.machine)
     with advice_on_memory(resolved):
         found = _with_budget(resolved, chosen, prepared, fine_tuning=fine_tuning)
-    _, height, width = prepared.dataset.shape
-    if (
-        (prepared.dataset.scaled or larger)
-        and found.is_short_of(ENOUGH_STEPS)
-        and min(height, width) >= 2 * SMALLEST_SIDE
-    ):
+    is_ours = prepared.dataset.scaled or larger is not None  # and then they are images
+    height, width = prepared.dataset.shape[1:] if is_ours else (0, 0)
+    if is_ours and found.is_short_of(ENOUGH_STEPS) and min(height, width) >= 2 * SMALLEST_SIDE:
         half = with_values(settings, {"data.size": (height // 2, width // 2)})
         return _settled(half, chosen, prepare, fine_tuning=fine_tuning, larger=larger or (height, width))
     if larger is None:
