@@ -88,19 +88,14 @@ def write_sheet(found: "Survey", path: Path) -> None:
 
 def lines(found: "Survey", bad_share: float) -> Iterator[tuple[str, str]]:
     """Name and text of each finding, the weightier ones first; a training takes up to this share of bad files."""
-    from kakusan.data.dataset import in_pixels
-    from kakusan.data.space import kind_of
+    from kakusan.data.space import size_in_words, things
 
     dataset = found.dataset
     channels, *size = dataset.shape
     yield "data", f"{dataset.name} ({dataset.source})"
     form = f"{channels} channel{'s' * (channels > 1)}, {dataset.images.dtype}"
-    if len(size) == 2:
-        yield "images", f"{len(dataset):,} of {in_pixels(*size)}, {form}"
-    else:
-        things = "points" if dataset.is_points else f"{kind_of(dataset.shape)}s"
-        of = f" of {'x'.join(map(str, size))}" if size else ""
-        yield things, f"{len(dataset):,}{of}, {form}"
+    of = f" of {size_in_words(dataset.shape)}" if size else ""
+    yield things(dataset.shape), f"{len(dataset):,}{of}, {form}"
     low, high = found.value_range
     yield (
         "values",

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kakusan.config.settings import Layout
 from kakusan.data.identity import hashes_of
-from kakusan.data.space import is_points, kind_of, legacy
+from kakusan.data.space import is_points, legacy, things
 from kakusan.data.units import Levels, Real, Units
 from kakusan.errors import printable
 from kakusan.shapes import Samples
@@ -81,8 +81,7 @@ class Dataset:
         form = f"{channels} channel{'s' * (channels > 1)}" + (
             f" of {'x'.join(map(str, size))}" if size else ""
         )
-        things = "points" if self.is_points else f"{kind_of(self.shape)}s"
-        return f"<Dataset {self.name}: {len(self):,} {things}, {form}, {units}{classes}>"
+        return f"<Dataset {self.name}: {len(self):,} {things(self.shape)}, {form}, {units}{classes}>"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -8,6 +8,18 @@ def kind_of(shape: tuple[int, ...]) -> Kind:
     return KINDS[len(shape) - 1]
 
 
+def things(shape: tuple[int, ...]) -> str:
+    """What many samples are called: points, signals, images, volumes."""
+    return "points" if is_points(shape) else f"{kind_of(shape)}s"
+
+
+def size_in_words(shape: tuple[int, ...]) -> str:
+    """Of a sample, without its channels: 28x28, or 48x20 (height x width); empty for points."""
+    sides = shape[1:]
+    which = " (height x width)" if len(sides) == 2 and sides[0] != sides[1] else ""
+    return "x".join(map(str, sides)) + which
+
+
 def is_points(shape: tuple[int, ...]) -> bool:
     """Whether a sample is a point: values without a place."""
     return len(shape) == 1
