@@ -10,7 +10,7 @@ from typing import Any
 from kakusan.config.loading import Asked
 from kakusan.config.machine import set_machine
 from kakusan.data.record import DataRecord
-from kakusan.data.space import things
+from kakusan.data.space import noun_of
 from kakusan.errors import RunError, printable, quoted
 from kakusan.pages.report.gather import write_report
 from kakusan.run import Run
@@ -130,7 +130,7 @@ class _Told:
 
     def _opening_words(self, event: Began) -> None:
         run, self.first = self.run, event.step
-        parent, shown = run.data.get("weights_from"), things(DataRecord.read(run.data).shape)
+        parent, shown = run.data.get("weights_from"), noun_of(DataRecord.read(run.data).shape).many
         start = f"from the weights of {parent['run']}" if parent else "from the start"
         where = f"from step {event.step:,} on" if event.step else start
         text = (

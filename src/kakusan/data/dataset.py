@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kakusan.config.settings import Layout
 from kakusan.data.identity import hashes_of
-from kakusan.data.space import is_points, legacy, things
+from kakusan.data.space import is_points, legacy, noun_of
 from kakusan.data.units import Levels, Real, Units
 from kakusan.errors import printable
 from kakusan.shapes import Samples
@@ -19,11 +19,6 @@ from kakusan.statistics.moments import chunks as chunks
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total) while a folder is read. The total counts reading steps, two for each file."""
-
-
-def in_pixels(height: int, width: int) -> str:
-    """A size as --data.size takes it, height first, which is said where the two differ."""
-    return f"{height}x{width}" + (" (height x width)" if height != width else "")
 
 
 def silent(done: int, total: int) -> None:
@@ -81,7 +76,7 @@ class Dataset:
         form = f"{channels} channel{'s' * (channels > 1)}" + (
             f" of {'x'.join(map(str, size))}" if size else ""
         )
-        return f"<Dataset {self.name}: {len(self):,} {things(self.shape)}, {form}, {units}{classes}>"
+        return f"<Dataset {self.name}: {len(self):,} {noun_of(self.shape).many}, {form}, {units}{classes}>"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -9,11 +9,11 @@ import numpy as np
 
 from kakusan.config.settings import DataSettings
 from kakusan.data.builtin import DATASETS
-from kakusan.data.dataset import Dataset, Progress, in_pixels, silent
+from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.folder import read_and_scan_folder, read_folder
 from kakusan.data.scan import Scan
 from kakusan.data.sources import DEFAULTS, as_asked, load, reader_of
-from kakusan.data.space import kind_of
+from kakusan.data.space import in_pixels, kind_of
 from kakusan.errors import printable
 from kakusan.statistics.moments import moments_of
 

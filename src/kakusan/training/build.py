@@ -15,13 +15,7 @@ from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.parametrizations import PARAMETRIZATIONS
 from kakusan.diffusion.paths import EDM, FlowMatching, Path
-from kakusan.diffusion.schedules import (
-    SCHEDULES,
-    BetweenEnds,
-    Given,
-    NoiseSchedule,
-    ZeroTerminalSNR,
-)
+from kakusan.diffusion.schedules import SCHEDULES, BetweenEnds, Given, NoiseSchedule, ZeroTerminalSNR
 from kakusan.diffusion.variances import SIGMA_1, VARIANCES, LearnedRange
 from kakusan.errors import SettingsError
 from kakusan.networks import NETWORKS

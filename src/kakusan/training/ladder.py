@@ -13,7 +13,7 @@ from torch import Tensor
 from kakusan.config.recipe import FEW_IMAGES, FEW_STEPS, LADDER, UNFOLDED, Size
 from kakusan.config.resolve import resolve_for
 from kakusan.config.settings import KINDS, Settings, answered
-from kakusan.data.dataset import in_pixels
+from kakusan.data.space import in_pixels
 from kakusan.training.loop import check_finite, drawn, train_step
 from kakusan.training.prepare import Prepared
 from kakusan.training.state import Task, assemble, is_out_of_memory

@@ -11,8 +11,7 @@ from torch import Tensor
 from kakusan.config.machine import set_machine
 from kakusan.config.settings import named
 from kakusan.data import DATASETS, Dataset
-from kakusan.data.dataset import in_pixels
-from kakusan.data.space import is_points, kind_of
+from kakusan.data.space import in_pixels, is_points, kind_of
 from kakusan.data.units import Levels, Units
 from kakusan.diffusion.denoiser import Denoiser, NetworkDenoiser
 from kakusan.diffusion.model import Model

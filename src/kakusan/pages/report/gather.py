@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from kakusan.config.settings import ProcessSettings
-from kakusan.data.dataset import in_pixels
 from kakusan.data.rendering import cloud_strip, encode_png, film_strip, grid
+from kakusan.data.space import in_pixels
 from kakusan.data.units import Levels, Real, Units
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.schedules import twin
