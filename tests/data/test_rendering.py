@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from kakusan.data.rendering import CLOUD, GAP, cloud_strip, encode_png, film_strip, grid, save_folder, scatter
+from kakusan.data.clouds import CLOUD, cloud_strip, scatter
+from kakusan.data.rendering import GAP, encode_png, film_strip, grid, save_folder
 from kakusan.data.units import Levels, Real
 from kakusan.errors import DataError, SettingsError
 from kakusan.storage import durable

@@ -32,7 +32,10 @@ class Range(NamedTuple):
 
 
 Layout: TypeAlias = Literal["auto", "channels-last", "channels-first", "single-channel"]
-"""Where the channels of an array stand: (n, h, w, c), (n, c, h, w), or nowhere: (n, h, w). Signals have no h."""
+"""Where the channels of an array stand: (n, h, w, c), (n, c, h, w), or nowhere: (n, h, w)."""
+Kind: TypeAlias = Literal["points", "signal", "image", "volume"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""The space of a sample, by its number of axes beside the channels: 0 to 3."""
 
 
 def named(table: Mapping[str, Any], name: str, setting: str) -> Any:
@@ -80,6 +83,9 @@ class DataSettings(Section):
     """Height and width to bring a folder's images to; auto: their own, or a size near their median."""
     channels: int | Auto = "auto"
     """1 (grey) or 3 (colour) for a folder; auto: grey if all images are."""
+    kind: Kind | Auto = "auto"
+    """What an array file holds: points (n, 2), signals (n, length) or with channels, images, or volumes (n, d, h, w) or
+    with channels; auto: by its axes, which is stated."""
     layout: Layout = "auto"
     """Axes of an array file: channels-last (n, h, w, c), channels-first (n, c, h, w), single-channel (n, h, w) or
     (n, length). auto: the channels are the axis of at most 4, the last if two are; refused where none is."""

@@ -2,16 +2,19 @@
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from kakusan.config.settings import Layout
 from kakusan.data.rendering import encode_png, grid, numbered, save_folder
-from kakusan.data.units import Levels, Units
+from kakusan.data.space import IMAGES, noun_of
+from kakusan.data.units import Levels, Units, channels_last
 from kakusan.errors import SettingsError
 from kakusan.shapes import Samples
 from kakusan.storage import durable
@@ -19,17 +22,22 @@ from kakusan.storage import durable
 
 @dataclass(frozen=True)
 class Output:
-    """Where samples go: NAME.png a grid, NAME.npz an array, else a folder of PNG files by number."""
+    """Where samples go: NAME.png a grid, NAME.npz an array, else a folder of PNG files by number (images only)."""
 
     path: Path
     numbers: range
-    """Of the images, in the series of their seed."""
+    """Of the samples, in the series of their seed."""
     raw: bool = False
     """Keep the network's units (arrays only)."""
     overwrite: bool = False
+    layout: Layout = "auto"
+    """Axes of an array; auto: the channels last."""
 
-    def check(self, shape: tuple[int, int, int]) -> None:
-        """Raises SettingsError for what cannot be written, or would replace something. Asked before the work."""
+    def check(self, shape: Sequence[int]) -> None:
+        """Raises SettingsError for what cannot be written, or would replace something. Asked before the work.
+
+        shape: of one sample, (channels, ...), of any rank.
+        """
         ending = self.path.suffix
         if ending not in ("", ".png", ".npz"):
             raise SettingsError(f"samples are not written as {ending}", "name a .png, an .npz or a folder")
@@ -37,10 +45,15 @@ class Output:
             raise SettingsError(
                 "--raw keeps the network's units, which a picture cannot", "name an .npz: --out samples.npz"
             )
-        if not ending and (shape[0] not in (1, 3) or shape == (2, 1, 1)):
+        noun = noun_of(shape)
+        if not ending and (noun is not IMAGES or shape[0] not in (1, 3)):
+            what = f"{shape[0]} channels" if noun is IMAGES else noun.many
             raise SettingsError(
-                f"{shape[0]} channels make no PNG files", "name an .npz, or a .png for a grid"
+                f"{what} make no PNG files",
+                "name an .npz for an array, or a .png for a picture: --out samples.npz",
             )
+        if ending == ".npz" and self.layout == "single-channel" and shape[0] != 1:
+            raise _several_channels(shape[0])
         if not self.overwrite:
             self._refuse_to_overwrite()
 
@@ -53,7 +66,7 @@ class Output:
     def save(
         self, x_0: Samples, units: Units, about: Mapping[str, Any], *, columns: int | None = None
     ) -> None:
-        """Write the images, and beside them, as JSON, how they were made.
+        """Write the samples, and beside them, as JSON, how they were made.
 
         Levels are rounded to the nearest and held to their range, which `Units.outside` counts. columns: of a grid.
         """
@@ -65,8 +78,17 @@ class Output:
                 save_folder(images, self.path, first=first, overwrite=self.overwrite, beside=beside)
                 return
             png = self.path.suffix == ".png"
-            content = encode_png(grid(x_0, units, columns=columns)) if png else _npz(x_0, units, raw=self.raw)
+            content = encode_png(grid(x_0, units, columns=columns)) if png else self._npz(x_0, units)
             durable.atomic_writes([(self.path, content), *beside.items()])
+
+    def _npz(self, x_0: Samples, units: Units) -> bytes:
+        values = channels_last(x_0) if self.raw else units.decode(x_0)
+        arrays: dict[str, Any] = {"images": in_layout(values, self.layout)}
+        if isinstance(units, Levels) and not self.raw:
+            arrays["levels"] = np.array(units.levels)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **arrays)
+        return buffer.getvalue()
 
     @property
     def others(self) -> int:
@@ -87,14 +109,22 @@ def sidecar(out: Path) -> Path:
     return out.with_name(out.name + ".json")
 
 
-def _npz(x_0: Samples, units: Units, *, raw: bool) -> bytes:
-    arrays: dict[str, Any] = {}
-    if raw:
-        arrays["images"] = np.ascontiguousarray(x_0.cpu().permute(0, 2, 3, 1).numpy())
-    else:
-        arrays["images"] = units.decode(x_0)
-        if isinstance(units, Levels):
-            arrays["levels"] = np.array(units.levels)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
+def in_layout(array: NDArray[Any], layout: Layout) -> NDArray[Any]:
+    """An array with its channels last, (n, ..., channels), with its axes as an array file of this layout has them.
+
+    channels-first: (n, channels, ...); single-channel: (n, ...), without the axis; channels-last and auto: as it is.
+    Points, (n, 2), have one order of axes only. Raises SettingsError where several channels would be a single one.
+    """
+    if layout == "channels-first":
+        return np.ascontiguousarray(np.moveaxis(array, -1, 1))
+    if layout == "single-channel":
+        if array.shape[-1] != 1:
+            raise _several_channels(array.shape[-1])
+        return array[..., 0]
+    return array
+
+
+def _several_channels(count: int) -> SettingsError:
+    return SettingsError(
+        f"an array of {count} channels has no single-channel layout", "name channels-last or channels-first"
+    )

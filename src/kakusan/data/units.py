@@ -4,7 +4,9 @@
 probability. *Real* data are floats in units of their own, with an invertible normalization per channel; nothing
 is ever clipped, and their likelihood is a density. Everything that shows, saves or measures images goes through here.
 
-Arrays are NHWC as on disk; tensors are NCHW as in a network, as channels-last views of the same memory layout.
+Arrays have their channels last, as on disk: points (n, 2), signals (n, length, channels), images (n, height, width,
+channels), volumes (n, depth, height, width, channels). Tensors have them second, as in a network, and are channels-last
+views of the same memory.
 """
 
 from dataclasses import dataclass
@@ -31,15 +33,15 @@ class Levels:
             raise SettingsError(f"levels must be 2 to 256, not {self.levels}")
 
     def encode(self, images: NDArray[np.uint8]) -> Samples:
-        """(n, height, width, channels) bytes to the network's units, float32 in [-1, 1]."""
+        """Bytes (n, ..., channels) to the network's units (n, channels, ...), float32 in [-1, 1]."""
         array = np.require(images, requirements=["C", "W"])  # torch takes no read-only memory map
-        values = torch.from_numpy(array).permute(0, 3, 1, 2)
+        values = torch.from_numpy(array).movedim(-1, 1)
         return values.to(torch.float32).mul_(2 / (self.levels - 1)).sub_(1)
 
     def decode(self, x: Samples) -> NDArray[np.uint8]:
         """The nearest level of each value; `outside` says how many values lay beyond the scale."""
         levels = (x.detach().float() + 1).mul_((self.levels - 1) / 2).round_().clamp_(0, self.levels - 1)
-        array: NDArray[np.uint8] = _to_array(levels.to(torch.uint8))
+        array: NDArray[np.uint8] = channels_last(levels.to(torch.uint8))
         return array
 
     def outside(self, x: Samples) -> float:
@@ -47,7 +49,7 @@ class Levels:
         return float((x.abs() > 1 + 1 / (self.levels - 1)).float().mean())
 
     def to_bytes(self, x: Samples) -> NDArray[np.uint8]:
-        """For the eye: black 0 to white 255, NHWC."""
+        """For the eye: black 0 to white 255, (n, ..., channels)."""
         grey: NDArray[np.uint8] = np.rint(self.decode(x) * (255 / (self.levels - 1))).astype(np.uint8)
         return grey
 
@@ -76,17 +78,20 @@ class Real:
             )
 
     def encode(self, images: NDArray[Any]) -> Samples:
-        """(n, height, width, channels) numbers to the network's units, float32."""
+        """Numbers (n, ..., channels) to the network's units (n, channels, ...), float32.
+
+        Raises DataError where the channels are not those of the normalization.
+        """
         if images.shape[-1] != len(self.mean):
             raise DataError(
                 f"the data have {images.shape[-1]} channels, their normalization {len(self.mean)}"
             )
         x = (np.asarray(images, dtype=np.float64) - np.array(self.mean)) / np.array(self.scale)
-        return torch.from_numpy(x.astype(np.float32)).permute(0, 3, 1, 2)
+        return torch.from_numpy(x.astype(np.float32)).movedim(-1, 1)
 
     def decode(self, x: Samples) -> NDArray[np.float64]:
         """Back in the data's own units, float64."""
-        values = _to_array(x.detach().cpu().double())
+        values = channels_last(x.detach().cpu().double())
         decoded: NDArray[np.float64] = values * np.array(self.scale) + np.array(self.mean)
         return decoded
 
@@ -95,9 +100,9 @@ class Real:
         return float((x.abs() > self.shown).float().mean())
 
     def to_bytes(self, x: Samples) -> NDArray[np.uint8]:
-        """For the eye: -shown is black, +shown is white; beyond is clamped. NHWC."""
+        """For the eye: -shown is black, +shown is white; beyond is clamped. (n, ..., channels)."""
         grey = (x.detach().float() / self.shown + 1).mul_(127.5).round_().clamp_(0, 255)
-        array: NDArray[np.uint8] = _to_array(grey.to(torch.uint8))
+        array: NDArray[np.uint8] = channels_last(grey.to(torch.uint8))
         return array
 
     def to_state(self) -> dict[str, Any]:
@@ -132,5 +137,6 @@ def real_fitted(images: NDArray[Any], moments: Moments | None = None) -> Real:
     return Real(found.mean, found.deviation, shown=2.5)
 
 
-def _to_array(x: Tensor) -> Any:
-    return np.ascontiguousarray(x.cpu().permute(0, 2, 3, 1).numpy())
+def channels_last(x: Tensor) -> Any:
+    """(n, channels, ...) as an array (n, ..., channels) in memory of that order."""
+    return np.ascontiguousarray(x.detach().cpu().movedim(1, -1).numpy())

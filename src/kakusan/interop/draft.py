@@ -57,7 +57,7 @@ def drafted(model: Translated, size: Size | None, name: str) -> Draft:
             precision="fp32", layout="contiguous"
         ),  # as they compute: the nearest numbers
     )
-    facts = DataFacts(shape, is_points=False, is_levels=True)
+    facts = DataFacts(shape, is_levels=True)
     settings = resolve_for(resolve(settings, facts), facts, 0, UNFOLDED[0])
     return Draft(settings, record)
 

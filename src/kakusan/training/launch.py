@@ -15,8 +15,9 @@ from kakusan.config.recipe import ENOUGH_STEPS, usual_warmup
 from kakusan.config.resolve import resolve, resolve_samples
 from kakusan.config.settings import BUDGETS, CHANGEABLE, MachineSettings, ProcessSettings, Settings, answered
 from kakusan.data import DATASETS, Dataset, is_image_folder
-from kakusan.data.dataset import Progress, in_pixels, silent
+from kakusan.data.dataset import Progress, silent
 from kakusan.data.record import DataRecord
+from kakusan.data.space import in_pixels
 from kakusan.data.units import Levels
 from kakusan.errors import RunError, SettingsError, quoted
 from kakusan.storage.agreement import require_agreement
@@ -81,9 +82,21 @@ def launch(
     return Trainer(run, adjusted(run, changes), in_memory=in_memory)
 
 
+def upgraded(config: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """The config.toml of a run as this version writes it.
+
+    Older ones knew images alone: signals were images of height 1, and points were images of one pixel.
+    """
+    tables = {name: dict(table) for name, table in config.items()}
+    if "data" in tables and "kind" not in tables["data"]:
+        points = tuple(data.get("shape", ())) == (2, 1, 1)
+        tables["data"]["kind"] = "points" if points else "image"
+    return tables
+
+
 def stored_settings(run: RunFolder) -> Settings:
     """The resolved settings of a run. Raises RunError where one of them is missing."""
-    settings = from_mapping(run.config, str(run.folder / "config.toml"))
+    settings = from_mapping(upgraded(run.config, run.data), str(run.folder / "config.toml"))
     needed = ("network.", "machine.", "process.", "training.", "samples.every")
     by_right = ("training.minutes", "process.beta_1", "process.beta_T")
     for name, value in flat(settings).items():
@@ -165,8 +178,8 @@ def _settled(
         set_machine(resolved.machine)
         with advice_on_memory(resolved):
             found = _with_budget(resolved, chosen, prepared, fine_tuning=fine_tuning)
-        _, height, width = prepared.dataset.shape
-        is_ours = prepared.dataset.scaled or larger is not None
+        is_ours = prepared.dataset.scaled or larger is not None  # and then they are images
+        height, width = prepared.dataset.shape[1:] if is_ours else (0, 0)
         if not (is_ours and found.is_short_of(ENOUGH_STEPS) and min(height, width) >= 2 * SMALLEST_SIDE):
             break
         larger = larger or (height, width)

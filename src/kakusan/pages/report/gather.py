@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from kakusan.config.settings import ProcessSettings
-from kakusan.data.dataset import in_pixels
 from kakusan.data.rendering import cloud_strip, encode_png, film_strip, grid
+from kakusan.data.space import in_pixels
 from kakusan.data.units import Levels, Real, Units
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.schedules import twin
@@ -82,7 +82,7 @@ def _walk(loaded: Loaded, run: Run, progress: Progress) -> list[Snapshot]:
     sampler = usual_sampler(loaded.settings.process)
     times = sampler.times(loaded.model.path)
     shown = {times[i] for i in np.linspace(1, len(times) - 1, min(COLUMNS, len(times) - 1)).astype(int)}
-    count = CLOUD if run.data.shape == (2, 1, 1) else SAMPLES
+    count = CLOUD if len(run.data.shape) == 1 else SAMPLES
     kept: dict[float | int, list[Snapshot]] = {t: [] for t in times if t in shown}
     for drawn in draw(loaded.model, sampler, run.request(loaded, count=count)):
         progress(0.9 * drawn.done, "sampling")
@@ -122,7 +122,7 @@ def _picture(x: Samples, units: Units) -> bytes:
 def _film(stills: list[Snapshot], run: Run) -> FilmStrip:
     units = run.data.units
     guesses = [still.x_0 for still in stills if still.x_0 is not None]
-    if run.data.shape == (2, 1, 1):
+    if len(run.data.shape) == 1:
         picture = cloud_strip([[still.x for still in stills], guesses], units)
     else:
         one = min(FILMED, len(stills[0].x) - 1)
@@ -135,7 +135,7 @@ def _film(stills: list[Snapshot], run: Run) -> FilmStrip:
 
 def _channels(x_0: Samples, units: Units) -> list[Channel]:
     """Of real images each channel by itself, as grey pictures of a few samples."""
-    if not isinstance(units, Real) or x_0.shape[1:] == (2, 1, 1):
+    if not isinstance(units, Real) or x_0.ndim == 2:
         return []
     values, grey = units.decode(x_0), Real((0.0,), (1.0,), units.shown)
     found = []
@@ -310,7 +310,7 @@ def _origin(run: Run, loaded: Loaded) -> _Origin:
     held_out, parent = len(record["held_out"]), record.get("weights_from")
     count = f"{record['count'] - held_out:,}"
     return _Origin(
-        words=f"trained on {count} {'points' if run.data.shape == (2, 1, 1) else 'images'}",
+        words=f"trained on {count} {'points' if len(run.data.shape) == 1 else 'images'}",
         facts={
             "Data": _data(record),
             "Images": f"{count} to train on, {held_out:,} held out; {size}",
@@ -335,10 +335,13 @@ def named(source: str) -> str:
     return Path(source).name if Path(source).is_absolute() else source
 
 
-def _size(shape: tuple[int, int, int]) -> str:
-    channels, height, width = shape
-    if shape == (2, 1, 1):
+def _size(shape: tuple[int, ...]) -> str:
+    channels, *size = shape
+    if not size:
         return "points in the plane"
+    if len(size) != 2:
+        return f"{'x'.join(map(str, size))}, {channels} channels"
+    height, width = size
     return f"{in_pixels(height, width)}, " + {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
 
 

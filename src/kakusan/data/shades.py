@@ -1,0 +1,160 @@
+"""Images and volumes as shades: one channel grey, three in colour, a pixel a pixel.
+
+Images with any other number of channels are shown as grey panels, the channels side by side. A volume is shown by a
+few of its slices. The gaps are black. Small images are magnified by an integer with hard edges.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image
+
+from kakusan.data.canvas import (
+    CELL,
+    GAP,
+    Cells,
+    Series,
+    as_picture,
+    followed,
+    magnify,
+    mosaic,
+    square_columns,
+)
+from kakusan.data.units import Levels, Units
+from kakusan.shapes import Samples
+
+MOST_SLICES = 8
+"""Of a volume that a cell shows."""
+SLICE = CELL // 2
+"""Small slices are magnified up to this many pixels on their longer side."""
+SEAM = 2
+"""Pixels between the slices of one volume."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The view of images, (n, channels, height, width)."""
+
+    samples: ClassVar[int] = 64
+    shown: ClassVar[int] = 64
+    followed: ClassVar[int] = 1
+    moments: ClassVar[int] = 12
+    by_channel: ClassVar[bool] = True
+    shaded: ClassVar[bool] = True
+
+    def grid(
+        self, x: Samples, units: Units, columns: int | None = None, scale: int | None = None, gap: int = GAP
+    ) -> Image.Image:
+        """Images row by row, nearly as many rows as columns."""
+        columns = columns or int(np.ceil(np.sqrt(len(x))))
+        return mosaic(magnify(_panels(units.to_bytes(x)), scale), columns, gap)
+
+    def film_strip(
+        self, rows: Sequence[Samples], units: Units, scale: int | None = None, gap: int = GAP
+    ) -> Image.Image:
+        """One row for each series (times, channels, height, width)."""
+        cells = _panels(np.concatenate([_unrounded(units).to_bytes(row) for row in rows]))
+        return mosaic(magnify(cells, scale), len(rows[0]), gap)
+
+    def walk_strip(self, rows: Series, units: Units, one: int) -> Image.Image:
+        """The image of this number at each time."""
+        return self.film_strip(followed(rows, one), units)
+
+    def each(self, x: Samples, units: Units) -> list[Image.Image]:
+        """One picture for each image."""
+        return [as_picture(cell) for cell in magnify(_panels(units.to_bytes(x)), None)]
+
+    def ends(self, x: Samples, units: Units) -> tuple[float, float]:  # noqa: ARG002
+        """The values of the first channel that are black and white."""
+        return shade_ends(units)
+
+
+@dataclass(frozen=True)
+class Slices:
+    """The view of volumes, (n, channels, depth, height, width): slices through the depth, channels below each other."""
+
+    samples: ClassVar[int] = 64
+    shown: ClassVar[int] = 32
+    followed: ClassVar[int] = 1
+    moments: ClassVar[int] = 12
+    by_channel: ClassVar[bool] = True
+    shaded: ClassVar[bool] = True
+
+    def grid(
+        self, x: Samples, units: Units, columns: int | None = None, scale: int | None = None, gap: int = GAP
+    ) -> Image.Image:
+        """One cell for each volume: at most 8 slices side by side, evenly spaced through the depth."""
+        cells = _sliced(units.to_bytes(x), scale, SLICE)
+        return mosaic(cells, columns or square_columns(len(x), *cells.shape[1:3]), gap)
+
+    def film_strip(
+        self, rows: Sequence[Samples], units: Units, scale: int | None = None, gap: int = GAP
+    ) -> Image.Image:
+        """One row for each series (times, channels, depth, height, width), by the middle slice."""
+        volumes = np.concatenate([_unrounded(units).to_bytes(_middle(row)) for row in rows])
+        return mosaic(_sliced(volumes, scale, CELL), len(rows[0]), gap)
+
+    def walk_strip(self, rows: Series, units: Units, one: int) -> Image.Image:
+        """The middle slice of the volume of this number at each time."""
+        return self.film_strip(followed(rows, one), units)
+
+    def each(self, x: Samples, units: Units) -> list[Image.Image]:
+        """One picture for each volume."""
+        return [as_picture(cell) for cell in _sliced(units.to_bytes(x), None, SLICE)]
+
+    def ends(self, x: Samples, units: Units) -> tuple[float, float]:  # noqa: ARG002
+        """The values of the first channel that are black and white."""
+        return shade_ends(units)
+
+
+def shade_ends(units: Units) -> tuple[float, float]:
+    """The values that are black and white, of the first channel."""
+    if isinstance(units, Levels):
+        return 0.0, float(units.levels - 1)
+    reach = units.shown * units.scale[0]
+    return units.mean[0] - reach, units.mean[0] + reach
+
+
+def evenly_spaced(depth: int) -> list[int]:
+    """The slices of so deep a volume that are shown: the middles of at most 8 equal parts."""
+    count = min(depth, MOST_SLICES)
+    return [int((i + 0.5) * depth / count) for i in range(count)]
+
+
+def _unrounded(units: Units) -> Units:
+    """What is between noise and image is on no level of the data."""
+    return Levels(256) if isinstance(units, Levels) else units
+
+
+def _panels(images: Cells) -> Cells:
+    """(n, height, width, any channels) to grey or colour: channels other than 1 or 3 go side by side."""
+    n, height, width, channels = images.shape
+    if channels in (1, 3):
+        return images
+    return images.transpose(0, 1, 3, 2).reshape(n, height, channels * width, 1)
+
+
+def _middle(x: Samples) -> Samples:
+    """(n, channels, 1, height, width)."""
+    middle = x.shape[2] // 2
+    return x[:, :, middle : middle + 1]
+
+
+def _sliced(volumes: Cells, scale: int | None, side: int) -> Cells:
+    """(n, depth, height, width, channels) to grey cells with black seams between slices, and between channels.
+
+    side: in pixels, up to which small slices are magnified where no scale is given.
+    """
+    n, depth, height, width, channels = volumes.shape
+    places = evenly_spaced(depth)
+    scale = scale or max(1, side // max(height, width))
+    tall, wide = scale * height + SEAM, scale * width + SEAM
+    cells = np.zeros((n, channels * tall - SEAM, len(places) * wide - SEAM, 1), dtype=np.uint8)
+    for row in range(channels):
+        for column, place in enumerate(places):
+            top, left = row * tall, column * wide
+            shown = magnify(volumes[:, place, ..., row : row + 1], scale)
+            cells[:, top : top + scale * height, left : left + scale * width] = shown
+    return cells
