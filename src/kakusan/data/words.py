@@ -33,9 +33,9 @@ SHADES = {1: "grey", 3: "colour"}
 
 
 def noun_of(shape: Sequence[int]) -> Noun:
-    """What samples of this shape, (channels, ...), are called. Points of older runs have the shape of an image, (2, 1, 1).
+    """What samples of this shape, (channels, ...), are called.
 
-    Raises DataError for a rank that nothing here has.
+    Points of older runs have the shape of an image, (2, 1, 1). Raises DataError for a rank that nothing here has.
     """
     if tuple(shape) == (2, 1, 1):
         return POINTS
