@@ -58,7 +58,7 @@ class Case:
         settings = replace(
             settings, machine=replace(settings.machine, device="cpu", threads=threads or "auto")
         )
-        facts = DataFacts(shape, is_points=False, is_levels=True)
+        facts = DataFacts(shape, is_levels=True)
         settings = resolve_for(
             resolve(settings, facts), facts, answered(settings.training.steps), UNFOLDED[0]
         )

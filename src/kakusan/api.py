@@ -145,7 +145,7 @@ def sample(
     sampler: Sampler | str,
     *,
     count: int | None = None,
-    shape: tuple[int, int, int] | None = None,
+    shape: tuple[int, ...] | None = None,
     seed: int = 0,
     first: int = 0,
     label: int | tuple[int, ...] | None = None,
@@ -158,15 +158,14 @@ def sample(
 ) -> Samples:
     """Images number first, ..., first + count - 1 of a seed, in the network's units. Algorithm 2.
 
-    shape: (channels, height, width); label: a class for all, or several in turn; exact: the same to the last bit in any
-    company. images, t: start from these, with noise added up to time t, rather than from noise at T: one sample for
+    shape: (channels, ...) of a sample; label: a class for all, or several in turn; exact: the same to the last bit in
+    any company. images, t: start from these, with noise added up to time t, rather than from noise at T: one sample for
     each, and count and shape are theirs. progress: show it; by default where somebody sees it.
     Raises SettingsError for a micro_batch that is no multiple of 16, or more steps than the schedule has.
     """
     origin = None
     if images is not None and t is not None:
-        _, channels, height, width = images.shape
-        origin, count, shape = Origin(images, t), len(images), (channels, height, width)
+        origin, count, shape = Origin(images, t), len(images), tuple(images.shape[1:])
     if count is None or shape is None or (images is None) != (t is None):
         raise TypeError("a sampling needs count and shape or, to start from images, images and t")
     request = SamplingRequest(

@@ -182,7 +182,7 @@ def test_points_train_sample_and_report(tmp_path: Path) -> None:
     assert main(["train", "two-moons", "--run", str(folder), *few]) == 0
     assert main(["sample", str(folder), "--count", "20", "--out", str(tmp_path / "points.npz")]) == 0
     with np.load(tmp_path / "points.npz") as points:
-        assert points["images"].shape == (20, 1, 1, 2)
+        assert points["images"].shape == (20, 2)
         assert points["images"].dtype == np.float64
     assert "<svg" in (folder / "report.html").read_text("utf-8")
 

@@ -22,8 +22,7 @@ BY_RIGHT = {
 
 
 def facts(*shape: int, count: int = 10_000) -> DataFacts:
-    channels, height, width = shape
-    return DataFacts((channels, height, width), is_points=shape == (2, 1, 1), is_levels=True, count=count)
+    return DataFacts(shape, is_levels=True, count=count)
 
 
 def resolved(of: DataFacts, steps: int = 2000, settings: Settings | None = None) -> Settings:
@@ -91,7 +90,7 @@ def test_the_smallest_network_folds_once_more_but_never_small_images() -> None:
 
 
 def test_points_have_an_mlp_and_no_patches() -> None:
-    found = network(2, 1, 1, folded=True)
+    found = network(2, folded=True)
     assert (found.kind, found.width, found.patch) == ("mlp", 128, 1)
 
 

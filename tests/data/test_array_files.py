@@ -181,7 +181,7 @@ def test_classes_that_are_not_there_are_an_error(tmp_path: Path) -> None:
         (FLOATS.astype(complex), "complex"),
         (np.array(list("abc")), "shape"),
         (BYTES[0, 0], "shape"),
-        (np.zeros((2, 2, 2, 2, 2), np.uint8), "shape"),
+        (np.zeros((2, 2, 2, 2, 2, 2), np.uint8), "shape"),
         (BYTES[:1], "at least 2 images"),
         (np.zeros((5, 0, 3), np.uint8), "at least 2 images|cannot be read"),
         (np.where(np.arange(50)[:, None, None, None] == 41, np.nan, FLOATS), "image 41 is the first"),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from kakusan.data.space import noun_of, size_in_words
 from kakusan.data.units import Levels, Real, of_channel
-from kakusan.data.words import noun_of, size_in_words
 
 SHAPES = {"points": (7, 2), "signals": (7, 16, 3), "images": (7, 4, 5, 3), "volumes": (7, 3, 4, 5, 2)}
 """Of arrays, the channels last."""

@@ -202,7 +202,7 @@ def test_outputs_are_checked_before_the_work(
     def worked(*_: object) -> None:
         raise AssertionError("the sampling had begun")
 
-    monkeypatch.setattr("kakusan.cli.sample._drawn", worked)
+    monkeypatch.setattr("kakusan.run.Run.sample_with_record", worked)
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "00000002.png").touch()
     for arguments in (["--out", "x.gif"], ["--raw"], ["--out", str(tmp_path / "there")]):

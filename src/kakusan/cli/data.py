@@ -88,16 +88,12 @@ def write_sheet(found: "Survey", path: Path) -> None:
 
 def lines(found: "Survey", bad_share: float) -> Iterator[tuple[str, str]]:
     """Name and text of each finding, the weightier ones first; a training takes up to this share of bad files."""
-    from kakusan.data.dataset import in_pixels
+    from kakusan.data.space import noun_of, size_in_words
 
     dataset = found.dataset
-    channels, height, width = dataset.shape
     yield "data", f"{dataset.name} ({dataset.source})"
-    kind = f"{channels} channel{'s' * (channels > 1)}, {dataset.images.dtype}"
-    yield (
-        "images",
-        f"{len(dataset):,}" + (" points" if dataset.is_points else f" of {in_pixels(height, width)}, {kind}"),
-    )
+    of = "" if dataset.is_points else f" of {size_in_words(dataset.shape)}"
+    yield noun_of(dataset.shape).many, f"{len(dataset):,}{of}, {dataset.images.dtype}"
     low, high = found.value_range
     yield (
         "values",
@@ -127,7 +123,7 @@ def lines(found: "Survey", bad_share: float) -> Iterator[tuple[str, str]]:
 
 
 def _files(files: "Files") -> Iterator[tuple[str, str]]:
-    from kakusan.data.dataset import in_pixels
+    from kakusan.data.space import in_pixels
 
     yield "formats", _counts(files.formats)
     yield "modes", _counts(files.modes)

@@ -9,6 +9,8 @@ from typing import Any
 
 from kakusan.config.loading import Asked
 from kakusan.config.machine import set_machine
+from kakusan.data.record import DataRecord
+from kakusan.data.space import noun_of
 from kakusan.errors import RunError, printable, quoted
 from kakusan.pages.report.gather import write_report
 from kakusan.run import Run
@@ -128,11 +130,11 @@ class _Told:
 
     def _opening_words(self, event: Began) -> None:
         run, self.first = self.run, event.step
-        parent = run.data.get("weights_from")
+        parent, shown = run.data.get("weights_from"), noun_of(DataRecord.read(run.data).shape).many
         start = f"from the weights of {parent['run']}" if parent else "from the start"
         where = f"from step {event.step:,} on" if event.step else start
         text = (
-            f"{run.folder}: {event.parameters:,} parameters, {event.training_images:,} images"
+            f"{run.folder}: {event.parameters:,} parameters, {event.training_images:,} {shown}"
             f" ({event.held_out_images:,} more held out), {event.steps:,} steps, {where}"
         )
         self.say(text)

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from kakusan.cli.arguments import mentioned, parse
-from kakusan.config.loading import Asked, checked, chosen_in, presets, settings_for, with_values
+from kakusan.config.loading import Asked, chosen_in, presets, settings_for, with_values
 from kakusan.config.settings import Settings
 
 EXAMPLES = (
@@ -78,4 +78,4 @@ def asked_of(command: Train, arguments: Sequence[str]) -> Asked:
         chosen |= chosen_in(tomllib.loads(presets()[str(command.preset)]))
     if command.config is not None:
         chosen |= chosen_in(tomllib.loads(command.config.read_text("utf-8")))
-    return Asked(checked(settings), chosen)
+    return Asked(settings, chosen)

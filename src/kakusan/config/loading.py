@@ -1,4 +1,4 @@
-"""The settings to and from TOML, checked: from presets, files and flags to one tree."""
+"""The settings to and from TOML: from presets, files and flags to one tree."""
 
 import dataclasses
 import difflib
@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from kakusan.config.settings import BUDGETS, CHANGEABLE, MOST_LEVELS, RANGES, WIDEST, DataSettings, Settings
+from kakusan.config.settings import BUDGETS, CHANGEABLE, DataSettings, Settings
 from kakusan.errors import SettingsError
 
 OF_DATA_SETS = ("digits", "kanji", "swiss-roll", "two-moons")
@@ -51,11 +51,10 @@ def from_mapping(mapping: Mapping[str, Any], where: str, base: Settings | None =
         if budget in names and other not in names:
             merged["training"][other.partition(".")[2]] = "auto"
     try:
-        settings = msgspec.convert(merged, Settings)
+        return msgspec.convert(merged, Settings)
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at `$.")
         raise SettingsError(f"{place.rstrip('`') or 'a setting'} in {where}: {problem}") from error
-    return checked(settings)
 
 
 def _entries(
@@ -78,32 +77,6 @@ def _unknown(name: str, known: Any, where: str) -> SettingsError:
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     advice = [f"did you mean {', '.join(near)}?"] if near else []
     return SettingsError(f"unknown setting {name} in {where}", *advice)
-
-
-def checked(settings: Settings) -> Settings:
-    """The same settings, every number within its range. Raises SettingsError for the first that is not."""
-    if (size := settings.data.height_and_width) is not None:
-        settings = with_values(settings, {"data.size": size})
-    values = flat(settings)
-    held_out = settings.data.held_out
-    if held_out >= 1 and held_out != int(held_out):
-        raise SettingsError(f"data.held_out is a share below 1 or a whole number of images, not {held_out}")
-    if not all(0 <= beta < 1 for beta in settings.training.betas):
-        raise SettingsError(f"training.betas must be 0 to below 1, not {settings.training.betas}")
-    for name in ("network.multipliers", "network.widths"):
-        levels = () if values[name] == "auto" else values[name]
-        if len(levels) > MOST_LEVELS or max(levels, default=1) > WIDEST:
-            raise SettingsError(f"{name} is at most {MOST_LEVELS} numbers of at most {WIDEST:,}")
-    for name, (low, high) in RANGES.items():
-        value = values[name]
-        if value != "auto" and not low <= value <= high:
-            raise SettingsError(f"{name} must be {low:g} to {high:g}, not {value}")
-    if settings.machine.micro_batch % 16 or settings.machine.micro_batch < 16:
-        raise SettingsError(
-            f"machine.micro_batch must be a multiple of 16, not {settings.machine.micro_batch}",
-            "other shapes let an image depend on its neighbours in the last bit",
-        )
-    return settings
 
 
 def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
@@ -166,7 +139,7 @@ def chosen_in(mapping: Mapping[str, Any]) -> frozenset[str]:
 
 def differences(asked: Asked, stored: Settings) -> dict[str, tuple[Any, Any]]:
     """What was chosen and is not what a run has: name -> (asked, stored). "auto" asks for nothing."""
-    wanted, had = flat(checked(asked.settings)), flat(stored)
+    wanted, had = flat(asked.settings), flat(stored)
     given = {"network.width", "network.multipliers"} if asked.settings.network.widths else set()
     return {
         name: (wanted[name], had[name])

@@ -49,13 +49,17 @@ POINTS_WIDTH = 128
 class DataFacts:
     """What the rules want to know of the data."""
 
-    shape: tuple[int, int, int]  # channels, height, width
-    is_points: bool
+    shape: tuple[int, ...]
+    """(channels, ...) of a sample: (channels, height, width) of an image."""
     is_levels: bool
     count: int = 0
     """Images to train on."""
     layout: Layout | None = None
     """How the axes of an array were read; None for other data."""
+
+    @property
+    def is_points(self) -> bool:
+        return len(self.shape) == 1
 
 
 @dataclass(frozen=True)
@@ -95,21 +99,24 @@ def resolve_network(network: NetworkSettings, size: Size, facts: DataFacts, devi
     kind = ("mlp" if facts.is_points else "unet") if network.kind == "auto" else network.kind
     if (kind == "mlp") != facts.is_points:
         raise SettingsError(
-            f"network.kind {kind} does not fit these data", "mlp is for points, unet for images"
+            f"network.kind {kind} does not fit these data",
+            "mlp is for points, unet for signals, images and volumes",
         )
     patch = _patch(facts, device, size) if network.patch == "auto" else network.patch
     blocks = size.blocks if network.blocks == "auto" else network.blocks
     width = network.widths[0] if network.widths else network.width
     if width == "auto":
         width = POINTS_WIDTH if kind == "mlp" else size.width
-    sides = (math.ceil(facts.shape[1] / patch), math.ceil(facts.shape[2] / patch))
+    sides = tuple(math.ceil(side / patch) for side in facts.shape[1:])
     multipliers = (1,) * len(network.widths) or network.multipliers
     if multipliers == "auto":
-        multipliers = (1,) + (2,) * _halvings(sides)
+        multipliers = (1,) + (2,) * (_halvings(sides) if sides else 1)
     attention = network.attention
     if attention == "auto":
         attention = tuple(
-            level for level in range(1, len(multipliers)) if math.prod(sides) / 4**level <= ATTENDED
+            level
+            for level in range(1, len(multipliers))
+            if math.prod(sides) / 2 ** (len(sides) * level) <= ATTENDED
         )
     groups = _groups(width) if network.groups == "auto" else network.groups
     return replace(
@@ -136,23 +143,27 @@ def _patch(facts: DataFacts, device: str, size: Size) -> int:
     """
     if facts.is_points:
         return 1
-    channels, height, width = facts.shape
-    largest = min(math.isqrt(int(FOLDED_SHARE * size.width / channels)), height, width)
+    channels, *sides = facts.shape
+    dimensions, positions = len(sides), math.prod(sides)
+    carried = FOLDED_SHARE * size.width / channels
     most, patch = POSITIONS.get(device, POSITIONS_ELSEWHERE), 1
-    while 2 * patch <= largest and height * width / patch**2 > most:
+
+    def fits(patch: int) -> bool:
+        return patch**dimensions <= carried and patch <= min(sides)
+
+    while fits(2 * patch) and positions / patch**dimensions > most:
         patch *= 2
-    can_fold = 2 * patch <= largest and height * width / (2 * patch) ** 2 >= FEWEST_POSITIONS
+    can_fold = fits(2 * patch) and positions / (2 * patch) ** dimensions >= FEWEST_POSITIONS
     return 2 * patch if size.folded and can_fold else patch
 
 
-def _halvings(sides: tuple[int, int]) -> int:
-    """How often the longer side is halved down to about 8, while padding does not enlarge the image by much."""
-    height, width = sides
+def _halvings(sides: tuple[int, ...]) -> int:
+    """How often the longest side is halved down to about 8, while padding does not enlarge the sample by much."""
     wanted = max(1, math.ceil(math.log2(max(*sides, FINEST) / FINEST)))
-    return next(n for n in range(wanted, -1, -1) if _padded(sides, n) <= MOST_PADDING * height * width)
+    return next(n for n in range(wanted, -1, -1) if _padded(sides, n) <= MOST_PADDING * math.prod(sides))
 
 
-def _padded(sides: tuple[int, int], halvings: int) -> int:
+def _padded(sides: tuple[int, ...], halvings: int) -> int:
     return math.prod(math.ceil(side / 2**halvings) * 2**halvings for side in sides)
 
 

@@ -16,7 +16,7 @@ from kakusan.config.recipe import (
     resolve_network,
     resolve_recipe,
 )
-from kakusan.config.settings import ProcessSettings, SamplesSettings, Settings
+from kakusan.config.settings import KINDS, ProcessSettings, SamplesSettings, Settings
 from kakusan.errors import SettingsError
 
 OF_PATHS = {"flow": "flow", "edm": "edm"}
@@ -28,11 +28,12 @@ SHORT = 200
 def resolve(settings: Settings, facts: DataFacts) -> Settings:
     """The same settings without any "auto", save for what depends on the number of steps: `resolve_for`."""
     machine, data = resolve_machine(settings.machine), settings.data
-    channels, height, width = facts.shape
+    channels, *sides = facts.shape
     data = replace(
         data,
-        size=(height, width),
+        size=(sides[0], sides[1]) if len(sides) == 2 else data.size,
         channels=channels,
+        kind=KINDS[len(sides)],
         layout=facts.layout or data.layout,
         follow_links=data.follow_links is True,
         label_dropout=data.label_dropout if settings.network.null_label else 0.0,  # with nothing in its place

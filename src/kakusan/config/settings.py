@@ -6,8 +6,9 @@ config.toml holds the answers, so no later command has to be told again.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args, get_type_hints
 
 import tyro
@@ -19,6 +20,9 @@ Auto: TypeAlias = Literal["auto"]
 Value = TypeVar("Value", int, float)
 Given = TypeVar("Given")
 
+MOST_LEVELS, WIDEST = 16, 65_536
+"""Of a network: how many levels, and the channels of one."""
+
 
 class Range(NamedTuple):
     """The least and the greatest value of a setting."""
@@ -28,7 +32,10 @@ class Range(NamedTuple):
 
 
 Layout: TypeAlias = Literal["auto", "channels-last", "channels-first", "single-channel"]
-"""Where the channels of an array stand: (n, h, w, c), (n, c, h, w), or nowhere: (n, h, w). Signals have no h."""
+"""Where the channels of an array stand: (n, h, w, c), (n, c, h, w), or nowhere: (n, h, w)."""
+Kind: TypeAlias = Literal["points", "signal", "image", "volume"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""The space of a sample, by its number of axes beside the channels: 0 to 3."""
 
 
 def named(table: Mapping[str, Any], name: str, setting: str) -> Any:
@@ -49,8 +56,25 @@ def given(value: Given | Auto) -> Given | None:
     return None if value == "auto" else value
 
 
+@cache
+def _ranges(section: type) -> dict[str, Range]:
+    hints = get_type_hints(section, include_extras=True)
+    return {name: mark for name, hint in hints.items() for mark in get_args(hint) if isinstance(mark, Range)}
+
+
+class Section:
+    """A part of the settings. Raises SettingsError for the first value that is out of its range."""
+
+    def __post_init__(self) -> None:
+        section: type = type(self)
+        for name, (low, high) in _ranges(section).items():
+            value, title = getattr(self, name), section.__name__.removesuffix("Settings").lower()
+            if value != "auto" and not low <= value <= high:
+                raise SettingsError(f"{title}.{name} must be {low:g} to {high:g}, not {value}")
+
+
 @dataclass(frozen=True)
-class DataSettings:
+class DataSettings(Section):
     """What to learn from."""
 
     source: Annotated[str, tyro.conf.Suppress] = ""
@@ -59,6 +83,9 @@ class DataSettings:
     """Height and width to bring a folder's images to; auto: their own, or a size near their median."""
     channels: int | Auto = "auto"
     """1 (grey) or 3 (colour) for a folder; auto: grey if all images are."""
+    kind: Kind | Auto = "auto"
+    """What an array file holds: points (n, 2), signals (n, length) or with channels, images, or volumes (n, d, h, w) or
+    with channels; auto: by its axes, which is stated."""
     layout: Layout = "auto"
     """Axes of an array file: channels-last (n, h, w, c), channels-first (n, c, h, w), single-channel (n, h, w) or
     (n, length). auto: the channels are the axis of at most 4, the last if two are; refused where none is."""
@@ -82,7 +109,10 @@ class DataSettings:
     """A folder to keep decoded images in, read by memory map; empty: they are held in memory."""
 
     def __post_init__(self) -> None:
-        """Raises SettingsError for what no data can have."""
+        super().__post_init__()
+        if self.held_out >= 1 and self.held_out != int(self.held_out):
+            problem = "data.held_out is a share below 1 or a whole number of images"
+            raise SettingsError(f"{problem}, not {self.held_out}")
         if (sides := self.height_and_width) is not None and min(sides) < 1:
             raise SettingsError(f"data.size must be at least 1 pixel, not {self.size}")
         if self.range != "auto" and not self.range[0] < self.range[1]:
@@ -97,6 +127,8 @@ class DataSettings:
             raise SettingsError(
                 f"levels must be 2 to 256, not {self.levels}", "they are counted: black and white are 2"
             )
+        if isinstance(self.size, int):
+            object.__setattr__(self, "size", (self.size, self.size))
 
     @property
     def height_and_width(self) -> tuple[int, int] | None:
@@ -105,7 +137,7 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
-class ProcessSettings:
+class ProcessSettings(Section):
     """The diffusion process."""
 
     path: str = "vp"
@@ -146,7 +178,7 @@ class ProcessSettings:
 
 
 @dataclass(frozen=True)
-class NetworkSettings:
+class NetworkSettings(Section):
     """The network. auto: by the size of the images, the device and the length of the training."""
 
     kind: Literal["auto", "unet", "mlp"] = "auto"
@@ -195,9 +227,15 @@ class NetworkSettings:
     """Side of the pixel squares that are folded into channels before the network and unfolded after it; auto: 1, or
     more where the images are too large for the device."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, levels in (("multipliers", given(self.multipliers) or ()), ("widths", self.widths)):
+            if len(levels) > MOST_LEVELS or max(levels, default=1) > WIDEST:
+                raise SettingsError(f"network.{name} is at most {MOST_LEVELS} numbers of at most {WIDEST:,}")
+
 
 @dataclass(frozen=True)
-class TrainingSettings:
+class TrainingSettings(Section):
     """Algorithm 1."""
 
     steps: Annotated[int | Auto, Range(0, 10**9)] = "auto"
@@ -232,9 +270,14 @@ class TrainingSettings:
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """All randomness of a run."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise SettingsError(f"training.betas must be 0 to below 1, not {self.betas}")
+
 
 @dataclass(frozen=True)
-class LogSettings:
+class LogSettings(Section):
     """Lines in metrics.jsonl."""
 
     every: Annotated[int, Range(1, 10**9)] = 20
@@ -242,7 +285,7 @@ class LogSettings:
 
 
 @dataclass(frozen=True)
-class SamplesSettings:
+class SamplesSettings(Section):
     """Sample grids during training."""
 
     every: Annotated[int | Auto, Range(1, 10**9)] = "auto"
@@ -256,7 +299,7 @@ class SamplesSettings:
 
 
 @dataclass(frozen=True)
-class CheckpointSettings:
+class CheckpointSettings(Section):
     """When to save, and what to keep."""
 
     every: Annotated[int, Range(1, 10**9)] = 1000
@@ -270,7 +313,7 @@ class CheckpointSettings:
 
 
 @dataclass(frozen=True)
-class MachineSettings:
+class MachineSettings(Section):
     """What depends on the machine; recorded, and repeated by a resume."""
 
     device: str = "auto"
@@ -283,6 +326,14 @@ class MachineSettings:
     """Threads on a CPU; auto: as many as cores."""
     micro_batch: int = 64
     """Images at a time in sampling, a multiple of 16."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.micro_batch % 16 or self.micro_batch < 16:
+            raise SettingsError(
+                f"machine.micro_batch must be a multiple of 16, not {self.micro_batch}",
+                "other shapes let an image depend on its neighbours in the last bit",
+            )
 
 
 @dataclass(frozen=True)
@@ -304,15 +355,7 @@ CHANGEABLE = (*BUDGETS, "samples.", "checkpoint.")
 """Settings that a run may change after its start: its length, on which nothing but a falling learning rate depends,
 and its cadence."""
 
-MOST_LEVELS, WIDEST = 16, 65_536
-"""Of a network: how many levels, and the channels of one."""
-
-
-def _ranges() -> Iterator[tuple[str, Range]]:
-    for section, kind in get_type_hints(Settings).items():
-        for name, hint in get_type_hints(kind, include_extras=True).items():
-            yield from ((f"{section}.{name}", mark) for mark in get_args(hint)[1:] if isinstance(mark, Range))
-
-
-RANGES = dict(_ranges())
+RANGES = {
+    f"{s}.{name}": r for s, kind in get_type_hints(Settings).items() for name, r in _ranges(kind).items()
+}
 """Of the settings that have one, by their dotted names."""

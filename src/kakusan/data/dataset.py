@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kakusan.config.settings import Layout
 from kakusan.data.identity import hashes_of
+from kakusan.data.space import is_points, legacy, noun_of
 from kakusan.data.units import Levels, Real, Units
 from kakusan.errors import printable
 from kakusan.shapes import Samples
@@ -18,11 +19,6 @@ from kakusan.statistics.moments import chunks as chunks
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total) while a folder is read. The total counts reading steps, two for each file."""
-
-
-def in_pixels(height: int, width: int) -> str:
-    """A size as --data.size takes it, height first, which is said where the two differ."""
-    return f"{height}x{width}" + (" (height x width)" if height != width else "")
 
 
 def silent(done: int, total: int) -> None:
@@ -44,7 +40,8 @@ class BadFile:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Images (n, height, width, channels), uint8 for Levels and any numbers for Real; points are (n, 1, 1, 2).
+    """Samples, channels last: points (n, 2), signals (n, length, channels), images (n, height, width, channels),
+    volumes (n, depth, height, width, channels); uint8 for Levels and any numbers for Real.
 
     The array may be a read-only memory map, and a view whose axes stand in another order in memory.
     """
@@ -73,21 +70,23 @@ class Dataset:
         return len(self.images)
 
     def __repr__(self) -> str:
-        channels, height, width = self.shape
+        channels, *size = self.shape
         units = f"{self.units.levels} levels" if isinstance(self.units, Levels) else "real values"
         classes = f", {self.classes} classes" * bool(self.classes)
-        form = f"{channels} channel{'s' * (channels > 1)} of {height}x{width}"
-        return f"<Dataset {self.name}: {len(self):,} images, {form}, {units}{classes}>"
+        form = f"{channels} channel{'s' * (channels > 1)}" + (
+            f" of {'x'.join(map(str, size))}" if size else ""
+        )
+        return f"<Dataset {self.name}: {len(self):,} {noun_of(self.shape).many}, {form}, {units}{classes}>"
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width), as a network sees one image."""
-        _, height, width, channels = self.images.shape
-        return channels, height, width
+    def shape(self) -> tuple[int, ...]:
+        """(channels, ...), as a network sees one sample."""
+        _, *size, channels = self.images.shape
+        return channels, *size
 
     @property
     def is_points(self) -> bool:
-        return self.shape == (2, 1, 1)
+        return is_points(self.shape)
 
     @property
     def classes(self) -> int:
@@ -107,7 +106,7 @@ class Dataset:
 
     def mirrored(self) -> "Dataset":
         """Every image left to right, as a view."""
-        return replace(self, images=self.images[:, :, ::-1])
+        return replace(self, images=np.flip(self.images, axis=-2))
 
     def x_0(self, indices: ArrayLike) -> Samples:
         """These images in the network's units: those of some numbers, of one, or where a mask is true."""
@@ -137,7 +136,8 @@ class Dataset:
         return replace(self, images=self.images.astype(np.float32))
 
     def _digest(self, dtype: np.dtype[Any]) -> str:
-        digest = hashlib.sha256(f"{self.images.shape} {dtype.str}".encode())
+        channels, *size = legacy(self.shape)
+        digest = hashlib.sha256(f"{(len(self), *size, channels)} {dtype.str}".encode())
         for rows in chunks(self.images):
             with np.errstate(over="ignore"):
                 digest.update(np.ascontiguousarray(rows, dtype).data)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kakusan.data.batches import Split, how_many, split, split_order
 from kakusan.data.dataset import Dataset
+from kakusan.data.space import legacy
 from kakusan.errors import SettingsError
 
 Hashes: TypeAlias = NDArray[np.uint64]
@@ -80,7 +81,7 @@ def unpacked(text: str) -> Hashes:
 def form_of(shape: tuple[int, ...], units: Mapping[str, Any]) -> str:
     """Shape and kind of values: hashes of images of one form can be compared. units: as `Units.to_state` has them."""
     kind = f"{units['levels']} levels" if units["kind"] == "levels" else "real values"
-    return f"{'x'.join(map(str, shape))}, {kind}"
+    return f"{'x'.join(map(str, legacy(shape)))}, {kind}"
 
 
 def divide(

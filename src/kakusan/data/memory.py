@@ -108,5 +108,5 @@ def _as_array(data: NDArray[Any] | torch.Tensor, options: DataSettings) -> tuple
         return np.asarray(data), options
     values = data.detach().cpu()
     values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
-    layout = CHANNELS_FIRST if values.ndim == 4 and options.layout == "auto" else options.layout
+    layout = CHANNELS_FIRST if values.ndim >= 4 and options.layout == "auto" else options.layout
     return values.numpy(), replace(options, layout=layout)

@@ -16,7 +16,7 @@ def check_finite(images: NDArray[Any], name: str, reading: Reading, axes: int) -
     `reading` and the number of axes say how the array of the file was read, for lines that fit it.
     """
     lost = np.concatenate(
-        [(~np.isfinite(rows)).sum((1, 2)) for rows in chunks(images)]
+        [(~np.isfinite(rows)).sum(tuple(range(1, images.ndim - 1))) for rows in chunks(images)]
     )  # by image and channel
     bad = int(lost.any(axis=1).sum())
     if not bad:

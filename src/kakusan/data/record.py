@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
+from kakusan.data.space import upgraded
 from kakusan.data.units import Real, Units, units_from_state
 from kakusan.errors import RunError
 
@@ -15,7 +16,8 @@ class DataRecord:
     """`data_record`, read back."""
 
     name: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
+    """(channels, ...) of a sample."""
     units: Units
     class_names: tuple[str, ...]
     fingerprint: str
@@ -28,7 +30,7 @@ class DataRecord:
             _check_held_out(stored)
             return cls(
                 name=stored.name,
-                shape=stored.shape,
+                shape=upgraded(stored.shape),
                 units=_units(stored),
                 class_names=stored.class_names,
                 fingerprint=stored.fingerprint,
@@ -62,7 +64,7 @@ class _Stored(msgspec.Struct, frozen=True):
     """data.json, with its types; what a foreign model's record may lack has a value."""
 
     name: str
-    shape: tuple[Side, Side, Side]
+    shape: Annotated[tuple[Side, ...], msgspec.Meta(min_length=1, max_length=4)]
     units: dict[str, Any]
     class_names: tuple[str, ...]
     fingerprint: str

@@ -21,8 +21,8 @@ from kakusan.data.clouds import cloud_strip as cloud_strip
 from kakusan.data.clouds import scatter as scatter
 from kakusan.data.lines import Lines
 from kakusan.data.shades import Pictures, Slices
+from kakusan.data.space import IMAGES, POINTS, SIGNALS, VOLUMES, Noun, noun_of
 from kakusan.data.units import Units
-from kakusan.data.words import IMAGES, POINTS, SIGNALS, VOLUMES, Noun, noun_of
 from kakusan.errors import DataError, SettingsError
 from kakusan.shapes import Samples
 from kakusan.storage import durable

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from kakusan.config.settings import Layout
 from kakusan.data.rendering import encode_png, grid, numbered, save_folder
+from kakusan.data.space import IMAGES, noun_of
 from kakusan.data.units import Levels, Units, channels_last
-from kakusan.data.words import IMAGES, noun_of
 from kakusan.errors import SettingsError
 from kakusan.shapes import Samples
 from kakusan.storage import durable

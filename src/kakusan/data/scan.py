@@ -13,9 +13,10 @@ from typing import TypeVar
 from PIL import Image
 
 from kakusan.config.settings import DataSettings, given
-from kakusan.data.dataset import BadFile, Progress, in_pixels
+from kakusan.data.dataset import BadFile, Progress
 from kakusan.data.image_files import LOSSY, BadPictureError, Header, StrangerError, read_header
 from kakusan.data.listing import ImageFile, Listing
+from kakusan.data.space import in_pixels
 
 SCALED = "scaled and cropped to"
 """In a note: the images were of other sizes."""

@@ -22,6 +22,7 @@ from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.folder import read_folder
 from kakusan.data.idx import is_idx, read_idx_file, training_set_in
 from kakusan.data.memory import InMemory, dataset_in_memory
+from kakusan.data.space import kind_of
 from kakusan.errors import DataError, SettingsError, printable
 
 Reader: TypeAlias = Callable[[Path, DataSettings, Progress], Dataset]
@@ -101,12 +102,23 @@ def _on_classes(dataset: Dataset) -> tuple[str, ...]:
 
 
 def _check_shape(dataset: Dataset, options: DataSettings) -> None:
-    channels, height, width = dataset.shape
-    wanted = options.height_and_width or (height, width)
-    if wanted != (height, width):
+    channels, *size = dataset.shape
+    wanted = options.height_and_width
+    if wanted is not None and len(size) != 2 and wanted != (1, 1):  # as older versions had the size of points
         raise SettingsError(
-            f"{dataset.name} is {height} high and {width} wide, not {wanted[0]} high and {wanted[1]} wide",
+            f"{dataset.name} holds no images, which have a height and a width", "leave --data.size out"
+        )
+    if wanted is not None and len(size) == 2 and wanted != tuple(size):
+        raise SettingsError(
+            f"{dataset.name} is {size[0]} high and {size[1]} wide, not {wanted[0]} high and {wanted[1]} wide",
             "only a folder of images is scaled; leave --data.size out",
+        )
+    if options.kind not in ("auto", kind_of(dataset.shape)):
+        raise SettingsError(
+            f"{dataset.name} holds {kind_of(dataset.shape)}s, not {options.kind}s".replace(
+                "pointss", "points"
+            ),
+            "leave --data.kind out",
         )
     if options.channels not in ("auto", channels):
         raise SettingsError(f"{dataset.name} has {channels} channels, not {options.channels}")

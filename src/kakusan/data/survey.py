@@ -9,10 +9,11 @@ import numpy as np
 
 from kakusan.config.settings import DataSettings
 from kakusan.data.builtin import DATASETS
-from kakusan.data.dataset import Dataset, Progress, in_pixels, silent
+from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.folder import read_and_scan_folder, read_folder
 from kakusan.data.scan import Scan
 from kakusan.data.sources import DEFAULTS, as_asked, load, reader_of
+from kakusan.data.space import in_pixels, kind_of
 from kakusan.errors import printable
 from kakusan.statistics.moments import moments_of
 
@@ -55,13 +56,14 @@ class Survey:
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         dataset = self.dataset
-        channels, height, width = dataset.shape
+        channels, *size = dataset.shape
+        sides = dict(zip(("width", "height", "depth"), reversed(size), strict=False))
         return {
             "name": dataset.name,
             "source": dataset.source,
             "images": len(dataset),
-            "height": height,
-            "width": width,
+            "kind": kind_of(dataset.shape),
+            **dict(reversed(sides.items())),
             "channels": channels,
             "dtype": str(dataset.images.dtype),
             "layout": dataset.layout or None,
@@ -110,7 +112,8 @@ def _files(found: Scan, dataset: Dataset) -> Files:
     decoded = set(dataset.captions)
     both = zip(found.files, found.headers, strict=True)
     headers = [header for file, header in both if printable(file.name) in decoded]
-    size = dataset.shape[1:]
+    height, width = dataset.shape[1:]
+    size = (height, width)
     sizes = Counter((header.height, header.width) for header in headers)
     conversions = Counter(name for header in headers for name in header.conversions)
     if scaled := len(headers) - sizes[size]:

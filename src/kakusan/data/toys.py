@@ -43,7 +43,7 @@ def _draws(ordinal: int, count: int) -> tuple[NDArray[np.float64], NDArray[np.fl
 def _dataset(
     name: str, points: NDArray[np.float64], labels: NDArray[np.int64] | None, class_names: tuple[str, ...]
 ) -> Dataset:
-    images = points.astype(np.float32).reshape(-1, 1, 1, 2)
+    images = points.astype(np.float32)
     return Dataset(
         name=name,
         images=images,

@@ -258,9 +258,9 @@ def _labels_as_learned(other: Dataset, learned: tuple[str, ...]) -> NDArray[np.i
     return mapped
 
 
-def _size(shape: tuple[int, int, int]) -> str:
-    channels, height, width = shape
-    return f"{width}x{height} with {channels} channel{'s' * (channels > 1)}"
+def _size(shape: tuple[int, ...]) -> str:
+    channels, *size = shape
+    return f"{'x'.join(map(str, size)) or 'points'} with {channels} channel{'s' * (channels > 1)}"
 
 
 def _kind(units: Units) -> str:

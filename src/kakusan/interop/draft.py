@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from kakusan.config.loading import checked
 from kakusan.config.recipe import UNFOLDED, DataFacts
 from kakusan.config.resolve import resolve, resolve_for
 from kakusan.config.settings import DataSettings, MachineSettings, Settings, TrainingSettings
@@ -58,8 +57,8 @@ def drafted(model: Translated, size: Size | None, name: str) -> Draft:
             precision="fp32", layout="contiguous"
         ),  # as they compute: the nearest numbers
     )
-    facts = DataFacts(shape, is_points=False, is_levels=True)
-    settings = resolve_for(resolve(checked(settings), facts), facts, 0, UNFOLDED[0])
+    facts = DataFacts(shape, is_levels=True)
+    settings = resolve_for(resolve(settings, facts), facts, 0, UNFOLDED[0])
     return Draft(settings, record)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import safetensors.torch
 
+from kakusan.data.space import kind_of, legacy
 from kakusan.data.units import Levels
 from kakusan.errors import ModelError, SettingsError
 from kakusan.interop.diffusers import folder as names
@@ -87,9 +88,20 @@ def export_model(run: Run | Path | str, to: str, target: Path | str, wish: Wish 
     return Exported(target, tuple(export.notes))
 
 
+def _image_shape(run: Run) -> tuple[int, int, int]:
+    """(channels, height, width); points are images of one pixel there."""
+    channels, height, width = legacy(run.data.shape)
+    return channels, height, width
+
+
 def _check_process(run: Run, to: str) -> None:
     """Raises ModelError for processes that a format cannot describe: others would sample noise from the model."""
     process = run.settings.process
+    if to != "safetensors" and kind_of(legacy(run.data.shape)) != "image":
+        raise ModelError(
+            f"--to {to} is for images, and {run.folder} is of {kind_of(run.data.shape)}s",
+            "the weights alone: --to safetensors",
+        )
     if to == "safetensors" or (process.path == "vp" and (to == "onnx" or process.predicts in THEIR_TARGETS)):
         return
     raise ModelError(
@@ -104,7 +116,9 @@ def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
     settings, network = loaded.settings, loaded.network
     kind = wish.scheduler or _imported_kind(run)
     learned = settings.process.variance == "learned"
-    unet = unet_config(settings.network, run.data.shape, classes=len(run.data.class_names), learned=learned)
+    unet = unet_config(
+        settings.network, _image_shape(run), classes=len(run.data.class_names), learned=learned
+    )
     scheduler = scheduler_config(settings.process, build_schedule(settings.process), kind)
     assert isinstance(network, UNet)
     weights = safetensors.torch.save(separated(network, network.state_dict()), DIFFUSERS_METADATA)
@@ -138,7 +152,7 @@ def _imported_kind(run: Run) -> Scheduler:
 
 def _to_onnx(run: Run, loaded: Loaded, wish: Wish) -> _Export:
     """The network, the sampler as a table, and a script that needs neither kakusan nor torch."""
-    shape, classes = run.data.shape, run.data.class_names
+    shape, classes = _image_shape(run), run.data.class_names
     sampler = wish.sampler or usual_sampler(loaded.settings.process)
     table = sampler_table(loaded.model, sampler, shape)  # before the long part
     wish.say("tracing the network, and comparing onnxruntime's answers with ours ...")

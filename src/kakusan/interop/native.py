@@ -13,6 +13,7 @@ import msgspec
 
 from kakusan.config.settings import NetworkSettings, ProcessSettings
 from kakusan.data.record import DataRecord
+from kakusan.data.space import legacy
 from kakusan.errors import KakusanError, ModelError
 from kakusan.interop.diffusers.config import Translated, scheduler_config, translated, unet_config
 from kakusan.interop.diffusers.folder import read_json
@@ -64,7 +65,7 @@ def about(run: Run, loaded: Loaded) -> dict[str, Any]:
         "process": asdict(loaded.settings.process),
         "data": {
             "name": data.name,
-            "shape": list(data.shape),
+            "shape": list(legacy(data.shape)),
             "units": data.units.to_state(),
             "class_names": list(data.class_names),
             "fingerprint": data.fingerprint,
@@ -85,7 +86,8 @@ def believed(text: dict[str, Any], model: Translated) -> Draft:
     empty_network(draft)
     network, process = draft.settings.network, draft.settings.process
     learned = process.variance == "learned"
-    unet = unet_config(network, data.shape, classes=len(data.class_names), learned=learned)
+    channels, height, width = data.shape  # as `Data` checks
+    unet = unet_config(network, (channels, height, width), classes=len(data.class_names), learned=learned)
     if translated(unet, scheduler_config(process, build_schedule(process), model.scheduler)) != model:
         raise ModelError("it speaks of another model than the folder's own files")
     return draft

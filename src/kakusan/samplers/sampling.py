@@ -44,7 +44,7 @@ class SamplingRequest:
     """
 
     count: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     """(channels, height, width)."""
     seed: int = 0
     first: int = 0

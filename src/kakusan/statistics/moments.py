@@ -13,7 +13,7 @@ CHUNK_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class Moments:
-    """Of images (n, height, width, channels): one number for each channel, in the images' own units."""
+    """Of samples (n, ..., channels): one number for each channel, in the images' own units."""
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
@@ -28,17 +28,18 @@ class Moments:
 def moments_of(images: NDArray[Any]) -> Moments:
     """Two passes; the second corrects what rounding did to the mean. Not finite where a value is not."""
     count, channels = images[..., 0].size, images.shape[-1]
+    axes = tuple(range(images.ndim - 1))
     total, low, high = np.zeros(channels), np.full(channels, np.inf), np.full(channels, -np.inf)
     with np.errstate(all="ignore"):  # what is not finite stays so, and is told by whoever asks
         for part in chunks(images):
-            total += part.sum((0, 1, 2), dtype=np.float64)
-            low, high = np.minimum(low, part.min((0, 1, 2))), np.maximum(high, part.max((0, 1, 2)))
+            total += part.sum(axes, dtype=np.float64)
+            low, high = np.minimum(low, part.min(axes)), np.maximum(high, part.max(axes))
         mean = total / count
         rest, squares = np.zeros(channels), np.zeros(channels)
         for part in chunks(images):
             difference = part.astype(np.float64) - mean
-            rest += difference.sum((0, 1, 2))
-            squares += np.square(difference).sum((0, 1, 2))
+            rest += difference.sum(axes)
+            squares += np.square(difference).sum(axes)
         deviation = np.sqrt(np.maximum(squares / count - np.square(rest / count), 0))
         found = (mean + rest / count, deviation, low, high)
     return Moments(*(tuple(map(float, column)) for column in found))

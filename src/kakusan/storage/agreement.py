@@ -75,8 +75,9 @@ def changed_settings(settings: Settings, checkpoint: Checkpoint) -> dict[str, tu
     stored = checkpoint.state.get("settings")
     if not isinstance(stored, dict):
         raise RunError(f"the checkpoint of step {checkpoint.step} does not hold its settings")
-    was = {**frozen_settings(Settings()), **stored}  # older ones lack newer settings
     now = frozen_settings(settings)
+    # older ones lack newer settings, which had no effect; the kind of their data is that of the shape in data.json
+    was = {**frozen_settings(Settings()), "data.kind": now["data.kind"], **stored}
     return {name: (was[name], value) for name, value in now.items() if was[name] != value}
 
 

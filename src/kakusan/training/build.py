@@ -15,13 +15,7 @@ from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.parametrizations import PARAMETRIZATIONS
 from kakusan.diffusion.paths import EDM, FlowMatching, Path
-from kakusan.diffusion.schedules import (
-    SCHEDULES,
-    BetweenEnds,
-    Given,
-    NoiseSchedule,
-    ZeroTerminalSNR,
-)
+from kakusan.diffusion.schedules import SCHEDULES, BetweenEnds, Given, NoiseSchedule, ZeroTerminalSNR
 from kakusan.diffusion.variances import SIGMA_1, VARIANCES, LearnedRange
 from kakusan.errors import SettingsError
 from kakusan.networks import NETWORKS
@@ -77,13 +71,15 @@ def build_network(settings: Settings, record: DataRecord) -> nn.Module:
         "channels": record.shape[0],
         "out_channels": words * record.shape[0],
         "classes": len(record.class_names),
+        "dimensions": len(record.shape) - 1,
     }
     options = {name: offered[name] for name in inspect.signature(kind).parameters if name in offered}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.training.seed)
         built = kind(**options)
-    layout = torch.channels_last if machine.layout == "channels-last" else torch.contiguous_format
-    placed: nn.Module = built.to(machine.device, memory_format=layout)
+    formats = {3: torch.channels_last, 4: torch.channels_last_3d}  # PyTorch has none for signals and points
+    last = formats.get(len(record.shape)) if machine.layout == "channels-last" else None
+    placed: nn.Module = built.to(machine.device, memory_format=last or torch.contiguous_format)
     return placed
 
 

@@ -6,15 +6,14 @@ The answer is a network and a number of steps, which then stand in config.toml: 
 import math
 import time
 from dataclasses import dataclass, replace
-from statistics import median
 
 import torch
 from torch import Tensor
 
 from kakusan.config.recipe import FEW_IMAGES, FEW_STEPS, LADDER, UNFOLDED, Size
 from kakusan.config.resolve import resolve_for
-from kakusan.config.settings import Settings, answered
-from kakusan.data.dataset import in_pixels
+from kakusan.config.settings import KINDS, Settings, answered
+from kakusan.data.space import in_pixels
 from kakusan.training.loop import check_finite, drawn, train_step
 from kakusan.training.prepare import Prepared
 from kakusan.training.state import Task, assemble, is_out_of_memory
@@ -106,7 +105,10 @@ def _seconds_if_it_fits(settings: Settings, prepared: Prepared, patience: float)
 
 
 def _step_seconds(settings: Settings, prepared: Prepared, patience: float) -> float:
-    """The median of a few steps on a throw-away state with these data."""
+    """A quick one of a few steps on a throw-away state with these data: that of the fastest quarter.
+
+    What else runs on a machine for a moment slows steps down, and must not settle the length of a whole training.
+    """
     task = assemble(settings, prepared)
     begun, durations = time.perf_counter(), list[float]()
     while len(durations) < WARM_STEPS + 2 or time.perf_counter() - begun < patience:
@@ -114,7 +116,8 @@ def _step_seconds(settings: Settings, prepared: Prepared, patience: float) -> fl
         train_step(task.state, task.batches, task.loss, settings.training)
         check_finite(task.state)  # waits for the device
         durations.append(time.perf_counter() - start)
-    return median(durations[WARM_STEPS:])
+    quick = sorted(durations[WARM_STEPS:])
+    return quick[len(quick) // 4]
 
 
 # Memory
@@ -174,13 +177,14 @@ def cautions(found: Bought, prepared: Prepared, *, can_shrink: bool) -> tuple[st
 def _too_few_steps(found: Bought, prepared: Prepared, *, can_shrink: bool) -> tuple[str, ...]:
     if not found.is_short_of(FEW_STEPS):
         return ()
-    _, height, width = prepared.facts.shape
+    _, *size = prepared.facts.shape
     minutes = FEW_STEPS * found.step_seconds / 60 / FOR_STEPS
     helps = [f"--minutes {math.ceil(minutes)}"]
-    if can_shrink and min(height, width) >= 2 * SMALLEST_SIDE and 4 * found.steps >= FEW_STEPS:
-        helps.append(f"--data.size {height // 2} {width // 2} (up to {4 * found.steps:,} steps)")
+    if can_shrink and min(size) >= 2 * SMALLEST_SIDE and 4 * found.steps >= FEW_STEPS:
+        helps.append(f"--data.size {size[0] // 2} {size[1] // 2} (up to {4 * found.steps:,} steps)")
+    shown = in_pixels(*size) if len(size) == 2 else "x".join(map(str, size))
     return (
-        f"images of {in_pixels(height, width)} allow {found.steps:,} steps in this time here,"
+        f"{KINDS[len(size)]}s of {shown} allow {found.steps:,} steps in this time here,"
         f" and good samples want {FEW_STEPS:,} or more; what helps: {' or '.join(helps)}",
     )
 

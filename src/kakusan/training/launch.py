@@ -9,14 +9,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from kakusan.config.loading import Asked, checked, differences, flat, from_mapping, to_mapping, with_values
+from kakusan.config.loading import Asked, differences, flat, from_mapping, to_mapping, with_values
 from kakusan.config.machine import environment, resolve_machine, set_machine
 from kakusan.config.recipe import ENOUGH_STEPS, usual_warmup
 from kakusan.config.resolve import resolve, resolve_samples
 from kakusan.config.settings import BUDGETS, CHANGEABLE, MachineSettings, ProcessSettings, Settings, answered
 from kakusan.data import DATASETS, Dataset, is_image_folder
-from kakusan.data.dataset import Progress, in_pixels, silent
+from kakusan.data.dataset import Progress, silent
 from kakusan.data.record import DataRecord
+from kakusan.data.space import in_pixels
 from kakusan.data.units import Levels
 from kakusan.errors import RunError, SettingsError, quoted
 from kakusan.storage.agreement import require_agreement
@@ -56,12 +57,11 @@ def launch(
 ) -> Trainer:
     """The run of these settings in this folder: a new one, or the one that is there, if nothing else was chosen.
 
-    in_memory: the data, where the settings name none.
-    Raises RunError, with the settings that differ, if the run there is another.
+    in_memory: the data, where the settings name none. Raises DataError, SettingsError, and RunError, with the settings
+    that differ, if the run there is another, or if the folder is in use for something else.
     """
-    asked = replace(asked, settings=checked(asked.settings))
     if not RunFolder.exists(folder):
-        return start(asked, folder, weights_from=weights_from, progress=progress, in_memory=in_memory)
+        return _start(asked, folder, weights_from, progress, in_memory)
     run = RunFolder.open(folder)
     changed = differences(replace(asked, chosen=asked.chosen | {"data.source"}), stored_settings(run))
     parent = run.data.get("weights_from", {}).get("run")
@@ -82,9 +82,21 @@ def launch(
     return Trainer(run, adjusted(run, changes), in_memory=in_memory)
 
 
+def upgraded(config: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """The config.toml of a run as this version writes it.
+
+    Older ones knew images alone: signals were images of height 1, and points were images of one pixel.
+    """
+    tables = {name: dict(table) for name, table in config.items()}
+    if "data" in tables and "kind" not in tables["data"]:
+        points = tuple(data.get("shape", ())) == (2, 1, 1)
+        tables["data"]["kind"] = "points" if points else "image"
+    return tables
+
+
 def stored_settings(run: RunFolder) -> Settings:
     """The resolved settings of a run. Raises RunError where one of them is missing."""
-    settings = from_mapping(run.config, str(run.folder / "config.toml"))
+    settings = from_mapping(upgraded(run.config, run.data), str(run.folder / "config.toml"))
     needed = ("network.", "machine.", "process.", "training.", "samples.every")
     by_right = ("training.minutes", "process.beta_1", "process.beta_T")
     for name, value in flat(settings).items():
@@ -120,7 +132,7 @@ def adjusted(run: RunFolder, changes: Mapping[str, Any]) -> Settings:
             "minutes buy steps when a run begins",
             f"to train it for longer: kakusan resume {quoted(run.folder)} --minutes {minutes:g}",
         )
-    settings = checked(with_values(stored, {**changes, "training.minutes": stored.training.minutes}))
+    settings = with_values(stored, {**changes, "training.minutes": stored.training.minutes})
     steps = answered(stored.training.steps if settings.training.steps == "auto" else settings.training.steps)
     done = run.steps[-1] if run.steps else 0
     if steps < done:
@@ -132,18 +144,10 @@ def adjusted(run: RunFolder, changes: Mapping[str, Any]) -> Settings:
     return replace(settings, samples=resolve_samples(settings.samples, steps))
 
 
-def start(
-    asked: Asked,
-    folder: Path,
-    *,
-    weights_from: Path | None = None,
-    progress: Progress = silent,
-    in_memory: Dataset | None = None,
+def _start(
+    asked: Asked, folder: Path, weights_from: Path | None, progress: Progress, in_memory: Dataset | None
 ) -> Trainer:
-    """Open the data, settle every "auto", and make the run's folder. Nothing is trained yet.
-
-    Raises DataError, SettingsError, and RunError if the folder is in use for something else.
-    """
+    """Open the data, settle every "auto", and make the run's folder. Nothing is trained yet."""
     parent = None if weights_from is None else RunFolder.open(weights_from)
     settings = _yielded(asked) if parent is None else _like(asked, parent)
     past = None if parent is None else past_of(parent, stored_settings(parent), progress)
@@ -165,30 +169,22 @@ def start(
 
 
 def _settled(
-    settings: Settings,
-    chosen: frozenset[str],
-    prepare: Callable[[Settings], Prepared],
-    *,
-    fine_tuning: bool,
-    larger: tuple[int, int] | None = None,
+    settings: Settings, chosen: frozenset[str], prepare: Callable[[Settings], Prepared], *, fine_tuning: bool
 ) -> tuple[Prepared, Bought]:
-    """The data, and every "auto" answered. Images whose size is ours to choose are halved while steps are too few.
-
-    larger: the size that they had at first.
-    """
-    prepared = prepare(settings)
-    resolved = resolve(settings, prepared.facts)
-    set_machine(resolved.machine)
-    with advice_on_memory(resolved):
-        found = _with_budget(resolved, chosen, prepared, fine_tuning=fine_tuning)
-    _, height, width = prepared.dataset.shape
-    if (
-        (prepared.dataset.scaled or larger)
-        and found.is_short_of(ENOUGH_STEPS)
-        and min(height, width) >= 2 * SMALLEST_SIDE
-    ):
-        half = with_values(settings, {"data.size": (height // 2, width // 2)})
-        return _settled(half, chosen, prepare, fine_tuning=fine_tuning, larger=larger or (height, width))
+    """The data, and every "auto" answered. Images whose size is ours to choose are halved while steps are too few."""
+    prepared, larger = prepare(settings), None
+    while True:
+        resolved = resolve(settings, prepared.facts)
+        set_machine(resolved.machine)
+        with advice_on_memory(resolved):
+            found = _with_budget(resolved, chosen, prepared, fine_tuning=fine_tuning)
+        is_ours = prepared.dataset.scaled or larger is not None  # and then they are images
+        height, width = prepared.dataset.shape[1:] if is_ours else (0, 0)
+        if not (is_ours and found.is_short_of(ENOUGH_STEPS) and min(height, width) >= 2 * SMALLEST_SIDE):
+            break
+        larger = larger or (height, width)
+        settings = with_values(settings, {"data.size": (height // 2, width // 2)})
+        prepared = prepare(settings)
     if larger is None:
         return prepared, found
     note = (

@@ -12,6 +12,7 @@ from kakusan.data import Dataset, Past, Split, as_asked, divide, open_data
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.heldout import form_of, packed
 from kakusan.data.record import DataRecord
+from kakusan.data.space import upgraded
 from kakusan.data.units import Levels, Real
 from kakusan.errors import DataError, RunError
 
@@ -32,7 +33,7 @@ class Prepared:
         dataset = self.dataset
         is_levels = isinstance(dataset.units, Levels)
         count = len(self.split.training)
-        return DataFacts(dataset.shape, dataset.is_points, is_levels, count, dataset.layout)
+        return DataFacts(dataset.shape, is_levels, count, dataset.layout)
 
 
 def prepare_data(
@@ -121,7 +122,7 @@ def _change(record: dict[str, Any], dataset: Dataset) -> str:
     bad = len(record.get("bad_files", ()))
     then_and_now = {
         "images": (record.get("count"), len(dataset)),
-        "channels, height and width": (tuple(record.get("shape", ())), dataset.shape),
+        "shape": (upgraded(tuple(record.get("shape", ()))), dataset.shape),
         "files that cannot be read": (bad, len(dataset.bad_files)),
     }
     changes = [f"{name}: then {then}, now {now}" for name, (then, now) in then_and_now.items() if then != now]

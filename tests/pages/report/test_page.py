@@ -12,7 +12,7 @@ from PIL import Image
 
 from kakusan.data.builtin import kanji
 from kakusan.data.rendering import encode_png
-from kakusan.data.words import POINTS, SIGNALS, VOLUMES, Noun
+from kakusan.data.space import POINTS, SIGNALS, VOLUMES, Noun
 from kakusan.pages.report import Copying, FilmStrip, Forward, Neighbour, SampleGrid, Story, render
 from kakusan.pages.report.content import Channel, Histogram
 from kakusan.pages.report.page import copy_verdict, show

@@ -14,9 +14,11 @@ from kakusan.pages.report import Story
 from kakusan.pages.report.gather import tell
 from kakusan.run import Run
 
-pytest.importorskip("kakusan.data.space", reason="data are read as images only")
-
-FLAGS = ["--network.width", "8", "--network.multipliers", "1", "1", "--network.blocks", "1", "--network.attention", "1", "--process.T", "20", "--steps", "2", "--samples.count", "2", "--samples.steps", "2", "--log.every", "2", "--machine.threads", "1", "--machine.device", "cpu"]
+WORDS = (
+    "--network.width 8 --network.multipliers 1 1 --network.blocks 1 --network.attention 1 --process.T 20 --steps 2",
+    "--samples.count 2 --samples.steps 2 --log.every 2 --machine.threads 1 --machine.device cpu",
+)
+FLAGS = " ".join(WORDS).split()
 
 
 def trained(folder: Path, array: np.ndarray, *flags: str) -> Path:

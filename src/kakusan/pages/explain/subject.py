@@ -11,7 +11,7 @@ from torch import Tensor
 from kakusan.config.machine import set_machine
 from kakusan.config.settings import named
 from kakusan.data import DATASETS, Dataset
-from kakusan.data.dataset import in_pixels
+from kakusan.data.space import in_pixels, is_points, kind_of
 from kakusan.data.units import Levels, Units
 from kakusan.diffusion.denoiser import Denoiser, NetworkDenoiser
 from kakusan.diffusion.model import Model
@@ -76,7 +76,7 @@ def bundled(
     kind: type[NoiseSchedule] = named(SCHEDULES, schedule, "--schedule")
     chosen = _chosen(dataset, np.arange(len(dataset)), image or FIRST_CHOICE.get(data, "0"), "")
     units = dataset.units
-    images = dataset.x_0(np.arange(len(dataset))).double()  # as it computes: converted once
+    images = _as_images(dataset.x_0(np.arange(len(dataset)))).double()  # as it computes: converted once
     model = Model(
         FiniteSetOracle(kind(T=T), images),
         variance="fixed-small",  # right for single points: what is left of them to guess is nothing
@@ -86,7 +86,7 @@ def bundled(
     name = _name_of(dataset, int(chosen[0]), "")
     return Subject(
         model=model,
-        x_0=dataset.x_0(chosen),
+        x_0=_as_images(dataset.x_0(chosen)),
         units=units,
         image=name,
         who="the exact denoiser",
@@ -109,12 +109,13 @@ def of_run(folder: Path, image: str | None = None) -> Subject:
     run = Run.open(folder)
     set_machine(run.settings.machine)
     loaded = run.load(device="cpu")
+    _require_images(run)
     x_0, name, label, warnings = _image_of(run, image)
     parameters = sum(p.numel() for p in loaded.network.parameters())
     process = run.settings.process
     return Subject(
         model=loaded.model if label is None else _of_class(loaded.model, label),
-        x_0=x_0,
+        x_0=_as_images(x_0),
         units=run.data.units,
         image=name,
         who="the network",
@@ -133,7 +134,7 @@ def of_run(folder: Path, image: str | None = None) -> Subject:
 
 def _words_of(run: Run) -> str:
     predicts = run.settings.process.predicts
-    points = _of_points(run.data.shape == (2, 1, 1))
+    points = _of_points(is_points(run.data.shape))
     if predicts == "eps":
         return points
     return points + (
@@ -183,7 +184,7 @@ def _image_of(run: Run, image: str | None) -> tuple[Samples, str, int | None, li
 
 
 def _generated(run: Run, number: int) -> Samples:
-    count = CLOUD if run.data.shape == (2, 1, 1) else 1
+    count = CLOUD if is_points(run.data.shape) else 1
     x_0 = run.sample(count, first=number, device="cpu")
     units = run.data.units
     return units.encode(units.decode(x_0)) if isinstance(units, Levels) else x_0
@@ -218,10 +219,23 @@ def _name_of(dataset: Dataset, index: int, kind: str, place: int | None = None) 
     return f"{printable(dataset.captions[index])} ({number})" if dataset.captions else number
 
 
-def _size(shape: tuple[int, int, int]) -> str:
-    channels, height, width = shape
-    if shape == (2, 1, 1):
+def _as_images(x: Samples) -> Samples:
+    """Points as images of one pixel, as which the page draws them."""
+    return x[:, :, None, None] if x.ndim == 2 else x
+
+
+def _require_images(run: Run) -> None:
+    """Raises SettingsError for a run of signals or volumes."""
+    if (kind := kind_of(run.data.shape)) not in ("points", "image"):
+        raise SettingsError(
+            f"the page draws images and points, and {run.folder} is of {kind}s", "see: kakusan report RUN"
+        )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    if is_points(shape):
         return "in the plane"
+    channels, height, width = shape
     return in_pixels(height, width) + {1: ", grey", 3: ", colour"}.get(channels, f", {channels} channels")
 
 

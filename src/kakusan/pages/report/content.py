@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kakusan.data.words import IMAGES, Noun
+from kakusan.data.space import IMAGES, Noun
 from kakusan.training.verdicts import LossGap
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from kakusan.config.settings import ProcessSettings
 from kakusan.data.dataset import Dataset
 from kakusan.data.rendering import each, encode_png, grid, view_of, walk_strip
+from kakusan.data.space import POINTS, Noun, noun_of, size_in_words
 from kakusan.data.units import Levels, Real, Units
-from kakusan.data.words import POINTS, Noun, noun_of, size_in_words
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.schedules import twin
 from kakusan.errors import DataError, KakusanError, quoted

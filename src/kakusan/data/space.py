@@ -1,10 +1,35 @@
-"""What samples are called, and what their size is, by the rank of their shape."""
+"""The space of a sample: what its axes beside the channels are, and the words for it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kakusan.data.dataset import in_pixels
+from kakusan.config.settings import KINDS, Kind
 from kakusan.errors import DataError
+
+
+def kind_of(shape: tuple[int, ...]) -> Kind:
+    """points (channels,), signal (channels, length), image (channels, height, width) or volume."""
+    return KINDS[len(shape) - 1]
+
+
+def is_points(shape: tuple[int, ...]) -> bool:
+    """Whether a sample is a point: values without a place."""
+    return len(shape) == 1
+
+
+def upgraded(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape as older versions wrote it: they had points as images of two channels and one pixel."""
+    return (2,) if shape == (2, 1, 1) else shape
+
+
+def legacy(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The inverse, for what identifies data that an older version may have seen."""
+    return (*shape, 1, 1) if is_points(shape) else shape
+
+
+def in_pixels(height: int, width: int) -> str:
+    """A size as --data.size takes it, height first, which is said where the two differ."""
+    return f"{height}x{width}" + (" (height x width)" if height != width else "")
 
 
 @dataclass(frozen=True)
@@ -33,9 +58,9 @@ SHADES = {1: "grey", 3: "colour"}
 
 
 def noun_of(shape: Sequence[int]) -> Noun:
-    """What samples of this shape, (channels, ...), are called.
+    """What samples of this shape, (channels, ...), are called; (2, 1, 1) too are points, as older versions had them.
 
-    Points of older runs have the shape of an image, (2, 1, 1). Raises DataError for a rank that nothing here has.
+    Raises DataError for a rank that nothing here has.
     """
     if tuple(shape) == (2, 1, 1):
         return POINTS
