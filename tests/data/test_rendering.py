@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from kakusan.data.clouds import CLOUD, cloud_strip, scatter
-from kakusan.data.rendering import GAP, encode_png, film_strip, grid, save_folder
+from kakusan.data.rendering import GAP, each, encode_png, film_strip, grid, save_folder, walk_strip
 from kakusan.data.units import Levels, Real
 from kakusan.errors import DataError, SettingsError
 from kakusan.storage import durable
@@ -190,3 +190,31 @@ def test_what_a_killed_process_left_half_written_goes_with_the_next_pictures(tmp
     save_folder(np.zeros((1, 2, 2, 1), dtype=np.uint8), tmp_path)
     there = sorted(path.name for path in tmp_path.iterdir())
     assert there == [".writing-00000001.png-1", "00000000.png", "notes.txt"]
+
+
+def test_points_of_both_ranks_are_the_same_picture() -> None:
+    points = torch.randn(30, 2, generator=torch.Generator().manual_seed(0))
+    units = Real((1.0, 2.0), (1.0, 3.0))
+    old = points[:, :, None, None]
+    assert grid(points, units) == grid(old, units)
+    assert walk_strip([[points, 0.5 * points]], units) == cloud_strip([[old, 0.5 * old]], units)
+
+
+def test_a_strip_of_a_batch_follows_one_image() -> None:
+    first, second = flat(10, 20), flat(30, 40)
+    strip = walk_strip([[first, second]], BYTES, one=1)
+    assert strip == film_strip([torch.stack([first[1], second[1]])], BYTES)
+    with pytest.raises(DataError, match="rows of equal length"):
+        walk_strip([[first, second], [first]], BYTES)
+
+
+def test_each_image_has_a_picture_of_its_own() -> None:
+    pictures = each(flat(10, 20, size=4), BYTES)
+    assert [np.unique(pixels(picture)).tolist() for picture in pictures] == [[10], [20]]
+    assert pictures[0] == grid(flat(10, size=4), BYTES)
+
+
+def test_what_has_no_view_says_which_samples_have() -> None:
+    with pytest.raises(DataError, match="not supported") as caught:
+        grid(torch.zeros(1, 1, 2, 2, 2, 2), BYTES)
+    assert "signals (channels, length)" in str(caught.value.advice)

@@ -1,6 +1,7 @@
 """What all pictures are put together from: cells row by row on one canvas, small ones magnified."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,6 +20,17 @@ Cells = NDArray[np.uint8]
 """(n, height, width, channels): 1 is grey, 3 colour, 4 colour with alpha."""
 Series = Sequence[Sequence[Samples]]
 """Rows of stills; each still is a batch at one time, the same samples in each."""
+
+
+@dataclass(frozen=True)
+class OneChannel:
+    """One channel of a few samples by itself, and the values, in the units of the data, at the ends of what is seen."""
+
+    picture: Image.Image
+    low: float
+    """Black, or the lower edge."""
+    high: float
+    """White, or the upper edge."""
 
 
 def mosaic(cells: Cells, columns: int, gap: int = GAP) -> Image.Image:

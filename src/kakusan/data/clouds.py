@@ -28,7 +28,6 @@ class Clouds:
     shown: ClassVar[int] = 2000
     followed: ClassVar[int] = 2000
     moments: ClassVar[int] = 12
-    by_channel: ClassVar[bool] = False
     shaded: ClassVar[bool] = False
 
     def grid(
@@ -62,10 +61,8 @@ class Clouds:
         limits = _limits([values])
         return [_scatter(point, limits, STILL) for point in values]
 
-    def ends(self, x: Samples, units: Units) -> tuple[float, float]:
-        """The lowest and the highest value of the axes, which are of one length."""
-        (centre, half) = _limits([units.decode(x)])
-        return float(centre.min() - half), float(centre.max() + half)
+    def channel(self, x: Samples, units: Units, channel: int) -> None:
+        """A coordinate by itself is no picture."""
 
 
 def cloud_strip(rows: Series, units: Units, *, size: int = STILL) -> Image.Image:

@@ -20,18 +20,29 @@ from PIL import Image
 from kakusan.data.canvas import (
     GAP,
     Cells,
+    OneChannel,
     Series,
     as_picture,
     followed,
     mosaic,
     square_columns,
 )
-from kakusan.data.units import Levels, Units, channels_last
+from kakusan.data.units import Levels, Units, channels_last, of_channel
 from kakusan.shapes import Samples
 
 Floats = NDArray[np.float64]
+Colour = tuple[int, int, int]
+Layer = tuple[tuple[int, int, int, float], Floats]
+"""Colour and opacity, and the share of each pixel that is covered."""
 
-PALETTE = ((79, 127, 181), (207, 90, 62), (72, 153, 104), (201, 142, 38), (142, 107, 184), (46, 157, 170))
+PALETTE: tuple[Colour, ...] = (
+    (79, 127, 181),
+    (207, 90, 62),
+    (72, 153, 104),
+    (201, 142, 38),
+    (142, 107, 184),
+    (46, 157, 170),
+)
 """Colours that are seen on white and on black; one for each of the first channels."""
 GROUND = (128, 128, 128, 0.10)
 """Of a cell: colour and opacity."""
@@ -55,6 +66,8 @@ MOST_NOISE = 3.0
 """So many times as wide as the clearer end of a strip, its scale is no longer that of the noise."""
 ALIKE = 4.0
 """Channels whose ranges span less than so many times the narrowest have one scale, in the units of the data."""
+IN_A_CHANNEL = 12
+"""Signals that are drawn of a channel by itself."""
 INSET = 3
 """Pixels beside the first and the last value."""
 
@@ -70,7 +83,6 @@ class Lines:
     shown: ClassVar[int] = 40
     followed: ClassVar[int] = 1
     moments: ClassVar[int] = 6
-    by_channel: ClassVar[bool] = True
     shaded: ClassVar[bool] = False
 
     def grid(
@@ -102,9 +114,12 @@ class Lines:
         values = plotted(x, units)
         return [as_picture(cell) for cell in plots(values, limits_of(values))]
 
-    def ends(self, x: Samples, units: Units) -> tuple[float, float]:
-        """The values at the lower and the upper edge of a plot of these signals."""
-        return limits_of(plotted(x, units))
+    def channel(self, x: Samples, units: Units, channel: int) -> OneChannel:
+        """In the colour that it has among the others."""
+        values = plotted(x[:IN_A_CHANNEL, channel : channel + 1], of_channel(units, channel))
+        limits = limits_of(values)
+        colour = PALETTE[channel % len(PALETTE)]
+        return OneChannel(mosaic(plots(values, limits, colours=(colour,)), IN_A_CHANNEL // 3), *limits)
 
 
 def plotted(x: Samples, units: Units, *, rounded: bool = True) -> Floats:
@@ -163,24 +178,30 @@ def _noise_in(units: Units) -> Limits:
     return min(low for low, _ in ends), max(high for _, high in ends)
 
 
-def plots(values: Floats, limits: Limits, width: int = WIDTH, height: int = HEIGHT) -> Cells:
-    """One cell (height, width, 4) for each signal, (n, channels, length)."""
-    return np.stack([_plot(signal, limits, width, height) for signal in values])
+def plots(
+    values: Floats,
+    limits: Limits,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    colours: Sequence[Colour] = PALETTE,
+) -> Cells:
+    """One cell (height, width, 4) for each signal, (n, channels, length); of more channels than colours the first."""
+    return np.stack([_over(_layers(signal, limits, (height, width), colours)) for signal in values])
 
 
-def _plot(signal: Floats, limits: Limits, width: int, height: int) -> NDArray[np.uint8]:
+def _layers(signal: Floats, limits: Limits, size: tuple[int, int], colours: Sequence[Colour]) -> list[Layer]:
+    """The ground, the line at 0, and the lines of the channels."""
+    height, width = size
     low, high = limits
-    layers = [(GROUND, np.ones((height, width)))]
+    layers: list[Layer] = [(GROUND, np.ones(size))]
     if low < 0 < high:
-        at = np.zeros((height, width))
+        at = np.zeros(size)
         at[min(height - 1, int(high / (high - low) * height)), INSET : width - INSET] = 1
         layers.append((ZERO, at))
     with np.errstate(invalid="ignore"):  # what is not finite leaves a gap
         rows = (high - signal) / (high - low) * height
-        layers += [
-            ((*colour, 1.0), stroke(y, width, height)) for colour, y in zip(PALETTE, rows, strict=False)
-        ]
-    return _over(layers)
+        lines = [stroke(y, width, height) for _, y in zip(colours, rows, strict=False)]
+    return layers + [((*colour, 1.0), line) for colour, line in zip(colours, lines, strict=False)]
 
 
 def stroke(y: Floats, width: int, height: int) -> Floats:
@@ -209,7 +230,7 @@ def _extents(y: Floats, width: int) -> tuple[Floats, Floats]:
     return low, high
 
 
-def _over(layers: Sequence[tuple[tuple[int, int, int, float], Floats]]) -> NDArray[np.uint8]:
+def _over(layers: Sequence[Layer]) -> NDArray[np.uint8]:
     """Layers of (colour and opacity, cover), each over those before it, as (height, width, 4) with straight alpha."""
     height, width = layers[0][1].shape
     colours, alpha = np.zeros((height, width, 3)), np.zeros((height, width, 1))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kakusan.data.canvas import GAP as GAP
-from kakusan.data.canvas import Series, check_rows
+from kakusan.data.canvas import OneChannel, Series, check_rows
 from kakusan.data.clouds import Clouds
 from kakusan.data.clouds import cloud_strip as cloud_strip
 from kakusan.data.clouds import scatter as scatter
@@ -39,8 +39,6 @@ class View(Protocol):
     """Samples that a film strip shows at each time: one, or a whole cloud."""
     moments: ClassVar[int]
     """Times in a film strip."""
-    by_channel: ClassVar[bool]
-    """Whether a channel by itself can be drawn."""
     shaded: ClassVar[bool]
     """Whether values are shades, from black to white, rather than heights."""
 
@@ -60,8 +58,8 @@ class View(Protocol):
     def each(self, x: Samples, units: Units) -> list[Image.Image]:
         """One picture for each sample, comparable with each other."""
 
-    def ends(self, x: Samples, units: Units) -> tuple[float, float]:
-        """The values, in the units of the data, at the ends of what these pictures can show (of one channel)."""
+    def channel(self, x: Samples, units: Units, channel: int) -> OneChannel | None:
+        """One channel of a few of these samples by itself; None where that is no picture."""
 
 
 VIEWS: dict[Noun, View] = {POINTS: Clouds(), SIGNALS: Lines(), IMAGES: Pictures(), VOLUMES: Slices()}

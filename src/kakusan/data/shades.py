@@ -15,6 +15,7 @@ from kakusan.data.canvas import (
     CELL,
     GAP,
     Cells,
+    OneChannel,
     Series,
     as_picture,
     followed,
@@ -22,13 +23,15 @@ from kakusan.data.canvas import (
     mosaic,
     square_columns,
 )
-from kakusan.data.units import Levels, Units
+from kakusan.data.units import Levels, Units, of_channel
 from kakusan.shapes import Samples
 
 MOST_SLICES = 8
 """Of a volume that a cell shows."""
 SLICE = CELL // 2
 """Small slices are magnified up to this many pixels on their longer side."""
+IN_A_CHANNEL = 16
+"""Images that are drawn of a channel by itself; half as many volumes."""
 SEAM = 2
 """Pixels between the slices of one volume."""
 
@@ -66,9 +69,11 @@ class Pictures:
         """One picture for each image."""
         return [as_picture(cell) for cell in magnify(_panels(units.to_bytes(x)), None)]
 
-    def ends(self, x: Samples, units: Units) -> tuple[float, float]:  # noqa: ARG002
-        """The values of the first channel that are black and white."""
-        return shade_ends(units)
+    def channel(self, x: Samples, units: Units, channel: int) -> OneChannel:
+        """In shades of grey."""
+        own = of_channel(units, channel)
+        picture = self.grid(x[:IN_A_CHANNEL, channel : channel + 1], own, IN_A_CHANNEL // 2)
+        return OneChannel(picture, *shade_ends(own))
 
 
 @dataclass(frozen=True)
@@ -104,13 +109,15 @@ class Slices:
         """One picture for each volume."""
         return [as_picture(cell) for cell in _sliced(units.to_bytes(x), None, SLICE)]
 
-    def ends(self, x: Samples, units: Units) -> tuple[float, float]:  # noqa: ARG002
-        """The values of the first channel that are black and white."""
-        return shade_ends(units)
+    def channel(self, x: Samples, units: Units, channel: int) -> OneChannel:
+        """In shades of grey."""
+        own = of_channel(units, channel)
+        picture = self.grid(x[: IN_A_CHANNEL // 2, channel : channel + 1], own, 2)
+        return OneChannel(picture, *shade_ends(own))
 
 
 def shade_ends(units: Units) -> tuple[float, float]:
-    """The values that are black and white, of the first channel."""
+    """The values that are black and white, of the one channel that these units are of."""
     if isinstance(units, Levels):
         return 0.0, float(units.levels - 1)
     reach = units.shown * units.scale[0]

@@ -119,6 +119,13 @@ def units_from_state(state: dict[str, Any]) -> Units:
     return Real(tuple(map(float, state["mean"])), tuple(map(float, state["scale"])), float(state["shown"]))
 
 
+def of_channel(units: Units, channel: int) -> Units:
+    """The units of one channel by itself."""
+    if isinstance(units, Levels):
+        return units
+    return Real((units.mean[channel],), (units.scale[channel],), units.shown)
+
+
 def real_from_range(low: float, high: float, channels: int) -> Real:
     """The normalization that maps [low, high] onto [-1, 1]."""
     if not low < high:

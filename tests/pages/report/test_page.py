@@ -12,7 +12,9 @@ from PIL import Image
 
 from kakusan.data.builtin import kanji
 from kakusan.data.rendering import encode_png
+from kakusan.data.space import POINTS, SIGNALS, VOLUMES, Noun
 from kakusan.pages.report import Copying, FilmStrip, Forward, Neighbour, SampleGrid, Story, render
+from kakusan.pages.report.content import Channel, Histogram
 from kakusan.pages.report.page import copy_verdict, show
 from kakusan.pages.seal import seal
 from kakusan.training.verdicts import loss_gap
@@ -289,3 +291,54 @@ def test_without_held_out_images_there_is_no_verdict() -> None:
 )
 def test_settings_read_as_a_person_would_write_them(value: Any, text: str) -> None:
     assert show(value) == text
+
+
+def channel(*, is_shaded: bool = True, training: tuple[float, ...] = (0.5, 0.5)) -> Channel:
+    spread = Histogram(edges=[0.0, 1.0, 2.0], samples=[0.25, 0.75], training=training)
+    ends = {"low": "-1.5", "high": "2.5", "lowest": "-3", "highest": "4"}
+    return Channel(name="Channel 0", png=png(), is_shaded=is_shaded, histogram=spread, **ends)
+
+
+def test_a_channel_has_its_ends_and_its_histogram() -> None:
+    page = Page(render(dataclasses.replace(story(), channels=[channel()])))
+    text = " ".join(page.text.split())
+    assert "which value is black" in text
+    assert "values of the samples of as many training images" in text
+    assert any("How the values are spread" in (a["aria-label"] or "") for a in page.all("svg"))
+    heights = " ".join(
+        Page(render(dataclasses.replace(story(), channels=[channel(is_shaded=False)]))).text.split()
+    )
+    assert "which value is black" not in heights
+    assert "Lower edge -1.5, upper edge 2.5" in heights
+    gone = Page(render(dataclasses.replace(story(), channels=[channel(training=())]))).text
+    assert "of as many training" not in gone
+
+
+@pytest.mark.parametrize("noun", [POINTS, SIGNALS, VOLUMES])
+def test_the_page_calls_samples_by_their_name(noun: Noun) -> None:
+    line = {"step": 400, "training_loss": 0.02, "held_out_loss": 0.021}
+    line |= {"gap_standard_error": 0.0002, "compared_images": 180}
+    told = dataclasses.replace(
+        story(), noun=noun, metrics=[*rows(), line], gap=loss_gap([line]), next_words="", channels=[channel()]
+    )
+    page = Page(render(told))
+    words = " ".join([page.text, *(str(value) for _, a in page.tags for value in a.values())])
+    assert not re.findall(r"\bimages?\b(?![/-])", words.replace("image/", ""))
+    text = " ".join(page.text.split())
+    assert f"From {noun.one} to noise" in text
+    assert f"dissolves {noun.a} in noise" in text
+    assert f"{noun.many.capitalize()} per second" in text
+    assert f"On 180 {noun.many} of each" in text
+
+
+def test_wide_pictures_stand_one_above_the_other() -> None:
+    wide = [
+        Neighbour(
+            png=png(1, width=20), nearest_png=png(2, width=20), ratio=0.9, caption="a", nearest_caption="b"
+        )
+    ]
+    copying = Copying(samples=wide, sample_rate=0.0, sample_ratios=[0.9])
+    page = Page(render(dataclasses.replace(story(), copying=copying)))
+    assert [a["class"] for a in page.all("div") if "pairs" in (a.get("class") or "")] == ["pairs wide"]
+    assert "each above its nearest training image" in page.text
+    assert "each beside its nearest training image" in Page(render(story())).text

@@ -96,11 +96,11 @@ def test_real_channels_are_shown_one_by_one_with_their_range_in_the_units_of_the
         "Channel 0 of 2, counted from 0",
         "Channel 1 of 2, counted from 0",
     )
-    assert 271 < float(temperature.black) < 273  # 288.1 - 2.5 x 6.4
-    assert 303 < float(temperature.white) < 305
-    assert 98_900 < float(pressure.black.replace(",", "")) < 99_300
+    assert 271 < float(temperature.low) < 273  # 288.1 - 2.5 x 6.4
+    assert 303 < float(temperature.high) < 305
+    assert 98_900 < float(pressure.low.replace(",", "")) < 99_300
     page = (run / "report.html").read_text("utf-8")
-    assert page.index(temperature.name) < page.index(temperature.white)
+    assert page.index(temperature.name) < page.index(temperature.high)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from kakusan.pages.report.content import Histogram
 from kakusan.pages.svg import Floats, Frame, Scale
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def loss_over_steps(rows: Rows) -> str:
+def loss_over_steps(rows: Rows, many: str = "images") -> str:
     """The loss of the batches (faint), its moving mean, and dots where training and held-out were measured."""
     lines = having(rows, "loss")
     steps, loss = column(lines, "step"), column(lines, "loss")
@@ -23,8 +24,8 @@ def loss_over_steps(rows: Rows) -> str:
         "The loss over the steps of training",
         frame.line(steps, loss, "accent faint"),
         frame.line(steps, smooth_loss(lines), "accent"),
-        _loss_dots(frame, rows, "training_loss", "accent", "training images"),
-        _loss_dots(frame, rows, "held_out_loss", "second", "held-out images"),
+        _loss_dots(frame, rows, "training_loss", "accent", f"training {many}"),
+        _loss_dots(frame, rows, "held_out_loss", "second", f"held-out {many}"),
     )
 
 
@@ -54,7 +55,7 @@ def small_series(rows: Rows, key: str, label: str) -> str:
     return frame.close(f"{label} over the steps of training", frame.line(steps, values, "second thin"))
 
 
-def signal_and_noise(table: Sequence[float], times: Sequence[int]) -> str:
+def signal_and_noise(table: Sequence[float], times: Sequence[int], one: str = "image") -> str:
     """The factors in Eq. (3), sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), over t, with dots at the times shown."""
     alpha_bar = np.asarray(table, dtype=np.float64)
     if len(alpha_bar) < 2:
@@ -66,10 +67,12 @@ def signal_and_noise(table: Sequence[float], times: Sequence[int]) -> str:
     for curve, style in ((np.sqrt(alpha_bar), "accent"), (np.sqrt(1 - alpha_bar), "second")):
         words = [f"t = {at}: {curve[at]:.3f}" for at in shown]
         marks += [frame.line(t, curve, style), frame.dots(t[shown], curve[shown], style, words)]
-    return frame.close("The weight of the image and the weight of the noise over t", *marks)
+    return frame.close(f"The weight of the {one} and the weight of the noise over t", *marks)
 
 
-def ratio_histogram(samples: Sequence[float], held_out: Sequence[float], threshold: float) -> str:
+def ratio_histogram(
+    samples: Sequence[float], held_out: Sequence[float], threshold: float, many: str = "images"
+) -> str:
     """How the distance ratios of samples and of held-out images are spread; left of the line are copies."""
     edges = np.linspace(0, 1, 31)
     shares = [
@@ -87,7 +90,27 @@ def ratio_histogram(samples: Sequence[float], held_out: Sequence[float], thresho
         marks += [frame.bars(edges, shares[0], "accent"), frame.stairs(edges, shares[0], "accent thin")]
     if len(held_out):
         marks.append(frame.stairs(edges, shares[1], "second"))
-    return frame.close("The distance ratios of samples and of held-out images", *marks)
+    return frame.close(f"The distance ratios of samples and of held-out {many}", *marks)
+
+
+def value_histogram(histogram: Histogram, name: str) -> str:
+    """How the values of one channel are spread: bars of the samples, a line of the training data."""
+    edges, samples, training = (
+        np.asarray(part, dtype=np.float64)
+        for part in (histogram.edges, histogram.samples, histogram.training)
+    )
+    highest = 100 * max(samples.max(initial=0), training.max(initial=0))
+    if highest == 0:
+        return ""
+    x, y = Scale(float(edges[0]), float(edges[-1])), Scale(0, float(highest) * 1.1)
+    frame = Frame(x=x, y=y, x_name="value", height=190, y_text="{:g} %".format)
+    marks = [
+        frame.bars(edges, 100 * samples, "accent"),
+        frame.stairs(edges, 100 * samples, "accent thin"),
+    ]
+    if len(training):
+        marks.append(frame.stairs(edges, 100 * training, "second"))
+    return frame.close(f"How the values are spread: {name}", *marks)
 
 
 def having(rows: Rows, key: str) -> Rows:

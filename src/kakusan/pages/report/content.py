@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kakusan.data.space import IMAGES, Noun
 from kakusan.training.verdicts import LossGap
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleGrid:
-    """The grid of new images that opens the page."""
+    """The grid of new samples that opens the page."""
 
     png: bytes
     caption: str
@@ -25,7 +26,7 @@ class FilmStrip:
     """One walk from noise to image: x_t in the upper row, the guess of x_0 in the lower."""
 
     png: bytes
-    """As `pictures.film_strip` makes it: no outer margin, one column for each of `times`."""
+    """As `rendering.walk_strip` makes it: no outer margin, one column for each of `times`."""
     times: Sequence[int]
     """The t of each column, T first."""
     caption: str = ""
@@ -33,10 +34,10 @@ class FilmStrip:
 
 @dataclass(frozen=True, kw_only=True)
 class Forward:
-    """A real image on its way to noise, drawn by Eq. (3) at a few t."""
+    """A training sample on its way to noise, drawn by Eq. (3) at a few t."""
 
     png: bytes
-    """One row, as `pictures.film_strip` makes it."""
+    """One row, as `rendering.walk_strip` makes it."""
     times: Sequence[int]
     """The t of each column; 0 is the image itself."""
     alpha_bar: Sequence[float]
@@ -49,21 +50,37 @@ class Forward:
 
 @dataclass(frozen=True, kw_only=True)
 class Channel:
-    """One channel of some samples of real data, with what its shades mean. All numbers are in the data's units."""
+    """One channel of some samples of real data, with what is seen of it. All numbers are in the data's units."""
 
     name: str
     png: bytes
-    black: str
-    """The value that is black, and all below."""
-    white: str
+    low: str
+    """The value that is black, and all below; of signals that of the lower edge."""
+    high: str
+    """That is white, or of the upper edge."""
     lowest: str
     """Of the samples."""
     highest: str
+    is_shaded: bool = True
+    """Whether values are shades from black to white, rather than heights."""
+    histogram: "Histogram | None" = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """How the values of a channel are spread."""
+
+    edges: Sequence[float]
+    """Of the bins; what lies beyond the ends counts with the first and the last."""
+    samples: Sequence[float]
+    """The share of the values in each bin."""
+    training: Sequence[float] = ()
+    """The same of as many training samples; empty where the data are gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbour:
-    """One image and the training image nearest to it."""
+    """One sample, or held-out image, and the training image nearest to it."""
 
     png: bytes
     nearest_png: bytes
@@ -96,6 +113,8 @@ class Story:
     """Everything the page shows, in the page's order."""
 
     title: str
+    noun: Noun = IMAGES
+    """What the samples are called."""
     subtitle: str = ""
     """One sentence: what was trained on what."""
     facts: Mapping[str, str] = field(default_factory=dict)

@@ -13,14 +13,24 @@ import torch
 from numpy.typing import NDArray
 
 from kakusan.config.settings import ProcessSettings
-from kakusan.data.rendering import cloud_strip, encode_png, film_strip, grid
-from kakusan.data.space import in_pixels
+from kakusan.data.dataset import Dataset
+from kakusan.data.rendering import each, encode_png, grid, view_of, walk_strip
+from kakusan.data.space import POINTS, Noun, noun_of, size_in_words
 from kakusan.data.units import Levels, Real, Units
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.schedules import twin
 from kakusan.errors import DataError, KakusanError, quoted
 from kakusan.evaluation.metrics import CopyRate, copy_rate
-from kakusan.pages.report.content import Channel, Copying, FilmStrip, Forward, Neighbour, SampleGrid, Story
+from kakusan.pages.report.content import (
+    Channel,
+    Copying,
+    FilmStrip,
+    Forward,
+    Histogram,
+    Neighbour,
+    SampleGrid,
+    Story,
+)
 from kakusan.pages.report.page import render
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run, usual_sampler
@@ -30,12 +40,10 @@ from kakusan.storage import durable
 from kakusan.training.prepare import Prepared
 from kakusan.training.validation import spread
 
-SAMPLES = 64
-CLOUD = 2000  # samples, where they are points
-COLUMNS = 12
 NEIGHBOURS = 12
 MOST_CHANNELS = 16
-IN_A_CHANNEL = 16  # samples
+BINS = 40
+WITHIN = (0.001, 0.999)  # of the values: between the ends of a histogram
 MOST_DECIMALS = 9
 FILMED = 3  # which image of the seed the film strip follows
 MOST_VALUES = 1 << 29  # of training images that samples are compared with: 2 GiB
@@ -61,19 +69,16 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
     story = _words(run, loaded)
     story = replace(
         story,
-        samples=SampleGrid(
-            png=_picture(x_0, run.data.units),
-            caption=f"{len(x_0)} samples, DDIM, {_steps(loaded)} steps, seed 0",
-        ),
+        samples=_samples(x_0, run.data.units, f"DDIM, {_steps(loaded)} steps, seed 0"),
         film=_film(stills, run),
-        channels=(channels := _channels(x_0, run.data.units)),
+        channels=(channels := _channels(x_0, run.data.units, prepared)),
         channels_left=max(0, run.data.shape[0] - len(channels)) if channels else 0,
         warnings=[*run.warnings, *warnings, *_doubt(run), *_bad_files(run)],
     )
     if prepared is None:
         return story
-    progress(0.95, "comparing with the training images")
-    copying = None if prepared.dataset.is_points else _copying(x_0, prepared, run.doubt)
+    progress(0.95, f"comparing with the training {story.noun.many}")
+    copying = None if story.noun is POINTS else _copying(x_0, prepared, run.doubt)
     return replace(story, forward=_forward(loaded, prepared), copying=copying)
 
 
@@ -81,10 +86,10 @@ def _walk(loaded: Loaded, run: Run, progress: Progress) -> list[Snapshot]:
     """The moments of one sampling that the report shows, for all samples together; the last is the end."""
     sampler = usual_sampler(loaded.settings.process)
     times = sampler.times(loaded.model.path)
-    shown = {times[i] for i in np.linspace(1, len(times) - 1, min(COLUMNS, len(times) - 1)).astype(int)}
-    count = CLOUD if len(run.data.shape) == 1 else SAMPLES
+    view = view_of(run.data.shape)
+    shown = {times[i] for i in np.linspace(1, len(times) - 1, min(view.moments, len(times) - 1)).astype(int)}
     kept: dict[float | int, list[Snapshot]] = {t: [] for t in times if t in shown}
-    for drawn in draw(loaded.model, sampler, run.request(loaded, count=count)):
+    for drawn in draw(loaded.model, sampler, run.request(loaded, count=view.samples)):
         progress(0.9 * drawn.done, "sampling")
         if drawn.still.t in kept and drawn.still.x_0 is not None:
             kept[drawn.still.t].append(drawn.still)
@@ -115,42 +120,64 @@ def _rounded(x: Samples, units: Units) -> Samples:
     return units.encode(units.decode(x)) if isinstance(units, Levels) else x
 
 
-def _picture(x: Samples, units: Units) -> bytes:
-    return encode_png(grid(x, units))
+def _samples(x: Samples, units: Units, how: str) -> SampleGrid:
+    shown = min(view_of(x.shape[1:]).shown, len(x))
+    count = f"{len(x)} samples" if shown == len(x) else f"{shown} of {len(x)} samples"
+    return SampleGrid(png=encode_png(grid(x[:shown], units)), caption=f"{count}, {how}")
 
 
 def _film(stills: list[Snapshot], run: Run) -> FilmStrip:
-    units = run.data.units
     guesses = [still.x_0 for still in stills if still.x_0 is not None]
-    if len(run.data.shape) == 1:
-        picture = cloud_strip([[still.x for still in stills], guesses], units)
-    else:
-        one = min(FILMED, len(stills[0].x) - 1)
-        picture = film_strip(
-            [torch.stack([still.x[one] for still in stills]), torch.stack([guess[one] for guess in guesses])],
-            units,
-        )
+    one = min(FILMED, len(stills[0].x) - 1)
+    picture = walk_strip([[still.x for still in stills], guesses], run.data.units, one=one)
     return FilmStrip(png=encode_png(picture), times=[int(still.t) for still in stills])
 
 
-def _channels(x_0: Samples, units: Units) -> list[Channel]:
-    """Of real images each channel by itself, as grey pictures of a few samples."""
-    if not isinstance(units, Real) or x_0.ndim == 2:
+def _channels(x_0: Samples, units: Units, prepared: Prepared | None) -> list[Channel]:
+    """Of real data each channel by itself, as far as one can be drawn."""
+    if not isinstance(units, Real):
         return []
-    values, grey = units.decode(x_0), Real((0.0,), (1.0,), units.shown)
-    found = []
-    for i, (mean, scale) in enumerate(zip(units.mean, units.scale, strict=True)):
-        if i == MOST_CHANNELS:
-            break
-        reach = units.shown * scale
-        ends = (mean - reach, mean + reach, float(values[..., i].min()), float(values[..., i].max()))
-        black, white, lowest, highest = (in_units(value, reach) for value in ends)
-        picture = encode_png(grid(x_0[:IN_A_CHANNEL, i : i + 1], grey, columns=IN_A_CHANNEL // 2))
-        name = f"Channel {i} of {len(units.mean)}, counted from 0" if len(units.mean) > 1 else "The values"
+    values, training = units.decode(x_0), _some_training(prepared, len(x_0))
+    view, found = view_of(x_0.shape[1:]), []
+    for i, scale in enumerate(units.scale[:MOST_CHANNELS]):
+        if (drawn := view.channel(x_0, units, i)) is None:
+            return []
+        own, reach = values[..., i], units.shown * scale
+        ends = (drawn.low, drawn.high, float(own.min()), float(own.max()))
+        low, high, lowest, highest = (in_units(value, reach) for value in ends)
         found.append(
-            Channel(name=name, png=picture, black=black, white=white, lowest=lowest, highest=highest)
+            Channel(
+                name=_name_of_channel(i, len(units.mean)),
+                png=encode_png(drawn.picture),
+                low=low,
+                high=high,
+                lowest=lowest,
+                highest=highest,
+                is_shaded=view.shaded,
+                histogram=histogram(own, None if training is None else training[..., i]),
+            )
         )
     return found
+
+
+def _name_of_channel(i: int, count: int) -> str:
+    return f"Channel {i} of {count}, counted from 0" if count > 1 else "The values"
+
+
+def _some_training(prepared: Prepared | None, count: int) -> NDArray[Any] | None:
+    """So many training samples, or all where there are fewer, in the units of the data."""
+    return None if prepared is None else prepared.dataset.gather(spread(prepared.split.training, count))
+
+
+def histogram(samples: NDArray[Any], training: NDArray[Any] | None) -> Histogram | None:
+    """Of the values of one channel, in bins that both have; None where all of them are about the same."""
+    both = [np.ravel(samples)] + ([] if training is None else [np.ravel(training).astype(np.float64)])
+    low, high = np.quantile(np.concatenate(both), WITHIN)
+    if not high - low > 1e-9 * max(abs(low), abs(high)):
+        return None
+    edges = np.linspace(low, high, BINS + 1)
+    shares = [(np.histogram(np.clip(part, low, high), edges)[0] / part.size).tolist() for part in both]
+    return Histogram(edges=edges.tolist(), samples=shares[0], training=shares[1] if len(shares) > 1 else ())
 
 
 def in_units(value: float, step: float) -> str:
@@ -160,28 +187,29 @@ def in_units(value: float, step: float) -> str:
 
 
 def _forward(loaded: Loaded, prepared: Prepared) -> Forward:
-    """One training image at growing t, under the same noise."""
+    """One training image (of points a whole cloud) at growing t, under the same noise."""
     schedule, dataset = loaded.model.path, prepared.dataset
-    times = np.unique(np.linspace(0, schedule.T, COLUMNS).astype(int))
+    view = view_of(dataset.shape)
+    times = np.unique(np.linspace(0, schedule.T, view.moments).astype(int))
     table = twin(schedule).alpha_bar
-    points = dataset.is_points
-    chosen = spread(prepared.split.training, CLOUD if points else 1)
+    chosen = spread(prepared.split.training, view.followed)
     x_0 = dataset.x_0(chosen)
     noise = normals(0, Purpose.EVALUATION, 1, torch.arange(len(x_0)), dataset.shape)
     rows = [q_marginal(schedule, x_0, torch.full((len(x_0),), float(t), dtype=torch.float64)) for t in times]
     seen = [row.reparametrize(noise) for row in rows]
-    picture = cloud_strip([seen], dataset.units) if points else film_strip([torch.cat(seen)], dataset.units)
+    one = noun_of(dataset.shape).one
+    name = "" if view.followed > 1 else f"The {one} at t = 0 is {_caption(dataset, int(chosen[0]))}."
     return Forward(
-        png=encode_png(picture),
+        png=encode_png(walk_strip([seen], dataset.units)),
         times=[int(t) for t in times],
         alpha_bar=[float(table[t]) for t in times],
         table=table.tolist(),
-        caption="" if points else f"The image at t = 0 is {_caption(dataset.captions, int(chosen[0]))}.",
+        caption=name,
     )
 
 
-def _caption(captions: tuple[str, ...], index: int) -> str:
-    return captions[index] if captions else f"image {index}"
+def _caption(dataset: Dataset, index: int) -> str:
+    return dataset.captions[index] if dataset.captions else f"{noun_of(dataset.shape).one} {index}"
 
 
 def _copying(x_0: Samples, prepared: Prepared, doubt: str) -> Copying | None:
@@ -193,7 +221,7 @@ def _copying(x_0: Samples, prepared: Prepared, doubt: str) -> Copying | None:
         found = _Compared(x_0, copy_rate(x_0, training), ())
         aside = spread(split.held_out, len(x_0))
         unseen = dataset.x_0(aside)
-        captions = tuple(_caption(dataset.captions, int(i)) for i in aside)
+        captions = tuple(_caption(dataset, int(i)) for i in aside)
         held_out = _Compared(unseen, copy_rate(unseen, training), captions) if len(aside) else None
     except DataError:  # fewer than two different images
         return None
@@ -217,20 +245,20 @@ class _Compared:
     captions: tuple[str, ...]
 
     def neighbours(self, prepared: Prepared, indices: NDArray[np.int64]) -> list[Neighbour]:
-        dataset = prepared.dataset
-        found = []
-        for i in range(min(NEIGHBOURS, len(self.images))):
-            near = int(indices[int(self.rate.nearest[i])])
-            found.append(
-                Neighbour(
-                    png=_picture(self.images[i : i + 1], dataset.units),
-                    nearest_png=_picture(dataset.x_0(np.array([near])), dataset.units),
-                    ratio=float(self.rate.ratios[i]),
-                    caption=self.captions[i] if self.captions else "",
-                    nearest_caption=_caption(dataset.captions, near),
-                )
+        """The first few, each with what is nearest to it, all drawn alike."""
+        dataset, count = prepared.dataset, min(NEIGHBOURS, len(self.images))
+        near = indices[self.rate.nearest[:count].numpy()]
+        pictures = each(torch.cat([self.images[:count], dataset.x_0(near)]), dataset.units)
+        return [
+            Neighbour(
+                png=encode_png(pictures[i]),
+                nearest_png=encode_png(pictures[count + i]),
+                ratio=float(self.rate.ratios[i]),
+                caption=self.captions[i] if self.captions else "",
+                nearest_caption=_caption(dataset, int(near[i])),
             )
-        return found
+            for i in range(count)
+        ]
 
 
 def _bad_files(run: Run) -> list[str]:
@@ -242,15 +270,18 @@ def _bad_files(run: Run) -> list[str]:
 def _doubt(run: Run) -> list[str]:
     if not run.doubt:
         return []
-    return [f"whether the weights were trained on the held-out images before is not known: {run.doubt}"]
+    many = noun_of(run.data.shape).many
+    return [f"whether the weights were trained on the held-out {many} before is not known: {run.doubt}"]
 
 
 def _words(run: Run, loaded: Loaded) -> Story:
     """Title, facts, curves, settings: what needs no data."""
-    settings, origin = run.settings, _origin(run, loaded)
+    settings, noun = run.settings, noun_of(run.data.shape)
+    origin = _origin(run, loaded, noun)
     parameters = sum(p.numel() for p in loaded.network.parameters())
     return Story(
         title=run.data.name,
+        noun=noun,
         subtitle=f"A denoising diffusion model, {origin.words}.",
         facts={
             **origin.facts,
@@ -265,7 +296,7 @@ def _words(run: Run, loaded: Loaded) -> Story:
         predicts=settings.process.predicts,
         loss=settings.training.loss,
         commands=(
-            ("New images", f"kakusan sample {quoted(run.folder)} --count 64 --seed 1 --out new.png"),
+            (f"New {noun.many}", f"kakusan sample {quoted(run.folder)} --count 64 --seed 1 --out new.png"),
             *origin.commands,
             ("Start from these weights", f"kakusan train DATA --from {quoted(run.folder)}"),
             ("For other programs", f"kakusan export {quoted(run.folder)} NEW-FOLDER"),
@@ -290,37 +321,42 @@ class _Origin:
     words: str
     facts: dict[str, str]
     commands: tuple[tuple[str, str], ...] = ()
-    next_words: str = Story.next_words
+    next_words: str = ""
     detail_words: str = Story.detail_words
     sections: tuple[str, ...] | None = None
     """Of the settings; None: all."""
 
 
-def _origin(run: Run, loaded: Loaded) -> _Origin:
-    record, size = run.files.data, _size(run.data.shape)
+def _origin(run: Run, loaded: Loaded, noun: Noun) -> _Origin:
+    record, size, many = run.files.data, size_in_words(run.data.shape), noun.many
+    again = f"gives the same {many} for the same seed."
     if imported := record.get("imported"):
-        facts = {"Data": f"not known here: imported from {named(imported['source'])}", "Images": size}
+        facts = {
+            "Data": f"not known here: imported from {named(imported['source'])}",
+            many.capitalize(): size,
+        }
         return _Origin(
             "trained elsewhere and imported",
             facts,
-            next_words="The run gives the same images for the same seed.",
+            next_words=f"The run {again}",
             detail_words="The network and its process, as they were imported. How it was trained is not known here.",
             sections=("network", "process", "machine"),
         )
     held_out, parent = len(record["held_out"]), record.get("weights_from")
     count = f"{record['count'] - held_out:,}"
     return _Origin(
-        words=f"trained on {count} {'points' if len(run.data.shape) == 1 else 'images'}",
+        words=f"trained on {count} {many}",
         facts={
             "Data": _data(record),
-            "Images": f"{count} to train on, {held_out:,} held out; {size}",
-            "Steps": f"{loaded.step:,} of {run.settings.training.batch_size} images",
+            many.capitalize(): f"{count} to train on, {held_out:,} held out; {size}",
+            "Steps": f"{loaded.step:,} of {run.settings.training.batch_size} {many}",
             **({"Began as": f"{named(parent['run'])}, step {parent['step']:,}"} if parent else {}),
         },
         commands=(
             ("Go on training", f"kakusan resume {quoted(run.folder)} --steps {2 * loaded.step}"),
-            ("How many bits an image takes", f"kakusan evaluate {quoted(run.folder)}"),
+            (f"How many bits {noun.a} takes", f"kakusan evaluate {quoted(run.folder)}"),
         ),
+        next_words=f"The run goes on exactly where it stopped, and {again}",
     )
 
 
@@ -333,16 +369,6 @@ def _data(record: Mapping[str, Any]) -> str:
 def named(source: str) -> str:
     """The last part of an absolute path, and all else as it is: a page may be shown to others."""
     return Path(source).name if Path(source).is_absolute() else source
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    channels, *size = shape
-    if not size:
-        return "points in the plane"
-    if len(size) != 2:
-        return f"{'x'.join(map(str, size))}, {channels} channels"
-    height, width = size
-    return f"{in_pixels(height, width)}, " + {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
 
 
 PATH_WORDS = {

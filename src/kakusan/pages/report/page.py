@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from kakusan.evaluation.metrics import COPY_RATIO
 from kakusan.pages.report import charts
-from kakusan.pages.report.content import Copying, Story
+from kakusan.pages.report.content import Channel, Copying, Story
 from kakusan.pages.seal import KAKU, SAN, seal
 from kakusan.pages.svg import Floats
 from kakusan.training.verdicts import Verdict, gap_of_rates, verdict_on
@@ -29,7 +29,9 @@ def render(story: Story) -> str:
         icon=_data_uri("image/svg+xml", seal(KAKU, SAN, colour="#b5402c").encode()),
         training=_training(story),
         signal_and_noise=_signal_and_noise(story),
-        copying=_copying(story.copying, story.shortfall),
+        copying=_copying(story.copying, story.shortfall, story.noun.many),
+        noun=story.noun,
+        channels=_channels(story),
         settings=_tables(story.settings),
         environment=[(key, show(value)) for key, value in story.environment.items()],
     )
@@ -72,19 +74,25 @@ def picture(png: bytes) -> Png:
     return Png(_data_uri("image/png", png), width, height, clear=colour_type in (4, 6))
 
 
+def is_wide(png: bytes) -> bool:
+    """Whether two such pictures stand better one below the other."""
+    found = picture(png)
+    return found.width >= 2 * found.height
+
+
 COPYING = {
-    Verdict.SIGN: "The samples sit closer to single training images than unseen real images do: the model has begun"
-    " to memorize. More images, fewer steps, dropout or a smaller network would help.",
-    Verdict.NO_SIGN: "The samples sit no closer to single training images than real images that the model never saw:"
+    Verdict.SIGN: "The samples sit closer to single training {many} than unseen real {many} do: the model has begun"
+    " to memorize. More {many}, fewer steps, dropout or a smaller network would help.",
+    Verdict.NO_SIGN: "The samples sit no closer to single training {many} than real {many} that the model never saw:"
     " no sign of memorizing.",
-    Verdict.TOO_FEW: "These are too few images to tell: look at the pairs below.",
-    Verdict.UNKNOWN: "The samples sit no closer to single training images than the held-out images do. That says"
+    Verdict.TOO_FEW: "These are too few {many} to tell: look at the pairs below.",
+    Verdict.UNKNOWN: "The samples sit no closer to single training {many} than the held-out {many} do. That says"
     " nothing of memorizing, since the weights may have been trained on those",
 }
 COPYING[Verdict.SLIGHT_SIGN] = COPYING[Verdict.SIGN]
 
 
-def copy_verdict(copying: Copying, shortfall: str = "") -> str:
+def copy_verdict(copying: Copying, shortfall: str = "", many: str = "images") -> str:
     """What the two copy rates mean, in a sentence; nothing where hardly anything was learned."""
     rate, expected = copying.sample_rate, copying.held_out_rate
     if rate is None:
@@ -92,10 +100,10 @@ def copy_verdict(copying: Copying, shortfall: str = "") -> str:
     if shortfall:
         return "The model has hardly learned yet, and noise copies nothing: these rates say nothing of memorizing."
     if expected is None:
-        return "Without held-out images there is nothing to compare it with: look at the pairs below."
+        return f"Without held-out {many} there is nothing to compare it with: look at the pairs below."
     counts = len(copying.sample_ratios), len(copying.held_out_ratios)
     found = verdict_on(gap_of_rates(rate, expected, *counts, copying.doubt))
-    return COPYING[found] + (f": {copying.doubt}." if found is Verdict.UNKNOWN else "")
+    return COPYING[found].format(many=many) + (f": {copying.doubt}." if found is Verdict.UNKNOWN else "")
 
 
 def share(value: float) -> str:
@@ -126,13 +134,14 @@ def _training(story: Story) -> dict[str, Any]:
     """The charts of the training, and the figures its caption names."""
     rows = story.metrics
     stretches = charts.loss_stretches(rows)
+    per_second = f"{story.noun.many.capitalize()} per second"
     small = {
         "Gradient norm": charts.small_series(rows, "gradient_norm", "The gradient norm"),
         "Learning rate": charts.small_series(rows, "learning_rate", "The learning rate"),
-        "Images per second": charts.small_series(rows, "images_per_second", "Images per second"),
+        per_second: charts.small_series(rows, "images_per_second", per_second),
     }
     return {
-        "loss": Markup(charts.loss_over_steps(rows)),
+        "loss": Markup(charts.loss_over_steps(rows, story.noun.many)),
         "by_time": Markup(charts.loss_by_time(rows, story.T)),
         "stretches": list(zip((s[0] for s in stretches), charts.stretch_styles(len(stretches)), strict=True)),
         "small": {name: Markup(chart) for name, chart in small.items() if chart},
@@ -148,10 +157,11 @@ def _gap(story: Story) -> str:
     gap = story.gap
     if gap is None or gap.gap is None:
         return ""
-    alike = f"On {gap.images:,} images of each, with the same times and noise, the gap is {gap.words}"
+    many = story.noun.many
+    alike = f"On {gap.images:,} {many} of each, with the same times and noise, the gap is {gap.words}"
     if gap.verdict is None or story.shortfall:
         return f"{alike}."
-    return f"{alike}: {gap.verdict.value}."
+    return f"{alike}: {gap.verdict.value.replace('images', many)}."
 
 
 def _last_finite(values: Floats) -> str:
@@ -162,25 +172,37 @@ def _last_finite(values: Floats) -> str:
 def _signal_and_noise(story: Story) -> Markup:
     if story.forward is None:
         return Markup()
-    return Markup(charts.signal_and_noise(story.forward.table, story.forward.times))
+    return Markup(charts.signal_and_noise(story.forward.table, story.forward.times, story.noun.one))
 
 
-def _copying(copying: Copying | None, shortfall: str) -> dict[str, Any]:
+def _channels(story: Story) -> list[tuple[Channel, Markup]]:
+    """Each channel with its histogram."""
+    return [
+        (
+            channel,
+            Markup(charts.value_histogram(channel.histogram, channel.name) if channel.histogram else ""),
+        )
+        for channel in story.channels
+    ]
+
+
+def _copying(copying: Copying | None, shortfall: str, many: str) -> dict[str, Any]:
     """The rates, their meaning, the histogram, and the pairs to look at."""
     if copying is None:
         return {}
     ratios, held_out_ratios = copying.sample_ratios, copying.held_out_ratios
     rates = [
         Rate("samples", "count as copies", "accent", copying.sample_rate, len(ratios)),
-        Rate("held-out images", "would too", "second", copying.held_out_rate, len(held_out_ratios)),
+        Rate(f"held-out {many}", "would too", "second", copying.held_out_rate, len(held_out_ratios)),
     ]
-    pairs = [("Samples", "accent", copying.samples), ("Held-out images", "second", copying.held_out)]
+    pairs = [("Samples", "accent", copying.samples), (f"Held-out {many}", "second", copying.held_out)]
     return {
         "rates": [rate for rate in rates if rate.rate is not None],
-        "verdict": copy_verdict(copying, shortfall),
-        "histogram": Markup(charts.ratio_histogram(ratios, held_out_ratios, COPY_RATIO)),
+        "verdict": copy_verdict(copying, shortfall, many),
+        "histogram": Markup(charts.ratio_histogram(ratios, held_out_ratios, COPY_RATIO, many)),
         "pairs": [(name, style, shown) for name, style, shown in pairs if shown],
         "threshold": COPY_RATIO,
+        "are_wide": any(is_wide(shown[0].png) for _, _, shown in pairs if shown),
     }
 
 
