@@ -54,6 +54,6 @@ def test_a_run_from_python_is_the_run_of_the_command_line(tmp_path: Path) -> Non
     assert seen[-1] == "Ended"
     again = kk.Run.open(tmp_path / "run")
     first, second = (r.sample(4, kk.DDIM(steps=3), seed=1) for r in (run, again))
-    assert first.shape == (4, 2, 1, 1)
+    assert first.shape == (4, 2)
     assert first.equal(second)
     assert again.model().path == kk.Linear(T=1000)

@@ -211,7 +211,7 @@ def test_other_data_are_measured_in_the_units_of_the_run(run: Run, tmp_path: Pat
     assert [p.name for p in odd.parts] == ["noise.npz"]
     assert odd.parts[0].bound.mean > part(answer(run), "held-out").bound.mean  # noise is odd
     np.savez(tmp_path / "large.npz", images=np.zeros((5, 9, 8, 1), dtype=np.uint8), levels=np.array(17))
-    with pytest.raises(DataError, match="8x9"):
+    with pytest.raises(DataError, match="are 9x8"):
         answer(run, data=tmp_path / "large.npz")
     np.savez(tmp_path / "bytes.npz", images=images)
     with pytest.raises(DataError, match=r"of 256 levels, those of .* of 17"):
