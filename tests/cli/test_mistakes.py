@@ -32,7 +32,7 @@ def told(line: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
         ("train digits --wandb", ["kakusan train has no option --wandb", "read_json("]),
         ("train digits --gpus 2", ["no option --gpus", "--machine.device"]),
         ("train digits --lr 1e-3", ["no option --lr", "--training.learning-rate"]),
-        ("sample runs/x --guidance=3", ["kakusan sample has no option --guidance", "docs/python.md"]),
+        ("sample runs/x --cfg=3", ["kakusan sample has no option --cfg", "--guidance of kakusan sample"]),
         ("sample runs/x --image-to-image", ["no option --image-to-image", "run.sample(images=x_0, t=400)"]),
         ("evaluate runs/x --fid", ["no option --fid", "kakusan.frechet("]),
         ("train digits --stepz 3", ["no option --stepz", "did you mean --steps?"]),
@@ -69,7 +69,7 @@ def test_a_mistake_is_named_first_and_then_the_way_out(
         ("eval", "it is: kakusan evaluate RUN"),
         ("sampel", "did you mean: kakusan sample"),
         ("help nosuch", "see: kakusan --help"),
-        ("help guidance", "docs/python.md"),
+        ("help cfg-scale", "--guidance of kakusan sample"),
     ],
 )
 def test_a_command_that_is_not_there_is_answered_in_a_line(

@@ -1,5 +1,7 @@
 """Signals as line plots: where the lines are."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -31,14 +33,14 @@ def signals(*values: list[float] | np.ndarray) -> torch.Tensor:
     return torch.tensor(np.array(values), dtype=torch.float32)[:, None]
 
 
-def drawn(picture: Image.Image, colour: tuple[int, int, int] = PALETTE[0]) -> np.ndarray:
+def drawn(picture: Image.Image, colour: tuple[int, int, int] = PALETTE[0]) -> Any:
     """Where a picture is mostly of this colour, (height, width)."""
     pixels = np.asarray(picture).astype(int)
     line: np.ndarray = (pixels[..., 3] > 128) & (np.abs(pixels[..., :3] - colour).max(-1) < 30)
     return line
 
 
-def middle_rows(picture: Image.Image, colour: tuple[int, int, int] = PALETTE[0]) -> np.ndarray:
+def middle_rows(picture: Image.Image, colour: tuple[int, int, int] = PALETTE[0]) -> Any:
     """The mean row of the line in each column, NaN where there is none."""
     line = drawn(picture, colour)
     rows = np.arange(len(line))[:, None]

@@ -626,7 +626,7 @@ def test_sigma_1_is_beta_1_or_beta_tilde_2(schedule: NoiseSchedule) -> None:
 
 def test_a_variance_that_the_network_does_not_learn_or_that_is_unknown_is_an_error() -> None:
     x_0 = column(0.1)
-    with pytest.raises(SettingsError, match="says nothing of the variance"):
+    with pytest.raises(SettingsError, match="predicts no variance"):
         variational_bound(Model(GaussianOracle(Linear(T=3)), variance="learned"), x_0)
     with pytest.raises(SettingsError, match="unknown variance"):
         variance_named("fixed-huge")

@@ -2,8 +2,8 @@
 
 _LINES: tuple[tuple[str, str], ...] = (
     (
-        "guidance guidance-scale cfg cfg-scale classifier-free-guidance",
-        "guidance is a Denoiser of a dozen lines around a run's own: docs/python.md, Guidance",
+        "guidance-scale cfg cfg-scale classifier-free-guidance",
+        "it is --guidance of kakusan sample, for a run that learned classes: kakusan sample RUN --guidance 2",
     ),
     (
         "inpaint inpainting mask repaint",

@@ -4,7 +4,7 @@ The gap between the two is what memorizing looks like; so is a network whose gue
 `FiniteSetOracle`, the denoiser that knows the training images by heart and nothing else.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -155,23 +155,25 @@ def measure_bound(
         assert prepared is not None
         estimate_analytic(run.files, loaded, prepared, progress)
         loaded = run.with_analytic_variance(loaded)
-    parts = []
+    parts, device = [], torch.device(loaded.device)
     for name, dataset, numbers in chosen:
-        measured: list[VariationalBound] = []
-        for bound in bounds_of(
-            loaded.model,
-            dataset,
-            numbers,
-            torch.device(loaded.device),
-            terms=options.terms,
-            seed=options.seed,
-        ):
-            measured.append(bound)
-            progress(sum(len(b.t) for b in measured) / len(numbers), f"the bound of {name} images")
-        parts.append(Part(name, dataset, numbers, concatenated(measured), {}))
+        bounds = bounds_of(loaded.model, dataset, numbers, device, terms=options.terms, seed=options.seed)
+        bound = _joined(bounds, len(numbers), f"the bound of {name} images", progress)
+        parts.append(Part(name, dataset, numbers, bound, {}))
     if options.memorizer and prepared is not None and _is_comparable(prepared):
         parts = _compared(loaded, memorizer(loaded, prepared), parts, progress)
     return BoundReport(tuple(parts), _about(run, loaded, source, options), run.data.units)
+
+
+def _joined(
+    bounds: Iterator[VariationalBound], count: int, what: str, progress: Callable[[float, str], None]
+) -> VariationalBound:
+    """The bound of so many images, measured in micro-batches."""
+    measured: list[VariationalBound] = []
+    for bound in bounds:
+        measured.append(bound)
+        progress(sum(len(b.t) for b in measured) / count, what)
+    return concatenated(measured)
 
 
 def _compared(
@@ -275,11 +277,8 @@ def estimate_analytic(
         return
     model = replace(loaded.model, variance=FixedLarge.name)
     numbers = spread(prepared.split.training, FOR_ANALYTIC)
-    measured: list[VariationalBound] = []
-    for bound in bounds_of(model, prepared.dataset, numbers, torch.device(loaded.device)):
-        measured.append(bound)
-        progress(sum(len(b.t) for b in measured) / len(numbers), "the analytic variance")
-    errors = mean_errors(concatenated(measured)).tolist()
+    bounds = bounds_of(model, prepared.dataset, numbers, torch.device(loaded.device))
+    errors = mean_errors(_joined(bounds, len(numbers), "the analytic variance", progress)).tolist()
     run.save_analytic(loaded.analytic_key, errors, {"training_images": len(numbers), "seed": 0})
 
 
