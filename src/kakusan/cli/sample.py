@@ -37,8 +37,8 @@ class Sample:
     count: int = 64
     """How many images."""
     out: Path | None = None
-    """NAME.png: a grid; NAME.npz: an array; else a folder of PNG files. Default: the next grid in RUN/samples.
-    A .json beside it says how they were made."""
+    """NAME.png: a grid; NAME.npz: an array; else, for images, a folder of PNG files. Default: the next grid in
+    RUN/samples. A .json beside it says how they were made."""
     sampler: str = "ddim"
     """ddim, or ancestral (Algorithm 2)."""
     steps: int | None = None

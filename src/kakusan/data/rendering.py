@@ -17,8 +17,6 @@ from PIL import Image
 from kakusan.data.canvas import GAP as GAP
 from kakusan.data.canvas import OneChannel, Series, check_rows
 from kakusan.data.clouds import Clouds
-from kakusan.data.clouds import cloud_strip as cloud_strip
-from kakusan.data.clouds import scatter as scatter
 from kakusan.data.lines import Lines
 from kakusan.data.shades import Pictures, Slices
 from kakusan.data.space import IMAGES, POINTS, SIGNALS, VOLUMES, Noun, noun_of
@@ -79,7 +77,7 @@ def grid(
     Of signals with more than 6 channels the first 6 are drawn; of volumes at most 8 slices. Raises DataError for none.
     """
     if not len(x):
-        raise DataError("there are no images to show")
+        raise DataError(f"there are no {noun_of(x.shape[1:]).many} to show")
     return view_of(x.shape[1:]).grid(x, units, columns, scale, gap)
 
 

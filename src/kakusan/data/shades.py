@@ -91,7 +91,7 @@ class Slices:
         self, x: Samples, units: Units, columns: int | None = None, scale: int | None = None, gap: int = GAP
     ) -> Image.Image:
         """One cell for each volume: at most 8 slices side by side, evenly spaced through the depth."""
-        cells = _sliced(units.to_bytes(x), scale, SLICE)
+        cells = _sliced(units.to_bytes(_chosen(x)), scale, SLICE)
         return mosaic(cells, columns or square_columns(len(x), *cells.shape[1:3]), gap)
 
     def film_strip(
@@ -107,7 +107,7 @@ class Slices:
 
     def each(self, x: Samples, units: Units) -> list[Image.Image]:
         """One picture for each volume."""
-        return [as_picture(cell) for cell in _sliced(units.to_bytes(x), None, SLICE)]
+        return [as_picture(cell) for cell in _sliced(units.to_bytes(_chosen(x)), None, SLICE)]
 
     def channel(self, x: Samples, units: Units, channel: int) -> OneChannel:
         """In shades of grey."""
@@ -143,6 +143,11 @@ def _panels(images: Cells) -> Cells:
     return images.transpose(0, 1, 3, 2).reshape(n, height, channels * width, 1)
 
 
+def _chosen(x: Samples) -> Samples:
+    """The slices that a cell shows, before they are made bytes: volumes may be large."""
+    return x[:, :, evenly_spaced(x.shape[2])]
+
+
 def _middle(x: Samples) -> Samples:
     """(n, channels, 1, height, width)."""
     middle = x.shape[2] // 2
@@ -150,18 +155,17 @@ def _middle(x: Samples) -> Samples:
 
 
 def _sliced(volumes: Cells, scale: int | None, side: int) -> Cells:
-    """(n, depth, height, width, channels) to grey cells with black seams between slices, and between channels.
+    """All slices (n, depth, height, width, channels) in grey cells, black seams between slices and between channels.
 
     side: in pixels, up to which small slices are magnified where no scale is given.
     """
     n, depth, height, width, channels = volumes.shape
-    places = evenly_spaced(depth)
     scale = scale or max(1, side // max(height, width))
     tall, wide = scale * height + SEAM, scale * width + SEAM
-    cells = np.zeros((n, channels * tall - SEAM, len(places) * wide - SEAM, 1), dtype=np.uint8)
+    cells = np.zeros((n, channels * tall - SEAM, depth * wide - SEAM, 1), dtype=np.uint8)
     for row in range(channels):
-        for column, place in enumerate(places):
+        for column in range(depth):
             top, left = row * tall, column * wide
-            shown = magnify(volumes[:, place, ..., row : row + 1], scale)
+            shown = magnify(volumes[:, column, ..., row : row + 1], scale)
             cells[:, top : top + scale * height, left : left + scale * width] = shown
     return cells
