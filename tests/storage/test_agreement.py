@@ -81,8 +81,8 @@ def said_by(arguments: list[str], run: Path, capsys: pytest.CaptureFixture[str])
 
 def edit_config(run: Path, name: str, value: Any) -> None:
     path = run / "config.toml"
-    section = next(section for section, table in RunFolder.open(run).config.items() if name in table)
     config = {k: dict(table) for k, table in RunFolder.open(run).config.items()}
+    section = next(section for section in ("network", *config) if name in config[section])
     config[section][name] = value
     path.write_text(tomli_w.dumps(config), "utf-8")
 
@@ -217,7 +217,7 @@ STRANGE: dict[str, Callable[[dict[str, Any]], object]] = {
     "a monster": lambda record: record.update(shape=[1, 200_000, 200_000]),
     "a negative side": lambda record: record.update(shape=[1, -8, 8]),
     "a word for a side": lambda record: record.update(shape=["a", 8, 8]),
-    "two sides": lambda record: record.update(shape=[8, 8]),
+    "one side": lambda record: record.update(shape=[8]),
     "a word for the held-out": lambda record: record.update(held_out="abc"),
     "a held-out image beyond": lambda record: record.update(held_out=[10**9]),
     "a held-out image twice": lambda record: record.update(held_out=[1, 1]),
