@@ -126,7 +126,7 @@ def main(arguments: Sequence[str]) -> int:
         whole = Image.new("RGB", (max(picture.width for picture in pictures), height), "white")
         top = 0
         for picture in pictures:
-            whole.paste(picture.convert("RGB"), (0, top))
+            whole.paste(picture, (0, top), picture)  # a picture of lines is transparent between them
             top += picture.height + 24
         whole.save(asked.picture)
     figures = {name: each for name, (each, _) in found.items()}

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
-from kakusan.data.space import upgraded
+from kakusan.data.space import is_points, upgraded
 from kakusan.data.units import Real, Units, units_from_state
 from kakusan.errors import RunError
 
@@ -28,6 +28,7 @@ class DataRecord:
         try:
             stored = msgspec.convert(record, _Stored)
             _check_held_out(stored)
+            _check_shape(stored.shape)
             return cls(
                 name=stored.name,
                 shape=upgraded(stored.shape),
@@ -75,6 +76,13 @@ class _Stored(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     imported: _Imported | None = None
     weights_from: _Parent | None = None
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    if is_points(shape) and shape != (2,):
+        raise ValueError(
+            f"shape is {list(shape)}: points have 2 values, other samples channels and 1 to 3 sides"
+        )
 
 
 def _check_held_out(stored: _Stored) -> None:
