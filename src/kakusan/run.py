@@ -17,6 +17,7 @@ from kakusan.config.settings import ProcessSettings, Settings, answered
 from kakusan.data import Dataset
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.record import DataRecord
+from kakusan.data.space import noun_of
 from kakusan.data.units import Levels, Real, Units
 from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.guidance import Guided
@@ -227,7 +228,7 @@ class Run:
         request = self.request(loaded, label=label, guidance=guidance, **numbers)
         chosen = usual_sampler(process) if sampler is None else as_sampler(sampler, process.T)
         chosen = replace(chosen, spacing=chosen.spacing or process.spacing)
-        with self._watching(f"sampling {request.count:,} images", progress) as watch:
+        with self._watching(f"sampling {request.count:,} {noun_of(request.shape).many}", progress) as watch:
             return sample(self.guided(loaded, guidance), chosen, request, watch)
 
     @contextmanager

@@ -113,7 +113,7 @@ def main(arguments: Sequence[str]) -> int:
             f"note: {about['outside']:.2%} of the values lay outside of what is shown, and were held to it"
         )
     if out.others:
-        to.print(f"note: {out.path} also holds {out.others:,} images of other samplings", markup=False)
+        to.print(f"note: {out.path} also holds {out.others:,} samples from earlier commands", markup=False)
     if command.json:
         print(json.dumps({**about, "out": str(out.path)}))
         return 0
@@ -150,6 +150,7 @@ def _guidance(command: Sample) -> "Guidance | None":
 
 def _sampled(command: Sample, run: "Run", guidance: "Guidance | None") -> "tuple[Samples, dict[str, Any]]":
     """The images and how they were made, with the progress shown."""
+    from kakusan.data.space import noun_of
     from kakusan.samplers import sampler_named
     from kakusan.terminal.display import bar, console
 
@@ -160,5 +161,5 @@ def _sampled(command: Sample, run: "Run", guidance: "Guidance | None") -> "tuple
     sampler = sampler_named(command.sampler, T, steps=command.steps, eta=command.eta, spacing=spacing)
     numbers = {name: getattr(command, name) for name in ("count", "seed", "first", "exact")}
     request = run.request(loaded, label=command.label, guidance=guidance, **numbers)
-    with bar(f"sampling {command.count:,} images", 1.0, console()) as shown:
+    with bar(f"sampling {command.count:,} {noun_of(request.shape).many}", 1.0, console()) as shown:
         return run.sample_with_record(loaded, sampler, request, shown.at, guidance)

@@ -95,8 +95,8 @@ def _images(axis: Any, report: BoundReport) -> None:
         weights = np.full(len(values), 100 / len(values))
         axis.hist(values, edges, weights=weights, color=_colour(part), alpha=0.55, label=_plain(part.name))
         axis.axvline(values.mean(), color=_colour(part), linewidth=1.2)
-    axis.set(xlabel="bits/dim of an image", ylabel="% of the images")
-    axis.set_title("Image by image", fontsize=10)
+    axis.set(xlabel="bits/dim of a sample", ylabel="% of the samples")
+    axis.set_title("Sample by sample", fontsize=10)
     axis.legend(frameon=False)
 
 
