@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kakusan.diffusion.denoiser import Denoiser, NetworkDenoiser
     from kakusan.diffusion.forward import q_marginal, q_posterior, q_step
     from kakusan.diffusion.gaussians import Gaussian
+    from kakusan.diffusion.guidance import Guided
     from kakusan.diffusion.likelihood import variational_bound
     from kakusan.diffusion.model import Model, p_step
     from kakusan.diffusion.paths import EDM, FlowMatching, Path
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from kakusan.evaluation.metrics import copy_rate, frechet, nearest
     from kakusan.interop.exporting import export_model
     from kakusan.networks import PointMLP, UNet
+    from kakusan.run import Guidance
     from kakusan.samplers import DDIM, Ancestral, Sampler, SeededNoise, Snapshot, State, walk
     from kakusan.shapes import per_sample, scaled
     from kakusan.training.losses import Bound, Hybrid, Loss, MinSNR, Simple, Weighted
@@ -41,6 +43,7 @@ _HOMES = {
     "config.loading": ("settings_for",),
     "data": ("Dataset", "open_data"),
     "diffusion.denoiser": ("Denoiser", "NetworkDenoiser"),
+    "diffusion.guidance": ("Guided",),
     "diffusion.model": ("Model", "p_step"),
     "diffusion.paths": ("EDM", "FlowMatching", "Path"),
     "diffusion.prediction": ("Prediction",),
@@ -61,6 +64,7 @@ _HOMES = {
     ),
     "data.units": ("Levels", "Real"),
     "evaluation.metrics": ("copy_rate", "frechet", "nearest"),
+    "run": ("Guidance",),
     "networks": ("PointMLP", "UNet"),
     "config.settings": ("DataSettings", "Settings"),
     "shapes": ("per_sample", "scaled"),
@@ -80,6 +84,8 @@ __all__ = [
     "Denoiser",
     "FlowMatching",
     "Gaussian",
+    "Guidance",
+    "Guided",
     "Hybrid",
     "KakusanError",
     "Levels",

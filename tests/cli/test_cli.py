@@ -12,42 +12,18 @@ import pytest
 import tomli_w
 from PIL import Image
 from safetensors.torch import load_file
+from tiny import TINY
 
 from kakusan.cli import COMMANDS, main
 from kakusan.config.loading import flat, presets, settings_for
 from kakusan.run import Run
 from kakusan.storage.run_folder import RunFolder
 
-SMALL = [
-    *(
-        "--network.width",
-        "8",
-        "--network.multipliers",
-        "1",
-        "1",
-        "--network.blocks",
-        "1",
-        "--network.attention",
-        "1",
-    ),
-    *(
-        "--training.batch-size",
-        "4",
-        "--training.warmup",
-        "0",
-        "--machine.threads",
-        "1",
-        "--machine.device",
-        "cpu",
-    ),
-    *("--samples.count", "2", "--samples.steps", "2", "--log.every", "2", "--process.T", "20"),
-]
-
 
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    assert main(["train", str(data), "--run", str(folder), "--steps", "4", *SMALL]) == 0
+    assert main(["train", str(data), "--run", str(folder), "--steps", "4", *TINY]) == 0
     return folder
 
 
@@ -103,7 +79,7 @@ def test_a_training_leaves_a_run_with_a_report(run: Path) -> None:
 
 def test_the_same_command_again_finds_nothing_left_to_do(run: Path, data: Path) -> None:
     before = (run / "metrics.jsonl").read_bytes()
-    assert main(["train", str(data), "--run", str(run), "--steps", "4", *SMALL]) == 0
+    assert main(["train", str(data), "--run", str(run), "--steps", "4", *TINY]) == 0
     assert (run / "metrics.jsonl").read_bytes() == before
 
 
@@ -159,7 +135,7 @@ def test_samples_go_back_in_as_data(run: Path, tmp_path: Path, capsys: pytest.Ca
 
 def test_fine_tuning_starts_from_the_averaged_weights(run: Path, data: Path, tmp_path: Path) -> None:
     tuned = tmp_path / "tuned"
-    assert main(["train", str(data), "--from", str(run), "--run", str(tuned), "--steps", "1", *SMALL]) == 0
+    assert main(["train", str(data), "--from", str(run), "--run", str(tuned), "--steps", "1", *TINY]) == 0
     parent = load_file(run / "checkpoints" / "step-00000004" / "ema.safetensors")
     child = load_file(tuned / "checkpoints" / "step-00000001" / "model.safetensors")
     assert parent.keys() == child.keys()
@@ -171,7 +147,7 @@ def test_fine_tuning_starts_from_the_averaged_weights(run: Path, data: Path, tmp
 
 def test_classes_can_be_learned_and_asked_for(data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "classes"
-    assert main(["train", str(data), "--run", str(folder), "--steps", "1", "--data.labels", *SMALL]) == 0
+    assert main(["train", str(data), "--run", str(folder), "--steps", "1", "--data.labels", *TINY]) == 0
     assert main(["sample", str(folder), "--count", "2", "--steps", "2", "--label", "1"]) == 0
     assert main(["sample", str(folder), "--count", "2", "--steps", "2", "--label", "seven"]) == 2
 
@@ -322,7 +298,7 @@ def test_numbers_that_are_not_finite_end_with_code_5_and_a_dump(
     np.save(tmp_path / "wild.npy", images)
     folder = tmp_path / "run"
     arguments = ["train", str(tmp_path / "wild.npy"), "--run", str(folder), "--data.range", "-1", "1"]
-    arguments += ["--data.held-out", "0", "--steps", "12", "--checkpoint.every", "1", *SMALL]
+    arguments += ["--data.held-out", "0", "--steps", "12", "--checkpoint.every", "1", *TINY]
     code, told = failing(arguments, capsys)
     assert code == 5
     step = int(told.partition("not finite at step ")[2].partition(";")[0])

@@ -36,7 +36,7 @@ def test_every_example_runs(names: dict[str, Any]) -> None:
     )
 
 
-def test_a_walk_from_a_still_ends_where_the_whole_walk_does(names: dict[str, Any]) -> None:
+def test_a_walk_from_a_snapshot_ends_where_the_whole_walk_does(names: dict[str, Any]) -> None:
     assert names["end"].x.equal(names["snapshots"][-1].x)
 
 
@@ -52,7 +52,7 @@ def test_guidance_of_scale_1_is_none_and_more_leads_away_from_the_guess_for_no_c
     x, t, label = torch.randn(2, 1, 8, 8), torch.full((2,), 50.0).double(), torch.tensor([0, 1])
     of = names["run"].model(precision="fp32")
     named, free = of.denoiser.predict(x, t, label), of.denoiser.predict(x, t)
-    once, thrice = (names["Guided"](of.denoiser, scale).predict(x, t, label) for scale in (1.0, 3.0))
+    once, thrice = (kk.Guided(of.denoiser, scale).predict(x, t, label) for scale in (1.0, 3.0))
     assert once.x_0.allclose(named.x_0, atol=1e-5)
     assert (thrice.x_0 - free.x_0).allclose(3 * (named.x_0 - free.x_0), atol=1e-5)
     alpha_bar = of.path.alpha_bar[50].float()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import TINY
 
 from kakusan.cli import main
 from kakusan.config.loading import Asked, flat, settings_for, with_values
@@ -18,30 +19,6 @@ from kakusan.errors import RunError, SettingsError
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.launch import adjusted, launch, stored_settings
 
-TINY = [
-    *(
-        "--network.width",
-        "8",
-        "--network.multipliers",
-        "1",
-        "1",
-        "--network.blocks",
-        "1",
-        "--network.attention",
-        "1",
-    ),
-    *(
-        "--training.batch-size",
-        "4",
-        "--training.warmup",
-        "0",
-        "--machine.threads",
-        "1",
-        "--machine.device",
-        "cpu",
-    ),
-    *("--samples.count", "2", "--samples.steps", "2", "--log.every", "2", "--process.T", "20"),
-]
 CHOICES = {
     "nothing more": [],
     "a size": ["--data.size", "8"],

@@ -5,12 +5,12 @@ import hashlib
 import io
 import json
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from PIL import Image
+from well_formed import WellFormed
 
 from kakusan.pages.explain.content import Story
 from kakusan.pages.explain.equations import EQUATIONS
@@ -22,45 +22,24 @@ from kakusan.pages.explain.page import render
 from kakusan.pages.explain.subject import Subject, bundled
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=http://evil.example onerror=alert(1)> {{ 7 * 7 }} &amp;"
-VOID = {"meta", "link", "img", "br", "input", "wbr"}
 
 
 def page_of(story: Story) -> str:
     return render(story, [("Again", "kakusan explain")], "kakusan.")
 
 
-class Page(HTMLParser):
-    """Reads a page and fails on what is not well nested."""
+class Page(WellFormed):
+    """With its text."""
 
     def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text: dict[str, str] = {}
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert tag not in VOID
-        assert self.open.pop() == tag
+        super().__init__(html)
 
     def handle_data(self, data: str) -> None:
         where = self.open[-1] if self.open else ""
         if where == "script":
             where += dict(self.tags[-1][1]).get("type") or ""
         self.text[where] = self.text.get(where, "") + data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
     @property
     def told(self) -> dict[str, Any]:
