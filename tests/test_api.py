@@ -133,7 +133,10 @@ def test_a_record_says_all_that_it_takes_to_sample_the_same_again(run: kk.Run) -
     loaded, sampler = run.load(), kk.DDIM(steps=3, eta=0.5, spacing="linspace")
     shares: list[float] = []
     x_0, record = run.sample_with_record(
-        loaded, sampler, run.request(loaded, count=18, seed=5, first=2), lambda share, _: shares.append(share)
+        loaded,
+        sampler,
+        run.request(loaded, None, count=18, seed=5, first=2),
+        lambda share, _: shares.append(share),
     )
     assert shares == sorted(shares)
     assert shares[-1] == 1

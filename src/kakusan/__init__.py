@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from kakusan.networks import PointMLP, UNet
     from kakusan.run import Guidance
     from kakusan.samplers import DDIM, Ancestral, Sampler, SeededNoise, Snapshot, State, walk
-    from kakusan.shapes import per_sample, scaled
+    from kakusan.shapes import Condition, per_sample, scaled
     from kakusan.training.losses import Bound, Hybrid, Loss, MinSNR, Simple, Weighted
 
 _HOMES = {
@@ -67,7 +67,7 @@ _HOMES = {
     "run": ("Guidance",),
     "networks": ("PointMLP", "UNet"),
     "config.settings": ("DataSettings", "Settings"),
-    "shapes": ("per_sample", "scaled"),
+    "shapes": ("Condition", "per_sample", "scaled"),
     "samplers": ("DDIM", "Ancestral", "Sampler", "SeededNoise", "State", "Snapshot", "walk"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -77,6 +77,7 @@ __all__ = [
     "EDM",
     "Ancestral",
     "Bound",
+    "Condition",
     "Cosine",
     "DataError",
     "DataSettings",

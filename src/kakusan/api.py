@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from kakusan import run
 from kakusan.config.loading import Asked, flat, from_mapping, settings_for, with_values
@@ -27,10 +28,10 @@ from kakusan.evaluation.bound import BoundReport, measure_bound
 from kakusan.evaluation.options import BoundOptions
 from kakusan.interop import importing
 from kakusan.pages.report.gather import write_report
-from kakusan.samplers import Origin, Sampler, SamplingRequest, as_sampler
+from kakusan.samplers import Origin, Sampler, SamplingRequest, as_sampler, of_classes
 from kakusan.samplers import sample as samples_of
 from kakusan.samplers.base import AnyModel
-from kakusan.shapes import Samples
+from kakusan.shapes import Condition, Samples
 from kakusan.storage.run_folder import RunFolder
 from kakusan.terminal.display import TrainingDisplay, bar, console, reading
 from kakusan.terminal.signals import StopRequest
@@ -108,16 +109,20 @@ class Run(run.Run):
         minutes: float | None = None,
         data: InMemory | None = None,
         labels: ArrayLike | None = None,
+        vectors: ArrayLike | None = None,
+        conditions: NDArray[Any] | Tensor | None = None,
         watch: Watch = nobody,
         progress: bool | None = None,
     ) -> "Run":
         """Train to the last step from where the run stands: `kakusan resume`. The same run.
 
         steps: a new last step; or minutes: about so long from here, at the speed of the run so far.
-        data, labels: those it began with, where it was trained on data in memory.
+        data, labels, vectors, conditions: those it began with, where it was trained on data in memory.
         Raises RunError where they are others.
         """
-        dataset = self._in_memory if data is None else self._reopened(data, labels)
+        dataset = self._in_memory
+        if data is not None:
+            dataset = self._reopened(data, labels=labels, vectors=vectors, conditions=conditions)
         if steps is not None and minutes is not None:
             raise SettingsError("steps and minutes are two lengths", "give one of them")
         if minutes is not None:
@@ -126,13 +131,13 @@ class Run(run.Run):
         trainer = Trainer(self.files, adjusted(self.files, changes), in_memory=dataset)
         return _trained(trainer, watch, progress)
 
-    def _reopened(self, data: InMemory, labels: ArrayLike | None) -> Dataset:
+    def _reopened(self, data: InMemory, **conditions: Any) -> Dataset:
         """In the layout that the run began with, or in another that has its shape."""
         options = self.settings.data
         try:
-            return open_data(data, options, labels=labels)
+            return open_data(data, options, **conditions)
         except KakusanError:
-            return open_data(data, replace(options, layout="auto"), labels=labels)
+            return open_data(data, replace(options, layout="auto"), **conditions)
 
     @contextmanager
     def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float, str], None]]:
@@ -149,6 +154,7 @@ def sample(
     seed: int = 0,
     first: int = 0,
     label: int | tuple[int, ...] | None = None,
+    condition: Condition | None = None,
     micro_batch: int = 64,
     exact: bool = False,
     device: str = "cpu",
@@ -158,7 +164,8 @@ def sample(
 ) -> Samples:
     """Images number first, ..., first + count - 1 of a seed, in the network's units. Algorithm 2.
 
-    shape: (channels, ...) of a sample; label: a class for all, or several in turn; exact: the same to the last bit in
+    shape: (channels, ...) of a sample; label: a class for all, or several in turn; condition: in place of a
+    label, rows of what the denoiser is given, which samples take in turn; exact: the same to the last bit in
     any company. images, t: start from these, with noise added up to time t, rather than from noise at T: one sample for
     each, and count and shape are theirs. progress: show it; by default where somebody sees it.
     Raises SettingsError for a micro_batch that is no multiple of 16, or more steps than the schedule has.
@@ -173,7 +180,7 @@ def sample(
         shape=shape,
         seed=seed,
         first=first,
-        label=label,
+        condition=of_classes(label) if condition is None else condition,
         micro_batch=micro_batch,
         exact=exact,
         device=device,
@@ -187,6 +194,8 @@ def train(
     source: str | Path | InMemory,
     *,
     labels: ArrayLike | None = None,
+    vectors: ArrayLike | None = None,
+    conditions: NDArray[Any] | Tensor | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     settings: Settings | Mapping[str, Any] | None = None,
@@ -199,7 +208,8 @@ def train(
 
     source: a bundled name, a folder of images, an array file; or, in memory, a NumPy array of shape
     (n, height, width, channels), (n, height, width) or (n, 2), a tensor (n, channels, height, width), or a `Dataset`.
-    labels: with an array, the class of each image, which is then learned.
+    labels, vectors, conditions: with an array, the class of each image, numbers (n, k) that describe it, an image that
+    belongs to it (in the axes of the data): what is given is learned, and samples can be asked for by it.
     settings: {"training.batch_size": 64}, by the names of the command line's flags, or all of them, from
     `kakusan.settings_for(source)`. run: its folder; by default a new one, runs/NAME.
     watch: called with each event of the training; progress: show it, by default where somebody sees it. Warnings, and
@@ -209,9 +219,9 @@ def train(
     The network is built from the settings; for one of your own, or a loss of your own, see docs/python.md.
     """
     dataset, name = None, str(source) if isinstance(source, str | Path) else ""
-    if labels is not None or not name:
+    if not labels is vectors is conditions is None or not name:
         wanted = settings if isinstance(settings, Settings) else _in_the_call(settings or {})
-        dataset = open_data(source, wanted.data, labels=labels)
+        dataset = open_data(source, wanted.data, labels=labels, vectors=vectors, conditions=conditions)
         name = dataset.name
     asked = _asked(name, dataset, settings, {"training.steps": steps, "training.minutes": minutes})
     folder = Path(run) if run is not None else free_folder(name)
@@ -235,8 +245,10 @@ def _asked(
         chosen = {key for key, value in flat(wanted).items() if value != flat(usual)[key]}
     else:
         wanted, chosen, given = usual, set(), {**(settings or {}), **given}
-    if dataset is not None and dataset.labels is not None:
-        given.setdefault("data.labels", True)
+    if dataset is not None:
+        learned = {"labels": dataset.labels, "vectors": dataset.vectors, "pairs": dataset.pairs}
+        for key in (key for key, column in learned.items() if column is not None):
+            given.setdefault(f"data.{key}", True)
     wanted = _in_the_call(given, wanted)
     source = absolute_source(name) if dataset is None else ""
     return Asked(with_values(wanted, {"data.source": source}), frozenset(chosen | set(given)))

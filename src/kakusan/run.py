@@ -8,27 +8,39 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
 
 from kakusan.config.loading import with_values
 from kakusan.config.machine import environment, resolve_machine
 from kakusan.config.settings import ProcessSettings, Settings, answered
 from kakusan.data import Dataset
+from kakusan.data.asking import array_conditions, encoded_vectors, images_asked, vectors_asked
+from kakusan.data.conditions import fitted
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.record import DataRecord
 from kakusan.data.space import noun_of
 from kakusan.data.units import Levels, Real, Units
 from kakusan.diffusion.denoiser import Denoiser
-from kakusan.diffusion.guidance import Guided
+from kakusan.diffusion.guidance import Composed, Guided
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.variances import Analytic, variance_named
 from kakusan.errors import KakusanError, RunError, SettingsError, quoted
-from kakusan.samplers import SAMPLERS, Origin, Sampler, SamplingRequest, as_sampler, sample, sampler_named
-from kakusan.shapes import Samples
+from kakusan.samplers import (
+    SAMPLERS,
+    Origin,
+    Sampler,
+    SamplingRequest,
+    as_sampler,
+    sample,
+    sampler_named,
+)
+from kakusan.shapes import Condition, Samples
 from kakusan.storage.agreement import fitting, require_agreement
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.build import build_model, build_network, usual_label
+from kakusan.training.build import build_model, build_network, usual_condition
 from kakusan.training.launch import stored_settings
 from kakusan.training.losses import NetworkModel
 from kakusan.training.prepare import Prepared, doubt_of_held_out, reopen_data
@@ -78,6 +90,8 @@ class Guidance:
     interval: tuple[float, float] | None = None
     rescale: float = 0.0
     guide: Path | None = None
+    classes: tuple[tuple[int, float], ...] = ()
+    """(class, share) pairs: several classes at once, each with its share of the weight (composition)."""
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "guide": None if self.guide is None else str(self.guide)}
@@ -205,6 +219,8 @@ class Run:
         seed: int = 0,
         first: int = 0,
         label: str | int | None = None,
+        vector: ArrayLike | str | None = None,
+        condition: Samples | NDArray[Any] | Path | str | None = None,
         exact: bool = False,
         device: str = "auto",
         images: Samples | None = None,
@@ -215,9 +231,14 @@ class Run:
         """New images, in the network's units: `run.data.units.decode(images)` gives the data's own.
 
         count: 16 where none is given. sampler: DDIM in 50 steps where none is given, or one by name; its times are
-        spaced as the run says, unless it says how. label: a class, by name or number.
+        spaced as the run says, unless it says how.
+        label: a class, by name or number, "each" in turn, or several at once, "3:1+7:0.5", for composition.
+        vector: numbers that describe the images, (k,) or (m, k), in their own units, or "thickness=0.3".
+        condition: images that belong to them, an array as data files have it, or the path of an image, a folder or an
+        array; image k is given the (k mod m)-th of m.
         images, t: start from these, with noise added up to time t, rather than from noise at T; one sample for each.
         guidance: its weight, or `Guidance` with all of it; images are then of the label, or of each class in turn.
+        Where a run has learned vectors or pairs and none are given, those of held-out samples are, in turn.
         progress: show it; by default where somebody sees it. Image k of a seed is the same whatever the count.
         """
         origin = _origin(images, t, self.data.units)
@@ -225,7 +246,9 @@ class Run:
         count = (16 if images is None else len(images)) if count is None else count
         numbers = {"count": count, "seed": seed, "first": first, "exact": exact, "origin": origin}
         guidance = Guidance(guidance) if isinstance(guidance, float | int) else guidance
-        request = self.request(loaded, label=label, guidance=guidance, **numbers)
+        guidance, label = self.composed(guidance, label)
+        given = self.condition(label=label, vector=vector, image=condition, guidance=guidance)
+        request = self.request(loaded, given, **numbers)
         chosen = usual_sampler(process) if sampler is None else as_sampler(sampler, process.T)
         chosen = replace(chosen, spacing=chosen.spacing or process.spacing)
         with self._watching(f"sampling {request.count:,} {noun_of(request.shape).many}", progress) as watch:
@@ -245,21 +268,24 @@ class Run:
         if guidance is None:
             return model
         if guidance.guide is None:
-            self._require_a_null_class()
+            self._require_a_null_condition()
+        if guidance.classes:
+            parts = tuple((number, guidance.weight * share) for number, share in guidance.classes)
+            return replace(model, denoiser=Composed(model.denoiser, parts))
         weak = None if guidance.guide is None else self._guide(loaded, guidance.guide)
         of = Guided(model.denoiser, guidance.weight, weak, guidance.interval, guidance.rescale)
         return replace(model, denoiser=of)
 
-    def _require_a_null_class(self) -> None:
-        """Raises SettingsError where the model without a class, the weak side, is not there."""
-        if not self.data.class_names:
+    def _require_a_null_condition(self) -> None:
+        """Raises SettingsError where the model without a condition, the weak side, is not there."""
+        if not self.data.is_conditional:
             raise SettingsError(
-                f"{self.folder} has learned no classes to be guided to",
-                "train with --data.labels, or name a weaker run: --guide RUN",
+                f"{self.folder} has learned no classes or other conditions to be guided to",
+                "train with --data.labels, --data.vectors or --data.pairs, or name a weaker run: --guide RUN",
             )
         if not self.settings.network.null_label or not self.settings.data.label_dropout:
             raise SettingsError(
-                f"{self.folder} was shown no image without its class, which guidance goes away from",
+                f"{self.folder} was shown no image without its condition, which guidance goes away from",
                 "train with --data.label-dropout 0.1, or name a weaker run: --guide RUN",
             )
 
@@ -274,30 +300,118 @@ class Run:
             )
         if guide.data.class_names not in ((), self.data.class_names):
             raise SettingsError(f"{folder} cannot guide {self.folder}: it has learned other classes")
+        if (guide.data.vectors, guide.data.pairs) != (self.data.vectors, self.data.pairs):
+            raise SettingsError(f"{folder} cannot guide {self.folder}: it has learned other vectors or pairs")
         return weak
 
-    def request(
-        self,
-        loaded: Loaded,
-        *,
-        label: str | int | None = None,
-        guidance: Guidance | None = None,
-        **numbers: Any,
-    ) -> SamplingRequest:
-        """Images of this run: of its shape, on the device of these weights.
+    def request(self, loaded: Loaded, condition: Condition | None, **numbers: Any) -> SamplingRequest:
+        """Images of this run under a condition: of its shape, on the device of these weights.
 
-        label: a class, by name or number, or "each" in turn, which is also what is guided to where none is named.
         numbers: count, seed, first, exact and origin, as `SamplingRequest` has them.
         """
-        if label is None and guidance is not None and self.data.class_names:
-            label = EACH
         return SamplingRequest(
             shape=self.data.shape,
-            label=self.label_of(label),
+            condition=condition,
             micro_batch=loaded.settings.machine.micro_batch,
             device=loaded.device,
             **numbers,
         )
+
+    def condition(
+        self,
+        *,
+        label: str | int | None = None,
+        vector: ArrayLike | str | None = None,
+        image: Samples | NDArray[Any] | Path | str | None = None,
+        guidance: Guidance | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Condition | None:
+        """What samples are to be given, as `sample` takes it: rows that they take in turn, or the usual ones.
+
+        With guidance and no label, each class in turn. say: is told what was scaled. Raises SettingsError for what the
+        run has not learned, and for rows of different numbers.
+        """
+        if label is vector is image is None and guidance is not None and not guidance.classes:
+            label = EACH if self.data.class_names and not self._has_examples else None
+        if label is vector is image is None:
+            kept = self.files.conditions() if guidance is None or not guidance.classes else None
+            return usual_condition(self.settings, self.data, None if kept is None else Condition(**kept))
+        given = {
+            "label": self._labels(label),
+            "vector": self._vectors(vector),
+            "image": self._condition_images(image, say),
+        }
+        rows = {name: tensor for name, tensor in given.items() if tensor is not None}
+        most = max(map(len, rows.values()))
+        if wrong := [f"{len(x)} of {name}" for name, x in rows.items() if len(x) not in (1, most)]:
+            raise SettingsError(
+                f"{wrong[0]} and {most} of another condition do not go together", "give one, or as many"
+            )
+        return Condition(**{name: x.expand(most, *x.shape[1:]) for name, x in rows.items()})
+
+    @property
+    def _has_examples(self) -> bool:
+        return self.data.vectors is not None or self.data.pairs is not None
+
+    def _labels(self, label: str | int | None) -> Tensor | None:
+        if label is None:
+            return None
+        if label == EACH and self.data.class_names:
+            return torch.arange(len(self.data.class_names))
+        return torch.tensor([self.class_number(str(label))])
+
+    def _vectors(self, vector: ArrayLike | str | None) -> Tensor | None:
+        if vector is None:
+            return None
+        if (form := self.data.vectors) is None:
+            raise SettingsError(f"{self.folder} has learned no vectors", "leave the vector out")
+        return vectors_asked(vector, form) if isinstance(vector, str) else encoded_vectors(vector, form)
+
+    def _condition_images(
+        self, image: Samples | NDArray[Any] | Path | str | None, say: Callable[[str], None]
+    ) -> Tensor | None:
+        if image is None:
+            return None
+        if (form := self.data.pairs) is None:
+            raise SettingsError(
+                f"{self.folder} was not trained on pairs",
+                "leave the condition out, or train with --data.pairs",
+            )
+        size = self.data.shape[1:]
+        if isinstance(image, torch.Tensor):
+            return fitted(image, size)
+        if not isinstance(image, str | Path):
+            return fitted(array_conditions(np.asarray(image), form, "the condition"), size)
+        images, notes = images_asked(Path(image), form, size)
+        for note in notes:
+            say(note)
+        return images
+
+    def composed(
+        self, guidance: Guidance | None, label: str | int | None
+    ) -> tuple[Guidance | None, str | int | None]:
+        """The guidance and the label, where a label such as "3:1+7:0.5" names several classes at once.
+
+        Raises SettingsError for what composition does not have.
+        """
+        text = str(label)
+        if label is None or "+" not in text or text in self.data.class_names:
+            return guidance, label
+        parts = []
+        for part in text.split("+"):
+            name, _, share = part.rpartition(":") if ":" in part else (part, "", "1")
+            try:
+                parts.append((self.class_number(name.strip()), float(share)))
+            except ValueError:
+                raise SettingsError(
+                    f"the share of a class is a number, not {share!r}", "--label 3:1+7:0.5"
+                ) from None
+        guidance = guidance or Guidance(1.0)
+        if guidance.guide is not None or guidance.interval is not None or guidance.rescale:
+            raise SettingsError(
+                "several classes at once take no guide, interval or rescale", "leave them out"
+            )
+        return replace(guidance, classes=tuple(parts)), None
 
     def sample_with_record(
         self,
@@ -310,7 +424,7 @@ class Run:
         """The requested images, on the CPU, and all that it takes to make them again, as plain values."""
         begun = time.perf_counter()
         x_0 = sample(self.guided(loaded, guidance), sampler, request, progress, keep_on="cpu")
-        numbers = ("count", "seed", "first", "label", "micro_batch", "exact")
+        numbers = ("count", "seed", "first", "micro_batch", "exact")
         return x_0, {
             "run": str(self.folder),
             "checkpoint": loaded.step,
@@ -323,6 +437,7 @@ class Run:
             "clip": loaded.model.clip,
             **({} if guidance is None else {"guidance": guidance.as_json()}),
             **{name: getattr(request, name) for name in numbers},
+            **self._condition_as_json(request.condition),
             "machine": asdict(loaded.settings.machine),
             "environment": environment(loaded.settings.machine),
             "units": self.data.units.to_state(),
@@ -330,11 +445,15 @@ class Run:
             "seconds": round(time.perf_counter() - begun, 3),
         }
 
-    def label_of(self, label: str | int | None) -> int | tuple[int, ...] | None:
-        """What samples are to show: this class, each in turn for "each", or what is usual in this run."""
-        if label == EACH and self.data.class_names:
-            return tuple(range(len(self.data.class_names)))
-        return usual_label(self.settings, self.data) if label is None else self.class_number(str(label))
+    def _condition_as_json(self, condition: Condition | None) -> dict[str, Any]:
+        """The classes, vectors and number of condition images that samples were given in turn."""
+        given = None if condition is None else condition.label
+        labels = None if given is None else given.tolist()
+        about: dict[str, Any] = {"label": labels[0] if labels is not None and len(labels) == 1 else labels}
+        about["conditions"] = 0 if condition is None else len(condition)
+        if condition is not None and condition.vector is not None and (form := self.data.vectors) is not None:
+            about["vector_names"], about["vectors"] = form.names, form.decode(condition.vector).tolist()
+        return about
 
     def class_number(self, label: str) -> int:
         """The number of a class given by name or number. Raises SettingsError if there is none."""

@@ -19,16 +19,21 @@ def numbered(count: int = COUNT, channels: int = 1) -> Dataset:
     return Dataset("numbered", images, Levels(256), labels, ("a", "b", "c"), (), "made here")
 
 
-def batches(batch_size: int = 5, *, seed: int = 7, flip: bool = False, label_dropout: float = 0.0) -> Batches:
-    return Batches(numbered(), np.arange(COUNT), batch_size, seed, flip, label_dropout)
+def batches(
+    batch_size: int = 5, *, seed: int = 7, flip: bool = False, condition_dropout: float = 0.0
+) -> Batches:
+    return Batches(numbered(), np.arange(COUNT), batch_size, seed, flip, condition_dropout)
 
 
 def same(one: Batch, other: Batch) -> bool:
-    assert one.labels is not None
-    assert other.labels is not None
+    assert one.condition is not None
+    assert other.condition is not None
     return (
         torch.equal(one.x_0, other.x_0)
-        and torch.equal(one.labels, other.labels)
+        and all(
+            torch.equal(x, y)
+            for (_, x), (_, y) in zip(one.condition.tensors(), other.condition.tensors(), strict=True)
+        )
         and np.array_equal(one.indices, other.indices)
     )
 
@@ -42,30 +47,32 @@ def test_each_epoch_shows_every_image_once_and_in_another_order() -> None:
 
 def test_the_images_and_labels_are_those_of_their_indices() -> None:
     batch = batches().at(3)
-    assert batch.labels is not None
+    assert batch.condition is not None
+    assert batch.condition.label is not None
     assert torch.equal(batch.x_0, numbered().x_0(batch.indices))
-    assert batch.labels.tolist() == [index % 3 for index in batch.indices]
-    assert batch.labels.dtype == torch.int64
+    assert batch.condition.label.tolist() == [index % 3 for index in batch.indices]
+    assert batch.condition.label.dtype == torch.int64
 
 
 def test_a_batch_is_the_same_whether_opened_afresh_or_after_others() -> None:
-    walked = batches(flip=True, label_dropout=0.3)
+    walked = batches(flip=True, condition_dropout=0.3)
     seen = [walked.at(step) for step in range(12)]
     for step in (11, 0, 4):
-        assert same(batches(flip=True, label_dropout=0.3).at(step), seen[step])
+        assert same(batches(flip=True, condition_dropout=0.3).at(step), seen[step])
         assert same(walked.at(step), seen[step])  # also when it goes back
 
 
 @pytest.mark.parametrize(("start", "count"), [(0, 2), (2, 3), (4, 1), (0, 5)])
 @pytest.mark.parametrize("step", [0, 4, 9])  # step 4 lies across two epochs of 23
 def test_a_slice_of_a_batch_is_exactly_those_rows_of_the_whole(step: int, start: int, count: int) -> None:
-    whole = batches(flip=True, label_dropout=0.5).at(step)
-    part = batches(flip=True, label_dropout=0.5).at(step, start, count)
-    assert whole.labels is not None
-    assert part.labels is not None
+    whole = batches(flip=True, condition_dropout=0.5).at(step)
+    part = batches(flip=True, condition_dropout=0.5).at(step, start, count)
+    assert whole.condition is not None
+    assert part.condition is not None
     rows = slice(start, start + count)
     assert torch.equal(part.x_0, whole.x_0[rows])
-    assert torch.equal(part.labels, whole.labels[rows])
+    expected = dict(whole.condition.rows(rows).tensors())
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in part.condition.tensors())
     assert np.array_equal(part.indices, whole.indices[rows])
 
 
@@ -95,14 +102,15 @@ def test_a_flip_mirrors_about_half_of_the_images_and_changes_nothing_else() -> N
     assert 70 <= int(mirrored.sum()) <= 130  # 200 fair coins: 4 deviations of 7
 
 
-def test_label_dropout_puts_the_null_label_with_the_stated_probability() -> None:
+def test_conditions_are_dropped_with_the_stated_probability() -> None:
     data = numbered(250)
-    labels = Batches(data, np.arange(250), 1000, 0, label_dropout=0.1).at(0).labels
-    assert labels is not None
-    assert 60 <= int((labels == -1).sum()) <= 140  # 1000 draws of 0.1: 4 deviations of 9.5
-    never = Batches(data, np.arange(250), 1000, 0).at(0).labels
+    condition = Batches(data, np.arange(250), 1000, 0, condition_dropout=0.1).at(0).condition
+    assert condition is not None
+    assert condition.dropped is not None
+    assert 60 <= int(condition.dropped.sum()) <= 140  # 1000 draws of 0.1: 4 deviations of 9.5
+    never = Batches(data, np.arange(250), 1000, 0).at(0).condition
     assert never is not None
-    assert int(never.max()) == 2
+    assert never.dropped is None
 
 
 def test_only_the_given_indices_are_ever_drawn() -> None:
@@ -130,7 +138,9 @@ def test_no_more_than_two_epochs_are_kept() -> None:
     assert len(walked._epochs) <= 2
 
 
-@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"label_dropout": 1.5}, {"indices": np.array([], int)}])
+@pytest.mark.parametrize(
+    "wrong", [{"batch_size": 0}, {"condition_dropout": 1.5}, {"indices": np.array([], int)}]
+)
 def test_impossible_batches_are_refused(wrong: dict[str, object]) -> None:
     given: dict[str, object] = {"indices": np.arange(COUNT), "batch_size": 4, "seed": 0}
     with pytest.raises(SettingsError):

@@ -9,6 +9,7 @@ import kakusan as kk
 from kakusan.diffusion.likelihood import variational_bound
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.variances import Analytic, FixedSmall
+from kakusan.shapes import Condition
 from kakusan.training.timesteps import UNIFORM_SHARE
 
 X_T = torch.zeros(2, 1, 2, 2)
@@ -45,7 +46,7 @@ def test_a_denoiser_of_ones_own_needs_a_path_and_predict_alone() -> None:
             self.known = kk.oracles.GaussianOracle(self.path, mean=0.3, covariance=0.25)
 
         def predict(
-            self, x_t: torch.Tensor, t: torch.Tensor, condition: torch.Tensor | None = None
+            self, x_t: torch.Tensor, t: torch.Tensor, condition: Condition | None = None
         ) -> kk.Prediction:
             return self.known.predict(x_t, t, condition)
 
@@ -115,7 +116,7 @@ def test_what_does_not_fit_the_images_is_refused_by_the_bound() -> None:
     with pytest.raises(ValueError, match="1 numbers do not fit 2 images"):
         variational_bound(denoiser, x_0, numbers=[0])
     with pytest.raises(ValueError, match="condition"):
-        variational_bound(denoiser, x_0, condition=torch.zeros(3, dtype=torch.int64))
+        variational_bound(denoiser, x_0, condition=Condition(label=torch.zeros(3, dtype=torch.int64)))
     with pytest.raises(ValueError, match="floats"):
         variational_bound(denoiser, x_0.long())
     assert not variational_bound(denoiser, x_0.requires_grad_()).total.requires_grad

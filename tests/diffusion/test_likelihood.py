@@ -41,7 +41,7 @@ from kakusan.diffusion.schedules import SCHEDULES, Cosine, Linear, NoiseSchedule
 from kakusan.diffusion.variances import SIGMA_1, Analytic, LearnedRange, variance_named
 from kakusan.errors import DataError, SettingsError
 from kakusan.randomness import Purpose, normals
-from kakusan.shapes import Labels, Samples, Times, times_like
+from kakusan.shapes import Condition, Samples, Times, times_like
 
 F = torch.float64
 
@@ -62,8 +62,11 @@ class WavyDenoiser(Denoiser):
 
     path: NoiseSchedule
 
-    def predict(self, x_t: Samples, t: Times, condition: Labels | None = None) -> Prediction:
-        shift = 0 if condition is None else condition.view(-1, 1, 1, 1)
+    def predict(self, x_t: Samples, t: Times, condition: Condition | None = None) -> Prediction:
+        shift: Tensor | int = 0
+        if condition is not None:
+            assert condition.label is not None
+            shift = condition.label.view(-1, 1, 1, 1)
         x_0 = 0.7 * torch.sin(1.3 * x_t + 0.2 * t.view(-1, 1, 1, 1) + shift)
         return Prediction(x_0, eps_from_x_0(x_0, x_t, *self.path.at(t)), torch.sigmoid(x_t))
 
@@ -765,9 +768,9 @@ def test_the_parts_of_a_long_measurement_are_the_whole() -> None:
 def test_each_image_is_seen_with_its_own_label() -> None:
     denoiser, x_0 = wavy(Linear(T=40)), torch.linspace(-1, 1, 30, dtype=F).view(30, 1, 1, 1)
     labels = torch.arange(30) % 3
-    mixed = variational_bound(denoiser, x_0, condition=labels)
+    mixed = variational_bound(denoiser, x_0, condition=Condition(label=labels))
     for label in range(3):
-        pure = variational_bound(denoiser, x_0, condition=torch.full((30,), label))
+        pure = variational_bound(denoiser, x_0, condition=Condition(label=torch.full((30,), label)))
         assert torch.equal(mixed.total[labels == label], pure.total[labels == label])
 
 

@@ -49,7 +49,11 @@ def test_the_ends_of_an_interpolation_are_the_samples_of_their_numbers(names: di
 def test_guidance_of_scale_1_is_none_and_more_leads_away_from_the_guess_for_no_class(
     names: dict[str, Any],
 ) -> None:
-    x, t, label = torch.randn(2, 1, 8, 8), torch.full((2,), 50.0).double(), torch.tensor([0, 1])
+    x, t, label = (
+        torch.randn(2, 1, 8, 8),
+        torch.full((2,), 50.0).double(),
+        kk.Condition(label=torch.tensor([0, 1])),
+    )
     of = names["run"].model(precision="fp32")
     named, free = of.denoiser.predict(x, t, label), of.denoiser.predict(x, t)
     once, thrice = (kk.Guided(of.denoiser, scale).predict(x, t, label) for scale in (1.0, 3.0))

@@ -28,6 +28,7 @@ from kakusan.evaluation.bound import BoundReport, Part, _offset, measure_bound, 
 from kakusan.evaluation.options import BoundOptions
 from kakusan.evaluation.plots import report_png
 from kakusan.randomness import Purpose, normals
+from kakusan.shapes import Condition
 from kakusan.training.prepare import reopen_data
 from kakusan.training.validation import spread
 
@@ -467,7 +468,9 @@ def test_images_with_labels_are_measured_with_their_own(tmp_path: Path, data: Pa
     labels = torch.from_numpy(found.dataset.labels[found.numbers])
     denoiser, x_0 = run.load(precision="fp32").model, found.dataset.x_0(found.numbers)
     own, swapped = (
-        variational_bound(denoiser, x_0, numbers=found.numbers.tolist(), condition=condition).total
+        variational_bound(
+            denoiser, x_0, numbers=found.numbers.tolist(), condition=Condition(label=condition)
+        ).total
         for condition in (labels, 1 - labels)
     )
     assert torch.equal(found.bound.total, own)

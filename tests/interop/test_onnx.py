@@ -34,7 +34,7 @@ from kakusan.interop.onnx.model import TOLERANCE, largest_difference, onnx_model
 from kakusan.interop.onnx.table import sampler_table
 from kakusan.networks import PointMLP, UNet
 from kakusan.samplers import DDIM, Ancestral, Sampler, SeededNoise, State, walk
-from kakusan.shapes import Samples, Times
+from kakusan.shapes import Condition, Samples, Times
 
 Shape = tuple[int, int, int]
 Doubles = NDArray[np.float64]
@@ -406,7 +406,9 @@ class Folder:
         return sampled
 
     def ours(self, labels: torch.Tensor | None = None) -> NDArray[np.float32]:
-        *_, last = walk(self.sampler, self.denoiser, self.noises, labels)
+        *_, last = walk(
+            self.sampler, self.denoiser, self.noises, None if labels is None else Condition(label=labels)
+        )
         return np.asarray(last.x.numpy())
 
 

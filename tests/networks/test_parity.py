@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from kakusan.networks import UNet
 from kakusan.networks.layers import sinusoids
+from kakusan.shapes import Condition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,7 @@ def test_the_answers_agree(name: str, layout: torch.memory_format) -> None:
     x_t, time = question(shape)
     labels = torch.tensor([0, 3, 5]) if shape.classes else None
     expected = theirs(x_t, time, class_labels=labels).sample
-    answer = ours.to(memory_format=layout)(x_t, time, labels)
+    answer = ours.to(memory_format=layout)(x_t, time, None if labels is None else Condition(label=labels))
     assert expected.abs().max() > 0.5
     assert (answer - expected).abs().max() < 1e-5 * max(1.0, expected.abs().max().item())
 

@@ -15,6 +15,7 @@ from kakusan.errors import SettingsError
 from kakusan.networks import NETWORKS, UNet
 from kakusan.networks.layers import Downsample, ResidualBlock, SelfAttention, Style, Upsample
 from kakusan.networks.unet import folded, unfolded
+from kakusan.shapes import Condition
 
 SMALL: dict[str, Any] = {"channels": 1, "width": 16, "multipliers": (1, 2), "blocks": 1, "groups": 4}
 
@@ -62,7 +63,7 @@ def test_shapes_are_as_the_signature_says(kind: str) -> None:
     forward = jaxtyped(typechecker=beartype)(type(network).forward)
     side = 1 if kind == "mlp" else 6
     x_t, time = question(3, 2, side, side)
-    assert forward(network, x_t, time, torch.tensor([0, 1, 3])).shape == (3, 4, side, side)
+    assert forward(network, x_t, time, Condition(label=torch.tensor([0, 1, 3]))).shape == (3, 4, side, side)
     with pytest.raises((TypeCheckError, BeartypeException)):
         forward(network, x_t, time[:2])
 
@@ -76,8 +77,10 @@ def test_no_condition_is_the_null_label_for_everyone(kind: str) -> None:
     side = 1 if kind == "mlp" else 8
     x_t, time = question(4, 2 if kind == "mlp" else 1, side, side)
     nobody = network(x_t, time)
-    assert torch.equal(nobody, network(x_t, time, torch.full((4,), 3)))
-    assert not torch.allclose(nobody, network(x_t, time, torch.zeros(4, dtype=torch.int64)), atol=1e-3)
+    assert torch.equal(nobody, network(x_t, time, Condition(label=torch.zeros(4, dtype=torch.int64)).null()))
+    assert not torch.allclose(
+        nobody, network(x_t, time, Condition(label=torch.zeros(4, dtype=torch.int64))), atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -86,7 +89,7 @@ def test_labels_for_a_network_without_classes_are_refused(kind: str) -> None:
     network = NETWORKS[kind](**sizes[kind])
     channels = 2 if kind == "mlp" else 1
     with pytest.raises(SettingsError, match="knows no classes"):
-        network(*question(1, channels, 1, 1), torch.zeros(1, dtype=torch.int64))
+        network(*question(1, channels, 1, 1), Condition(label=torch.zeros(1, dtype=torch.int64)))
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from kakusan.diffusion.model import Model
 from kakusan.diffusion.schedules import Linear
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.randomness import Purpose, normals
+from kakusan.shapes import Condition
 from kakusan.training.ema import EMA
 from kakusan.training.loop import DECAYS, TrainState, fit, learning_rate, new_state, train_step
 from kakusan.training.losses import LOSSES, Simple
@@ -42,7 +43,7 @@ class Affine(nn.Module):
         self.gain = nn.Parameter(torch.tensor(0.5))
         self.offset = nn.Parameter(torch.tensor(0.1))
 
-    def forward(self, x_t: Tensor, time: Tensor, condition: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, x_t: Tensor, time: Tensor, condition: Condition | None = None) -> Tensor:  # noqa: ARG002
         out: Tensor = self.gain * x_t + self.offset
         return out
 
@@ -60,7 +61,7 @@ class Pictures:
     @dataclass
     class Batch:
         x_0: Tensor
-        labels: Tensor | None
+        condition: Condition | None
 
 
 def fresh(recipe: TrainingSettings = RECIPE, predicts: str = "eps") -> TrainState:

@@ -13,7 +13,7 @@ from kakusan.diffusion.model import Model
 from kakusan.diffusion.parametrizations import PARAMETRIZATIONS
 from kakusan.diffusion.schedules import Cosine, Linear, NoiseSchedule, ZeroTerminalSNR
 from kakusan.errors import SettingsError
-from kakusan.shapes import per_sample
+from kakusan.shapes import Condition, per_sample
 from kakusan.training.losses import (
     LOSSES,
     Bound,
@@ -52,7 +52,9 @@ class Says(nn.Module):
 class Exactly(NetworkDenoiser):
     """The denoiser without the rounding of its word to float32, for finite differences."""
 
-    def output(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def output(
+        self, x_t: Tensor, t: Tensor, condition: Condition | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         out = self.network(x_t, t - 1, condition)
         return out[:, :1], (out[:, 1:] + 1) / 2 if out.shape[1] > 1 else None
 

@@ -14,7 +14,7 @@ from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.schedules import Cosine, Linear
-from kakusan.shapes import Labels, Samples, Times
+from kakusan.shapes import Condition, Samples, Times
 from kakusan.training import validation
 from kakusan.training.losses import LOSSES, Loss, NetworkModel, Simple
 from kakusan.training.validation import held_out_losses, stationary
@@ -43,7 +43,7 @@ class Recorded(Loss):
         x_0: Samples,
         t: Times,
         noise: Samples,
-        condition: Labels | None = None,  # noqa: ARG002
+        condition: Condition | None = None,  # noqa: ARG002
     ) -> Tensor:
         self.seen.append((x_0, t, noise))
         return x_0.flatten(1).mean(1) * (1 + (t.float() > model.path.T / 2))

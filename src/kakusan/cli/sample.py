@@ -1,7 +1,7 @@
 """kakusan sample RUN."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,6 +21,8 @@ EXAMPLES = (
     "kakusan sample runs/demo --sampler ancestral --variance fixed-small",
     "kakusan sample runs/digits --label 7 --guidance 2             sevens, guided",
     "kakusan sample runs/digits --label each --guidance 2          a column of each class",
+    "kakusan sample runs/digits --vector thickness=2.5,slant=0.3   by the numbers that it learned",
+    "kakusan sample runs/sharp --condition blurred.png --count 16  sixteen samples that fit one image",
 )
 
 
@@ -54,8 +56,14 @@ class Sample:
     first: int = 0
     """Number of the first image in the series."""
     label: str | None = None
-    """A class, by name or number, for runs that learned classes, or "each": all in turn, a column of a grid each.
-    Default: none; each for imported runs and with guidance."""
+    """A class, by name or number, for runs that learned classes, or "each": all in turn, a column of a grid each; or
+    several at once, with their shares: 3:1+7:0.5. Default: none; each for imported runs and with guidance."""
+    vector: str | None = None
+    """Numbers that describe the samples, for runs that learned vectors: 0.3,1.5 or thickness=0.3, or a .npy, .npz or
+    .csv file of several. Default: those of held-out samples."""
+    condition: Path | None = None
+    """For runs that learned pairs: an image, a folder of images, or an array; sample k is given the k-th, in turn, a
+    column of a grid each. Default: those of held-out samples."""
     guidance: float | None = None
     """Weight of guidance: 1 none, more for samples that are more like their class and less unlike each other."""
     guidance_interval: tuple[float, float] | None = None
@@ -105,7 +113,7 @@ def main(arguments: Sequence[str]) -> int:
     to, units = console(), run.data.units
     is_kept = out.raw or (out.path.suffix == ".npz" and isinstance(units, Real))  # every value as it is
     about["outside"] = 0.0 if is_kept else units.outside(x_0)
-    out.save(x_0, units, about, columns=_columns(about["label"], command.first))
+    out.save(x_0, units, about, columns=_columns(about, command.first))
     for warning in run.warnings:
         to.print(printable(f"warning: {warning}"), markup=False)
     if about["outside"]:
@@ -122,10 +130,10 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _columns(label: int | tuple[int, ...] | None, first: int) -> int | None:
-    """One for each class where samples are of each in turn."""
-    several = isinstance(label, tuple) and 1 < len(label) <= MOST_COLUMNS and first % len(label) == 0
-    return len(label) if isinstance(label, tuple) and several else None
+def _columns(about: "Mapping[str, Any]", first: int) -> int | None:
+    """One for each condition where samples are given several in turn."""
+    rows = about["conditions"]
+    return rows if 1 < rows <= MOST_COLUMNS and first % rows == 0 else None
 
 
 def _guidance(command: Sample) -> "Guidance | None":
@@ -160,6 +168,14 @@ def _sampled(command: Sample, run: "Run", guidance: "Guidance | None") -> "tuple
     T, spacing = loaded.model.path.T, command.spacing or loaded.settings.process.spacing
     sampler = sampler_named(command.sampler, T, steps=command.steps, eta=command.eta, spacing=spacing)
     numbers = {name: getattr(command, name) for name in ("count", "seed", "first", "exact")}
-    request = run.request(loaded, label=command.label, guidance=guidance, **numbers)
+    guidance, label = run.composed(guidance, command.label)
+    condition = run.condition(
+        label=label,
+        vector=command.vector,
+        image=command.condition,
+        guidance=guidance,
+        say=lambda note: console().print(f"note: {note}", markup=False),
+    )
+    request = run.request(loaded, condition, **numbers)
     with bar(f"sampling {command.count:,} {noun_of(request.shape).many}", 1.0, console()) as shown:
         return run.sample_with_record(loaded, sampler, request, shown.at, guidance)

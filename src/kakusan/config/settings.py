@@ -96,7 +96,15 @@ class DataSettings(Section):
     labels: bool = False
     """Learn the classes too: subfolders, or the labels in the file."""
     label_dropout: Annotated[float, Range(0, 1)] = 0.1
-    """With classes: share of images shown without their label, so that the network also knows images of no class."""
+    """With classes, vectors or pairs: share of samples shown without them, so that the network also knows samples of
+    which nothing is told, which guidance goes away from."""
+    vectors: bool = False
+    """Learn the numbers that describe each sample too: `vectors` (and `vector_names`) of an .npz, or a CSV file in a
+    folder of images or beside it (file name, numbers)."""
+    pairs: bool = False
+    """Learn samples given an image each: `conditions` of an .npz."""
+    condition_from: str = ""
+    """Learn samples given an image each, those of this folder, by the names of DATA's (or of an array, in order)."""
     held_out: Annotated[float, Range(0, math.inf)] = 0.1
     """Share (below 1) or number of images put aside and never trained on."""
     flip: bool = False

@@ -5,17 +5,19 @@
 
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kakusan.config.settings import DataSettings, Layout
+from kakusan.data.conditions import PairColumn, vector_column
 from kakusan.data.dataset import Dataset, Progress
 from kakusan.data.labels import Classes, classes_if, classes_of
-from kakusan.data.layout import axes_of
+from kakusan.data.layout import CHANNELS_FIRST, axes_of
 from kakusan.data.missing import check_finite
 from kakusan.data.units import Real
 from kakusan.data.values import Numbers, numbers_of
@@ -24,6 +26,7 @@ from kakusan.errors import DataError, printable
 IMAGE_NAMES = ("images", "x", "x_train")
 LABEL_NAMES = ("labels", "y", "y_train")
 LEVELS_NAME = "levels"
+VECTORS_NAME, VECTOR_NAMES, PAIRS_NAME = "vectors", "vector_names", "conditions"
 NAMED = 10
 ZIP = b"PK"
 
@@ -37,6 +40,10 @@ class Found:
     labels: NDArray[Any] | None = None
     labels_key: str | None = None
     levels: int | None = None
+    vectors: NDArray[Any] | None = None
+    vector_names: tuple[str, ...] | None = None
+    pairs: NDArray[Any] | None = None
+    """Images that belong to them."""
     others: tuple[str, ...] = ()
     """Arrays in it that are not used."""
 
@@ -52,7 +59,29 @@ def read_array_file(path: Path, options: DataSettings, progress: Progress) -> Da
     if found.levels is not None and isinstance(images.numbers.units, Real):
         unused = (*unused, LEVELS_NAME)
     notes = (_on_unused(found.name, unused),) if unused else ()
-    return dataset_of(images, path, classes, notes)
+    dataset = dataset_of(images, path, classes, notes)
+    return with_conditions(dataset, options, found.vectors, found.pairs, vector_names=found.vector_names)
+
+
+def with_conditions(
+    dataset: Dataset,
+    options: DataSettings,
+    vectors: ArrayLike | None,
+    pairs: NDArray[Any] | None,
+    *,
+    vector_names: Sequence[str] | None = None,
+) -> Dataset:
+    """The data set with vectors and images for its samples, as far as they are asked for."""
+    count, name = len(dataset), dataset.name
+    if options.vectors and vectors is not None:
+        dataset = replace(dataset, vectors=vector_column(vectors, count, name, vector_names))
+    if options.pairs and pairs is not None:
+        own = DataSettings(layout=CHANNELS_FIRST if options.layout == CHANNELS_FIRST else "auto")
+        numbers = as_images(pairs, f"`{PAIRS_NAME}` of {name}", own).numbers
+        dataset = replace(
+            dataset, pairs=PairColumn(numbers.images, numbers.units, f"`{PAIRS_NAME}` of {name}")
+        )
+    return dataset
 
 
 def _on_unused(name: str, unused: tuple[str, ...]) -> str:
@@ -90,7 +119,7 @@ def _refusal(path: Path, error: ValueError) -> DataError:
 
 
 def _found_in_archive(stored: Any, name: str, options: DataSettings) -> Found:
-    apart = {*LABEL_NAMES, LEVELS_NAME}
+    apart = {*LABEL_NAMES, LEVELS_NAME, VECTORS_NAME, VECTOR_NAMES, PAIRS_NAME}
     candidates = [key for key in IMAGE_NAMES if key in stored.files]
     candidates += [key for key in stored.files if key not in apart]
     if not candidates:
@@ -105,7 +134,10 @@ def _found_in_archive(stored: Any, name: str, options: DataSettings) -> Found:
         labels=_labels_in(stored, labels_key, options),
         labels_key=labels_key,
         levels=_levels_in(stored[LEVELS_NAME], name) if LEVELS_NAME in stored.files else None,
-        others=tuple(other for other in stored.files if other not in (key, labels_key, LEVELS_NAME)),
+        vectors=stored[VECTORS_NAME] if VECTORS_NAME in stored.files and options.vectors else None,
+        vector_names=_names_in(stored) if options.vectors else None,
+        pairs=stored[PAIRS_NAME] if PAIRS_NAME in stored.files and options.pairs else None,
+        others=tuple(o for o in stored.files if o not in (key, labels_key, LEVELS_NAME, *_asked(options))),
     )
 
 
@@ -139,6 +171,16 @@ def _labels_in(stored: Any, key: str | None, options: DataSettings) -> NDArray[A
             raise
         return None
     return labels
+
+
+def _asked(options: DataSettings) -> tuple[str, ...]:
+    """The names of further arrays that are asked for."""
+    vectors = (VECTORS_NAME, VECTOR_NAMES) if options.vectors else ()
+    return (*vectors, PAIRS_NAME) if options.pairs else vectors
+
+
+def _names_in(stored: Any) -> tuple[str, ...] | None:
+    return tuple(map(str, stored[VECTOR_NAMES].ravel())) if VECTOR_NAMES in stored.files else None
 
 
 def _levels_in(value: NDArray[Any], name: str) -> int:

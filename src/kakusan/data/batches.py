@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kakusan.data.dataset import Dataset
 from kakusan.errors import SettingsError
 from kakusan.randomness import Purpose, permutation, uniforms
-from kakusan.shapes import NULL, Labels, Samples
+from kakusan.shapes import Condition, Samples
 
 EPOCHS_KEPT = 2
 
@@ -67,7 +67,8 @@ class Batch:
 
     x_0: Samples
     """float32 in the network's units, channels last in memory."""
-    labels: Labels | None
+    condition: Condition | None
+    """Of each image, mirrored with it, and dropped where chance has it so."""
     indices: NDArray[np.int64]
     """Where each image stands in the data set."""
     epoch: float
@@ -79,7 +80,7 @@ class _Slots(NamedTuple):
 
     indices: NDArray[np.int64]
     mirrored: NDArray[np.bool_]
-    unlabelled: NDArray[np.bool_]
+    dropped: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +93,8 @@ class Batches:
     seed: int
     flip: bool = False
     """Mirror each image left to right with probability 1/2."""
-    label_dropout: float = 0.0
-    """Replace each label by `NULL` with this probability."""
+    condition_dropout: float = 0.0
+    """Drop the condition of each image with this probability."""
     _epochs: dict[int, _Slots] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -101,8 +102,8 @@ class Batches:
             raise SettingsError(f"a batch holds at least 1 image, not {self.batch_size}")
         if len(self.indices) < 1:
             raise SettingsError("there is no image to make batches of")
-        if not 0 <= self.label_dropout <= 1:
-            raise SettingsError(f"label dropout is a probability, not {self.label_dropout}")
+        if not 0 <= self.condition_dropout <= 1:
+            raise SettingsError(f"condition dropout is a probability, not {self.condition_dropout}")
 
     def at(self, step: int, start: int = 0, count: int | None = None) -> Batch:
         """The batch of a step (from 0), or `count` of its slots from `start` on: just as in the whole."""
@@ -115,16 +116,16 @@ class Batches:
             images[slots.mirrored] = _mirror(images[slots.mirrored])
         return Batch(
             x_0=self.dataset.units.encode(images),
-            labels=self._labels(slots),
+            condition=self._condition(slots),
             indices=slots.indices,
             epoch=step * self.batch_size / len(self.indices),
         )
 
-    def _labels(self, slots: _Slots) -> Labels | None:
-        if self.dataset.labels is None:
-            return None
-        labels = self.dataset.labels[slots.indices]
-        return torch.from_numpy(np.where(slots.unlabelled, NULL, labels))
+    def _condition(self, slots: _Slots) -> Condition | None:
+        condition = self.dataset.condition(slots.indices, mirrored=slots.mirrored)
+        if condition is None or not self.condition_dropout:
+            return condition
+        return condition.without(torch.from_numpy(slots.dropped))
 
     def _slots(self, start: int, end: int) -> _Slots:
         """The endless sequence from one position to another, pieced together from its epochs."""
@@ -145,7 +146,7 @@ class Batches:
             self._epochs[epoch] = _Slots(
                 indices=self.indices[order],
                 mirrored=self._events(Purpose.FLIP, epoch, 0.5 * self.flip),
-                unlabelled=self._events(Purpose.LABEL_DROPOUT, epoch, self.label_dropout),
+                dropped=self._events(Purpose.LABEL_DROPOUT, epoch, self.condition_dropout),
             )
         return self._epochs[epoch]
 

@@ -7,14 +7,16 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from kakusan.config.settings import Layout
+from kakusan.data.conditions import PairColumn, VectorColumn
 from kakusan.data.identity import hashes_of
 from kakusan.data.space import is_points, legacy, noun_of
 from kakusan.data.units import Levels, Real, Units
 from kakusan.errors import printable
-from kakusan.shapes import Samples
+from kakusan.shapes import Condition, Samples
 from kakusan.statistics.moments import chunks as chunks
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -65,6 +67,10 @@ class Dataset:
     """Of an array file: how its axes were read; None for other sources."""
     scaled: bool = False
     """Whether nobody asked for the size of these images, which are brought to one of ours."""
+    vectors: VectorColumn | None = None
+    """Numbers that describe each sample."""
+    pairs: PairColumn | None = None
+    """An image that belongs to each sample."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -104,6 +110,26 @@ class Dataset:
             return self.hashes
         return np.concatenate([hashes_of(rows, rounded=True) for rows in chunks(self.images)])
 
+    @property
+    def is_conditional(self) -> bool:
+        """Whether samples come with classes, vectors or images."""
+        return not (self.labels is None and self.vectors is None and self.pairs is None)
+
+    def condition(
+        self, indices: NDArray[np.int64], *, mirrored: NDArray[np.bool_] | None = None
+    ) -> Condition | None:
+        """What these samples come with, as a network takes it: classes, vectors, images; None where there is nothing.
+
+        mirrored: which of the samples are mirrored; the images that belong to them are, too.
+        """
+        _, *size = self.shape
+        given = {
+            "label": None if self.labels is None else torch.from_numpy(self.labels[indices]),
+            "vector": None if self.vectors is None else self.vectors.encoded(indices),
+            "image": None if self.pairs is None else self.pairs.encoded(indices, tuple(size), mirrored),
+        }
+        return Condition(**given) if any(tensor is not None for tensor in given.values()) else None
+
     def mirrored(self) -> "Dataset":
         """Every image left to right, as a view."""
         return replace(self, images=np.flip(self.images, axis=-2))
@@ -123,7 +149,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of shape, type, bytes and labels: two data sets that train alike have the same."""
+        """SHA-256 of shape, type, bytes and conditions: two data sets that train alike have the same."""
         return self._digest(self.images.dtype)
 
     def known_as(self, fingerprint: str) -> "Dataset | None":
@@ -144,4 +170,11 @@ class Dataset:
         if self.labels is not None:
             digest.update(f"{self.class_names}".encode())
             digest.update(np.ascontiguousarray(self.labels).data)
+        if self.vectors is not None:
+            digest.update(f"{self.vectors.form.names}".encode())
+            digest.update(np.ascontiguousarray(self.vectors.values).data)
+        if self.pairs is not None:
+            digest.update(f"{self.pairs.images.shape} {self.pairs.images.dtype.str}".encode())
+            for rows in chunks(self.pairs.images):
+                digest.update(np.ascontiguousarray(rows).data)
         return digest.hexdigest()

@@ -23,6 +23,7 @@ from kakusan.data.labels import classes_if, classes_of_folders
 from kakusan.data.listing import ImageFile, Listing, list_files
 from kakusan.data.rows import Rows, RowsInFile, RowsInMemory
 from kakusan.data.scan import BLOCK, SCALED, Form, PixelBudget, Scan, in_threads, scan
+from kakusan.data.tables import read_table, table_beside
 from kakusan.data.units import Levels
 from kakusan.errors import DataError, SettingsError, printable
 
@@ -197,6 +198,7 @@ def _on_links(listing: Listing) -> tuple[str, ...]:
 
 def _dataset(root: Path, decoded: Decoded, listing: Listing, options: DataSettings) -> Dataset:
     classes = classes_if(options.labels, lambda: classes_of_folders(decoded.names, str(root)))
+    table = table_beside(root) if options.vectors else None
     resolved = root.resolve()
     return Dataset(
         name=resolved.name,
@@ -209,4 +211,5 @@ def _dataset(root: Path, decoded: Decoded, listing: Listing, options: DataSettin
         bad_files=decoded.bad,
         notes=(*decoded.notes, *_on_links(listing)),
         scaled=options.size == "auto" and any(SCALED in note for note in decoded.notes),
+        vectors=None if table is None else read_table(table, decoded.names),
     )

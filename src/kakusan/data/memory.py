@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from kakusan.config.settings import DataSettings
-from kakusan.data.arrays import as_images, dataset_of
+from kakusan.data.arrays import as_images, dataset_of, with_conditions
 from kakusan.data.dataset import Dataset
 from kakusan.data.labels import classes_of
 from kakusan.data.layout import CHANNELS_FIRST, FEW
@@ -21,17 +21,24 @@ NAME = "array"
 WHERE = "the array"
 
 
-def dataset_in_memory(data: InMemory, options: DataSettings, labels: ArrayLike | None = None) -> Dataset:
+def dataset_in_memory(
+    data: InMemory,
+    options: DataSettings,
+    labels: ArrayLike | None = None,
+    vectors: ArrayLike | None = None,
+    conditions: NDArray[Any] | torch.Tensor | None = None,
+) -> Dataset:
     """The data set of an array, by the rules for .npy files, or of a tensor of shape (n, channels, height, width).
 
     Of PyTorch's map-style data sets all items are fetched once: an image, or an image and its class; each a tensor
     (channels, height, width), an array (height, width, channels) or (height, width), or a Pillow image.
-    labels: a whole number or a word for each image. Nothing is copied that need not be.
+    labels: a whole number or a word for each image; vectors: numbers (n, k); conditions: images that belong to them, in
+    the axes of the data. Nothing is copied that need not be.
     Raises DataError for what holds no images of one form, SettingsError for labels that do not fit.
     """
     if isinstance(data, Dataset):
-        if labels is not None:
-            raise SettingsError("a Dataset has its own labels", "give labels with an array")
+        if not labels is vectors is conditions is None:
+            raise SettingsError("a Dataset has its own labels and conditions", "give them with an array")
         return data
     if isinstance(data, torch.utils.data.Dataset):
         data, found = _fetched(data)
@@ -43,7 +50,9 @@ def dataset_in_memory(data: InMemory, options: DataSettings, labels: ArrayLike |
     images = replace(images, notes=(*images.notes, *_on_channels_last(data, options)))
     count = len(images.numbers.images)
     classes = None if labels is None else classes_of(np.asarray(labels), count, WHERE)
-    return replace(dataset_of(images, Path(WHERE), classes), name=NAME, source="")
+    dataset = replace(dataset_of(images, Path(WHERE), classes), name=NAME, source="")
+    pairs, own = (None, layout) if conditions is None else _as_array(conditions, options)
+    return with_conditions(dataset, own, vectors, pairs)
 
 
 def _is_array(data: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
+from kakusan.data.conditions import PairForm, VectorForm
 from kakusan.data.space import is_points, upgraded
 from kakusan.data.units import Real, Units, units_from_state
 from kakusan.errors import RunError
@@ -21,6 +22,27 @@ class DataRecord:
     units: Units
     class_names: tuple[str, ...]
     fingerprint: str
+    vectors: VectorForm | None = None
+    pairs: PairForm | None = None
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether samples come with classes, vectors or images."""
+        return bool(self.class_names) or self.vectors is not None or self.pairs is not None
+
+    @property
+    def inputs(self) -> tuple[tuple[int, int], int, int]:
+        """What a network has to fit: channels and classes, numbers of a vector, channels of an image condition."""
+        numbers = 0 if self.vectors is None else len(self.vectors.names)
+        channels = 0 if self.pairs is None else self.pairs.shape[0]
+        return (self.shape[0], len(self.class_names)), numbers, channels
+
+    def inputs_in_words(self) -> str:
+        """The conditions: "vectors of 2 numbers and images of 1 channel"."""
+        _, numbers, channels = self.inputs
+        parts = [f"vectors of {numbers} numbers"] * bool(numbers)
+        parts += [f"condition images of {channels} channels"] * bool(channels)
+        return " and ".join(parts) or "neither vectors nor condition images"
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> "DataRecord":
@@ -35,6 +57,8 @@ class DataRecord:
                 units=_units(stored),
                 class_names=stored.class_names,
                 fingerprint=stored.fingerprint,
+                vectors=None if stored.vectors is None else VectorForm.from_state(stored.vectors),
+                pairs=None if stored.pairs is None else PairForm.from_state(stored.pairs),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
@@ -76,6 +100,8 @@ class _Stored(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     imported: _Imported | None = None
     weights_from: _Parent | None = None
+    vectors: dict[str, Any] | None = None
+    pairs: dict[str, Any] | None = None
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:

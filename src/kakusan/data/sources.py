@@ -1,12 +1,14 @@
 """From what a user names to a data set."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import TypeAlias
+from pathlib import Path, PurePath
+from typing import Any, TypeAlias
 
-from numpy.typing import ArrayLike
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
 
 from kakusan.config.settings import DataSettings
 from kakusan.data.arrays import read_array_file
@@ -18,11 +20,12 @@ from kakusan.data.cifar import (
     read_cifar,
     refuse_pickled_cifar,
 )
+from kakusan.data.conditions import PairColumn
 from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.folder import read_folder
 from kakusan.data.idx import is_idx, read_idx_file, training_set_in
 from kakusan.data.memory import InMemory, dataset_in_memory
-from kakusan.data.space import kind_of
+from kakusan.data.space import kind_of, size_in_words
 from kakusan.errors import DataError, SettingsError, printable
 
 Reader: TypeAlias = Callable[[Path, DataSettings, Progress], Dataset]
@@ -38,23 +41,32 @@ def open_data(
     progress: Progress = silent,
     *,
     labels: ArrayLike | None = None,
+    vectors: ArrayLike | None = None,
+    conditions: NDArray[Any] | torch.Tensor | None = None,
     write_cache: bool = True,
 ) -> Dataset:
     """The data set that a built-in name, a folder or a file stands for (a built-in name comes first), or that of an
     array (n, height, width, channels), (n, height, width) or (n, 2), or of a tensor (n, channels, height, width).
 
-    options: how to read them (`options.source` is not looked at). labels: with an array, the class of each image.
+    options: how to read them (`options.source` is not looked at). labels, vectors, conditions: with an array, the
+    class of each image, numbers (n, k) that describe it, an image that belongs to it.
     write_cache: whether a cache that the options name is made where it is missing or stale, and not only read.
     Raises DataError for what cannot be read, SettingsError for options that do not fit the data.
     """
     if isinstance(source, str | Path):
-        if labels is not None:
+        if not labels is vectors is conditions is None:
             raise SettingsError(
-                "labels are given with an array", "a file or folder brings its own: data.labels"
+                "labels, vectors and conditions are given with an array",
+                "a file or folder brings its own: data.labels, data.vectors, data.pairs",
             )
-        return as_asked(load(source, options, progress, write_cache=write_cache), options)
-    dataset = dataset_in_memory(source, options, labels)
-    return as_asked(dataset, options if labels is None else replace(options, labels=True))
+        return as_asked(load(source, options, progress, write_cache=write_cache), options, progress)
+    options = replace(
+        options,
+        labels=options.labels or labels is not None,
+        vectors=options.vectors or vectors is not None,
+        pairs=options.pairs or conditions is not None,
+    )
+    return as_asked(dataset_in_memory(source, options, labels, vectors, conditions), options, progress)
 
 
 def load(
@@ -81,15 +93,77 @@ def load(
         ) from error
 
 
-def as_asked(dataset: Dataset, options: DataSettings) -> Dataset:
-    """Without classes, unless they were asked for; and the shape that was asked for, or an error."""
+def as_asked(dataset: Dataset, options: DataSettings, progress: Progress = silent) -> Dataset:
+    """With the conditions that were asked for and no others; and the shape that was asked for, or an error."""
     _check_shape(dataset, options)
+    dataset = _paired(dataset, options, progress) if options.condition_from else dataset
+    if options.vectors and dataset.vectors is None:
+        raise DataError(
+            f"{dataset.name} has no vectors",
+            "of an .npz they are its array `vectors`, of a folder a CSV file in it or beside it (file name, numbers)",
+        )
+    if options.pairs and dataset.pairs is None:
+        raise DataError(
+            f"{dataset.name} has no images that belong to its samples",
+            "of an .npz they are its array `conditions`; of another folder: --data.condition-from DIR",
+        )
+    dataset = replace(
+        dataset,
+        vectors=dataset.vectors if options.vectors else None,
+        pairs=dataset.pairs if options.pairs or options.condition_from else None,
+        notes=(*dataset.notes, *_on_pairs(dataset, options)),
+    )
     if not options.labels:
         notes = (*dataset.notes, *_on_classes(dataset))
         return replace(dataset, labels=None, class_names=(), notes=notes)
     if dataset.labels is None:
         raise DataError(f"{dataset.name} has no classes", "leave --data.labels out")
     return dataset
+
+
+def _paired(dataset: Dataset, options: DataSettings, progress: Progress) -> Dataset:
+    """With the images of another folder, by their names, or of an array, by their order."""
+    other = load(options.condition_from, DataSettings(bad_share=options.bad_share), progress)
+    if len(other.shape) != len(dataset.shape):
+        raise DataError(
+            f"{other.name} holds {kind_of(other.shape)}s, and {dataset.name} {kind_of(dataset.shape)}s",
+            "conditions are of the same kind as the samples",
+        )
+    if dataset.captions and other.captions:
+        images = other.gather(np.array(_places(dataset, other), dtype=np.int64))
+    elif len(other) == len(dataset):
+        images = other.images
+    else:
+        raise DataError(
+            f"{other.name} has {len(other):,} images for {len(dataset):,} of {dataset.name}",
+            "without names they belong together by their order: as many are needed",
+        )
+    return replace(dataset, pairs=PairColumn(images, other.units, other.name))
+
+
+def _places(dataset: Dataset, other: Dataset) -> list[int]:
+    """Where the image that belongs to each sample stands: the same name, or the same but for its ending."""
+    by_name = {name: place for place, name in enumerate(other.captions)}
+    by_stem = {str(PurePath(name).with_suffix("")): place for name, place in by_name.items()}
+    places = [
+        by_name.get(name, by_stem.get(str(PurePath(name).with_suffix("")))) for name in dataset.captions
+    ]
+    if lacking := [name for name, place in zip(dataset.captions, places, strict=True) if place is None]:
+        raise DataError(
+            f"{other.name} has no image for {len(lacking):,} of {len(dataset):,} of {dataset.name}:"
+            f" {', '.join(lacking[:NAMED])}",
+            "images that belong together have the same name in the two folders",
+        )
+    return [place for place in places if place is not None]
+
+
+def _on_pairs(dataset: Dataset, options: DataSettings) -> Iterator[str]:
+    """Notes on images that belong to samples: another size is scaled; and on numbers, which flips do not mirror."""
+    if dataset.pairs is not None and dataset.pairs.form.shape[1:] != dataset.shape[1:]:
+        theirs, ours = (size_in_words(shape) for shape in (dataset.pairs.form.shape, dataset.shape))
+        yield f"conditions from {dataset.pairs.name}: {theirs}, scaled to the size of the samples ({ours})"
+    if options.vectors and options.flip:
+        yield "half of the images are mirrored (--data.flip), and the numbers that describe them are not"
 
 
 def _on_classes(dataset: Dataset) -> tuple[str, ...]:

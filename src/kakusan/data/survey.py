@@ -89,7 +89,7 @@ def survey(source: str | Path, options: DataSettings = DEFAULTS, progress: Progr
     dataset, files = _opened(source, options, progress)
     moments = moments_of(dataset.images)
     return Survey(
-        dataset=as_asked(dataset, options),
+        dataset=as_asked(dataset, options, progress),
         files=files,
         value_range=(min(moments.low), max(moments.high)),
         mean=moments.mean,

@@ -14,7 +14,7 @@ from kakusan.diffusion.parametrizations import PARAMETRIZATIONS, Parametrization
 from kakusan.diffusion.paths import Path, ends_in_pure_noise
 from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import SettingsError
-from kakusan.shapes import Labels, Samples, Times, scaled
+from kakusan.shapes import Condition, Samples, Times, scaled
 
 Network = Callable[..., Tensor]
 """(x_t, time, condition=None) -> tensor of the samples' shape; time = t - 1, float32, shape (batch,)."""
@@ -29,7 +29,7 @@ class Denoiser(ABC):
     path: Path
 
     @abstractmethod
-    def predict(self, x_t: Samples, t: Times, condition: Labels | None = None) -> Prediction:
+    def predict(self, x_t: Samples, t: Times, condition: Condition | None = None) -> Prediction:
         """The prediction of x_0, and of the eps in x_t, at times 1 <= t <= T. Never clipped: that is the model's."""
 
 
@@ -63,7 +63,7 @@ class NetworkDenoiser(Denoiser):
         return PARAMETRIZATIONS[self.predicts]
 
     def output(
-        self, x_t: Samples, t: Times, condition: Labels | None = None
+        self, x_t: Samples, t: Times, condition: Condition | None = None
     ) -> tuple[Samples, Samples | None]:
         """Raw network output, float32, and the fraction of a learned variance if there is one: what losses look at.
 
@@ -91,5 +91,5 @@ class NetworkDenoiser(Denoiser):
         x_0, eps = self.parametrization.guess(output, x_t, *self.path.at(t))
         return Prediction(x_0, eps, fraction)
 
-    def predict(self, x_t: Samples, t: Times, condition: Labels | None = None) -> Prediction:
+    def predict(self, x_t: Samples, t: Times, condition: Condition | None = None) -> Prediction:
         return self.to_prediction(*self.output(x_t, t, condition), x_t, t)

@@ -6,7 +6,8 @@ Weight 1 is the strong denoiser and weight 0 the weak one, exactly. The weights 
 between x_0 and eps, whatever they are. A model clips what comes out of guidance, not what goes in.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from kakusan.diffusion.parametrizations import eps_from_x_0
 from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import SettingsError
-from kakusan.shapes import NULL, Coefficients, Labels, Samples, Times, per_sample, scaled
+from kakusan.shapes import Coefficients, Condition, Samples, Times, joined, per_sample, scaled
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Guided(Denoiser):
         if not 0 <= self.rescale <= 1:
             raise SettingsError(f"a guidance rescale is 0 to 1, not {self.rescale}")
 
-    def predict(self, x_t: Samples, t: Times, condition: Labels | None = None) -> Prediction:
+    def predict(self, x_t: Samples, t: Times, condition: Condition | None = None) -> Prediction:
         weight = self._weights(t)
         if (weight == 1).all():
             return self.of.predict(x_t, t, condition)
@@ -66,26 +67,67 @@ class Guided(Denoiser):
         inside = (t >= low) & (t <= high)
         return torch.ones_like(t).masked_fill(inside, self.weight)
 
-    def _weak(self, x_t: Samples, t: Times, condition: Labels | None) -> Prediction:
-        return self.of.predict(x_t, t) if self.weak is None else self.weak.predict(x_t, t, condition)
+    def _weak(self, x_t: Samples, t: Times, condition: Condition | None) -> Prediction:
+        if self.weak is not None:
+            return self.weak.predict(x_t, t, condition)
+        return self.of.predict(x_t, t, None if condition is None else condition.null())
 
-    def _both(self, x_t: Samples, t: Times, condition: Labels | None) -> tuple[Prediction, Prediction]:
+    def _both(self, x_t: Samples, t: Times, condition: Condition | None) -> tuple[Prediction, Prediction]:
         """The strong and the weak prediction; those of one denoiser in one batch."""
         if self.weak is not None:
             return self.of.predict(x_t, t, condition), self.weak.predict(x_t, t, condition)
         if condition is None:
             raise SettingsError(
-                "classifier-free guidance needs a condition to be guided to", "name a class: --label NAME"
+                "classifier-free guidance needs a condition to be guided to",
+                "name a class: --label NAME, or give --vector or --condition",
             )
-        twice = torch.cat([condition, torch.full_like(condition, NULL)])
-        both = self.of.predict(torch.cat([x_t, x_t]), torch.cat([t, t]), twice)
-        half = len(x_t)
-        rows = torch.arange(2 * half, device=x_t.device)
-        return both.rows(rows[:half]), both.rows(rows[half:])
+        strong, weak = _at_once(self.of, x_t, t, [condition, condition.null()])
+        return strong, weak
 
     def _rescaled(self, guided: Samples, strong: Samples) -> Samples:
         ratio = _deviation(strong) / _deviation(guided).clamp(min=torch.finfo(guided.dtype).tiny)
         return per_sample(1 - self.rescale + self.rescale * ratio, guided) * guided
+
+
+@dataclass(frozen=True)
+class Composed(Denoiser):
+    """Several classes at once: x_0 = null + sum of weight_i (x_0 of class i - null) (Liu et al. 2022, conjunction).
+
+    parts: (class, weight) pairs. A weight below 0 goes away from its class. All predictions are made in one batch.
+    Raises SettingsError where there is no class, or a weight is not finite.
+    """
+
+    of: Denoiser
+    parts: tuple[tuple[int, float | int], ...]
+    path: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", self.of.path)
+        if not self.parts or not torch.tensor([weight for _, weight in self.parts]).isfinite().all():
+            raise SettingsError(f"a composition has classes with finite weights, not {self.parts}")
+
+    def predict(self, x_t: Samples, t: Times, condition: Condition | None = None) -> Prediction:
+        """condition: what else is given, such as a mask; its labels are those of the parts in turn."""
+        shown = [self._with_label(condition, label, x_t) for label, _ in self.parts]
+        null, *each = _at_once(self.of, x_t, t, [shown[0].null(), *shown])
+        x_0, eps = null.x_0, null.eps
+        for (_, weight), guess in zip(self.parts, each, strict=True):
+            x_0 = x_0 + weight * (guess.x_0 - null.x_0)
+            eps = eps + weight * (guess.eps - null.eps)
+        return Prediction(x_0, eps, each[0].fraction)
+
+    @staticmethod
+    def _with_label(condition: Condition | None, label: int, x_t: Samples) -> Condition:
+        labels = torch.full((len(x_t),), label, device=x_t.device)
+        return Condition(label=labels) if condition is None else replace(condition, label=labels)
+
+
+def _at_once(of: Denoiser, x_t: Samples, t: Times, conditions: Sequence[Condition]) -> tuple[Prediction, ...]:
+    """The predictions under each of these conditions, made in one batch."""
+    n, count = len(conditions), len(x_t)
+    batch = of.predict(torch.cat([x_t] * n), torch.cat([t] * n), joined(conditions))
+    rows = torch.arange(n * count, device=x_t.device).view(n, count)
+    return tuple(batch.rows(each) for each in rows)
 
 
 def _deviation(x: Samples) -> Tensor:

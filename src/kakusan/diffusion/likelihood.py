@@ -25,7 +25,7 @@ from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.variances import variance_named
 from kakusan.errors import DataError, SettingsError
 from kakusan.randomness import Purpose, normals, uniforms
-from kakusan.shapes import Labels, Samples, Times, per_sample, times_like
+from kakusan.shapes import Condition, Samples, Times, mean_by_sample, per_sample, times_like
 from kakusan.statistics.student import student_quantile
 
 BITS = 1 / math.log(2)
@@ -60,9 +60,17 @@ def decoder_term(model: Model[Denoiser], guess: Prediction, x_1: Samples, x_0: S
 
 
 def terms(
-    model: Model[Denoiser], guess: Prediction, x_t: Samples, x_0: Samples, t: Times
+    model: Model[Denoiser],
+    guess: Prediction,
+    x_t: Samples,
+    x_0: Samples,
+    t: Times,
+    mask: Samples | None = None,
 ) -> Float64[Tensor, " batch"]:
-    """The term of each image's own step: L_{t-1} for t >= 2, L_0 for t = 1. Bits/dim, with gradients."""
+    """The term of each image's own step: L_{t-1} for t >= 2, L_0 for t = 1. Bits/dim, with gradients.
+
+    mask: 1 where a value is there; bits/dim are over those, which is exact as long as the law of a step is a product.
+    """
     t = t.cpu()  # it is there already: which rows are which is known without a wait
     ends, steps = (t == 1).nonzero()[:, 0], (t != 1).nonzero()[:, 0]
     parts = []
@@ -73,7 +81,7 @@ def terms(
         there = steps.to(x_t.device)
         parts.append(step_term(model, guess.rows(there), x_t[there], x_0[there], t[steps]))
     nats = torch.cat(parts)[torch.cat([ends, steps]).argsort().to(parts[0].device)]
-    return nats.flatten(1).mean(1) * BITS
+    return mean_by_sample(nats, mask) * BITS
 
 
 @dataclass(frozen=True)
@@ -152,7 +160,7 @@ def variational_bound(
     terms: int | None = None,
     seed: int = 0,
     numbers: Sequence[int] | None = None,
-    condition: Labels | None = None,
+    condition: Condition | None = None,
 ) -> VariationalBound:
     """L_T, L_{t-1} for t = 2..T and L_0 of each image, in bits/dim. Eq. (11).
 
@@ -172,7 +180,7 @@ def bounds(
     terms: int | None = None,
     seed: int = 0,
     numbers: Sequence[int] | None = None,
-    condition: Labels | None = None,
+    condition: Condition | None = None,
 ) -> Iterator[VariationalBound]:
     """`variational_bound` in parts, a few images at a time."""
     model = as_model(model)
@@ -188,12 +196,12 @@ def bounds(
     size = -(-GROUP // count)
     for start in range(0, len(x_0), size):
         part = slice(start, start + size)
-        labels = None if condition is None else condition[part]
-        yield _measured(model, x_0[part], known[part], count, seed, labels)
+        given = None if condition is None else condition.rows(part)
+        yield _measured(model, x_0[part], known[part], count, seed, given)
 
 
-def _check_lengths(x_0: Samples, numbers: Sequence[int] | None, condition: Labels | None) -> None:
-    """Raises ValueError where there is not one number, or one label, for each image, or the images are no floats."""
+def _check_lengths(x_0: Samples, numbers: Sequence[int] | None, condition: Condition | None) -> None:
+    """Raises ValueError where numbers or condition have not one row for each image, or the images are no floats."""
     if not x_0.is_floating_point():
         raise ValueError(f"x_0 is in the network's units, floats, not {x_0.dtype}: Levels.encode gives them")
     for name, given in (("numbers", numbers), ("condition", condition)):
@@ -252,7 +260,7 @@ def _measured(
     numbers: Int64[Tensor, " batch"],
     count: int,
     seed: int,
-    condition: Labels | None,
+    condition: Condition | None,
 ) -> VariationalBound:
     schedule = model.path
     layout = strata(schedule.T, count)
@@ -265,7 +273,7 @@ def _measured(
         sampling_variance=_sampling_variance(bits, layout),
         bits=bits,
         squared_error=errors,
-        L_T=prior_term(schedule, x_0.detach()).flatten(1).mean(1).cpu() * BITS,
+        L_T=mean_by_sample(prior_term(schedule, x_0.detach()), _mask(condition)).cpu() * BITS,
         T=schedule.T,
         variance=variance_named(model.variance).name,
         sigma_1=model.sigma_1,
@@ -302,7 +310,7 @@ def _all_terms(
     t: Int64[Tensor, "batch terms"],
     numbers: Int64[Tensor, " batch"],
     seed: int,
-    condition: Labels | None,
+    condition: Condition | None,
 ) -> tuple[Float64[Tensor, "batch terms"], Float64[Tensor, "batch terms"]]:
     """Bits and squared errors of all pairs (image, t), in micro-batches of one shape; the last is filled up."""
     noise = torch.cat([_noise(seed, int(number), t[row], x_0) for row, number in enumerate(numbers)])
@@ -312,9 +320,9 @@ def _all_terms(
         stop = min(start + PAIRS, t.numel())
         pairs = torch.arange(start, start + PAIRS).clamp(max=t.numel() - 1)
         rows = image[pairs].to(x_0.device)
-        labels = None if condition is None else condition[rows.to(condition.device)]
+        given = None if condition is None else condition.rows(rows)
         there = pairs.to(x_0.device)
-        measured = pair_terms(model, x_0[rows], t.flatten()[pairs].double(), noise[there], labels)
+        measured = pair_terms(model, x_0[rows], t.flatten()[pairs].double(), noise[there], given)
         bits[start:stop], errors[start:stop] = (column[: stop - start].cpu() for column in measured)
     return bits.view(t.shape), errors.view(t.shape)
 
@@ -327,10 +335,15 @@ def _noise(
 
 
 def pair_terms(
-    model: Model[Denoiser], x_0: Samples, t: Times, noise: Samples, condition: Labels | None = None
+    model: Model[Denoiser], x_0: Samples, t: Times, noise: Samples, condition: Condition | None = None
 ) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, " batch"]]:
     """The terms in bits/dim and the squared errors of the guess of x_0, with this noise in x_t."""
     x_t = q_marginal(model.path, x_0, t).reparametrize(noise)
     guess = model.predict(x_t, t, condition)
-    error = (double(guess.x_0) - double(x_0)).square().flatten(1).mean(1)
-    return terms(model, guess, x_t, x_0, t), error
+    mask = _mask(condition)
+    error = mean_by_sample((double(guess.x_0) - double(x_0)).square(), mask)
+    return terms(model, guess, x_t, x_0, t, mask), error
+
+
+def _mask(condition: Condition | None) -> Samples | None:
+    return None if condition is None else condition.mask

@@ -11,7 +11,7 @@ from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.variances import SIGMA_1, StepVariance, Variance, variance_named
 from kakusan.errors import SettingsError
-from kakusan.shapes import Labels, Samples, Times
+from kakusan.shapes import Condition, Samples, Times
 
 AnyDenoiser = TypeVar("AnyDenoiser", bound=Denoiser, covariant=True)
 
@@ -43,7 +43,7 @@ class Model(Generic[AnyDenoiser]):
     def path(self) -> Path:
         return self.denoiser.path
 
-    def predict(self, x_t: Samples, t: Times, condition: Labels | None = None) -> Prediction:
+    def predict(self, x_t: Samples, t: Times, condition: Condition | None = None) -> Prediction:
         """The denoiser's prediction of x_0, and of the eps in x_t, at times 1 <= t <= T; clipped."""
         guess = self.denoiser.predict(x_t, t, condition)
         if self.clip is None:
@@ -62,7 +62,7 @@ def as_model(given: Denoiser | Model[Denoiser]) -> Model[Denoiser]:
 
 
 def p_step(
-    model: Model[Denoiser] | Denoiser, x_t: Samples, t: Times, s: Times, condition: Labels | None = None
+    model: Model[Denoiser] | Denoiser, x_t: Samples, t: Times, s: Times, condition: Condition | None = None
 ) -> Gaussian:
     """p_theta(x_s | x_t): the posterior at the predicted x_0. Eq. (5)."""
     model = as_model(model)

@@ -26,7 +26,7 @@ from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import SettingsError
 from kakusan.randomness import Purpose, integers, normals, uniforms
-from kakusan.shapes import Coefficients, Labels, Samples, Times, times_like
+from kakusan.shapes import Coefficients, Condition, Samples, Times, times_like
 
 Values: TypeAlias = Float64[Tensor, "batch values"]
 """Images as rows: the values of an image in the order channels, height, width."""
@@ -61,7 +61,7 @@ class Oracle(Denoiser):
     def drawn(self, seed: int, indices: Int64[Tensor, " batch"]) -> Values:
         """The images of these numbers."""
 
-    def predict(self, x_t: Samples, t: Times, condition: Labels | None = None) -> Prediction:  # noqa: ARG002
+    def predict(self, x_t: Samples, t: Times, condition: Condition | None = None) -> Prediction:  # noqa: ARG002
         """E[x_0 | x_t], and the eps that goes with it. Eq. (2) ties the two."""
         x = double(x_t)
         a, b = self.path.at(t)

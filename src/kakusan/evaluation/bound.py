@@ -26,7 +26,7 @@ from kakusan.evaluation.options import BoundOptions
 from kakusan.run import Loaded, Run
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.prepare import Prepared
-from kakusan.training.validation import bounds_of, distances_between, labels_of, mean_errors, spread
+from kakusan.training.validation import bounds_of, condition_of, distances_between, mean_errors, spread
 
 Floats = NDArray[np.float64]
 
@@ -305,8 +305,8 @@ def compared_times(T: int) -> list[int]:
 def _distance(loaded: Loaded, oracle: FiniteSetOracle, part: Part, t: int) -> float:
     numbers = spread(part.numbers, COMPARED_IMAGES)
     device = torch.device(loaded.device)
-    x_0, labels = part.dataset.x_0(numbers).to(device), labels_of(part.dataset, numbers, device)
-    apart = distances_between(loaded.model, oracle, x_0, t, numbers, labels)
+    x_0, condition = part.dataset.x_0(numbers).to(device), condition_of(part.dataset, numbers, device)
+    apart = distances_between(loaded.model, oracle, x_0, t, numbers, condition)
     return float(apart.square().mean().sqrt())
 
 

@@ -15,9 +15,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kakusan.errors import SettingsError
-from kakusan.shapes import NULL, Labels
-
 Features: TypeAlias = Float[Tensor, "batch _ *space"]
 """Channels of positions, in one to three dimensions, on their way through a network."""
 
@@ -120,51 +117,6 @@ class TimeEmbedding(nn.Module):
         )
         embedding: Tensor = self.linear_2(F.silu(self.linear_1(waves)))
         return embedding
-
-
-class LabelEmbedding(nn.Embedding):
-    """A row for each class and, the last, for the null label, if there is one."""
-
-    def __init__(self, classes: int, width: int, *, null_label: bool = True) -> None:
-        super().__init__(classes + null_label, width)
-        self.null = classes if null_label else None
-
-    def of(self, condition: Labels | None, like: Tensor) -> Float[Tensor, "batch _"]:
-        """The rows of these labels; the last for `NULL` and for no condition. SettingsError where there is none."""
-        if condition is None:
-            if self.null is None:
-                raise SettingsError(
-                    "this network knows no image without a class",
-                    "name one (--label), or bring images with their classes",
-                )
-            condition = torch.full_like(like, self.null, dtype=torch.int64)
-        elif self.null is not None:
-            condition = condition.where(condition != NULL, self.null)
-        rows: Tensor = self(condition)
-        return rows
-
-
-def label_embedding(classes: int, width: int, *, null_label: bool = True) -> LabelEmbedding | None:
-    """Nothing for a network without classes."""
-    return LabelEmbedding(classes, width, null_label=null_label) if classes else None
-
-
-def embed(
-    time: Float[Tensor, " batch"],
-    clock: TimeEmbedding,
-    condition: Labels | None,
-    table: LabelEmbedding | None,
-) -> Float[Tensor, "batch _"]:
-    """The time's embedding plus the label's."""
-    embedding: Tensor = clock(time)
-    if table is not None:
-        return embedding + table.of(condition, time)
-    if condition is not None:
-        raise SettingsError(
-            "labels were given to a network that knows no classes",
-            "leave the labels out, or train a network with classes",
-        )
-    return embedding
 
 
 def group_norm(x: Features, norm: nn.GroupNorm) -> Features:

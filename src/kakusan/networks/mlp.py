@@ -5,8 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kakusan.networks.checks import check_chances, check_positive, check_sinusoids
-from kakusan.networks.layers import NEAR_ZERO, TimeEmbedding, embed, label_embedding, linear
-from kakusan.shapes import Labels, Samples
+from kakusan.networks.conditioning import embed, label_embedding, vector_embedding
+from kakusan.networks.layers import NEAR_ZERO, TimeEmbedding, linear
+from kakusan.shapes import Condition, Samples
 
 
 class PointBlock(nn.Module):
@@ -27,7 +28,7 @@ class PointBlock(nn.Module):
 class PointMLP(nn.Module):
     """Points of shape (n, channels), or (n, channels, 1, 1), through ``depth`` residual blocks that are told the time.
 
-    132,738 parameters as it comes. ``classes`` as in ``UNet``.
+    132,738 parameters as it comes. ``classes`` and ``numbers`` as in ``UNet``.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class PointMLP(nn.Module):
         width: int = 128,
         depth: int = 3,
         classes: int = 0,
+        numbers: int = 0,
     ) -> None:
         super().__init__()
         out_channels = channels if out_channels is None else out_channels
@@ -46,16 +48,19 @@ class PointMLP(nn.Module):
         check_chances(0.0, classes)
         self.time_embedding = TimeEmbedding(width, width)
         self.class_embedding = label_embedding(classes, width)
+        self.vector_embedding = vector_embedding(numbers, width)
         self.channels = channels
         self.linear_in = linear(channels, width)
         self.blocks = nn.ModuleList(PointBlock(width) for _ in range(depth))
         self.linear_out = linear(width, out_channels, scale=NEAR_ZERO)
 
     def forward(
-        self, x_t: Samples, time: Float[Tensor, " batch"], condition: Labels | None = None
+        self, x_t: Samples, time: Float[Tensor, " batch"], condition: Condition | None = None
     ) -> Float[Tensor, "batch out_channels *space"]:
         """The network's output at ``time`` = t - 1, in the dtype of ``x_t``."""
-        shift = F.silu(embed(time, self.time_embedding, condition, self.class_embedding))
+        shift = F.silu(
+            embed(time, self.time_embedding, condition, self.class_embedding, self.vector_embedding)
+        )
         h = self.linear_in(x_t.flatten(1).to(self.linear_in.weight.dtype))
         for block in self.blocks:
             h = block(h, shift)

@@ -21,6 +21,13 @@ from kakusan.networks.checks import (
     check_multipliers,
     check_positive,
 )
+from kakusan.networks.conditioning import (
+    condition_channels,
+    embed,
+    label_embedding,
+    vector_embedding,
+    with_images,
+)
 from kakusan.networks.layers import (
     CONVOLUTIONS,
     NEAR_ZERO,
@@ -32,12 +39,10 @@ from kakusan.networks.layers import (
     TimeEmbedding,
     Upsample,
     convolution,
-    embed,
-    label_embedding,
     linear,
     norm_silu,
 )
-from kakusan.shapes import Labels, Samples
+from kakusan.shapes import Condition, Samples
 
 
 class Level(nn.Module):
@@ -109,7 +114,9 @@ class UNet(nn.Module):
     or as many of ``head_width`` channels as fit. GroupNorm works on ``groups`` groups; on CPU in bfloat16, groups of
     16 channels (or 32, 48, ...) are fastest. ``patch`` > 1 folds squares of pixels into channels before all else, a
     cheap way to spend the compute at a lower resolution. ``classes`` > 0 adds a table of label embeddings, with one
-    row more, the last, for the null label if there is one; ``condition=None`` is the null label for everyone.
+    row more, the last, for the null label if there is one; ``numbers`` > 0 takes vectors of so many numbers,
+    ``image_channels`` and ``mask_channels`` > 0 take images and masks of so many channels beside x_t.
+    ``condition=None`` is the null condition for everyone.
 
     The rest is what other DDPMs do otherwise: ``middle`` "blocks" (without attention) or "none", ``middle_norm`` (of
     its attention) and ``middle_scale`` (its residual sums are divided by it), ``norm_eps``, ``scale_shift`` (the time
@@ -149,6 +156,9 @@ class UNet(nn.Module):
         patch: int = 1,
         classes: int = 0,
         null_label: bool = True,
+        numbers: int = 0,
+        image_channels: int = 0,
+        mask_channels: int = 0,
         dimensions: int = 2,
     ) -> None:
         super().__init__()
@@ -178,7 +188,9 @@ class UNet(nn.Module):
         self.patch = patch
         self.multiple = patch * 2 ** (len(levels) - 1)
 
-        self.conv_in = convolution(channels * patch**dimensions, levels[0], dimensions=dimensions)
+        self.image_channels, self.mask_channels = image_channels, mask_channels
+        seen = channels + condition_channels(image_channels, mask_channels)
+        self.conv_in = convolution(seen * patch**dimensions, levels[0], dimensions=dimensions)
         skips = self._build_down(levels, blocks, ways[0], style)
         middle_style = replace(style, attention_norm=middle_norm, divisor=middle_scale)
         self.mid_block = middle_level(levels[-1], middle_style, middle)
@@ -190,6 +202,7 @@ class UNet(nn.Module):
 
         self.time_embedding = TimeEmbedding(levels[0], time_width, frequency_shift, cos_first=cos_first)
         self.class_embedding = label_embedding(classes, time_width, null_label=null_label)
+        self.vector_embedding = vector_embedding(numbers, time_width)
         self.shift_widths = [block.shift_width for _, block in self._blocks()]
         self.time_projections = linear(time_width, sum(self.shift_widths), rows=self.shift_widths)
 
@@ -217,9 +230,9 @@ class UNet(nn.Module):
             self.up_blocks.append(UpLevel(widths, style, attends=i in attention, last=i == 0))
 
     def forward(
-        self, x_t: Samples, time: Float[Tensor, " batch"], condition: Labels | None = None
+        self, x_t: Samples, time: Float[Tensor, " batch"], condition: Condition | None = None
     ) -> Float[Tensor, "batch out_channels *space"]:
-        """The network's output at ``time`` = t - 1; ``condition`` holds labels, or `NULL`.
+        """The network's output at ``time`` = t - 1.
 
         Raises ValueError for samples of another number of dimensions.
         """
@@ -228,7 +241,8 @@ class UNet(nn.Module):
                 f"the network is of {self.dimensions} dimensions, not for shape {tuple(x_t.shape)}"
             )
         shifts = iter(self.shifts(time, condition))
-        x = folded(pad(x_t, self.multiple), self.patch)
+        x = with_images(x_t, condition, self.image_channels, self.mask_channels)
+        x = folded(pad(x, self.multiple), self.patch)
         x = self.conv_in(x.to(self.conv_in.weight.dtype))
         skips = [x]
         for down in self.down_blocks:
@@ -240,10 +254,10 @@ class UNet(nn.Module):
         return crop(unfolded(x, self.patch), x_t).to(x_t.dtype)
 
     def shifts(
-        self, time: Float[Tensor, " batch"], condition: Labels | None = None
+        self, time: Float[Tensor, " batch"], condition: Condition | None = None
     ) -> tuple[Float[Tensor, "batch _"], ...]:
-        """What each residual block adds to its channels for this time and label, in the order of the blocks."""
-        embedding = embed(time, self.time_embedding, condition, self.class_embedding)
+        """What each residual block adds to its channels for this time and condition, in the order of the blocks."""
+        embedding = embed(time, self.time_embedding, condition, self.class_embedding, self.vector_embedding)
         shifts: Tensor = self.time_projections(F.silu(embedding))
         return torch.split(shifts, self.shift_widths, dim=1)
 

@@ -7,7 +7,7 @@ from kakusan.errors import SettingsError
 from kakusan.samplers.ancestral import Ancestral
 from kakusan.samplers.base import SPACINGS, Sampler, State
 from kakusan.samplers.ddim import DDIM
-from kakusan.samplers.sampling import Drawn, Origin, SamplingRequest, draw, sample
+from kakusan.samplers.sampling import Drawn, Origin, SamplingRequest, draw, of_classes, sample
 from kakusan.samplers.walk import NoiseSource, SeededNoise, Snapshot, visited, walk
 
 SAMPLERS: dict[str, type[Sampler]] = {"ancestral": Ancestral, "ddim": DDIM}
@@ -53,6 +53,7 @@ __all__ = [
     "State",
     "as_sampler",
     "draw",
+    "of_classes",
     "sample",
     "sampler_named",
     "visited",

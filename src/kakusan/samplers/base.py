@@ -10,7 +10,7 @@ from kakusan.diffusion.model import Model
 from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import SettingsError
-from kakusan.shapes import Labels, Samples, Times
+from kakusan.shapes import Condition, Samples, Times
 
 AnyModel: TypeAlias = Model[Denoiser]
 
@@ -20,7 +20,7 @@ class State:
     """Where a trajectory stands: x_t, and the predictions that led there, as many as a method keeps."""
 
     x: Samples
-    condition: Labels | None = None
+    condition: Condition | None = None
     guesses: tuple[Prediction, ...] = ()
     """The newest last."""
     times: tuple[Times, ...] = ()

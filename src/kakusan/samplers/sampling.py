@@ -16,7 +16,7 @@ from kakusan.diffusion.paths import Path
 from kakusan.errors import SettingsError
 from kakusan.samplers.base import AnyModel, Sampler
 from kakusan.samplers.walk import SeededNoise, Snapshot, visited, walk
-from kakusan.shapes import Labels, Samples, times_like
+from kakusan.shapes import Condition, Samples, times_like
 
 MOST_NUMBERS = 1 << 62
 """Numbers are int64; this leaves room for what pads a micro-batch."""
@@ -48,8 +48,8 @@ class SamplingRequest:
     """(channels, height, width)."""
     seed: int = 0
     first: int = 0
-    label: int | tuple[int, ...] | None = None
-    """One class for all of them, or several in turn: image k is of class label[k % len(label)]."""
+    condition: Condition | None = None
+    """What they are to show, in turn: image k is given row k % len(condition)."""
     micro_batch: int = 64
     """Images that go through the network at once, a multiple of 16."""
     exact: bool = False
@@ -94,17 +94,21 @@ def draw(model: AnyModel | Denoiser, sampler: Sampler, request: SamplingRequest)
         start = None
         if origin is not None:
             start = origin.noised(model.path, noises, places.clamp(max=count - 1))
-        stills = walk(sampler, model, noises, _condition(request.label, indices), start=start)
+        stills = walk(sampler, model, noises, _condition(request.condition, indices), start=start)
         for step, still in enumerate(stills):
             shown = Snapshot(still.t, still.x[:kept], None if still.x_0 is None else still.x_0[:kept])
             yield Drawn(range(begin, begin + kept), shown, (begin + kept * step / steps) / count)
 
 
-def _condition(label: int | tuple[int, ...] | None, indices: torch.Tensor) -> Labels | None:
+def _condition(condition: Condition | None, indices: torch.Tensor) -> Condition | None:
+    return None if condition is None else condition.to(indices.device).rows(indices % len(condition))
+
+
+def of_classes(label: int | tuple[int, ...] | None) -> Condition | None:
+    """The condition of one class, or of several in turn."""
     if label is None:
         return None
-    turn = torch.tensor(label if isinstance(label, tuple) else (label,), device=indices.device)
-    return turn[indices % len(turn)]
+    return Condition(label=torch.tensor(label if isinstance(label, tuple) else (label,)))
 
 
 def sample(

@@ -14,7 +14,7 @@ from kakusan.diffusion.paths import Path
 from kakusan.errors import SettingsError
 from kakusan.randomness import Purpose, normals
 from kakusan.samplers.base import AnyModel, Sampler, State
-from kakusan.shapes import Labels, Samples, times_like
+from kakusan.shapes import Condition, Samples, times_like
 
 SEVERAL = 24
 """Bits of an ordinal that count the steps; those above count the draws within a step."""
@@ -73,7 +73,7 @@ def walk(
     sampler: Sampler,
     model: AnyModel | Denoiser,
     noises: NoiseSource,
-    condition: Labels | None = None,
+    condition: Condition | None = None,
     *,
     start: Snapshot | None = None,
 ) -> Iterator[Snapshot]:

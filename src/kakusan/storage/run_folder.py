@@ -2,6 +2,7 @@
 
     config.toml  environment.json  data.json  metrics.jsonl  checkpoints/  samples/step-00001200.png
     report.html  explain.html  evaluation/step-00001200.json  analytic.json  log.txt
+    conditions.safetensors (what samples are given where nothing is asked for)
     lock  lock.json (who holds it)
 
 ``config.toml`` is written last: a folder is a run once it has one.
@@ -20,6 +21,9 @@ from typing import Any
 
 import tomli_w
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as tensor_bytes
 
 from kakusan.errors import RunError, quoted
 from kakusan.storage import checkpoints, durable
@@ -37,6 +41,7 @@ REPORT = "report.html"
 EXPLANATION = "explain.html"
 EVALUATION = "evaluation"
 ANALYTIC = "analytic.json"
+CONDITIONS = "conditions.safetensors"
 LOG = "log.txt"
 LOCK = "lock"
 HOLDER = "lock.json"
@@ -48,7 +53,7 @@ BY_T = "loss_by_t"
 
 TRAINERS = (CONFIG, ENVIRONMENT, DATA, METRICS)
 """What only the holder of the lock writes."""
-UNFINISHED = {ENVIRONMENT, DATA, LOCK, HOLDER}
+UNFINISHED = {ENVIRONMENT, DATA, CONDITIONS, LOCK, HOLDER}
 """What a killed creation may have left: it is begun again."""
 
 Complain = Callable[[str], None]
@@ -63,9 +68,17 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, folder: Path, config: Mapping[str, Any], environment: Mapping[str, Any], data: Mapping[str, Any]
+        cls,
+        folder: Path,
+        config: Mapping[str, Any],
+        environment: Mapping[str, Any],
+        data: Mapping[str, Any],
+        conditions: Mapping[str, torch.Tensor] | None = None,
     ) -> "RunFolder":
-        """Make an empty or missing folder a run. RunError where there is something: nothing is replaced."""
+        """Make an empty or missing folder a run. RunError where there is something: nothing is replaced.
+
+        conditions: tensors by name, which `conditions` gives back.
+        """
         folder = Path(folder)
         run = cls(folder, config)
         _refuse_what_is_there(folder)
@@ -75,6 +88,8 @@ class RunFolder:
                 _refuse_what_is_there(folder)  # now that nobody else can make it one
                 run._write(DATA, json_bytes(data))
                 run._write(ENVIRONMENT, json_bytes([environment]))
+                if conditions:
+                    run._write(CONDITIONS, tensor_bytes({k: x.contiguous() for k, x in conditions.items()}))
                 run._write(CONFIG, _toml(config))
         return run
 
@@ -271,6 +286,16 @@ class RunFolder:
         with durable.telling(f"cannot make {folder}", self.folder):
             durable.make_folders(folder)
         return folder / f"{folder_name(step)}{suffix}"
+
+    def conditions(self) -> dict[str, torch.Tensor] | None:
+        """The conditions that the run keeps; None where there are none. Raises RunError where they cannot be read."""
+        path = self.folder / CONDITIONS
+        if not path.exists():
+            return None
+        try:
+            return load_tensors(path.read_bytes())
+        except (OSError, ValueError, SafetensorError) as error:
+            raise RunError(f"{path} cannot be read: {error}") from error
 
     def analytic(self, key: Mapping[str, Any]) -> list[float] | None:
         """The errors of the guess of x_0 at t = 0..T, where they were estimated for these weights.

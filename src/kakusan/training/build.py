@@ -19,7 +19,8 @@ from kakusan.diffusion.schedules import SCHEDULES, BetweenEnds, Given, NoiseSche
 from kakusan.diffusion.variances import SIGMA_1, VARIANCES, LearnedRange
 from kakusan.errors import SettingsError
 from kakusan.networks import NETWORKS
-from kakusan.samplers import SPACINGS
+from kakusan.samplers import SPACINGS, of_classes
+from kakusan.shapes import Condition
 from kakusan.training.losses import LOSSES, Loss, NetworkModel, loss_for
 from kakusan.training.prepare import Prepared
 
@@ -71,6 +72,8 @@ def build_network(settings: Settings, record: DataRecord) -> nn.Module:
         "channels": record.shape[0],
         "out_channels": words * record.shape[0],
         "classes": len(record.class_names),
+        "numbers": 0 if record.vectors is None else len(record.vectors.names),
+        "image_channels": 0 if record.pairs is None else record.pairs.shape[0],
         "dimensions": len(record.shape) - 1,
     }
     options = {name: offered[name] for name in inspect.signature(kind).parameters if name in offered}
@@ -83,9 +86,17 @@ def build_network(settings: Settings, record: DataRecord) -> nn.Module:
     return placed
 
 
-def usual_label(settings: Settings, record: DataRecord) -> tuple[int, ...] | None:
-    """What samples show where no class is asked for: none, or each in turn where the network knows no other images."""
-    return None if settings.network.null_label else tuple(range(len(record.class_names))) or None
+def usual_condition(
+    settings: Settings, record: DataRecord, examples: Condition | None = None
+) -> Condition | None:
+    """What samples are given where nothing is asked for.
+
+    Where they come with vectors or images, the examples that the run keeps, in turn; where with classes alone, none,
+    or each in turn if the network knows no samples without a class.
+    """
+    if examples is not None:
+        return examples
+    return None if settings.network.null_label else of_classes(tuple(range(len(record.class_names))) or None)
 
 
 def build_model(settings: Settings, network: nn.Module, units: Units) -> NetworkModel:
@@ -119,5 +130,5 @@ def build_batches(settings: Settings, prepared: Prepared) -> Batches:
         answered(settings.training.batch_size),
         settings.training.seed,
         flip=settings.data.flip,
-        label_dropout=settings.data.label_dropout if settings.data.labels else 0.0,
+        condition_dropout=settings.data.label_dropout if prepared.dataset.is_conditional else 0.0,
     )

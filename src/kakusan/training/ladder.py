@@ -150,7 +150,7 @@ def _kept_bytes(task: Task, images: int) -> int:
 
     fed = drawn(task.state, task.batches, replace(task.settings.training, batch_size=images), 0, 0)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        losses = task.loss.per_image(task.model, fed.x_0, fed.t, fed.noise, fed.labels)
+        losses = task.loss.per_image(task.model, fed.x_0, fed.t, fed.noise, fed.condition)
     del losses  # until here the tensors lived, so that no two had the same place
     return sum(kept.values())
 

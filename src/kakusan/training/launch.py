@@ -24,7 +24,7 @@ from kakusan.storage.agreement import require_agreement
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.ladder import FOR_STEPS, SMALLEST_SIDE, Bought, cautions, for_seconds, for_steps
 from kakusan.training.lineage import past_of
-from kakusan.training.prepare import Prepared, data_record, prepare_data
+from kakusan.training.prepare import Prepared, data_record, example_condition, prepare_data
 from kakusan.training.state import advice_on_memory, assemble
 from kakusan.training.trainer import Trainer
 
@@ -159,10 +159,11 @@ def _start(
     settings = found.settings
     with advice_on_memory(settings):  # parts that do not fit are refused before there is a folder
         task = assemble(settings, prepared)
-    record = data_record(prepared)
+    record, shown = data_record(prepared), example_condition(prepared)
+    examples = None if shown is None else dict(shown.tensors())
     if parent is not None:
         record["weights_from"] = _weights_source(parent, DataRecord.read(record))
-    run = RunFolder.create(folder, to_mapping(settings), environment(settings.machine), record)
+    run = RunFolder.create(folder, to_mapping(settings), environment(settings.machine), record, examples)
     can_shrink = is_image_folder(settings.data.source) and weights_from is None
     words = cautions(found, prepared, can_shrink=can_shrink)
     return Trainer(run, settings, task, words, in_memory)
@@ -238,7 +239,12 @@ def _like(asked: Asked, parent: RunFolder) -> Settings:
 def _weights_source(parent: RunFolder, record: DataRecord) -> dict[str, Any]:
     """What a run remembers of the run that its weights come from. Raises SettingsError where they do not fit."""
     theirs = DataRecord.read(parent.data)
-    if (theirs.shape[0], len(theirs.class_names)) != (record.shape[0], len(record.class_names)):
+    if theirs.inputs[1:] != record.inputs[1:]:
+        raise SettingsError(
+            f"{parent.folder} was trained on {theirs.inputs_in_words()}, these data have {record.inputs_in_words()}",
+            "choose the same conditions: --data.vectors, --data.pairs, --data.condition-from",
+        )
+    if theirs.inputs[0] != record.inputs[0]:
         raise SettingsError(
             f"{parent.folder} was trained on {theirs.shape[0]} channels and {len(theirs.class_names)} classes, "
             f"these data have {record.shape[0]} and {len(record.class_names)}",

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kakusan.config.settings import TrainingSettings, answered, named
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.randomness import Purpose, normals, torch_seed
-from kakusan.shapes import Labels, Samples, Times
+from kakusan.shapes import Condition, Samples, Times
 from kakusan.training.ema import EMA
 from kakusan.training.losses import Loss, NetworkModel
 from kakusan.training.timesteps import TIMES, TimeSampler
@@ -29,13 +29,13 @@ BUCKETS = 10
 
 
 class Batch(Protocol):
-    """Some images with their labels."""
+    """Some images with their condition."""
 
     @property
     def x_0(self) -> Samples: ...
 
     @property
-    def labels(self) -> Labels | None: ...
+    def condition(self) -> Condition | None: ...
 
 
 class BatchSource(Protocol):
@@ -225,7 +225,7 @@ def _micro_step(
 ) -> tuple[Times, Float[Tensor, " batch"]]:
     fed = drawn(state, batches, training, state.step, micro)
     torch.manual_seed(torch_seed(training.seed, state.step, micro))  # of dropout alone
-    losses = loss.per_image(state.model, fed.x_0, fed.t, fed.noise, fed.labels)
+    losses = loss.per_image(state.model, fed.x_0, fed.t, fed.noise, fed.condition)
     counted = losses if fed.weights is None else losses * fed.weights
     torch.autograd.backward(counted.mean() / answered(training.accumulation))
     losses = losses.detach()
@@ -240,7 +240,7 @@ class Fed:
     x_0: Samples
     t: Times
     noise: Samples
-    labels: Labels | None
+    condition: Condition | None
     weights: Float[Tensor, " batch"] | None
     """Of each loss, where t is not uniform."""
 
@@ -254,8 +254,8 @@ def drawn(state: TrainState, batches: BatchSource, training: TrainingSettings, s
     t, weights = state.times.draw(training.seed, step, slots, whole)
     x_0 = batch.x_0.to(state.device, non_blocking=True)
     noise = normals(training.seed, Purpose.NOISE, step, slots.to(state.device), tuple(x_0.shape[1:]))
-    labels = None if batch.labels is None else batch.labels.to(state.device)
-    return Fed(x_0, t, noise, labels, None if weights is None else weights.float().to(state.device))
+    condition = None if batch.condition is None else batch.condition.to(state.device)
+    return Fed(x_0, t, noise, condition, None if weights is None else weights.float().to(state.device))
 
 
 def _update(state: TrainState, finite: Tensor, clip_norm: float) -> None:

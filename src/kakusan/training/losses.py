@@ -21,7 +21,7 @@ from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.schedules import NoiseSchedule
 from kakusan.diffusion.variances import LearnedRange, StepVariance, variance_named
 from kakusan.errors import SettingsError
-from kakusan.shapes import Coefficients, Labels, Samples, Times, per_sample
+from kakusan.shapes import Coefficients, Condition, Samples, Times, mean_by_sample, per_sample
 
 NetworkModel: TypeAlias = Model[NetworkDenoiser]
 PerExample = Float[Tensor, " batch"]
@@ -40,7 +40,7 @@ class Loss(ABC):
         x_0: Samples,
         t: Times,
         noise: Samples,
-        condition: Labels | None = None,
+        condition: Condition | None = None,
     ) -> PerExample:
         """The loss of each image at its own t, with its own noise, with gradients; in the type of x_0."""
 
@@ -50,17 +50,23 @@ class Loss(ABC):
 
 
 def squared_error(
-    model: NetworkModel, x_0: Samples, t: Times, noise: Samples, condition: Labels | None
+    model: NetworkModel, x_0: Samples, t: Times, noise: Samples, condition: Condition | None
 ) -> PerExample:
-    """Of the network's output, mean over the pixel values."""
+    """Of the network's output, mean over the values that are there."""
     x_t = q_marginal(model.path, x_0, t).reparametrize(noise)
     output, _ = model.denoiser.output(x_t, t, condition)
-    return _output_error(model, output, x_0, t, noise)
+    return _output_error(model, output, x_0, t, noise, _mask(condition))
 
 
-def _output_error(model: NetworkModel, output: Samples, x_0: Samples, t: Times, noise: Samples) -> PerExample:
+def _mask(condition: Condition | None) -> Samples | None:
+    return None if condition is None else condition.mask
+
+
+def _output_error(
+    model: NetworkModel, output: Samples, x_0: Samples, t: Times, noise: Samples, mask: Samples | None
+) -> PerExample:
     target = model.denoiser.parametrization.target(x_0, noise, *model.path.at(t))
-    return (output - target).square().flatten(1).mean(1)
+    return mean_by_sample((output - target).square(), mask)
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class Simple(Loss):
         x_0: Samples,
         t: Times,
         noise: Samples,
-        condition: Labels | None = None,
+        condition: Condition | None = None,
     ) -> PerExample:
         return squared_error(model, x_0, t, noise, condition)
 
@@ -114,7 +120,7 @@ class Weighted(Loss):
         x_0: Samples,
         t: Times,
         noise: Samples,
-        condition: Labels | None = None,
+        condition: Condition | None = None,
     ) -> PerExample:
         nothing = Prediction(x_0, noise)  # a fixed variance does not ask for the guess
         weight = x_0_weight(model.path, model.variance_of(nothing, t, t.cpu() - 1), t)
@@ -134,11 +140,11 @@ class Bound(Loss):
         x_0: Samples,
         t: Times,
         noise: Samples,
-        condition: Labels | None = None,
+        condition: Condition | None = None,
     ) -> PerExample:
         x_t = q_marginal(model.path, x_0, t).reparametrize(noise)
         guess = model.denoiser.to_prediction(*model.denoiser.output(x_t, t, condition), x_t, t)
-        return model.path.T * terms(model, guess, x_t, x_0, t).to(x_0)
+        return model.path.T * terms(model, guess, x_t, x_0, t, _mask(condition)).to(x_0)
 
 
 @dataclass(frozen=True)
@@ -154,13 +160,13 @@ class Hybrid(Loss):
         x_0: Samples,
         t: Times,
         noise: Samples,
-        condition: Labels | None = None,
+        condition: Condition | None = None,
     ) -> PerExample:
         x_t = q_marginal(model.path, x_0, t).reparametrize(noise)
         output, fraction = model.denoiser.output(x_t, t, condition)
         frozen = model.denoiser.to_prediction(output.detach(), fraction, x_t, t)
-        bound = model.path.T * terms(model, frozen, x_t, x_0, t)
-        return _output_error(model, output, x_0, t, noise) + self.share * bound.to(x_0)
+        bound = model.path.T * terms(model, frozen, x_t, x_0, t, _mask(condition))
+        return _output_error(model, output, x_0, t, noise, _mask(condition)) + self.share * bound.to(x_0)
 
 
 @dataclass(frozen=True)
@@ -186,7 +192,7 @@ class MinSNR(Loss):
         x_0: Samples,
         t: Times,
         noise: Samples,
-        condition: Labels | None = None,
+        condition: Condition | None = None,
     ) -> PerExample:
         a, b = model.path.at(t)
         weight = (a / b).square().clamp(max=self.gamma)

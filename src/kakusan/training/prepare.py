@@ -9,12 +9,17 @@ import numpy as np
 from kakusan.config.recipe import DataFacts
 from kakusan.config.settings import DataSettings, Settings
 from kakusan.data import Dataset, Past, Split, as_asked, divide, open_data
+from kakusan.data.conditions import VectorForm, in_form
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.heldout import form_of, packed
 from kakusan.data.record import DataRecord
 from kakusan.data.space import upgraded
 from kakusan.data.units import Levels, Real
 from kakusan.errors import DataError, RunError
+from kakusan.shapes import Condition
+
+EXAMPLES = 36
+"""Conditions that a run keeps."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,19 @@ def reopen_data(
     return Prepared(dataset, Split(training=training, held_out=held_out))
 
 
+def example_condition(prepared: Prepared) -> Condition | None:
+    """What samples of this run are given where nothing is asked for: that of some held-out images, evenly spread.
+
+    None where they come with classes alone, or with nothing.
+    """
+    dataset, split = prepared.dataset, prepared.split
+    if dataset.vectors is None and dataset.pairs is None:
+        return None
+    indices = split.held_out if len(split.held_out) else split.training
+    places = np.linspace(0, len(indices) - 1, min(EXAMPLES, len(indices))).astype(np.int64)
+    return dataset.condition(indices[places])
+
+
 def _not_named(imported: bool) -> RunError:
     """Why the settings of a run name no data."""
     others = "to measure it on others: kakusan evaluate RUN --data DATA"
@@ -135,6 +153,9 @@ def _in_units_of(record: dict[str, Any], dataset: Dataset) -> Dataset:
     fits = type(units) is type(dataset.units) and not (
         isinstance(units, Real) and len(units.mean) != dataset.shape[0]
     )
+    if dataset.vectors is not None and record.get("vectors"):
+        form = VectorForm.from_state(record["vectors"])
+        dataset = replace(dataset, vectors=in_form(dataset.vectors, form, dataset.name))
     return replace(dataset, units=units) if fits else dataset
 
 
@@ -148,6 +169,8 @@ def data_record(prepared: Prepared) -> dict[str, Any]:
         "shape": list(dataset.shape),
         "units": dataset.units.to_state(),
         "class_names": list(dataset.class_names),
+        **({} if dataset.vectors is None else {"vectors": dataset.vectors.form.to_state()}),
+        **({} if dataset.pairs is None else {"pairs": dataset.pairs.form.to_state()}),
         "fingerprint": dataset.fingerprint,
         "notes": [*dataset.notes, *prepared.notes],
         "bad_files": [{"name": bad.name, "reason": bad.reason} for bad in dataset.bad_files],

@@ -13,12 +13,13 @@ from kakusan.config.settings import Settings, answered, given
 from kakusan.data import Batches
 from kakusan.data.record import DataRecord
 from kakusan.errors import SettingsError
+from kakusan.shapes import Condition
 from kakusan.storage.agreement import DATA_HASHES, data_hashes, frozen_settings
 from kakusan.storage.checkpoints import Checkpoint
-from kakusan.training.build import build_batches, build_loss, build_model, build_network
+from kakusan.training.build import build_batches, build_loss, build_model, build_network, usual_condition
 from kakusan.training.loop import Tally, TrainState, learning_rate, new_state
 from kakusan.training.losses import Loss, NetworkModel
-from kakusan.training.prepare import Prepared, data_record
+from kakusan.training.prepare import Prepared, data_record, example_condition
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Task:
     batches: Batches
     loss: Loss
     state: TrainState
+    shown: Condition | None
+    """What the samples on the way are given."""
     data_hashes: Mapping[str, str]
     """Of the run's data.json, for its checkpoints."""
 
@@ -58,6 +61,7 @@ def assemble(settings: Settings, prepared: Prepared, stored: Mapping[str, Any] |
         state=new_state(model, network, settings.training, device),
         batches=build_batches(settings, prepared),
         loss=build_loss(settings, model),
+        shown=usual_condition(settings, record, example_condition(prepared)),
         data_hashes=data_hashes(made if stored is None else stored),
     )
 

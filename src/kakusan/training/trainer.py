@@ -26,7 +26,6 @@ from kakusan.storage.agreement import changed_settings, fitting, require_agreeme
 from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.journal import Journal
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.build import usual_label
 from kakusan.training.loop import check_finite, drawn, fit, learning_rate
 from kakusan.training.prepare import reopen_data
 from kakusan.training.state import Task, advice_on_memory, assemble, averaged, load_state, snapshot
@@ -272,7 +271,7 @@ def _picture(task: Task, run: RunFolder) -> Sampled | Warned:
         count=samples.count,
         shape=task.record.shape,
         seed=samples.seed,
-        label=usual_label(task.settings, task.record),
+        condition=task.shown,
         micro_batch=machine.micro_batch,
         device=machine.device,
     )
@@ -308,7 +307,9 @@ def _dump(task: Task, run: RunFolder, step: int) -> tuple[str, ...]:
     tensors: dict[str, Tensor] = {}
     for micro in range(answered(task.settings.training.accumulation)):
         fed = drawn(task.state, task.batches, task.settings.training, step, micro)
-        tensors |= {f"{name}.{micro}": x.cpu().contiguous() for name, x in vars(fed).items() if x is not None}
+        given = dict(fed.condition.tensors()) if fed.condition is not None else {}
+        named = {**vars(fed), "condition": None, **given}
+        tensors |= {f"{name}.{micro}": x.cpu().contiguous() for name, x in named.items() if x is not None}
     path = run.dump_path(step + 1)
     try:
         durable.atomic_write(path, tensor_bytes(tensors))

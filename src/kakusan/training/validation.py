@@ -16,7 +16,7 @@ from kakusan.diffusion.likelihood import VariationalBound, bounds
 from kakusan.diffusion.model import Model, as_model
 from kakusan.diffusion.variances import LearnedRange, variance_named
 from kakusan.randomness import Purpose, normals
-from kakusan.shapes import Labels, Samples, per_sample, times_like
+from kakusan.shapes import Condition, Samples, per_sample, times_like
 from kakusan.training.losses import Loss, NetworkModel
 
 COMPARED = 512
@@ -72,7 +72,7 @@ def stationary(model: NetworkModel, x_0: Samples) -> NetworkModel:
     power = torch.fft.fftn(x_0 - mean, dim=axes, norm="ortho").abs().square().mean(0)
     says_variance = isinstance(variance_named(model.variance), LearnedRange)
 
-    def network(x_t: Samples, time: Tensor, condition: Labels | None = None) -> Tensor:  # noqa: ARG001
+    def network(x_t: Samples, time: Tensor, condition: Condition | None = None) -> Tensor:  # noqa: ARG001
         path, t = model.path, time.double().cpu() + 1
         size, (signal, noise) = path.scale_at(t), path.at(t)  # networks are given x_t in the twin's scale
         a, b = (per_sample(part / size, x_t).to(x_t) for part in (signal, noise))
@@ -100,13 +100,14 @@ def _losses(
         x_0 = dataset.x_0(shown).to(device)
         t = 1 + ((slots * 0.6180339887498949) % 1 * T).floor().double()  # golden section: even at any count
         noise = normals(SEED, Purpose.EVALUATION, 0, slots.to(device), tuple(x_0.shape[1:]))
-        found.append(loss.per_image(model, x_0, t, noise, labels_of(dataset, shown, device)).cpu())
+        found.append(loss.per_image(model, x_0, t, noise, condition_of(dataset, shown, device)).cpu())
     return torch.cat(found).double().view(len(indices), draws).mean(1)
 
 
-def labels_of(dataset: Dataset, indices: NDArray[np.int64], device: torch.device) -> Labels | None:
-    """The classes of these images, where there are any."""
-    return None if dataset.labels is None else torch.from_numpy(dataset.labels[indices]).to(device)
+def condition_of(dataset: Dataset, indices: NDArray[np.int64], device: torch.device) -> Condition | None:
+    """The condition of these images, where there is any."""
+    condition = dataset.condition(indices)
+    return None if condition is None else condition.to(device)
 
 
 def bounds_of(
@@ -123,7 +124,7 @@ def bounds_of(
     for start in range(0, len(indices), size):
         part = indices[start : start + size]
         x_0 = dataset.x_0(part).to(device)
-        yield from bounds(model, x_0, terms, seed, part.tolist(), labels_of(dataset, part, device))
+        yield from bounds(model, x_0, terms, seed, part.tolist(), condition_of(dataset, part, device))
 
 
 def mean_errors(bound: VariationalBound) -> Float64[Tensor, " entries"]:
@@ -140,7 +141,7 @@ def distances_between(
     x_0: Samples,
     t: int,
     numbers: NDArray[np.int64],
-    condition: Labels | None,
+    condition: Condition | None,
 ) -> Float64[Tensor, " batch"]:
     """How far two models' predictions of x_0 are apart at t, root mean square over the pixel values of each image."""
     noise = normals(

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from kakusan.errors import ModelError
+from kakusan.shapes import Condition
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -92,9 +93,21 @@ def _check_size(network: nn.Module) -> None:
         )
 
 
+class _Labelled(nn.Module):
+    """A network whose condition is a tensor of labels, which ONNX can pass on; the null label is a number too."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x_t: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
+        out: Tensor = self.network(x_t, time, None if label is None else Condition(label=label))
+        return out
+
+
 def _plain(network: nn.Module) -> nn.Module:
     """A copy as it is exported and compared: float32, on the CPU, weights in contiguous layout, nothing dropped."""
-    plain = copy.deepcopy(network).to("cpu", torch.float32).eval()
+    plain = _Labelled(copy.deepcopy(network)).to("cpu", torch.float32).eval()
     return plain.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]
 
 

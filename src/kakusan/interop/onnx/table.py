@@ -23,7 +23,7 @@ from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.variances import LearnedRange, StepVariance, variance_named
 from kakusan.errors import ModelError
 from kakusan.samplers import SAMPLERS, Sampler, SeededNoise, State, walk
-from kakusan.shapes import Labels, Samples, Times, per_sample, times_like
+from kakusan.shapes import Condition, Samples, Times, per_sample, times_like
 
 FORMAT = 1
 EXACT = 1e-9  # float64 roundings, where x_0 is up to 1e4 times x_t: steps of another form differ by far more
@@ -70,7 +70,7 @@ class _Formula(NetworkDenoiser):
         self,
         x_t: Samples,
         t: Times,
-        condition: Labels | None = None,  # noqa: ARG002
+        condition: Condition | None = None,  # noqa: ARG002
     ) -> tuple[Samples, None]:
         return self.network(x_t, t), None
 

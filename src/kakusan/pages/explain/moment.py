@@ -30,7 +30,7 @@ from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.schedules import NoiseSchedule
 from kakusan.randomness import Purpose, normals
 from kakusan.samplers import Ancestral, State
-from kakusan.shapes import Samples, Times, times_like
+from kakusan.shapes import Condition, Samples, Times, times_like
 from kakusan.training.losses import eps_weight
 
 SEED = 0
@@ -47,7 +47,7 @@ class Known(Denoiser):
     path: Path
     guess: Prediction
 
-    def predict(self, x_t: Samples, t: Times, condition: Tensor | None = None) -> Prediction:  # noqa: ARG002
+    def predict(self, x_t: Samples, t: Times, condition: Condition | None = None) -> Prediction:  # noqa: ARG002
         return self.guess
 
 

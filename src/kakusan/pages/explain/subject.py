@@ -19,7 +19,7 @@ from kakusan.diffusion.oracles import FiniteSetOracle
 from kakusan.diffusion.schedules import SCHEDULES, NoiseSchedule
 from kakusan.errors import KakusanError, SettingsError, printable
 from kakusan.run import Run
-from kakusan.shapes import Labels, Samples
+from kakusan.shapes import Condition, Samples
 from kakusan.training.validation import spread
 
 DEFAULT_DATA = "kanji"
@@ -110,11 +110,11 @@ def of_run(folder: Path, image: str | None = None) -> Subject:
     set_machine(run.settings.machine)
     loaded = run.load(device="cpu")
     _require_images(run)
-    x_0, name, label, warnings = _image_of(run, image)
+    x_0, name, condition, warnings = _image_of(run, image)
     parameters = sum(p.numel() for p in loaded.network.parameters())
     process = run.settings.process
     return Subject(
-        model=loaded.model if label is None else _of_class(loaded.model, label),
+        model=loaded.model if condition is None else _given(loaded.model, condition),
         x_0=_as_images(x_0),
         units=run.data.units,
         image=name,
@@ -149,38 +149,42 @@ def _of_points(is_points: bool) -> str:
     return f"A point is an image of two values. {CLOUD} of them are shown; the numbers are those of the red one. "
 
 
-def _of_class(model: Model[NetworkDenoiser], label: int) -> Model[NetworkDenoiser]:
-    """The same, asked about images of one class alone."""
+def _given(model: Model[NetworkDenoiser], given: Condition) -> Model[NetworkDenoiser]:
+    """The same, for images of one condition alone."""
     network = model.denoiser.network
 
-    def answer(x_t: Samples, time: Tensor, condition: Labels | None = None) -> Tensor:
-        return network(
-            x_t, time, torch.full_like(time, label, dtype=torch.int64) if condition is None else condition
-        )
+    def answer(x_t: Samples, time: Tensor, condition: Condition | None = None) -> Tensor:
+        one = given.rows(torch.zeros(len(x_t), dtype=torch.int64)).to(x_t.device)
+        return network(x_t, time, one if condition is None else condition)
 
     return replace(model, denoiser=replace(model.denoiser, network=answer))
 
 
-def _image_of(run: Run, image: str | None) -> tuple[Samples, str, int | None, list[str]]:
-    """A held-out image (or cloud of points), its name, its class where the network must know it, and warnings.
+def _image_of(run: Run, image: str | None) -> tuple[Samples, str, Condition | None, list[str]]:
+    """A held-out image (or cloud of points), its name, its condition where the network must know it, and warnings.
 
     It is one that the run makes itself if the data are gone.
     """
-    turn = run.label_of(None)
+    turn = run.condition()
     try:
         prepared = run.prepared()
     except KakusanError as error:
         number = _whole(image or "0")
         x_0 = _generated(run, number)
         told = f"the data are not here ({error.problem}), so the image is one that the run made itself"
-        return x_0, f"sample {number}", turn[number % len(turn)] if isinstance(turn, tuple) else None, [told]
+        shown = None if turn is None else turn.rows(slice(number % len(turn), number % len(turn) + 1))
+        return x_0, f"sample {number}", shown, [told]
     split = prepared.split
     kind, indices = ("held-out ", split.held_out) if len(split.held_out) else ("training ", split.training)
     chosen = _chosen(prepared.dataset, indices, image or "0", kind)
     place = int(np.flatnonzero(indices == chosen[0])[0])
-    labels = prepared.dataset.labels
-    label = None if labels is None or turn is None else int(labels[chosen[0]])
-    return prepared.dataset.x_0(chosen), _name_of(prepared.dataset, int(chosen[0]), kind, place), label, []
+    condition = None if turn is None else prepared.dataset.condition(chosen[:1])
+    return (
+        prepared.dataset.x_0(chosen),
+        _name_of(prepared.dataset, int(chosen[0]), kind, place),
+        condition,
+        [],
+    )
 
 
 def _generated(run: Run, number: int) -> Samples:

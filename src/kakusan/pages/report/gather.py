@@ -89,7 +89,7 @@ def _walk(loaded: Loaded, run: Run, progress: Progress) -> list[Snapshot]:
     view = view_of(run.data.shape)
     shown = {times[i] for i in np.linspace(1, len(times) - 1, min(view.moments, len(times) - 1)).astype(int)}
     kept: dict[float | int, list[Snapshot]] = {t: [] for t in times if t in shown}
-    for drawn in draw(loaded.model, sampler, run.request(loaded, count=view.samples)):
+    for drawn in draw(loaded.model, sampler, run.request(loaded, run.condition(), count=view.samples)):
         progress(0.9 * drawn.done, "sampling")
         if drawn.still.t in kept and drawn.still.x_0 is not None:
             kept[drawn.still.t].append(drawn.still)

@@ -1,0 +1,172 @@
+"""Conditions that a user asks samples for: numbers typed in a line or read from a file, images from files."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from kakusan.config.settings import DataSettings
+from kakusan.data.arrays import as_images
+from kakusan.data.conditions import PairForm, VectorForm, fitted
+from kakusan.data.dataset import silent
+from kakusan.data.folder import read_folder
+from kakusan.data.image_files import BadPictureError, StrangerError, read_header, read_pixels
+from kakusan.data.units import Levels
+from kakusan.errors import DataError, SettingsError, printable
+from kakusan.shapes import Samples, Vectors
+
+FILES = (".npy", ".npz", ".csv")
+
+
+def vectors_asked(text: str, form: VectorForm) -> Vectors:
+    """Standardized vectors (m, k) of "0.3,1.5", "thickness=0.3,slant=0" or a .npy, .npz (`vectors`) or .csv file.
+
+    Numbers that are not named are those of the mean. Raises SettingsError or DataError for others than the run learned.
+    """
+    path = Path(text).expanduser()
+    values = _vectors_in(path) if path.suffix.lower() in FILES else np.array([_typed(text, form)])
+    return encoded_vectors(values, form, text)
+
+
+def encoded_vectors(values: ArrayLike, form: VectorForm, where: str = "the vector") -> Vectors:
+    """Standardized vectors (m, k) of numbers in their own units, (k,) or (m, k)."""
+    array = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    if array.ndim != 2 or array.shape[1] != len(form.names) or not np.isfinite(array).all():
+        raise SettingsError(
+            f"{where} has shape {array.shape}: finite numbers for {len(form.names)} names are needed",
+            f"the run has learned: {', '.join(form.names[:20])}",
+        )
+    return form.encode(array)
+
+
+def _typed(text: str, form: VectorForm) -> list[float]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    named = dict(part.split("=", 1) for part in parts if "=" in part)
+    if named and len(named) < len(parts):
+        raise SettingsError(f"--vector {text} names some numbers and not others", "name all, or none")
+    if unknown := sorted(set(named) - set(form.names)):
+        raise SettingsError(
+            f"there is no number {unknown[0]!r}", f"the run has learned: {', '.join(form.names[:20])}"
+        )
+    try:
+        if named:
+            means = dict(zip(form.names, form.mean, strict=True))
+            return [float(named.get(name, means[name])) for name in form.names]
+        numbers = [float(part) for part in parts]
+    except ValueError as error:
+        raise SettingsError(f"--vector {text}: {error}", "such as: --vector 0.3,1.5") from error
+    if len(numbers) != len(form.names):
+        raise SettingsError(
+            f"--vector has {len(numbers)} numbers, and the run has learned {len(form.names)}:"
+            f" {', '.join(form.names[:20])}",
+            f"such as: --vector {form.names[0]}={form.mean[0]:.3g}",
+        )
+    return numbers
+
+
+def _vectors_in(path: Path) -> NDArray[np.float64]:
+    try:
+        if path.suffix.lower() == ".csv":
+            rows = [row for row in csv.reader(path.read_text("utf-8-sig").splitlines()) if row]
+            return np.array([[float(value) for value in row] for row in rows])
+        found = np.load(path, allow_pickle=False)
+        return np.asarray(found["vectors"] if isinstance(found, np.lib.npyio.NpzFile) else found, np.float64)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"the vectors of {path} cannot be read: {error}", "rows of numbers are needed"
+        ) from error
+
+
+def images_asked(path: Path, form: PairForm, size: tuple[int, ...]) -> tuple[Samples, tuple[str, ...]]:
+    """Condition images (m, channels, *size) of an image file, a folder of them or an array, and notes.
+
+    They are brought to the size that the run was trained with, and from there to that of its samples.
+    Raises DataError for what cannot be read, or has other channels.
+    """
+    path = path.expanduser()
+    notes: list[str] = []
+    if path.suffix.lower() in (".npy", ".npz"):
+        array = _array_in(path)
+        images = array_conditions(array, form, str(path))
+    elif path.is_dir():
+        folder = read_folder(path, _of_form(form), silent, write_cache=False)
+        images = form.units.encode(_levels(folder.images, form))
+    else:
+        images = form.units.encode(_levels(_picture(path, form, notes)[None], form))
+    if tuple(images.shape[1:]) != form.shape:
+        notes.append(f"conditions scaled from {_sides(images.shape[2:])} to {_sides(form.shape[1:])}")
+        images = fitted(images, form.shape[1:])
+    return fitted(images, size), tuple(notes)
+
+
+def array_conditions(array: NDArray[np.generic], form: PairForm, where: str) -> Samples:
+    """Condition images in the network's units, of an array (m, ...) as data files have it, or of a single one."""
+    rank = len(form.shape) + 1
+    if array.ndim in (rank - 2, rank - 1) and not _is_batch(array, form):
+        array = array[None]
+    one = len(array) == 1
+    levels = form.units.levels if isinstance(form.units, Levels) else None
+    doubled = np.concatenate([array, array]) if one else array  # a data file has two samples at least
+    options = DataSettings(levels=levels if levels and array.dtype.kind in "iu" else "auto")
+    images = as_images(doubled, where, options).numbers.images[: len(array)]
+    if images.shape[-1] != form.shape[0]:
+        raise DataError(
+            f"{where} has {images.shape[-1]} channels, and the run has learned conditions of {form.shape[0]}"
+        )
+    if isinstance(form.units, Levels) != (images.dtype == np.uint8):
+        kind = f"of {form.units.levels} levels" if isinstance(form.units, Levels) else "real numbers"
+        raise DataError(f"{where} is {array.dtype}, and the run has learned conditions {kind}")
+    return form.units.encode(images)
+
+
+def _is_batch(array: NDArray[np.generic], form: PairForm) -> bool:
+    """Whether an array without one of its axes lacks that of the channels, not that of the samples."""
+    return (
+        array.ndim == len(form.shape) and form.shape[0] == 1 and array.shape[0] != 1 and array.shape[-1] != 1
+    )
+
+
+def _array_in(path: Path) -> NDArray[np.generic]:
+    try:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.lib.npyio.NpzFile):
+            return np.asarray(found["conditions" if "conditions" in found.files else found.files[0]])
+        return np.asarray(found)
+    except (OSError, ValueError, IndexError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _of_form(form: PairForm) -> DataSettings:
+    channels, *size = form.shape
+    if len(size) != 2 or channels not in (1, 3) or not isinstance(form.units, Levels):
+        raise SettingsError(
+            "the run was trained on conditions that no image file holds",
+            "give an array: --condition FILE.npy",
+        )
+    return DataSettings(size=(size[0], size[1]), channels=channels)
+
+
+def _picture(path: Path, form: PairForm, notes: list[str]) -> NDArray[np.uint8]:
+    _of_form(form)
+    channels, height, width = form.shape
+    try:
+        header = read_header(path)
+        if (found := (header.height, header.width)) != (height, width):
+            sides = f"{_sides(found)} to {_sides((height, width))}"
+            notes.append(f"{printable(path.name)}: scaled and cropped from {sides}")
+        return read_pixels(path, height, width, channels)
+    except (BadPictureError, StrangerError, OSError) as error:
+        raise DataError(f"{path} cannot be read as an image: {error}") from error
+
+
+def _levels(images: NDArray[np.uint8], form: PairForm) -> NDArray[np.uint8]:
+    """Bytes of a picture on the levels that the run has learned."""
+    assert isinstance(form.units, Levels)
+    levels: NDArray[np.uint8] = np.rint(images * ((form.units.levels - 1) / 255)).astype(np.uint8)
+    return levels
+
+
+def _sides(size: tuple[int, ...] | torch.Size) -> str:
+    return "x".join(map(str, size))
