@@ -106,6 +106,12 @@ def lines(found: "Survey", bad_share: float) -> Iterator[tuple[str, str]]:
         yield from _files(found.files)
     if found.classes:
         yield "classes", f"{len(found.classes)}: {_counts(Counter(found.classes))}"
+    if dataset.vectors is not None:
+        form = dataset.vectors.form
+        each = zip(form.names, form.mean, form.scale, strict=True)
+        yield "vectors", ", ".join(f"{name} {mean:.3g} +- {scale:.3g}" for name, mean, scale in each)
+    if dataset.pairs is not None:
+        yield "given", f"{dataset.pairs.name}: {size_in_words(dataset.pairs.form.shape)}"
     if dataset.reserved:
         yield "always held out", ", ".join(found.name_of(index) for index in dataset.reserved)
     copies = sum(len(group) - 1 for group in found.duplicates)

@@ -11,8 +11,9 @@ import tyro
 from kakusan.cli.arguments import parse
 
 if TYPE_CHECKING:
+    from kakusan.data.units import Units
     from kakusan.run import Guidance, Run
-    from kakusan.shapes import Samples
+    from kakusan.shapes import Condition, Samples
 
 EXAMPLES = (
     "kakusan sample runs/demo                                      64 images, a grid in the run's folder",
@@ -108,12 +109,14 @@ def main(arguments: Sequence[str]) -> int:
     out = Output(command.out or free_output(run.folder / "samples"), numbers, command.raw, command.overwrite)
     out.check(run.data.shape)
     set_machine(run.settings.machine)
-    x_0, about = _sampled(command, run, _guidance(command))
+    x_0, about, condition = _sampled(command, run, _guidance(command))
     about["rounded"] &= not command.raw
     to, units = console(), run.data.units
     is_kept = out.raw or (out.path.suffix == ".npz" and isinstance(units, Real))  # every value as it is
     about["outside"] = 0.0 if is_kept else units.outside(x_0)
-    out.save(x_0, units, about, columns=_columns(about, command.first))
+    out.save(
+        x_0, units, about, columns=_columns(about, command.first), given=_given(run, condition, command.first)
+    )
     for warning in run.warnings:
         to.print(printable(f"warning: {warning}"), markup=False)
     if about["outside"]:
@@ -136,6 +139,13 @@ def _columns(about: "Mapping[str, Any]", first: int) -> int | None:
     return rows if 1 < rows <= MOST_COLUMNS and first % rows == 0 else None
 
 
+def _given(run: "Run", condition: "Condition | None", first: int) -> "tuple[Samples, Units] | None":
+    """The images that the samples are given, from the first on, and what their values mean."""
+    if condition is None or condition.image is None or run.data.pairs is None:
+        return None
+    return condition.image.roll(-first, 0), run.data.pairs.units
+
+
 def _guidance(command: Sample) -> "Guidance | None":
     from kakusan.errors import SettingsError
     from kakusan.run import Guidance
@@ -156,8 +166,10 @@ def _guidance(command: Sample) -> "Guidance | None":
     )
 
 
-def _sampled(command: Sample, run: "Run", guidance: "Guidance | None") -> "tuple[Samples, dict[str, Any]]":
-    """The images and how they were made, with the progress shown."""
+def _sampled(
+    command: Sample, run: "Run", guidance: "Guidance | None"
+) -> "tuple[Samples, dict[str, Any], Condition | None]":
+    """The images, how they were made and what they were given, with the progress shown."""
     from kakusan.data.space import noun_of
     from kakusan.samplers import sampler_named
     from kakusan.terminal.display import bar, console
@@ -178,4 +190,4 @@ def _sampled(command: Sample, run: "Run", guidance: "Guidance | None") -> "tuple
     )
     request = run.request(loaded, condition, **numbers)
     with bar(f"sampling {command.count:,} {noun_of(request.shape).many}", 1.0, console()) as shown:
-        return run.sample_with_record(loaded, sampler, request, shown.at, guidance)
+        return *run.sample_with_record(loaded, sampler, request, shown.at, guidance), condition

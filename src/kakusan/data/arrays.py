@@ -19,7 +19,8 @@ from kakusan.data.dataset import Dataset, Progress
 from kakusan.data.labels import Classes, classes_if, classes_of
 from kakusan.data.layout import CHANNELS_FIRST, axes_of
 from kakusan.data.missing import check_finite
-from kakusan.data.units import Real
+from kakusan.data.space import kind_of
+from kakusan.data.units import Levels, Real, Units
 from kakusan.data.values import Numbers, numbers_of
 from kakusan.errors import DataError, printable
 
@@ -58,7 +59,10 @@ def read_array_file(path: Path, options: DataSettings, progress: Progress) -> Da
     unused = found.others if classes or found.labels_key is None else (found.labels_key, *found.others)
     if found.levels is not None and isinstance(images.numbers.units, Real):
         unused = (*unused, LEVELS_NAME)
-    notes = (_on_unused(found.name, unused),) if unused else ()
+    more = {VECTORS_NAME: "--data.vectors", PAIRS_NAME: "--data.pairs"}
+    notes = tuple(f"there are `{key}`, not learned: {more[key]} learns them" for key in unused if key in more)
+    unused = tuple(key for key in unused if key not in (*more, VECTOR_NAMES))
+    notes = (_on_unused(found.name, unused), *notes) if unused else notes
     dataset = dataset_of(images, path, classes, notes)
     return with_conditions(dataset, options, found.vectors, found.pairs, vector_names=found.vector_names)
 
@@ -76,12 +80,21 @@ def with_conditions(
     if options.vectors and vectors is not None:
         dataset = replace(dataset, vectors=vector_column(vectors, count, name, vector_names))
     if options.pairs and pairs is not None:
-        own = DataSettings(layout=CHANNELS_FIRST if options.layout == CHANNELS_FIRST else "auto")
-        numbers = as_images(pairs, f"`{PAIRS_NAME}` of {name}", own).numbers
+        layout: Layout = CHANNELS_FIRST if options.layout == CHANNELS_FIRST else "auto"
+        own = DataSettings(kind=kind_of(dataset.shape), layout=layout)
+        levels = _shared_levels(pairs, dataset.units)
+        numbers = as_images(pairs, f"`{PAIRS_NAME}` of {name}", own, levels).numbers
         dataset = replace(
             dataset, pairs=PairColumn(numbers.images, numbers.units, f"`{PAIRS_NAME}` of {name}")
         )
     return dataset
+
+
+def _shared_levels(pairs: NDArray[Any], units: Units) -> int | None:
+    """The levels of the samples, where the images that belong to them have no others."""
+    if not isinstance(units, Levels) or pairs.dtype != np.uint8:
+        return None
+    return units.levels if not pairs.size or int(pairs.max()) < units.levels else None
 
 
 def _on_unused(name: str, unused: tuple[str, ...]) -> str:

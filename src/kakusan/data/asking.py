@@ -13,6 +13,7 @@ from kakusan.data.conditions import PairForm, VectorForm, fitted
 from kakusan.data.dataset import silent
 from kakusan.data.folder import read_folder
 from kakusan.data.image_files import BadPictureError, StrangerError, read_header, read_pixels
+from kakusan.data.space import kind_of
 from kakusan.data.units import Levels
 from kakusan.errors import DataError, SettingsError, printable
 from kakusan.shapes import Samples, Vectors
@@ -109,7 +110,8 @@ def array_conditions(array: NDArray[np.generic], form: PairForm, where: str) -> 
     one = len(array) == 1
     levels = form.units.levels if isinstance(form.units, Levels) else None
     doubled = np.concatenate([array, array]) if one else array  # a data file has two samples at least
-    options = DataSettings(levels=levels if levels and array.dtype.kind in "iu" else "auto")
+    is_levels = levels is not None and array.dtype.kind in "iu"
+    options = DataSettings(kind=kind_of(form.shape), levels=levels if levels and is_levels else "auto")
     images = as_images(doubled, where, options).numbers.images[: len(array)]
     if images.shape[-1] != form.shape[0]:
         raise DataError(

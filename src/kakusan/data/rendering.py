@@ -81,6 +81,40 @@ def grid(
     return view_of(x.shape[1:]).grid(x, units, columns, scale, gap)
 
 
+BAND = 12
+"""Conditions side by side at the most."""
+
+
+def pairs_grid(given: Samples, given_units: Units, x: Samples, units: Units) -> Image.Image:
+    """Conditions in a row, and below each the samples that were given it, sample k the (k mod m)-th of m conditions.
+
+    given: (m, channels, ...). More than 12 conditions make several such bands.
+    """
+    m = min(len(given), len(x))
+    bands = []
+    for start in range(0, m, BAND):
+        shown = range(start, min(start + BAND, m))
+        numbers = [k + row for row in range(0, len(x), len(given)) for k in shown if k + row < len(x)]
+        bands += [
+            grid(given[list(shown)], given_units, columns=len(shown)),
+            grid(x[numbers], units, columns=len(shown)),
+        ]
+    return _stacked(bands)
+
+
+def _stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+    """One above the other, in colour if one of them is; grey between the rows."""
+    mode = "RGB" if any(picture.mode not in ("L", "1") for picture in pictures) else "L"
+    width = max(picture.width for picture in pictures)
+    height = sum(picture.height for picture in pictures) + GAP * (len(pictures) - 1)
+    sheet = Image.new(mode, (width, height), 128 if mode == "L" else (128, 128, 128))
+    top = 0
+    for picture in pictures:
+        sheet.paste(picture.convert(mode), (0, top))
+        top += picture.height + GAP
+    return sheet
+
+
 def film_strip(
     rows: Sequence[Samples], units: Units, *, scale: int | None = None, gap: int = GAP
 ) -> Image.Image:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kakusan.config.settings import Layout
-from kakusan.data.rendering import encode_png, grid, numbered, save_folder
+from kakusan.data.rendering import encode_png, grid, numbered, pairs_grid, save_folder
 from kakusan.data.space import IMAGES, noun_of
 from kakusan.data.units import Levels, Units, channels_last
 from kakusan.errors import SettingsError
@@ -64,11 +64,18 @@ class Output:
             raise SettingsError(f"{there} is there already", "name another --out, or say --overwrite")
 
     def save(
-        self, x_0: Samples, units: Units, about: Mapping[str, Any], *, columns: int | None = None
+        self,
+        x_0: Samples,
+        units: Units,
+        about: Mapping[str, Any],
+        *,
+        columns: int | None = None,
+        given: tuple[Samples, Units] | None = None,
     ) -> None:
         """Write the samples, and beside them, as JSON, how they were made.
 
         Levels are rounded to the nearest and held to their range, which `Units.outside` counts. columns: of a grid.
+        given: the images that the samples were given in turn, which a grid shows above them.
         """
         beside = {sidecar(self.path): (json.dumps(about, indent=2) + "\n").encode()}
         with durable.telling(f"cannot write {self.path}", self.path.parent):
@@ -78,7 +85,8 @@ class Output:
                 save_folder(images, self.path, first=first, overwrite=self.overwrite, beside=beside)
                 return
             png = self.path.suffix == ".png"
-            content = encode_png(grid(x_0, units, columns=columns)) if png else self._npz(x_0, units)
+            picture = pairs_grid(*given, x_0, units) if given else grid(x_0, units, columns=columns)
+            content = encode_png(picture) if png else self._npz(x_0, units)
             durable.atomic_writes([(self.path, content), *beside.items()])
 
     def _npz(self, x_0: Samples, units: Units) -> bytes:

@@ -72,6 +72,8 @@ class Survey:
             "mean": list(self.mean),
             "deviation": list(self.deviation),
             "classes": self.classes,
+            "vectors": None if dataset.vectors is None else dataset.vectors.form.to_state(),
+            "pairs": None if dataset.pairs is None else dataset.pairs.form.to_state(),
             "reserved": [self.name_of(index) for index in dataset.reserved],
             "duplicates": sum(len(group) - 1 for group in self.duplicates),
             "duplicate_groups": [

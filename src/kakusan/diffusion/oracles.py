@@ -26,7 +26,7 @@ from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import SettingsError
 from kakusan.randomness import Purpose, integers, normals, uniforms
-from kakusan.shapes import Coefficients, Condition, Samples, Times, times_like
+from kakusan.shapes import Coefficients, Condition, Samples, Times, per_sample, scaled, times_like
 
 Values: TypeAlias = Float64[Tensor, "batch values"]
 """Images as rows: the values of an image in the order channels, height, width."""
@@ -244,11 +244,72 @@ class MixtureOracle(Oracle):
             nats, x_0 = law.part(x_t, a, b)
             yield nats + log_share, x_0
 
+    def predict(self, x_t: Samples, t: Times, condition: Condition | None = None) -> Prediction:
+        """That of the whole mixture or, where the condition has a label, of the component of this number alone."""
+        whole = super().predict(x_t, t)
+        if condition is None or condition.label is None:
+            return whole
+        labels = (
+            condition.label
+            if condition.dropped is None
+            else condition.label.masked_fill(condition.dropped, -1)
+        )
+        x_0, (a, b) = double(whole.x_0), self.path.at(t)
+        for number, law in enumerate(self.laws):
+            rows = labels == number
+            own = law.part(double(x_t).flatten(1), a.to(x_0)[:, None], b.to(x_0)[:, None])[1].view(x_0.shape)
+            x_0 = torch.where(per_sample(rows.to(x_t.device), x_t), own, x_0)
+        return Prediction(x_0.to(x_t), eps_from_x_0(x_0, double(x_t), a, b).to(x_t))
+
     def drawn(self, seed: int, indices: Int64[Tensor, " batch"]) -> Values:
         noise = normals(seed, Purpose.ORACLE, 0, indices, (math.prod(self.shape),)).double()
         edges = double(self.weights).cpu().cumsum(0)
         which = torch.searchsorted(edges / edges[-1], uniforms(seed, Purpose.ORACLE, 1, indices, 1)[:, 0])
         return torch.stack([law.of_noise(noise) for law in self.laws])[which, torch.arange(len(which))]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearOracle(Denoiser):
+    """Data that are N(mean + slope v, covariance) given a vector v, which is N(0, I).
+
+    slope: (c, ..., k) for vectors of k numbers; mean, covariance: as in `GaussianOracle`. Without a condition, or where
+    it is dropped, the data are N(mean, covariance + slope slope^T). Raises SettingsError where the shapes do not fit.
+    """
+
+    path: Path
+    slope: Tensor
+    mean: float | int | Tensor = 0.0
+    covariance: float | int | Tensor = 1.0
+
+    @cached_property
+    def given(self) -> GaussianOracle:
+        """The law of x_0 - slope v."""
+        return GaussianOracle(self.path, self.mean, self.covariance)
+
+    @cached_property
+    def marginal(self) -> GaussianOracle:
+        """The law of x_0 without its vector."""
+        rows, law = double(self.slope).flatten(0, -2), normal(self.mean, self.covariance)
+        D = len(rows)
+        axes = torch.eye(D, dtype=torch.float64) if law.axes is None else law.axes
+        inner = axes @ torch.diag(law.spectrum.expand(D)) @ axes.T
+        mean = law.mean.expand(D).reshape(self.slope.shape[:-1])
+        return GaussianOracle(self.path, mean, inner + rows @ rows.T)
+
+    def shift(self, vector: Tensor) -> Samples:
+        """slope v, for each sample."""
+        return torch.einsum("...k,nk->n...", double(self.slope).to(vector.device), double(vector))
+
+    def predict(self, x_t: Samples, t: Times, condition: Condition | None = None) -> Prediction:
+        """E[x_0 | x_t, v], and E[x_0 | x_t] where no vector is given."""
+        if condition is None or condition.vector is None:
+            return self.marginal.predict(x_t, t)
+        x, (a, b) = double(x_t), self.path.at(t)
+        shift = self.shift(condition.vector)
+        x_0 = self.given.predict(x - scaled(a, shift), t).x_0 + shift
+        if condition.dropped is not None:
+            x_0 = torch.where(per_sample(condition.dropped, x), self.marginal.predict(x, t).x_0, x_0)
+        return Prediction(x_0.to(x_t), eps_from_x_0(x_0, x, a, b).to(x_t))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from PIL import Image
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
@@ -18,9 +19,10 @@ from kakusan.config.loading import to_mapping
 from kakusan.config.machine import environment, require_device, set_machine
 from kakusan.config.settings import Auto, Settings, answered
 from kakusan.data.dataset import Dataset, Progress, silent
-from kakusan.data.rendering import encode_png, grid
+from kakusan.data.rendering import encode_png, grid, pairs_grid
 from kakusan.errors import NumbersError, RunError
 from kakusan.samplers import DDIM, SamplingRequest, sample
+from kakusan.shapes import Samples
 from kakusan.storage import durable
 from kakusan.storage.agreement import changed_settings, fitting, require_agreement
 from kakusan.storage.checkpoints import Checkpoint
@@ -280,10 +282,18 @@ def _picture(task: Task, run: RunFolder) -> Sampled | Warned:
     try:
         path = run.samples_path(task.state.step)
         with durable.telling(f"cannot write {path}", path.parent):
-            durable.atomic_write(path, encode_png(grid(x_0, task.record.units)))
+            durable.atomic_write(path, encode_png(_grid(task, x_0)))
     except RunError as error:
         return Warned(str(error))
     return Sampled(task.state.step, path)
+
+
+def _grid(task: Task, x_0: Samples) -> Image.Image:
+    """The samples, below the images that they were given, if any."""
+    given, pairs, units = task.shown, task.record.pairs, task.record.units
+    if given is None or given.image is None or pairs is None:
+        return grid(x_0, units)
+    return pairs_grid(given.image, pairs.units, x_0, units)
 
 
 # When things go wrong

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kakusan.config.settings import ProcessSettings
 from kakusan.data.dataset import Dataset
-from kakusan.data.rendering import each, encode_png, grid, view_of, walk_strip
+from kakusan.data.rendering import each, encode_png, grid, pairs_grid, view_of, walk_strip
 from kakusan.data.space import POINTS, Noun, noun_of, size_in_words
 from kakusan.data.units import Levels, Real, Units
 from kakusan.diffusion.forward import q_marginal
@@ -69,7 +69,7 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
     story = _words(run, loaded)
     story = replace(
         story,
-        samples=_samples(x_0, run.data.units, f"DDIM, {_steps(loaded)} steps, seed 0"),
+        samples=_samples(x_0, run, f"DDIM, {_steps(loaded)} steps, seed 0"),
         film=_film(stills, run),
         channels=(channels := _channels(x_0, run.data.units, prepared)),
         channels_left=max(0, run.data.shape[0] - len(channels)) if channels else 0,
@@ -120,9 +120,13 @@ def _rounded(x: Samples, units: Units) -> Samples:
     return units.encode(units.decode(x)) if isinstance(units, Levels) else x
 
 
-def _samples(x: Samples, units: Units, how: str) -> SampleGrid:
+def _samples(x: Samples, run: Run, how: str) -> SampleGrid:
     shown = min(view_of(x.shape[1:]).shown, len(x))
     count = f"{len(x)} samples" if shown == len(x) else f"{shown} of {len(x)} samples"
+    given, pairs, units = run.condition(), run.data.pairs, run.data.units
+    if given is not None and given.image is not None and pairs is not None:
+        picture = pairs_grid(given.image, pairs.units, x[:shown], units)
+        return SampleGrid(png=encode_png(picture), caption=f"{count}, below what they were given; {how}")
     return SampleGrid(png=encode_png(grid(x[:shown], units)), caption=f"{count}, {how}")
 
 
