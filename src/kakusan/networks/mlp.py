@@ -38,6 +38,7 @@ class PointMLP(nn.Module):
         width: int = 128,
         depth: int = 3,
         classes: int = 0,
+        null_label: bool = True,
     ) -> None:
         super().__init__()
         out_channels = channels if out_channels is None else out_channels
@@ -45,7 +46,7 @@ class PointMLP(nn.Module):
         check_sinusoids(width)
         check_chances(0.0, classes)
         self.time_embedding = TimeEmbedding(width, width)
-        self.class_embedding = label_embedding(classes, width)
+        self.class_embedding = label_embedding(classes, width, null_label=null_label)
         self.channels = channels
         self.linear_in = linear(channels, width)
         self.blocks = nn.ModuleList(PointBlock(width) for _ in range(depth))
