@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def trained(data: str | Path, folder: Path, minutes: float) -> Figures:
     settings = run.settings
     figures |= {
         "parameters": sum(p.numel() for p in run.load().network.parameters()),
-        "network": f"width {settings.network.width} x {settings.network.multipliers}, patch {settings.network.patch}",
+        "network": "width {width} x {multipliers}, patch {patch}".format_map(asdict(settings.network)),
         "steps": settings.training.steps,
         "training_loss": last["training_loss"],
         "held_out_loss": last["held_out_loss"],

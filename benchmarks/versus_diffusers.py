@@ -21,11 +21,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from kakusan.config.facts import DataFacts
 from kakusan.config.loading import settings_for
 from kakusan.config.machine import set_machine
-from kakusan.config.recipe import UNFOLDED, DataFacts
+from kakusan.config.networks import UNetOptions
+from kakusan.config.networks.unet import UNFOLDED
 from kakusan.config.resolve import resolve, resolve_for
-from kakusan.config.settings import NetworkSettings, Settings, answered
+from kakusan.config.settings import Settings, answered
 from kakusan.data.record import DataRecord
 from kakusan.data.units import Levels
 from kakusan.networks import UNet
@@ -85,7 +87,7 @@ class Case:
 class Theirs(nn.Module):
     """diffusers' network of the same shape; squares of pixels are folded into channels outside of it."""
 
-    def __init__(self, settings: NetworkSettings, channels: int) -> None:
+    def __init__(self, settings: UNetOptions, channels: int) -> None:
         super().__init__()
         import diffusers
 
@@ -117,7 +119,7 @@ class Theirs(nn.Module):
         return F.pixel_shuffle(answer, self.patch)
 
 
-def kinds(settings: NetworkSettings, plain: str) -> list[str]:
+def kinds(settings: UNetOptions, plain: str) -> list[str]:
     """diffusers' names of the levels: with attention or without."""
     return [f"Attn{plain}" if i in settings.attention else plain for i, _ in enumerate(settings.multipliers)]
 
@@ -181,7 +183,9 @@ class Match:
         self.weights = self.empty().model.state_dict()
 
     def empty(self) -> Theirs:
-        return Theirs(self.case.settings.network, self.case.shape[0])
+        network = self.case.settings.network
+        assert isinstance(network, UNetOptions)
+        return Theirs(network, self.case.shape[0])
 
     def ours(self, *, bf16: bool) -> Contender:
         way = Way("autocast" if bf16 else "fp32", "as it comes")

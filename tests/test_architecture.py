@@ -9,7 +9,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "kakusan"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "shapes"),
-    ("randomness", "statistics", "networks", "config"),
+    ("randomness", "statistics", "networks"),
+    ("config",),
     ("storage", "diffusion"),
     ("data",),
     ("samplers", "terminal"),

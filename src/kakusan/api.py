@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from kakusan import run
-from kakusan.config.loading import Asked, flat, from_mapping, settings_for, with_values
+from kakusan.config.loading import Asked, flat, from_mapping, settings_for, usual_for, with_values
 from kakusan.config.settings import DataSettings, Settings
 from kakusan.data import Dataset, InMemory, open_data
 from kakusan.data.dataset import Progress, silent
@@ -242,7 +242,8 @@ def _asked(
     given = {key: value for key, value in budget.items() if value is not None}
     if isinstance(settings, Settings):
         wanted = settings
-        chosen = {key for key, value in flat(wanted).items() if value != flat(usual)[key]}
+        before = usual_for(wanted, usual)
+        chosen = {key for key, value in flat(wanted).items() if value != before[key]}
     else:
         wanted, chosen, given = usual, set(), {**(settings or {}), **given}
     if dataset is not None:

@@ -426,13 +426,13 @@ class Run:
         x_0 = sample(self.guided(loaded, guidance), sampler, request, progress, keep_on="cpu")
         numbers = ("count", "seed", "first", "micro_batch", "exact")
         return x_0, {
+            **asdict(sampler),
             "run": str(self.folder),
             "checkpoint": loaded.step,
             "weights": loaded.weights,
             "sampler": {kind: name for name, kind in SAMPLERS.items()}.get(type(sampler), repr(sampler)),
             "steps": len(sampler.times(loaded.model.path)) - 1,
             "spacing": sampler.spacing,
-            "eta": getattr(sampler, "eta", 0.0),
             "variance": variance_named(loaded.model.variance).name,
             "clip": loaded.model.clip,
             **({} if guidance is None else {"guidance": guidance.as_json()}),

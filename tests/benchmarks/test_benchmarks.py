@@ -15,6 +15,7 @@ from PIL import Image
 
 from kakusan.api import train
 from kakusan.config.loading import settings_for
+from kakusan.config.networks import UNetOptions
 from kakusan.config.settings import Settings
 from kakusan.data.builtin import RESERVED_KANJI, kanji
 from kakusan.run import Run
@@ -43,8 +44,7 @@ def tiny(source: str) -> Settings:
     return replace(
         settings,
         process=replace(settings.process, T=8),
-        network=replace(
-            settings.network,
+        network=UNetOptions(
             width=8,
             multipliers=(1, 1),
             blocks=1,

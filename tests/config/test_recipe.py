@@ -5,10 +5,12 @@ from itertools import pairwise
 
 import pytest
 
+from kakusan.config.facts import DataFacts
 from kakusan.config.loading import flat
-from kakusan.config.recipe import LADDER, UNFOLDED, DataFacts, resolve_network
+from kakusan.config.networks import MLPOptions, UNetOptions
+from kakusan.config.networks.unet import LADDER, UNFOLDED
 from kakusan.config.resolve import resolve, resolve_for
-from kakusan.config.settings import NetworkSettings, ProcessSettings, Settings, TrainingSettings
+from kakusan.config.settings import ProcessSettings, Settings, TrainingSettings
 
 BY_RIGHT = {
     "training.minutes",
@@ -31,9 +33,9 @@ def resolved(of: DataFacts, steps: int = 2000, settings: Settings | None = None)
     return resolve_for(resolve(on_a_cpu, of), of, steps, UNFOLDED[0])
 
 
-def network(*shape: int, folded: bool = False, device: str = "cpu") -> NetworkSettings:
+def network(*shape: int, folded: bool = False, device: str = "cpu") -> UNetOptions:
     size = LADDER[0] if folded else UNFOLDED[0]
-    return resolve_network(NetworkSettings(), size, facts(*shape), device)
+    return UNetOptions().resolved(facts(*shape), size, device)
 
 
 def test_nothing_stays_auto_but_what_is_an_answer() -> None:
@@ -71,7 +73,7 @@ def test_levels_halve_the_image_to_about_8_pixels_and_padding_stays_small(
     ("width", "groups"), [(8, 1), (32, 2), (48, 3), (64, 4), (96, 6), (192, 12), (1024, 32)]
 )
 def test_a_group_of_a_normalization_has_16_channels(width: int, groups: int) -> None:
-    found = resolve_network(NetworkSettings(width=width), UNFOLDED[0], facts(1, 28, 28), "cpu")
+    found = UNetOptions(width=width).resolved(facts(1, 28, 28), UNFOLDED[0], "cpu")
     assert found.groups == groups
 
 
@@ -89,9 +91,8 @@ def test_the_smallest_network_folds_once_more_but_never_small_images() -> None:
     assert network(1, 16, 16, folded=True).patch == network(1, 8, 8, folded=True).patch == 1
 
 
-def test_points_have_an_mlp_and_no_patches() -> None:
-    found = network(2, folded=True)
-    assert (found.kind, found.width, found.patch) == ("mlp", 128, 1)
+def test_points_have_an_mlp() -> None:
+    assert resolved(facts(2)).network == MLPOptions(width=128, depth=3)
 
 
 def test_the_ladder_rises() -> None:
@@ -113,7 +114,7 @@ def test_the_warm_up_and_the_memory_of_the_average_are_shares_of_the_training(st
 
 def test_the_rate_falls_with_the_width_and_with_the_length() -> None:
     def rate(width: int, steps: int) -> float:
-        settings = Settings(network=NetworkSettings(width=width))
+        settings = Settings(network=UNetOptions(width=width))
         found = resolved(facts(3, 32, 32), steps, settings).training.learning_rate
         assert found != "auto"
         return found
@@ -137,7 +138,9 @@ def test_fine_tuning_takes_smaller_steps() -> None:
 
 def test_dropout_comes_with_seeing_each_image_often() -> None:
     def dropout(count: int) -> object:
-        return resolved(facts(1, 28, 28, count=count), 2000).network.dropout  # 128,000 images in all
+        found = resolved(facts(1, 28, 28, count=count), 2000).network  # 128,000 images in all
+        assert isinstance(found, UNetOptions)
+        return found.dropout
 
     assert (dropout(60_000), dropout(1_000), dropout(40)) == (0.0, 0.1, 0.2)
 
@@ -145,7 +148,7 @@ def test_dropout_comes_with_seeing_each_image_often() -> None:
 def test_what_was_chosen_stays() -> None:
     chosen = Settings(
         process=ProcessSettings(schedule="linear", predicts="eps"),
-        network=NetworkSettings(width=48, blocks=3, multipliers=(1, 1), attention=(), dropout=0.3, patch=4),
+        network=UNetOptions(width=48, blocks=3, multipliers=(1, 1), attention=(), dropout=0.3, patch=4),
         training=TrainingSettings(
             batch_size=7, accumulation=7, learning_rate=1e-5, warmup=1999, ema=0.5, decay="constant"
         ),

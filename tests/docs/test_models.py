@@ -3,14 +3,14 @@
 import re
 from pathlib import Path
 
-from kakusan.config.loading import flat
-from kakusan.config.settings import NetworkSettings, ProcessSettings, Settings
+from kakusan.config.loading import known_names
+from kakusan.config.networks import UNetOptions
+from kakusan.config.settings import ProcessSettings
 from kakusan.diffusion.schedules import Linear
 from kakusan.interop.diffusers.config import scheduler_config, unet_config
 
 TEXT = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
-NETWORK = NetworkSettings(
-    kind="unet",
+NETWORK = UNetOptions(
     width=32,
     multipliers=(1, 2),
     blocks=2,
@@ -39,4 +39,4 @@ def test_every_key_of_theirs_is_explained() -> None:
 def test_every_setting_of_ours_is_one() -> None:
     named = set(re.findall(r"`((?:network|process)\.\w+)`", TEXT))
     assert len(named) > 25
-    assert named <= set(flat(Settings()))
+    assert named <= known_names()

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kakusan.api import sample
+from kakusan.config.loading import flat
 from kakusan.diffusion.schedules import twin
 from kakusan.errors import KakusanError, ModelError
 from kakusan.interop.diffusers.config import translated
@@ -307,7 +308,7 @@ def test_a_missing_attention_head_dim_means_8_and_it_is_said(folder: Path, tmp_p
     (folder / "unet/config.json").write_text(json.dumps(config))
     made = import_model(folder, tmp_path / "run")
     assert any("attention_head_dim is missing" in note for note in made.notes)
-    assert made.run.settings.network.head_width == 8
+    assert flat(made.run.settings)["network.head_width"] == 8
     theirs: Any = UNet2DModel.from_pretrained(folder, subfolder="unet")
     x_t, time = torch.randn(2, 1, 16, 16), torch.tensor([0.0, 7.0])
     with torch.no_grad():
@@ -347,7 +348,7 @@ def test_a_run_of_ours_comes_back_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "out/unet/config.json").write_text(json.dumps(config))
     other = import_model(tmp_path / "out", tmp_path / "other")
     assert "another model" in other.notes[0]  # the folder's own files count
-    assert other.run.settings.network.norm_eps == 1e-3
+    assert flat(other.run.settings)["network.norm_eps"] == 1e-3
 
 
 def test_padded_images_are_exported_at_the_padded_size_and_it_is_said(tmp_path: Path) -> None:

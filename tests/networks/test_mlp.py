@@ -1,6 +1,7 @@
 """The network for points: its size, and that it learns a law whose best answer is known."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -43,6 +44,6 @@ def test_it_learns_the_noise_in_two_points() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"width": 3}, {"depth": 0}, {"channels": 0}, {"classes": -1}], ids=str)
-def test_a_network_that_cannot_be_is_refused(changes: dict[str, int]) -> None:
+def test_a_network_that_cannot_be_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         PointMLP(**changes)

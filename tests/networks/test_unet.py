@@ -5,17 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from beartype import beartype
-from beartype.roar import BeartypeException
-from jaxtyping import TypeCheckError, jaxtyped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kakusan.errors import SettingsError
-from kakusan.networks import NETWORKS, UNet
+from kakusan.networks import UNet
 from kakusan.networks.layers import Downsample, ResidualBlock, SelfAttention, Style, Upsample
 from kakusan.networks.unet import folded, unfolded
-from kakusan.shapes import Condition
 
 SMALL: dict[str, Any] = {"channels": 1, "width": 16, "multipliers": (1, 2), "blocks": 1, "groups": 4}
 
@@ -53,43 +49,6 @@ def test_any_size_is_padded_with_zeros_on_the_right_and_at_the_bottom_and_croppe
     answer = network(x_t, time)
     assert answer.shape == x_t.shape
     assert torch.equal(answer, network(padded, time)[:, :, : size[0], : size[1]])
-
-
-@pytest.mark.parametrize("kind", NETWORKS)
-@torch.no_grad()
-def test_shapes_are_as_the_signature_says(kind: str) -> None:
-    sizes: dict[str, Any] = {"unet": SMALL, "mlp": {"channels": 2}}
-    network = NETWORKS[kind](**{**sizes[kind], "channels": 2, "out_channels": 4, "classes": 3})
-    forward = jaxtyped(typechecker=beartype)(type(network).forward)
-    side = 1 if kind == "mlp" else 6
-    x_t, time = question(3, 2, side, side)
-    assert forward(network, x_t, time, Condition(label=torch.tensor([0, 1, 3]))).shape == (3, 4, side, side)
-    with pytest.raises((TypeCheckError, BeartypeException)):
-        forward(network, x_t, time[:2])
-
-
-@pytest.mark.parametrize("kind", NETWORKS)
-@torch.no_grad()
-def test_no_condition_is_the_null_label_for_everyone(kind: str) -> None:
-    sizes: dict[str, Any] = {"unet": SMALL, "mlp": {}}
-    torch.manual_seed(0)
-    network = awake(NETWORKS[kind](**sizes[kind], classes=3))
-    side = 1 if kind == "mlp" else 8
-    x_t, time = question(4, 2 if kind == "mlp" else 1, side, side)
-    nobody = network(x_t, time)
-    assert torch.equal(nobody, network(x_t, time, Condition(label=torch.zeros(4, dtype=torch.int64)).null()))
-    assert not torch.allclose(
-        nobody, network(x_t, time, Condition(label=torch.zeros(4, dtype=torch.int64))), atol=1e-3
-    )
-
-
-@pytest.mark.parametrize("kind", NETWORKS)
-def test_labels_for_a_network_without_classes_are_refused(kind: str) -> None:
-    sizes: dict[str, Any] = {"unet": SMALL, "mlp": {}}
-    network = NETWORKS[kind](**sizes[kind])
-    channels = 2 if kind == "mlp" else 1
-    with pytest.raises(SettingsError, match="knows no classes"):
-        network(*question(1, channels, 1, 1), Condition(label=torch.zeros(1, dtype=torch.int64)))
 
 
 @torch.no_grad()

@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from kakusan.config.facts import Size
 from kakusan.config.loading import Asked, settings_for, with_values
-from kakusan.config.recipe import LADDER, Size
+from kakusan.config.networks import UNetOptions
+from kakusan.config.networks.unet import LADDER
 from kakusan.config.resolve import resolve
 from kakusan.config.settings import Settings
 from kakusan.errors import DataError
@@ -55,6 +57,7 @@ def _size_of(size: Size) -> tuple[object, ...]:
 
 def _chosen(settings: Settings) -> tuple[object, ...]:
     network = settings.network
+    assert isinstance(network, UNetOptions)
     return network.width, network.blocks, network.patch
 
 
@@ -93,6 +96,7 @@ def test_a_given_network_is_kept_whatever_the_budget(images: Path, monkeypatch: 
     settings, prepared = opened(images, **{name.replace(".", "__"): value for name, value in TINY.items()})
     monkeypatch.setattr(ladder, "_step_seconds", lambda *_: 1e-6)
     found = for_seconds(settings, prepared, 600).settings.network
+    assert isinstance(found, UNetOptions)
     assert (found.width, found.multipliers, found.patch) == (16, (1, 1), 1)
 
 
@@ -101,7 +105,7 @@ def test_few_images_get_the_smallest_network(tmp_path: Path, monkeypatch: pytest
     settings, prepared = opened(tmp_path / "few.npy")
     monkeypatch.setattr(ladder, "_step_seconds", lambda *_: 1e-6)
     found = for_seconds(settings, prepared, 600)
-    assert (found.settings.network.width, found.settings.network.blocks) == (32, 1)
+    assert _chosen(found.settings)[:2] == (32, 1)
     assert any("few" in line for line in cautions(found, prepared, can_shrink=False))
 
 

@@ -227,10 +227,10 @@ def test_eps_is_refused_there_and_the_reason_said() -> None:
 
 def test_losses_and_variances_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(SettingsError, match="does not teach"):
-        loss_for("simple", denoiser(words=2), 5.0)
+        loss_for("simple", denoiser(words=2))
     with pytest.raises(SettingsError, match="fixed"):
-        loss_for("hybrid", denoiser(), 5.0)
-    assert loss_for("min-snr", denoiser(), 3.0) == MinSNR(gamma=3.0)
+        loss_for("hybrid", denoiser())
+    assert loss_for("min-snr", denoiser(), gamma=3.0) == MinSNR(gamma=3.0)
 
 
 def test_min_snr_warns_where_its_weight_at_T_is_zero() -> None:

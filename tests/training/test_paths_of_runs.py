@@ -101,7 +101,7 @@ def test_what_belongs_to_a_schedule_is_refused_on_another_path(
         ["train", "digits", "--run", str(tmp_path / "x"), *TINY, *UNET, "--process.path", "flow", *flags]
     )
     assert code == 2
-    assert "for the path vp, not for flow" in capsys.readouterr().err
+    assert "belongs to process.path vp, not to flow" in capsys.readouterr().err
 
 
 def test_eps_is_refused_where_it_says_nothing_of_the_data(

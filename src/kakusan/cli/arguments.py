@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 import tyro
 
 from kakusan.cli.mistakes import in_our_words
-from kakusan.config.loading import flat
-from kakusan.config.settings import Settings
+from kakusan.config.loading import known_names
 
 Command = TypeVar("Command")
 
@@ -41,5 +40,6 @@ def mentioned(arguments: Sequence[str]) -> frozenset[str]:
     flags = (
         argument.removeprefix("--").partition("=")[0] for argument in arguments if argument.startswith("--")
     )
+    names = known_names()
     dotted = (flag.replace("-", "_").replace(".no_", ".") for flag in flags)
-    return frozenset(name for name in dotted if name in flat(Settings()))
+    return frozenset(name for name in dotted if name in names)

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import tyro
 
 from kakusan.cli.arguments import parse
+from kakusan.cli.choices import value_of
+from kakusan.cli.sampler_options import USUAL, options_in, with_sampler
 from kakusan.errors import SettingsError, printable
 
 EXAMPLES = (
@@ -29,12 +31,11 @@ class Export:
     """The format."""
     scheduler: Literal["ddpm", "ddim"] | None = None
     """diffusers: whose scheduler is written; default: as imported, else ddpm."""
-    sampler: Literal["ddim", "ancestral"] | None = None
-    """onnx: whose times and coefficients are written; default: ddim."""
+    sampler: str | None = None
+    """onnx: whose times and coefficients are written: ddim (default), ancestral, ...; --sampler NAME --help shows the
+    options of this one, such as --eta of ddim."""
     steps: int | None = None
     """onnx: steps of the sampler; default: 50 for ddim, all T for ancestral."""
-    eta: float | None = None
-    """onnx: fresh noise of ddim: 0 none, 1 as much as ancestral."""
     weights: Literal["ema", "model"] = "ema"
     """Averaged weights, or those of the last step."""
     step: int | None = None
@@ -43,16 +44,18 @@ class Export:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    command = parse(Export, arguments, "export", EXAMPLES)
+    command = parse(with_sampler(Export, arguments), arguments, "export", EXAMPLES)
     from kakusan.interop.exporting import Wish, export_model
     from kakusan.run import Run
     from kakusan.samplers import sampler_named
     from kakusan.terminal.display import console
 
-    _refuse_what_does_not_apply(command)
+    name = command.sampler or USUAL
+    own = options_in(command, name)
+    _refuse_what_does_not_apply(command, arguments, [*own])
     run, to = Run.open(command.run), console()
-    process, name = run.settings.process, command.sampler or "ddim"
-    sampler = sampler_named(name, process.T, steps=command.steps, eta=command.eta, spacing=process.spacing)
+    process = run.settings.process
+    sampler = sampler_named(name, process.T, steps=command.steps, spacing=process.spacing, **own)
     wish = Wish(
         weights=command.weights,
         step=command.step,
@@ -67,8 +70,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _refuse_what_does_not_apply(command: Export) -> None:
-    for to, names in {"onnx": ("sampler", "steps", "eta"), "diffusers": ("scheduler",)}.items():
+def _refuse_what_does_not_apply(command: Export, arguments: Sequence[str], own: Sequence[str]) -> None:
+    """Raises SettingsError for flags of another format; own: the options of the sampler."""
+    for to, names in {"onnx": ("sampler", "steps", *own), "diffusers": ("scheduler",)}.items():
         for name in names:
-            if command.to != to and getattr(command, name) is not None:
+            if command.to != to and value_of(f"--{name.replace('_', '-')}", arguments) is not None:
                 raise SettingsError(f"--{name} is for --to {to}, not for --to {command.to}", "leave it out")

@@ -100,7 +100,7 @@ def _near(flag: str, known: list[str]) -> list[str]:
 
 
 def flags_of(kind: Any, prefix: str = "") -> Iterator[str]:
-    """The options of a command's dataclass, without their dashes."""
+    """The options of a command's dataclass, without their dashes; of a part of several kinds, those of all."""
     plain, annotated = typing.get_type_hints(kind), typing.get_type_hints(kind, include_extras=True)
     for field in fields(kind):
         about = getattr(annotated[field.name], "__metadata__", ())
@@ -109,6 +109,8 @@ def flags_of(kind: Any, prefix: str = "") -> Iterator[str]:
         name = next((word for each in about if (word := getattr(each, "name", None))), field.name)
         dotted = f"{prefix}{name.replace('_', '-')}"
         if is_dataclass(plain[field.name]):
-            yield from flags_of(plain[field.name], f"{dotted}.")
+            part = plain[field.name]
+            kinds = (part, *part.__subclasses__())
+            yield from dict.fromkeys(flag for each in kinds for flag in flags_of(each, f"{dotted}."))
         else:
             yield dotted

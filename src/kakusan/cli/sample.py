@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from kakusan.cli.arguments import parse
+from kakusan.cli.sampler_options import USUAL, options_in, with_sampler
 
 if TYPE_CHECKING:
     from kakusan.data.units import Units
@@ -42,14 +43,13 @@ class Sample:
     out: Path | None = None
     """NAME.png: a grid; NAME.npz: an array; else, for images, a folder of PNG files. Default: the next grid in
     RUN/samples. A .json beside it says how they were made."""
-    sampler: str = "ddim"
-    """ddim, or ancestral (Algorithm 2)."""
+    sampler: str = USUAL
+    """ddim, ancestral (Algorithm 2), ...; --sampler NAME --help names all, and shows the options of this one, such as
+    --eta of ddim."""
     steps: int | None = None
     """Denoising steps; default: 50 for ddim, all T for ancestral."""
     spacing: Literal["trailing", "leading", "linspace"] | None = None
     """Which times fewer steps visit: from T on, down to 1, or both; default: as the run says."""
-    eta: float | None = None
-    """Fresh noise of ddim: 0 none, 1 as much as ancestral."""
     variance: Literal["fixed-large", "fixed-small", "learned", "analytic"] | None = None
     """sigma^2 of an ancestral step; default: as the run says. analytic: as `kakusan evaluate` has estimated it."""
     seed: int = 0
@@ -92,7 +92,7 @@ class Sample:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    command = parse(Sample, arguments, "sample", EXAMPLES)
+    command = parse(with_sampler(Sample, arguments), arguments, "sample", EXAMPLES)
     from kakusan.config.machine import set_machine
     from kakusan.data.saving import Output, free_output, sidecar
     from kakusan.data.units import Real
@@ -178,7 +178,8 @@ def _sampled(
         weights=command.weights, device=command.device, precision=command.precision, variance=command.variance
     )
     T, spacing = loaded.model.path.T, command.spacing or loaded.settings.process.spacing
-    sampler = sampler_named(command.sampler, T, steps=command.steps, eta=command.eta, spacing=spacing)
+    own = options_in(command, command.sampler)
+    sampler = sampler_named(command.sampler, T, steps=command.steps, spacing=spacing, **own)
     numbers = {name: getattr(command, name) for name in ("count", "seed", "first", "exact")}
     guidance, label = run.composed(guidance, command.label)
     condition = run.condition(

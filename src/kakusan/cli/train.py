@@ -2,15 +2,16 @@
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from kakusan.cli.arguments import mentioned, parse
+from kakusan.cli.choices import asks_for_help, first_network, network_of, settings_for_help
 from kakusan.config.loading import Asked, chosen_in, presets, settings_for, with_values
-from kakusan.config.settings import Settings
+from kakusan.config.settings import Settings, sections
 
 EXAMPLES = (
     "kakusan train kanji                         the bundled kanji, with their preset",
@@ -45,8 +46,8 @@ class Train(Settings):
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    plain = parse(Train, arguments, "train", EXAMPLES)  # which DATA, preset and file; flags come last
-    command = parse(Train, arguments, "train", EXAMPLES, _defaults(plain))
+    plain = parse(Train, arguments, "train", EXAMPLES, _first(arguments))  # which DATA, preset and file
+    command = parse(Train, arguments, "train", EXAMPLES, _defaults(plain, arguments))  # flags come last
     asked = asked_of(command, arguments)
     from kakusan.cli.progress import begin, train_to_the_end
     from kakusan.training.launch import absolute_source, free_folder
@@ -57,22 +58,30 @@ def main(arguments: Sequence[str]) -> int:
     return train_to_the_end(begin(asked, folder, command.weights_from), as_json=command.json)
 
 
-def _defaults(command: Train) -> Train:
+def _first(arguments: Sequence[str]) -> Train:
+    """What flags are laid over before preset and file are known."""
+    if asks_for_help(arguments):
+        return Train(**dict(sections(settings_for_help(arguments))))
+    return Train(network=first_network(arguments))
+
+
+def _defaults(command: Train, arguments: Sequence[str]) -> Train:
     """What flags are laid over: the preset and the file that the same command line names."""
     settings = settings_for(command.source, preset=command.preset, file=command.config)
-    values = {field.name: getattr(settings, field.name) for field in fields(Settings)}
+    values = dict(sections(settings)) | {"network": network_of(settings.network, arguments)}
     return Train(source=command.source, **values)
 
 
 def asked_of(command: Train, arguments: Sequence[str]) -> Asked:
     """The settings in a command, its short flags included, and which of them it chooses."""
-    settings = Settings(**{field.name: getattr(command, field.name) for field in fields(Settings)})
+    settings = Settings(**dict(sections(command)))
     flags = set(mentioned(arguments))
     for name in ("steps", "minutes"):
         value = getattr(command, name)
         if value is not None:
             settings = with_values(settings, {f"training.{name}": value})
             flags.add(f"training.{name}")
+    settings.require_own(flags)
     chosen = frozenset(flags)
     if command.preset not in (None, "none"):
         chosen |= chosen_in(tomllib.loads(presets()[str(command.preset)]))

@@ -11,7 +11,9 @@ from typing import Any
 
 import msgspec
 
-from kakusan.config.settings import BUDGETS, CHANGEABLE, DataSettings, Settings
+from kakusan.config.networks import NETWORKS, choose
+from kakusan.config.section import Section
+from kakusan.config.settings import BUDGETS, CHANGEABLE, DataSettings, Settings, sections
 from kakusan.errors import SettingsError
 
 OF_DATA_SETS = ("digits", "kanji", "swiss-roll", "two-moons")
@@ -28,21 +30,46 @@ class Asked:
 
 def flat(settings: Settings) -> dict[str, Any]:
     """Dotted names and values, in order."""
-    sections = dataclasses.asdict(settings)
     return {
-        f"{section}.{name}": value for section, table in sections.items() for name, value in table.items()
+        f"{name}.{key}": value
+        for name, section in sections(settings)
+        for key, value in dataclasses.asdict(section).items()
     }
 
 
+def usual_for(settings: Settings, base: Settings | None = None) -> dict[str, Any]:
+    """What these settings would have by default, or in a base, by dotted names; with the options of their network."""
+    base = base or Settings()
+    own = dataclasses.replace(base, network=type(settings.network)())
+    return {**flat(own), **flat(base)}
+
+
+def foreign(settings: Settings) -> frozenset[str]:
+    """The dotted names of options that belong to what was not chosen."""
+    return frozenset(f"{name}.{key}" for name, section in sections(settings) for key in section.foreign())
+
+
+def known_names() -> frozenset[str]:
+    """All dotted names that there are, the options of every kind of network among them."""
+    of_networks = {f"network.{name}" for network in NETWORKS.values() for name in network.names()}
+    return frozenset(flat(Settings())) | of_networks
+
+
 def to_mapping(settings: Settings) -> dict[str, Any]:
-    """Plain nested tables, ready for TOML."""
-    mapping = dataclasses.asdict(settings)
-    return {s: {k: list(v) if isinstance(v, tuple) else v for k, v in t.items()} for s, t in mapping.items()}
+    """Plain nested tables, ready for TOML; without the options of what was not chosen."""
+    mapping: dict[str, dict[str, Any]] = {name: {} for name, _ in sections(settings)}
+    others, usual = foreign(settings), flat(Settings())
+    for name, value in flat(settings).items():
+        if name not in others or value != usual[name]:
+            section, _, key = name.partition(".")
+            mapping[section][key] = list(value) if isinstance(value, tuple) else value
+    return mapping
 
 
 def from_mapping(mapping: Mapping[str, Any], where: str, base: Settings | None = None) -> Settings:
     """Settings of nested tables laid over a base. Raises SettingsError on unknown keys and wrong types or values."""
-    merged = to_mapping(base or Settings())
+    base = with_network(base or Settings(), mapping.get("network"), f" in {where}")
+    merged = {name: dataclasses.asdict(section) for name, section in sections(base)}
     entries = list(_entries(mapping, merged, where))
     for section, name, value in entries:
         merged[section][name] = value
@@ -50,11 +77,26 @@ def from_mapping(mapping: Mapping[str, Any], where: str, base: Settings | None =
     for budget, other in (BUDGETS, BUDGETS[::-1]):  # the budget of this layer, not the one below it
         if budget in names and other not in names:
             merged["training"][other.partition(".")[2]] = "auto"
+    return Settings(**{name: _section(type(of), name, merged[name], where) for name, of in sections(base)})
+
+
+def with_network(settings: Settings, table: object, where: str = "") -> Settings:
+    """The same with the kind of network that a table of its options chooses. Raises SettingsError: `choose`."""
+    if not isinstance(table, Mapping) or not table:
+        return settings
+    kind = table.get("kind")
+    network = choose(settings.network, None if kind is None else str(kind), [*table], where)
+    return dataclasses.replace(settings, network=network)
+
+
+def _section(kind: type[Section], name: str, values: Mapping[str, Any], where: str) -> Any:
+    """One of the parts, its values checked."""
     try:
-        return msgspec.convert(merged, Settings)
+        return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at `$.")
-        raise SettingsError(f"{place.rstrip('`') or 'a setting'} in {where}: {problem}") from error
+        setting = f"{name}.{place.rstrip('`')}" if place else "a setting"
+        raise SettingsError(f"{setting} in {where}: {problem}") from error
 
 
 def _entries(
@@ -68,8 +110,7 @@ def _entries(
             raise SettingsError(f"{section} in {where} is a section, not a value", advice)
         for name, value in values.items():
             if name not in known[section]:
-                names = [f"{s}.{n}" for s, table in known.items() for n in table]
-                raise _unknown(f"{section}.{name}", names, where)
+                raise _unknown(f"{section}.{name}", known_names(), where)
             yield section, name, value
 
 
@@ -80,12 +121,13 @@ def _unknown(name: str, known: Any, where: str) -> SettingsError:
 
 
 def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
-    """The same settings with other values for these dotted names."""
-    sections: dict[str, dict[str, Any]] = {}
+    """The same settings with other values for these dotted names; options of a network choose its kind: `choose`."""
+    tables: dict[str, dict[str, Any]] = {}
     for dotted, value in values.items():
         section, _, name = dotted.partition(".")
-        sections.setdefault(section, {})[name] = value
-    changed = {s: dataclasses.replace(getattr(settings, s), **table) for s, table in sections.items()}
+        tables.setdefault(section, {})[name] = value
+    settings = with_network(settings, tables.get("network"))
+    changed = {s: dataclasses.replace(getattr(settings, s), **table) for s, table in tables.items()}
     return dataclasses.replace(settings, **changed)
 
 
@@ -140,11 +182,11 @@ def chosen_in(mapping: Mapping[str, Any]) -> frozenset[str]:
 def differences(asked: Asked, stored: Settings) -> dict[str, tuple[Any, Any]]:
     """What was chosen and is not what a run has: name -> (asked, stored). "auto" asks for nothing."""
     wanted, had = flat(asked.settings), flat(stored)
-    given = {"network.width", "network.multipliers"} if asked.settings.network.widths else set()
+    given = {f"network.{name}" for name in asked.settings.network.replaced}
     return {
-        name: (wanted[name], had[name])
+        name: (wanted[name], had.get(name, "no such option"))
         for name in wanted
-        if name in asked.chosen - given  # widths one by one stand in their place
+        if name in asked.chosen - given  # others stand in their place
         and not name.startswith(CHANGEABLE)
-        and wanted[name] not in ("auto", had[name])
+        and wanted[name] not in ("auto", had.get(name))
     }

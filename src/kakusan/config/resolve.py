@@ -7,15 +7,10 @@ The rules are deterministic (no clock), except for what a budget of minutes buys
 import math
 from dataclasses import replace
 
+from kakusan.config.facts import DataFacts, Size
 from kakusan.config.machine import resolve_machine
-from kakusan.config.recipe import (
-    DataFacts,
-    Size,
-    resolve_batch,
-    resolve_dropout,
-    resolve_network,
-    resolve_recipe,
-)
+from kakusan.config.networks import settled
+from kakusan.config.recipe import resolve_batch, resolve_recipe
 from kakusan.config.settings import KINDS, ProcessSettings, SamplesSettings, Settings
 from kakusan.errors import SettingsError
 
@@ -27,7 +22,9 @@ SHORT = 200
 
 def resolve(settings: Settings, facts: DataFacts) -> Settings:
     """The same settings without any "auto", save for what depends on the number of steps: `resolve_for`."""
+    settings.require_own()
     machine, data = resolve_machine(settings.machine), settings.data
+    network = settled(settings.network, facts)
     channels, *sides = facts.shape
     data = replace(
         data,
@@ -36,13 +33,14 @@ def resolve(settings: Settings, facts: DataFacts) -> Settings:
         kind=KINDS[len(sides)],
         layout=facts.layout or data.layout,
         follow_links=data.follow_links is True,
-        label_dropout=data.label_dropout if settings.network.null_label else 0.0,  # with nothing in its place
+        label_dropout=data.label_dropout if network.null_label else 0.0,  # with nothing in its place
     )
     training = resolve_batch(settings.training, facts, machine.device)
     if training.loss == "auto":
-        training = replace(training, loss="hybrid" if settings.process.variance == "learned" else "simple")
+        usual = "hybrid" if settings.process.variance == "learned" else "simple"
+        training = replace(training, loss=training.chosen_by_options("loss") or usual)
     process = _resolve_process(settings.process, facts)
-    return replace(settings, training=training, data=data, process=process, machine=machine)
+    return replace(settings, training=training, data=data, network=network, process=process, machine=machine)
 
 
 def resolve_for(
@@ -50,10 +48,10 @@ def resolve_for(
 ) -> Settings:
     """The same settings without any "auto", for a training of so many steps with a network of this size."""
     training = replace(settings.training, steps=steps)
-    network = resolve_network(settings.network, size, facts, settings.machine.device)
+    network = settled(settings.network, facts).resolved(facts, size, settings.machine.device)
     training = resolve_recipe(training, network, fine_tuning=fine_tuning)
     assert training.batch_size != "auto"
-    network = resolve_dropout(network, steps * training.batch_size / max(facts.count, 1))
+    network = network.seen_for(steps * training.batch_size / max(facts.count, 1))
     samples = resolve_samples(settings.samples, steps)
     return replace(settings, training=training, network=network, samples=samples)
 
@@ -64,13 +62,9 @@ def _resolve_process(process: ProcessSettings, facts: DataFacts) -> ProcessSetti
         raise SettingsError("process.clip is for level data; real data have no bounds to clip to")
     schedule = process.schedule
     if process.path != "vp":
-        if schedule not in ("auto", "none"):
-            raise SettingsError(
-                f"process.schedule is for the path vp, not for {process.path}", "leave one of them out"
-            )
         schedule = "none"
     elif schedule == "auto":
-        schedule = "cosine" if process.beta_1 == process.beta_T == "auto" else "linear"
+        schedule = process.chosen_by_options("schedule") or "cosine"
     predicts = OF_PATHS.get(process.path, "v") if process.predicts == "auto" else process.predicts
     if process.betas and process.T == ProcessSettings().T:  # nobody chose it: as many as there are betas
         process = replace(process, T=len(process.betas))

@@ -6,71 +6,39 @@ config.toml holds the answers, so no later command has to be told again.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import tyro
 
+from kakusan.config.facts import KINDS, Kind, Layout
+from kakusan.config.networks import NetworkOptions
+from kakusan.config.section import Auto, Of, Range, Section, answered, given, named, ranges
 from kakusan.errors import SettingsError
 
-Auto: TypeAlias = Literal["auto"]
+__all__ = [
+    "BUDGETS",
+    "CHANGEABLE",
+    "KINDS",
+    "RANGES",
+    "CheckpointSettings",
+    "DataSettings",
+    "Kind",
+    "Layout",
+    "LogSettings",
+    "MachineSettings",
+    "ProcessSettings",
+    "SamplesSettings",
+    "Settings",
+    "TrainingSettings",
+    "answered",
+    "given",
+    "named",
+]
 
-Value = TypeVar("Value", int, float)
-Given = TypeVar("Given")
-
-MOST_LEVELS, WIDEST = 16, 65_536
-"""Of a network: how many levels, and the channels of one."""
-
-
-class Range(NamedTuple):
-    """The least and the greatest value of a setting."""
-
-    low: float
-    high: float
-
-
-Layout: TypeAlias = Literal["auto", "channels-last", "channels-first", "single-channel"]
-"""Where the channels of an array stand: (n, h, w, c), (n, c, h, w), or nowhere: (n, h, w)."""
-Kind: TypeAlias = Literal["points", "signal", "image", "volume"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-"""The space of a sample, by its number of axes beside the channels: 0 to 3."""
-
-
-def named(table: Mapping[str, Any], name: str, setting: str) -> Any:
-    """The entry of this name. Raises SettingsError with those there are."""
-    if name not in table:
-        raise SettingsError(f"{setting} knows no {name!r}", f"there are: {', '.join(table)}")
-    return table[name]
-
-
-def answered(value: Value | Auto) -> Value:
-    """The number that a setting's "auto" came to."""
-    assert value != "auto"
-    return value
-
-
-def given(value: Given | Auto) -> Given | None:
-    """The value of a setting, or None where it is "auto"."""
-    return None if value == "auto" else value
-
-
-@cache
-def _ranges(section: type) -> dict[str, Range]:
-    hints = get_type_hints(section, include_extras=True)
-    return {name: mark for name, hint in hints.items() for mark in get_args(hint) if isinstance(mark, Range)}
-
-
-class Section:
-    """A part of the settings. Raises SettingsError for the first value that is out of its range."""
-
-    def __post_init__(self) -> None:
-        section: type = type(self)
-        for name, (low, high) in _ranges(section).items():
-            value, title = getattr(self, name), section.__name__.removesuffix("Settings").lower()
-            if value != "auto" and not low <= value <= high:
-                raise SettingsError(f"{title}.{name} must be {low:g} to {high:g}, not {value}")
+WITH_ENDS = ("linear", "scaled-linear", "sigmoid-betas")
+"""Schedules that run from beta_1 to beta_T."""
 
 
 @dataclass(frozen=True)
@@ -151,24 +119,34 @@ class ProcessSettings(Section):
     path: str = "vp"
     """Path from data to noise: vp (variance-preserving, by a schedule of betas), flow (straight lines: flow matching)
     or edm (noise of deviation sigma-min to sigma-max is added)."""
-    schedule: str = "auto"
+    schedule: Annotated[str, Of("path", ("vp",))] = "auto"
     """Of the path vp: linear, cosine, sigmoid, scaled-linear, sigmoid-betas, or given (by process.betas); auto: cosine,
     or linear where its betas are set; none for other paths."""
     T: Annotated[int, Range(1, 100_000)] = 1000
     """Number of noise levels."""
-    beta_1: float | Auto = "auto"
+    beta_1: Annotated[float | Auto, Of("schedule", WITH_ENDS)] = "auto"
     """First beta of a linear schedule; auto: 1e-4 x 1000/T."""
-    beta_T: float | Auto = "auto"
+    beta_T: Annotated[float | Auto, Of("schedule", WITH_ENDS)] = "auto"
     """Last beta of a linear schedule; auto: 0.02 x 1000/T."""
-    betas: tuple[float, ...] = ()
+    betas: Annotated[tuple[float, ...], Of("schedule", ("given",), "values")] = ()
     """beta_1, ..., beta_T one by one, for the schedule "given"."""
-    zero_terminal_snr: bool = False
+    s: Annotated[float, Of("schedule", ("cosine",)), Range(0, 1)] = 0.008
+    """Of the schedule cosine: the share of its way that it begins at, so that the first betas are not too small."""
+    start: Annotated[float, Of("schedule", ("sigmoid",)), Range(-100, 100)] = -3.0
+    """Of the schedule sigmoid: where on the sigmoid it begins."""
+    end: Annotated[float, Of("schedule", ("sigmoid",)), Range(-100, 100)] = 3.0
+    """Of the schedule sigmoid: where on the sigmoid it ends."""
+    tau: Annotated[float, Of("schedule", ("sigmoid",)), Range(1e-3, 1e3)] = 1.0
+    """Of the schedule sigmoid: its temperature."""
+    beta_max: Annotated[float, Of("schedule", ("cosine", "sigmoid")), Range(1e-6, 1)] = 0.999
+    """Of the schedules cosine and sigmoid: the largest beta."""
+    zero_terminal_snr: Annotated[bool, Of("path", ("vp",))] = False
     """Stretch the schedule so that it ends in pure noise (Lin et al. 2024); for v and x_0, not for eps."""
-    sigma_min: Annotated[float, Range(1e-9, 1e9)] = 0.002
+    sigma_min: Annotated[float, Of("path", ("edm",)), Range(1e-9, 1e9)] = 0.002
     """Of the path edm: deviation of the noise at t = 1."""
-    sigma_max: Annotated[float, Range(1e-9, 1e9)] = 80.0
+    sigma_max: Annotated[float, Of("path", ("edm",)), Range(1e-9, 1e9)] = 80.0
     """Of the path edm: deviation of the noise at t = T."""
-    rho: Annotated[float, Range(1, 100)] = 7.0
+    rho: Annotated[float, Of("path", ("edm",)), Range(1, 100)] = 7.0
     """Of the path edm: sigma^(1/rho) is linear in t."""
     predicts: str = "auto"
     """Prediction target: noise (eps), clean data (x_0), velocity (v), eps - x_0 (flow) or EDM's mixture (edm); auto: v,
@@ -186,63 +164,6 @@ class ProcessSettings(Section):
 
 
 @dataclass(frozen=True)
-class NetworkSettings(Section):
-    """The network. auto: by the size of the images, the device and the length of the training."""
-
-    kind: Literal["auto", "unet", "mlp"] = "auto"
-    """unet for images, mlp for points."""
-    width: Annotated[int | Auto, Range(1, 65_536)] = "auto"
-    """Channels at the first level."""
-    multipliers: tuple[int, ...] | Auto = "auto"
-    """Width of each level, in units of `width`; each level halves the resolution."""
-    widths: tuple[int, ...] = ()
-    """Channels of each level one by one, in place of `width` and `multipliers`."""
-    blocks: Annotated[int | Auto, Range(1, 64)] = "auto"
-    """Residual blocks a level (one more on the way up)."""
-    attention: tuple[int, ...] | Auto = "auto"
-    """Levels with attention, 0 being the full resolution."""
-    up_attention: tuple[int, ...] | Literal["same"] = "same"
-    """Levels with attention on the way up, where they are others."""
-    middle: Literal["attention", "blocks", "none"] = "attention"
-    """What is at the lowest resolution: blocks with attention, without it, or nothing."""
-    middle_norm: bool = True
-    """Normalize before the attention of the middle."""
-    middle_scale: Annotated[float, Range(1e-6, 1e6)] = 1.0
-    """Divisor of the residual sums of the middle."""
-    heads: Annotated[int, Range(1, 1024)] = 1
-    """Attention heads, which share the channels."""
-    head_width: Annotated[int, Range(0, 65_536)] = 0
-    """Channels of a head, and as many heads as fit; 0: `heads` decides."""
-    groups: Annotated[int | Auto, Range(1, 65_536)] = "auto"
-    """Groups of a normalization."""
-    norm_eps: Annotated[float, Range(0, 1)] = 1e-6
-    """What normalizations add to the variance."""
-    scale_shift: bool = False
-    """The time scales and shifts the second normalization of a block, rather than being added before it."""
-    pad_all_sides: bool = False
-    """Pad all sides before the resolution is halved, rather than the right and the bottom."""
-    frequency_shift: Annotated[float, Range(-1e6, 1e6)] = 1.0
-    """Which frequencies tell the time: 1 as Ho et al., 0 as Vaswani et al."""
-    cos_first: bool = False
-    """Cosines before sines."""
-    time_width: Annotated[int, Range(0, 1_048_576)] = 0
-    """Width of the time's embedding; 0: four times the first level's."""
-    null_label: bool = True
-    """With classes: a further label for no class at all."""
-    dropout: Annotated[float | Auto, Range(0, 0.99)] = "auto"
-    """Dropout in the residual blocks; auto: more, the more often each image is seen."""
-    patch: Annotated[int | Auto, Range(1, 64)] = "auto"
-    """Side of the pixel squares that are folded into channels before the network and unfolded after it; auto: 1, or
-    more where the images are too large for the device."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, levels in (("multipliers", given(self.multipliers) or ()), ("widths", self.widths)):
-            if len(levels) > MOST_LEVELS or max(levels, default=1) > WIDEST:
-                raise SettingsError(f"network.{name} is at most {MOST_LEVELS} numbers of at most {WIDEST:,}")
-
-
-@dataclass(frozen=True)
 class TrainingSettings(Section):
     """Algorithm 1."""
 
@@ -252,8 +173,10 @@ class TrainingSettings(Section):
     """Length of the training, measured and fixed as a number of steps; auto: 30, unless steps are given."""
     loss: str = "auto"
     """simple, weighted (Eq. 12), bound, hybrid or min-snr; auto: simple, or hybrid where the variance is learned."""
-    min_snr_gamma: Annotated[float, Range(1e-6, math.inf)] = 5.0
-    """Where min-snr stops to weigh by the signal-to-noise ratio."""
+    min_snr_gamma: Annotated[float, Of("loss", ("min-snr",), "gamma"), Range(1e-6, math.inf)] = 5.0
+    """Of the loss min-snr: where it stops to weigh by the signal-to-noise ratio."""
+    hybrid_share: Annotated[float, Of("loss", ("hybrid",), "share"), Range(1e-9, 1e9)] = 0.001
+    """Of the loss hybrid: the weight of the bound, which teaches the variance."""
     batch_size: Annotated[int | Auto, Range(1, 10**6)] = "auto"
     """Images a step; auto: 64 on a CPU, 128 elsewhere."""
     accumulation: Annotated[int | Auto, Range(1, 10**6)] = "auto"
@@ -350,12 +273,17 @@ class Settings:
 
     data: DataSettings = field(default_factory=DataSettings)
     process: ProcessSettings = field(default_factory=ProcessSettings)
-    network: NetworkSettings = field(default_factory=NetworkSettings)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     log: LogSettings = field(default_factory=LogSettings)
     samples: SamplesSettings = field(default_factory=SamplesSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     machine: MachineSettings = field(default_factory=MachineSettings)
+
+    def require_own(self, chosen: Collection[str] | None = None) -> None:
+        """Raises SettingsError for an option of what was not chosen: see `Section.require_own`."""
+        for _, section in sections(self):
+            section.require_own(chosen)
 
 
 BUDGETS = ("training.steps", "training.minutes")
@@ -364,6 +292,12 @@ CHANGEABLE = (*BUDGETS, "samples.", "checkpoint.")
 and its cadence."""
 
 RANGES = {
-    f"{s}.{name}": r for s, kind in get_type_hints(Settings).items() for name, r in _ranges(kind).items()
+    f"{s}.{name}": r for s, kind in get_type_hints(Settings).items() for name, r in ranges(kind).items()
 }
-"""Of the settings that have one, by their dotted names."""
+"""Of the settings that have one, by their dotted names; those of one kind of network stand with its options."""
+
+
+def sections(settings: Settings) -> Iterator[tuple[str, Any]]:
+    """The parts of the settings by their names, in order."""
+    for name in get_type_hints(Settings):
+        yield name, getattr(settings, name)

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from kakusan.config.recipe import UNFOLDED, DataFacts
+from kakusan.config.facts import DataFacts
+from kakusan.config.networks.unet import UNFOLDED
 from kakusan.config.resolve import resolve, resolve_for
 from kakusan.config.settings import DataSettings, MachineSettings, Settings, TrainingSettings
 from kakusan.data.record import DataRecord

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from kakusan.config.settings import NetworkSettings, ProcessSettings
+from kakusan.config.networks import UNetOptions
+from kakusan.config.settings import ProcessSettings
 from kakusan.data.record import DataRecord
 from kakusan.data.space import legacy
 from kakusan.errors import KakusanError, ModelError
@@ -49,7 +50,7 @@ class Data:
 class About:
     """All of it."""
 
-    network: NetworkSettings
+    network: UNetOptions
     process: ProcessSettings
     data: Data
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kakusan.networks.checks import check_chances, check_positive, check_sinusoids
-from kakusan.networks.conditioning import embed, label_embedding, vector_embedding
+from kakusan.networks.conditioning import embed, label_embedding, vector_embedding, with_images
 from kakusan.networks.layers import NEAR_ZERO, TimeEmbedding, linear
 from kakusan.shapes import Condition, Samples
 
@@ -40,6 +40,7 @@ class PointMLP(nn.Module):
         depth: int = 3,
         classes: int = 0,
         numbers: int = 0,
+        null_label: bool = True,
     ) -> None:
         super().__init__()
         out_channels = channels if out_channels is None else out_channels
@@ -47,7 +48,7 @@ class PointMLP(nn.Module):
         check_sinusoids(width)
         check_chances(0.0, classes)
         self.time_embedding = TimeEmbedding(width, width)
-        self.class_embedding = label_embedding(classes, width)
+        self.class_embedding = label_embedding(classes, width, null_label=null_label)
         self.vector_embedding = vector_embedding(numbers, width)
         self.channels = channels
         self.linear_in = linear(channels, width)
@@ -58,6 +59,7 @@ class PointMLP(nn.Module):
         self, x_t: Samples, time: Float[Tensor, " batch"], condition: Condition | None = None
     ) -> Float[Tensor, "batch out_channels *space"]:
         """The network's output at ``time`` = t - 1, in the dtype of ``x_t``."""
+        with_images(x_t, condition, 0, 0)  # refuses images
         shift = F.silu(
             embed(time, self.time_embedding, condition, self.class_embedding, self.vector_embedding)
         )

@@ -18,6 +18,7 @@ class DDIM(Sampler):
 
     steps: int | None = 50
     eta: float = 0.0
+    """Fresh noise: 0 none, 1 as much as ancestral."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

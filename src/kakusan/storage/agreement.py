@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from kakusan.config.loading import flat
+from kakusan.config.loading import flat, foreign, usual_for
 from kakusan.config.settings import CHANGEABLE, Settings
 from kakusan.errors import RunError
 from kakusan.storage.checkpoints import Checkpoint
@@ -27,11 +27,11 @@ DATA_HASHES = "data_sha256"
 
 def frozen_settings(settings: Settings) -> dict[str, Any]:
     """What a run may not change after its start, by dotted name, as JSON has it."""
-    values = flat(settings).items()
+    others = foreign(settings)
     return {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in values
-        if not name.startswith((*CHANGEABLE, "data.cache"))
+        for name, value in flat(settings).items()
+        if name not in others and not name.startswith((*CHANGEABLE, "data.cache"))
     }
 
 
@@ -77,7 +77,7 @@ def changed_settings(settings: Settings, checkpoint: Checkpoint) -> dict[str, tu
         raise RunError(f"the checkpoint of step {checkpoint.step} does not hold its settings")
     now = frozen_settings(settings)
     # older ones lack newer settings, which had no effect; the kind of their data is that of the shape in data.json
-    was = {**frozen_settings(Settings()), "data.kind": now["data.kind"], **stored}
+    was = {**usual_for(settings), "data.kind": now["data.kind"], **stored}
     return {name: (was[name], value) for name, value in now.items() if was[name] != value}
 
 

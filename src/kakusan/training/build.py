@@ -1,7 +1,5 @@
 """From settings to working parts: schedule, network, denoiser, loss, batches. One function a part."""
 
-import inspect
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -15,10 +13,10 @@ from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.parametrizations import PARAMETRIZATIONS
 from kakusan.diffusion.paths import EDM, FlowMatching, Path
-from kakusan.diffusion.schedules import SCHEDULES, BetweenEnds, Given, NoiseSchedule, ZeroTerminalSNR
+from kakusan.diffusion.schedules import SCHEDULES, Given, NoiseSchedule, ZeroTerminalSNR
 from kakusan.diffusion.variances import SIGMA_1, VARIANCES, LearnedRange
 from kakusan.errors import SettingsError
-from kakusan.networks import NETWORKS
+from kakusan.networks.interface import Interface
 from kakusan.samplers import SPACINGS, of_classes
 from kakusan.shapes import Condition
 from kakusan.training.losses import LOSSES, Loss, NetworkModel, loss_for
@@ -30,60 +28,51 @@ GIVEN = "given"
 
 
 def build_path(process: ProcessSettings) -> Path:
-    """The path of these settings. Raises SettingsError for what belongs to another."""
+    """The path of these settings, with its own options. Raises SettingsError for one that there is not."""
     kind = named(PATHS, process.path, "process.path")
     if kind is NoiseSchedule:
         return build_schedule(process)
-    unused = {"betas": (), "beta_1": "auto", "beta_T": "auto", "zero_terminal_snr": False}
-    if other := next((name for name, usual in unused.items() if getattr(process, name) != usual), None):
-        raise SettingsError(f"process.{other} is for the path vp, not for {process.path}", "leave it out")
-    options = (process.sigma_min, process.sigma_max, process.rho) if kind is EDM else ()
-    path: Path = kind(process.T, *options)
+    path: Path = kind(process.T, **process.of("path"))
     return path
 
 
 def build_schedule(process: ProcessSettings) -> NoiseSchedule:
-    """The noise schedule of these settings. Raises SettingsError for betas and ends that are not the schedule's."""
-    betas, T = process.betas, process.T
-    ends = {name: value for name in ("beta_1", "beta_T") if (value := getattr(process, name)) != "auto"}
+    """The noise schedule of these settings, with its own options. Raises SettingsError for betas that are not T."""
+    betas, T, options = process.betas, process.T, process.of("schedule")
     schedule: NoiseSchedule
     if process.schedule == GIVEN:
         if len(betas) != T:
             raise SettingsError(f"process.betas has {len(betas)} values for T = {T}", "one for each t = 1..T")
-        schedule = Given(betas)
+        schedule = Given(**options)
     else:
-        if betas:
-            raise SettingsError(f"process.betas is for the schedule {GIVEN!r}, not for {process.schedule}")
-        kind = named(SCHEDULES, process.schedule, "process.schedule")
-        if ends and not issubclass(kind, BetweenEnds):
-            name = next(iter(ends))
-            raise SettingsError(f"process.{name} is for linear schedules, not for {process.schedule}")
-        schedule = kind(T=T, **ends)
+        schedule = named(SCHEDULES, process.schedule, "process.schedule")(T=T, **options)
     return ZeroTerminalSNR(of=schedule) if process.zero_terminal_snr else schedule
+
+
+def interface(settings: Settings, record: DataRecord) -> Interface:
+    """What these data, and a variance to be learned, ask of a network."""
+    outputs = 2 if settings.process.variance == LearnedRange.name else 1  # the second is about the variance
+    channels, *sides = record.shape
+    return Interface(
+        channels=channels,
+        out_channels=outputs * channels,
+        classes=len(record.class_names),
+        numbers=0 if record.vectors is None else len(record.vectors.names),
+        image_channels=0 if record.pairs is None else record.pairs.shape[0],
+        dimensions=len(sides),
+    )
 
 
 def build_network(settings: Settings, record: DataRecord) -> nn.Module:
     """The network of these settings with its first weights, a function of the seed, on its device."""
-    network, machine = settings.network, settings.machine
-    kind = named(NETWORKS, network.kind, "network.kind")
-    words = 2 if settings.process.variance == LearnedRange.name else 1  # the second is about the variance
-    offered = {
-        **asdict(network),
-        "channels": record.shape[0],
-        "out_channels": words * record.shape[0],
-        "classes": len(record.class_names),
-        "numbers": 0 if record.vectors is None else len(record.vectors.names),
-        "image_channels": 0 if record.pairs is None else record.pairs.shape[0],
-        "dimensions": len(record.shape) - 1,
-    }
-    options = {name: offered[name] for name in inspect.signature(kind).parameters if name in offered}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.training.seed)
-        built = kind(**options)
+        built = settings.network.build(interface(settings, record))
+    machine = settings.machine
     formats = {3: torch.channels_last, 4: torch.channels_last_3d}  # PyTorch has none for signals and points
     last = formats.get(len(record.shape)) if machine.layout == "channels-last" else None
-    placed: nn.Module = built.to(machine.device, memory_format=last or torch.contiguous_format)
-    return placed
+    placed: Any = built
+    return placed.to(machine.device, memory_format=last or torch.contiguous_format)  # type: ignore[no-any-return]
 
 
 def usual_condition(
@@ -119,7 +108,7 @@ def build_model(settings: Settings, network: nn.Module, units: Units) -> Network
 def build_loss(settings: Settings, model: NetworkModel) -> Loss:
     """The loss of these settings. Raises SettingsError where it does not go with the variance."""
     named(LOSSES, settings.training.loss, "training.loss")
-    return loss_for(settings.training.loss, model, settings.training.min_snr_gamma)
+    return loss_for(settings.training.loss, model, **settings.training.of("loss"))
 
 
 def build_batches(settings: Settings, prepared: Prepared) -> Batches:

@@ -10,7 +10,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from kakusan.config.recipe import FEW_IMAGES, FEW_STEPS, LADDER, UNFOLDED, Size
+from kakusan.config.facts import Size
+from kakusan.config.networks import settled
+from kakusan.config.networks.unet import FEW_IMAGES
+from kakusan.config.recipe import FEW_STEPS
 from kakusan.config.resolve import resolve_for
 from kakusan.config.settings import KINDS, Settings, answered
 from kakusan.data.space import in_pixels
@@ -51,7 +54,7 @@ class Bought:
 
     def is_short_of(self, steps: int) -> bool:
         """Whether the time allows fewer steps than that, for a network of images."""
-        return self.step_seconds > 0 and self.settings.network.kind == "unet" and self.steps < steps
+        return self.step_seconds > 0 and self.settings.data.kind != "points" and self.steps < steps
 
 
 def for_steps(settings: Settings, prepared: Prepared, steps: int, *, fine_tuning: bool = False) -> Bought:
@@ -80,11 +83,8 @@ def for_seconds(
 
 
 def _sizes(settings: Settings, prepared: Prepared) -> tuple[Size, ...]:
-    """The sizes to choose from: one where the network is given, the smallest where there are few images."""
-    network, facts = settings.network, prepared.facts
-    if network.width != "auto" or network.widths or facts.is_points:
-        return UNFOLDED[:1]
-    return LADDER[:1] if facts.count < FEW_IMAGES else LADDER
+    """The sizes of network to choose from, the smallest first."""
+    return settled(settings.network, prepared.facts).sizes(prepared.facts)
 
 
 def _resolved(

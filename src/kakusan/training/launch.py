@@ -9,11 +9,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from kakusan.config.loading import Asked, differences, flat, from_mapping, to_mapping, with_values
+from kakusan.config.loading import Asked, differences, flat, foreign, from_mapping, to_mapping, with_values
 from kakusan.config.machine import environment, resolve_machine, set_machine
+from kakusan.config.networks import NETWORKS
 from kakusan.config.recipe import ENOUGH_STEPS, usual_warmup
 from kakusan.config.resolve import resolve, resolve_samples
-from kakusan.config.settings import BUDGETS, CHANGEABLE, MachineSettings, ProcessSettings, Settings, answered
+from kakusan.config.settings import BUDGETS, CHANGEABLE, MachineSettings, Settings, answered
 from kakusan.data import DATASETS, Dataset, is_image_folder
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.record import DataRecord
@@ -85,9 +86,14 @@ def launch(
 def upgraded(config: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """The config.toml of a run as this version writes it.
 
-    Older ones knew images alone: signals were images of height 1, and points were images of one pixel.
+    Older ones knew images alone: signals were images of height 1, and points were images of one pixel. Their networks
+    had the options of all kinds.
     """
     tables = {name: dict(table) for name, table in config.items()}
+    network = tables.get("network", {})
+    if network.get("kind") == "mlp":  # which had the options of the U-Net beside its own, without effect
+        others = NETWORKS["unet"].names() - NETWORKS["mlp"].names()
+        tables["network"] = {name: value for name, value in network.items() if name not in others}
     if "data" in tables and "kind" not in tables["data"]:
         points = tuple(data.get("shape", ())) == (2, 1, 1)
         tables["data"]["kind"] = "points" if points else "image"
@@ -98,7 +104,7 @@ def stored_settings(run: RunFolder) -> Settings:
     """The resolved settings of a run. Raises RunError where one of them is missing."""
     settings = from_mapping(upgraded(run.config, run.data), str(run.folder / "config.toml"))
     needed = ("network.", "machine.", "process.", "training.", "samples.every")
-    by_right = ("training.minutes", "process.beta_1", "process.beta_T")
+    by_right = ("training.minutes", "process.beta_1", "process.beta_T", *foreign(settings))
     for name, value in flat(settings).items():
         if value == "auto" and name.startswith(needed) and name not in by_right:
             raise RunError(f"{run.folder / 'config.toml'} does not say {name}", "it was edited, or cut short")
@@ -196,13 +202,12 @@ def _settled(
 
 
 def _yielded(asked: Asked) -> Settings:
-    """What a preset says of a schedule yields to the choice of another path."""
-    process, usual = asked.settings.process, ProcessSettings()
-    if "process.path" not in asked.chosen or process.path == usual.path:
-        return asked.settings
-    names = ("schedule", "betas", "beta_1", "beta_T", "zero_terminal_snr", "predicts")
-    free = {name: getattr(usual, name) for name in names if f"process.{name}" not in asked.chosen}
-    return replace(asked.settings, process=replace(process, **free))
+    """What a preset says of one path, schedule or loss yields to the choice of another."""
+    process = asked.settings.process.yielded(asked.chosen)
+    training = asked.settings.training.yielded(asked.chosen)
+    if "process.path" in asked.chosen and process.path != "vp" and "process.predicts" not in asked.chosen:
+        process = replace(process, predicts="auto")
+    return replace(asked.settings, process=process, training=training)
 
 
 OF_THE_SAMPLING = frozenset(
@@ -220,6 +225,7 @@ def _like(asked: Asked, parent: RunFolder) -> Settings:
     free = asked.chosen & OF_THE_SAMPLING
     if "learned" in (stored.process.variance, asked.settings.process.variance):  # an output of the network
         free -= {"process.variance"}
+    free |= foreign(stored)
     kept = {k: v for k, v in flat(stored).items() if k.startswith(("network.", "process.")) and k not in free}
     if changed := differences(replace(asked, chosen=asked.chosen & frozenset(kept)), stored):
         name, (wanted, had) = next(iter(changed.items()))
@@ -233,7 +239,7 @@ def _like(asked: Asked, parent: RunFolder) -> Settings:
     if is_image_folder(asked.settings.data.source):  # in the parent's size, unless another is chosen
         of_pictures = {"data.size": stored.data.size, "data.channels": stored.data.channels}
         kept |= {name: value for name, value in of_pictures.items() if name not in asked.chosen}
-    return with_values(asked.settings, kept)
+    return with_values(replace(asked.settings, network=stored.network), kept)
 
 
 def _weights_source(parent: RunFolder, record: DataRecord) -> dict[str, Any]:

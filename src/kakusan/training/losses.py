@@ -7,7 +7,7 @@ on t alone, and it is the same loss, with the same gradient with respect to the 
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
@@ -208,8 +208,8 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def loss_for(name: str, model: NetworkModel, gamma: float) -> Loss:
-    """The loss of this name. Raises SettingsError where it and the variance do not go together."""
+def loss_for(name: str, model: NetworkModel, **options: Any) -> Loss:
+    """The loss of this name with its options. Raises SettingsError where it and the variance do not go together."""
     loss = LOSSES[name]
     learned = isinstance(variance_named(model.variance), LearnedRange)
     if learned and not loss.teaches_variance:
@@ -222,4 +222,4 @@ def loss_for(name: str, model: NetworkModel, gamma: float) -> Loss:
             "the hybrid loss teaches a variance, and this one is fixed",
             "choose --process.variance learned, or --training.loss simple",
         )
-    return replace(loss, gamma=gamma) if isinstance(loss, MinSNR) else loss
+    return replace(loss, **options)  # type: ignore[type-var]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kakusan.config.recipe import DataFacts
+from kakusan.config.facts import DataFacts
 from kakusan.config.settings import DataSettings, Settings
 from kakusan.data import Dataset, Past, Split, as_asked, divide, open_data
 from kakusan.data.conditions import VectorForm, in_form

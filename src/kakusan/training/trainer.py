@@ -17,7 +17,8 @@ from torch import Tensor
 
 from kakusan.config.loading import to_mapping
 from kakusan.config.machine import environment, require_device, set_machine
-from kakusan.config.settings import Auto, Settings, answered
+from kakusan.config.section import Auto
+from kakusan.config.settings import Settings, answered
 from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.rendering import encode_png, grid, pairs_grid
 from kakusan.errors import NumbersError, RunError

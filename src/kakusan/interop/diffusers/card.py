@@ -8,8 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from kakusan.config.loading import flat
-from kakusan.config.settings import Settings
+from kakusan.config.loading import flat, usual_for
 from kakusan.data.units import Levels
 from kakusan.interop.diffusers.config import PIPELINES, SCHEDULERS, Scheduler
 from kakusan.run import Loaded, Run
@@ -122,7 +121,7 @@ def _data(run: Run) -> Iterator[str]:
 
 
 def _recipe(loaded: Loaded) -> Iterator[tuple[str, str]]:
-    settings, usual = flat(loaded.settings), flat(Settings())
+    settings, usual = flat(loaded.settings), usual_for(loaded.settings)
     instead = {"network.width", "network.multipliers"} if settings["network.widths"] else {"network.widths"}
     for name, value in settings.items():
         section = name.partition(".")[0]

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from kakusan.config.settings import MOST_LEVELS, RANGES, WIDEST, NetworkSettings, ProcessSettings
+from kakusan.config.networks import NetworkOptions, UNetOptions
+from kakusan.config.networks.base import MOST_LEVELS, WIDEST
+from kakusan.config.section import answered, ranges
+from kakusan.config.settings import RANGES, ProcessSettings
 from kakusan.diffusion.schedules import BetweenEnds, NoiseSchedule, ZeroTerminalSNR
 from kakusan.errors import ModelError
 from kakusan.interop.diffusers.keys import Config, Keys, is_count, is_number
@@ -46,6 +49,8 @@ VARIANCES = {
 UNKNOWN_THERE = ("ddim", "sigmoid")
 """A schedule of betas that one of the two schedulers lacks: it is written one by one."""
 BETAS = (1e-12, 0.9999)
+OURS = ranges(UNetOptions)
+ELSEWHERE = "what can be exported: --to onnx, --to safetensors"
 WITH_ENDS = ("linear", "scaled-linear", "sigmoid-betas")
 
 SILENT = {"_class_name", "_diffusers_version", "_name_or_path", "_commit_hash", "_use_default_values"}
@@ -67,7 +72,7 @@ _OLD_NAME = re.compile(r"(.*attentions\.\d+\.)(query|key|value|proj_attn)(\.(?:w
 class Translated:
     """A model of theirs in our words."""
 
-    network: NetworkSettings
+    network: UNetOptions
     process: ProcessSettings
     channels: int
     size: tuple[int, int] | None
@@ -110,7 +115,7 @@ def translated(unet: Config, scheduler: Config) -> Translated:
     )
 
 
-def read_network(theirs: Keys) -> NetworkSettings:
+def read_network(theirs: Keys) -> UNetOptions:
     """Their network in our options."""
     theirs.only("center_input_sample", False)
     theirs.only("time_embedding_type", "positional")
@@ -133,27 +138,26 @@ def read_network(theirs: Keys) -> NetworkSettings:
     attending = [widths[i] for i in (*down, *up)] + [widths[-1]] * (middle == "attention")
     multipliers = tuple(width // widths[0] for width in widths)
     whole = widths == tuple(widths[0] * multiplier for multiplier in multipliers)
-    return NetworkSettings(
-        kind="unet",
+    return UNetOptions(
         width=widths[0],
         multipliers=multipliers if whole else (1,) * len(widths),
         widths=() if whole else widths,
-        blocks=theirs.count("layers_per_block", 2, int(RANGES["network.blocks"][1])),
+        blocks=theirs.count("layers_per_block", 2, int(OURS["blocks"][1])),
         attention=down,
         up_attention="same" if up == down else up,
         middle=middle,
         middle_norm=_middle_norm(theirs, groups, scale_shift=scale_shift),
-        middle_scale=theirs.number("mid_block_scale_factor", 1.0, RANGES["network.middle_scale"]),
+        middle_scale=theirs.number("mid_block_scale_factor", 1.0, OURS["middle_scale"]),
         heads=1,
         head_width=_head_width(theirs, attending),
         groups=groups,
-        norm_eps=theirs.number("norm_eps", 1e-5, RANGES["network.norm_eps"]),
+        norm_eps=theirs.number("norm_eps", 1e-5, OURS["norm_eps"]),
         scale_shift=scale_shift,
         pad_all_sides=theirs.choice("downsample_padding", 1, (0, 1)) == 1,
         frequency_shift=_frequency_shift(theirs, widths[0]),
         cos_first=theirs.flag("flip_sin_to_cos", default=True),
         time_width=theirs.optional_count("time_embedding_dim") or 0,
-        dropout=theirs.number("dropout", 0.0, RANGES["network.dropout"]),
+        dropout=theirs.number("dropout", 0.0, OURS["dropout"]),
         patch=1,
     )
 
@@ -276,15 +280,14 @@ def _betas(theirs: Keys, kind: Scheduler) -> dict[str, Any]:
 
 
 def unet_config(
-    network: NetworkSettings, shape: tuple[int, int, int], *, classes: int, learned: bool
+    options: NetworkOptions, shape: tuple[int, int, int], *, classes: int, learned: bool
 ) -> dict[str, Any]:
     """Our network in their words; the size is the one that it pads to. Raises ModelError where they have none."""
-    _refuse_what_they_lack(network)
+    network = _known_there(options)
     channels, height, width = shape
-    assert network.width != "auto"
     assert network.multipliers != "auto"
     assert network.attention != "auto"
-    levels = level_widths(network.width, network.multipliers, network.widths)
+    levels = level_widths(answered(network.width), network.multipliers, network.widths)
     up = network.attention if network.up_attention == "same" else network.up_attention
     down_types = [ATTENTION_DOWN if i in network.attention else DOWN for i in range(len(levels))]
     up_types = [ATTENTION_UP if i in up else UP for i in reversed(range(len(levels)))]
@@ -322,17 +325,15 @@ def unet_config(
     }
 
 
-def _refuse_what_they_lack(network: NetworkSettings) -> None:
-    if network.kind != "unet":
-        raise ModelError(f"network.kind = {network.kind} has no counterpart in diffusers", "it is for points")
+def _known_there(network: NetworkOptions) -> UNetOptions:
+    if not isinstance(network, UNetOptions):
+        raise ModelError(f"network.kind = {network.kind} has no counterpart in diffusers", "unet has one")
     if network.patch != 1:
-        raise ModelError(
-            f"network.patch = {network.patch} has no counterpart in diffusers",
-            "what can be exported: --to onnx, --to safetensors",
-        )
+        raise ModelError(f"network.patch = {network.patch} has no counterpart in diffusers", ELSEWHERE)
+    return network
 
 
-def _their_head_width(network: NetworkSettings, levels: list[int], up: tuple[int, ...]) -> int | None:
+def _their_head_width(network: UNetOptions, levels: list[int], up: tuple[int, ...]) -> int | None:
     """Their heads are of one width everywhere, or one head has the full width."""
     if network.head_width or network.heads == 1:
         return network.head_width or None
@@ -344,12 +345,12 @@ def _their_head_width(network: NetworkSettings, levels: list[int], up: tuple[int
         raise ModelError(
             f"network.heads = {network.heads} has no counterpart in diffusers: its heads are of one width, "
             f"and here they share {', '.join(map(str, sorted(attending)))} channels",
-            "what can be exported: --to onnx, --to safetensors",
+            ELSEWHERE,
         )
     return attending.pop() // network.heads if attending else None
 
 
-def _their_middle_norm(network: NetworkSettings) -> dict[str, int | None]:
+def _their_middle_norm(network: UNetOptions) -> dict[str, int | None]:
     if network.middle != "attention" or network.middle_norm != network.scale_shift:
         return {"attn_norm_num_groups": None}
     if not network.middle_norm:

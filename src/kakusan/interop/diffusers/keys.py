@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeAlias
 
-from kakusan.config.settings import WIDEST
+from kakusan.config.networks.base import WIDEST
 from kakusan.errors import ModelError, printable
 
 Config: TypeAlias = Mapping[str, Any]

@@ -1,0 +1,103 @@
+"""The flags of a sampler: its own dataclass fields, their help the docstrings below them.
+
+Samplers need torch, which takes a second to import. So --help alone does without them, and --sampler NAME --help shows
+what this one can be told.
+"""
+
+import ast
+import inspect
+from collections.abc import Sequence
+from dataclasses import Field, fields, make_dataclass
+from itertools import pairwise
+from textwrap import dedent
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import tyro
+
+from kakusan.cli.choices import asks_for_help, value_of
+from kakusan.errors import SettingsError
+
+Command = TypeVar("Command")
+
+USUAL = "ddim"
+
+
+def with_sampler(command: type[Command], arguments: Sequence[str]) -> type[Command]:
+    """The command with the flags of the sampler that the arguments name, or of DDIM.
+
+    Raises SettingsError for a sampler that there is not, and for a flag that only others have.
+    """
+    name = value_of("--sampler", arguments)
+    if name is None and asks_for_help(arguments):
+        return command
+    from kakusan.config.section import named
+    from kakusan.samplers import SAMPLERS
+
+    name = name or USUAL
+    kind = named(SAMPLERS, name, "--sampler")
+    own = own_options(kind)
+    _refuse_others(name, [*own], arguments)
+    hints, words = get_type_hints(kind, include_extras=True), docstrings(kind)
+    flags: list[Any] = [
+        (each, Annotated[hints[each], tyro.conf.arg(help=words.get(each, f"Of {name}."))], field.default)
+        for each, field in own.items()
+    ]
+    chosen = ", ".join(SAMPLERS)
+    flags.append(
+        ("sampler", Annotated[str, tyro.conf.arg(help=f"There are: {chosen}. {summary(kind)}")], name)
+    )
+    return make_dataclass(
+        command.__name__, flags, bases=(command,), frozen=True, namespace={"__doc__": command.__doc__}
+    )
+
+
+def options_in(command: object, name: str) -> dict[str, Any]:
+    """The sampler's own options in a command of `with_sampler`."""
+    from kakusan.samplers import SAMPLERS
+
+    return {each: getattr(command, each) for each in own_options(SAMPLERS[name])}
+
+
+def own_options(kind: type[Any]) -> dict[str, Field[Any]]:
+    """The fields of a sampler beyond those of all samplers."""
+    from kakusan.samplers import Sampler
+
+    common = {field.name for field in fields(Sampler)}
+    return {field.name: field for field in fields(kind) if field.name not in common}
+
+
+def _refuse_others(name: str, own: Sequence[str], arguments: Sequence[str]) -> None:
+    from kakusan.samplers import SAMPLERS
+
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        option = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
+        having = [other for other, kind in SAMPLERS.items() if option in own_options(kind)]
+        if flag.startswith("--") and having and option not in own:
+            raise SettingsError(
+                f"the {name} sampler has no {flag}", *(f"it belongs to --sampler {other}" for other in having)
+            )
+
+
+def summary(kind: type) -> str:
+    """The first paragraph of a class's docstring."""
+    return " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split())
+
+
+def docstrings(kind: type) -> dict[str, str]:
+    """What stands below the fields of a class and of those it inherits from, by their names."""
+    found: dict[str, str] = {}
+    for each in reversed(kind.__mro__[:-1]):
+        try:
+            tree = ast.parse(dedent(inspect.getsource(each)))
+        except (OSError, TypeError, SyntaxError):  # without a source, such as a class typed into a console
+            continue
+        body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+        for field, below in pairwise(body):
+            match field, below:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str() as words)),
+                ):
+                    found[name] = " ".join(words.split())
+    return found

@@ -1,0 +1,43 @@
+"""What the rules behind "auto" are told: of the data, and of the size of network that a training affords."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+Layout: TypeAlias = Literal["auto", "channels-last", "channels-first", "single-channel"]
+"""Where the channels of an array stand: (n, h, w, c), (n, c, h, w), or nowhere: (n, h, w)."""
+Kind: TypeAlias = Literal["points", "signal", "image", "volume"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""The space of a sample, by its number of axes beside the channels: 0 to 3."""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the rules want to know of the data."""
+
+    shape: tuple[int, ...]
+    """(channels, ...) of a sample: (channels, height, width) of an image."""
+    is_levels: bool
+    count: int = 0
+    """Images to train on."""
+    layout: Layout | None = None
+    """How the axes of an array were read; None for other data."""
+
+    @property
+    def dimensions(self) -> int:
+        """Axes beside the channels."""
+        return len(self.shape) - 1
+
+    @property
+    def is_points(self) -> bool:
+        return self.dimensions == 0
+
+
+@dataclass(frozen=True)
+class Size:
+    """A size of network, and how many steps of training it wants."""
+
+    width: int
+    blocks: int
+    folded: bool
+    """Whether pixels are folded twice as far as the device asks for: a quarter of the work."""
+    steps: int

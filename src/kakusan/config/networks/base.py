@@ -1,0 +1,92 @@
+"""What the options of every network have in common, and the rules they answer "auto" by.
+
+They know no torch until a network is built, so that --help answers at once: importing it takes more than a second.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self, TypeVar
+
+import tyro
+
+from kakusan.config.facts import DataFacts, Size
+from kakusan.config.section import AUTO, Auto, Range, Section, defaults
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from kakusan.networks.interface import Interface
+
+MOST_LEVELS, WIDEST = 16, 65_536
+"""Of a network: how many levels, and the channels of one."""
+SEEN = ((30, 0.0), (300, 0.1), (math.inf, 0.2))
+"""Epochs up to which a dropout suffices."""
+
+Other = TypeVar("Other", bound="NetworkOptions")
+
+
+@dataclass(frozen=True)
+class NetworkOptions(Section):
+    """The network, of a kind that follows from the data. auto: by the size of the images, the device and the length of
+    the training."""
+
+    title: ClassVar[str] = "network"
+    dimensions: ClassVar[tuple[int, ...]] = ()
+    """Of the samples that this kind is for: 0 for points, 1 for signals, 2 for images, 3 for volumes."""
+
+    kind: Annotated[str, tyro.conf.arg(metavar="KIND")] = AUTO
+    """unet for signals, images and volumes, mlp for points; auto: by the data, or the one that has the options that are
+    given. Each has options of its own: --network.kind KIND --help."""
+    width: Annotated[int | Auto, Range(1, WIDEST)] = "auto"
+    """Channels at the first level, or of all layers."""
+    null_label: bool = True
+    """With classes: a further label for no class at all."""
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """Of its options."""
+        return frozenset(each.name for each in fields(cls))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        own = defaults(self._type)["kind"]
+        if self.kind not in (own, AUTO):
+            raise ValueError(f"these are options of {own}, not of {self.kind}")
+        object.__setattr__(self, "kind", own)  # "auto" is answered by the type
+
+    def turned_into(self, kind: type[Other]) -> Other:
+        """Another kind with the options that all kinds have."""
+        return kind(width=self.width, null_label=self.null_label)
+
+    @property
+    def replaced(self) -> frozenset[str]:
+        """Options that another one stands in the place of."""
+        return frozenset()
+
+    # What "auto" comes to
+
+    def sizes(self, facts: DataFacts) -> tuple[Size, ...]:  # noqa: ARG002
+        """The sizes to choose from, the smallest first; a training gets the last one it has enough steps for."""
+        return (Size(0, 0, folded=False, steps=0),)
+
+    def resolved(self, facts: DataFacts, size: Size, device: str) -> Self:  # noqa: ARG002
+        """The same without any "auto", save for what depends on the epochs. The data fit: `dimensions`."""
+        return self
+
+    def seen_for(self, epochs: float) -> Self:  # noqa: ARG002
+        """The same without what depends on how often each image is seen."""
+        return self
+
+    @property
+    def usual_rate(self) -> float:
+        """AdamW's step in a training of no great length."""
+        raise NotImplementedError
+
+    def build(self, of: "Interface") -> "nn.Module":
+        """The network, with its first weights. Raises SettingsError for options that do not go together."""
+        raise NotImplementedError
+
+
+def usual_dropout(epochs: float) -> float:
+    """More, the more often each image is seen; none where that is a few times."""
+    return next(dropout for most, dropout in SEEN if epochs <= most)

@@ -1,0 +1,146 @@
+"""What every part of the settings is made of: frozen fields, with their range and their choice beside them.
+
+`Range` bounds a number. `Of` says that a field is an option of one choice among several, such as sigma_min of the path
+edm: then it is shown, written and accepted with that choice alone.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import cache
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, TypeVar, get_args, get_type_hints
+
+from kakusan.errors import SettingsError
+
+AUTO = "auto"
+Auto: TypeAlias = Literal["auto"]
+
+Value = TypeVar("Value", int, float)
+Given = TypeVar("Given")
+Mark = TypeVar("Mark")
+
+
+class Range(NamedTuple):
+    """The least and the greatest value of a setting."""
+
+    low: float
+    high: float
+
+
+class Of(NamedTuple):
+    """The choice that an option belongs to: the field that makes it, and those of its values that have the option."""
+
+    choice: str
+    kinds: tuple[str, ...]
+    called: str = ""
+    """What the chosen part calls the option, where that is another name."""
+
+
+def named(table: Mapping[str, Any], name: str, setting: str) -> Any:
+    """The entry of this name. Raises SettingsError with those there are."""
+    if name not in table:
+        raise SettingsError(f"{setting} knows no {name!r}", f"there are: {', '.join(table)}")
+    return table[name]
+
+
+def answered(value: Value | Auto) -> Value:
+    """The number that a setting's "auto" came to."""
+    assert value != "auto"
+    return value
+
+
+def given(value: Given | Auto) -> Given | None:
+    """The value of a setting, or None where it is "auto"."""
+    return None if value == "auto" else value
+
+
+def _marks(section: type, kind: type[Mark]) -> dict[str, Mark]:
+    """What is written beside the fields, of one kind of mark."""
+    hints = get_type_hints(section, include_extras=True)
+    return {name: mark for name, hint in hints.items() for mark in get_args(hint) if isinstance(mark, kind)}
+
+
+@cache
+def ranges(section: type) -> dict[str, Range]:
+    """Of the numbers of a section that have one."""
+    return _marks(section, Range)
+
+
+@cache
+def options(section: type) -> dict[str, Of]:
+    """The fields of a section that belong to a choice."""
+    return _marks(section, Of)
+
+
+@cache
+def defaults(section: type) -> dict[str, Any]:
+    """The values of fields that nobody chose."""
+    return {each.name: each.default for each in fields(section) if each.default is not MISSING}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the settings. Raises SettingsError for the first value that is out of its range."""
+
+    title: ClassVar[str] = ""
+    """Its name in files and flags; by default that of the class."""
+
+    def __init_subclass__(cls) -> None:
+        cls.title = cls.title or cls.__name__.removesuffix("Settings").lower()
+
+    @property
+    def _type(self) -> type:
+        return type(self)
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in ranges(self._type).items():
+            value = getattr(self, name)
+            if value != AUTO and not low <= value <= high:
+                raise SettingsError(f"{self.title}.{name} must be {low:g} to {high:g}, not {value}")
+
+    def foreign(self) -> dict[str, Of]:
+        """The options of what was not chosen, and what they belong to. A choice still open has all of its options."""
+        belonging = {name: self._lacking(of) for name, of in options(self._type).items()}
+        return {name: of for name, of in belonging.items() if of is not None}
+
+    def _lacking(self, of: Of) -> Of | None:
+        """The choice on which an option fails: its own, or one that this choice is an option of."""
+        outer = options(self._type).get(of.choice)
+        if outer is not None and (lacking := self._lacking(outer)) is not None:
+            return lacking
+        chosen = getattr(self, of.choice)
+        return None if chosen in (*of.kinds, AUTO) else of
+
+    def of(self, choice: str) -> dict[str, Any]:
+        """The options of what was chosen, by the names that it has for them, save for those that are "auto"."""
+        return {
+            of.called or name: value
+            for name, of in options(self._type).items()
+            if of.choice == choice
+            and getattr(self, choice) in of.kinds
+            and (value := getattr(self, name)) != AUTO
+        }
+
+    def chosen_by_options(self, choice: str) -> str | None:
+        """The first kind that has the first option of a choice which is not as usual; None where all are."""
+        usual = defaults(self._type)
+        belonging = ((name, of) for name, of in options(self._type).items() if of.choice == choice)
+        return next((of.kinds[0] for name, of in belonging if getattr(self, name) != usual[name]), None)
+
+    def yielded(self, chosen: Collection[str]) -> Self:
+        """The same where options of what was not chosen are as usual, but for those that somebody chose by name."""
+        usual = defaults(self._type)
+        free = {name: usual[name] for name in self.foreign() if f"{self.title}.{name}" not in chosen}
+        return replace(self, **free)
+
+    def require_own(self, chosen: Collection[str] | None = None) -> None:
+        """Raises SettingsError for an option of what was not chosen: one that is chosen by its dotted name or, where it
+        is not known what was, one that is not as usual."""
+        usual = defaults(self._type)
+        for name, of in self.foreign().items():
+            is_usual = getattr(self, name) in (usual[name], "none")
+            if f"{self.title}.{name}" in chosen if chosen is not None else not is_usual:
+                raise SettingsError(
+                    f"{self.title}.{name} belongs to {self.title}.{of.choice} {' and '.join(of.kinds)},"
+                    f" not to {getattr(self, of.choice)}",
+                    "leave one of them out",
+                )
