@@ -332,7 +332,7 @@ class Run:
         run has not learned, and for rows of different numbers.
         """
         if label is vector is image is None and guidance is not None and not guidance.classes:
-            label = EACH if self.data.class_names and not self._has_examples else None
+            label = EACH if self.data.class_names and not self.data.has_examples else None
         if label is vector is image is None:
             kept = self.files.conditions() if guidance is None or not guidance.classes else None
             return usual_condition(self.settings, self.data, None if kept is None else Condition(**kept))
@@ -348,10 +348,6 @@ class Run:
                 f"{wrong[0]} and {most} of another condition do not go together", "give one, or as many"
             )
         return Condition(**{name: x.expand(most, *x.shape[1:]) for name, x in rows.items()})
-
-    @property
-    def _has_examples(self) -> bool:
-        return self.data.vectors is not None or self.data.pairs is not None
 
     def _labels(self, label: str | int | None) -> Tensor | None:
         if label is None:

@@ -31,6 +31,11 @@ class DataRecord:
         return bool(self.class_names) or self.vectors is not None or self.pairs is not None
 
     @property
+    def has_examples(self) -> bool:
+        """Whether samples come with more than classes, of which the run then keeps some."""
+        return self.vectors is not None or self.pairs is not None
+
+    @property
     def inputs(self) -> tuple[tuple[int, int], int, int]:
         """What a network has to fit: channels and classes, numbers of a vector, channels of an image condition."""
         numbers = 0 if self.vectors is None else len(self.vectors.names)

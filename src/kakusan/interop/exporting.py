@@ -102,6 +102,11 @@ def _check_process(run: Run, to: str) -> None:
             f"--to {to} is for images, and {run.folder} is of {kind_of(run.data.shape)}s",
             "the weights alone: --to safetensors",
         )
+    if to != "safetensors" and run.data.has_examples:
+        raise ModelError(
+            f"--to {to} has no place for {run.data.inputs_in_words()}, which {run.folder} has learned",
+            "the weights alone: --to safetensors",
+        )
     if to == "safetensors" or (process.path == "vp" and (to == "onnx" or process.predicts in THEIR_TARGETS)):
         return
     raise ModelError(
