@@ -1,6 +1,11 @@
 """Shapes are types: in tests, and only there, the annotations of the mathematics are checked at run time."""
 
+import os
 from pathlib import Path
+
+os.environ.setdefault(
+    "GOMP_SPINCOUNT", "0"
+)  # before torch: threads that spin are paid for by the tests beside them
 
 import numpy as np
 import pytest
@@ -14,9 +19,13 @@ HOOK = install_import_hook(
     "beartype.beartype",
 )
 
-torch.set_num_threads(1)  # the tests are small, and run beside each other
 settings.register_profile("kakusan", deadline=None)  # a busy machine is not a failure
 settings.load_profile("kakusan")
+
+
+def pytest_runtest_setup() -> None:
+    """The tests are small, and run beside each other; a run of the test before may have asked for more."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
