@@ -1,11 +1,11 @@
 """Shapes are types: in tests, and only there, the annotations of the mathematics are checked at run time."""
 
 import os
+import signal
 from pathlib import Path
 
-os.environ.setdefault(
-    "GOMP_SPINCOUNT", "0"
-)  # before torch: threads that spin are paid for by the tests beside them
+# Before torch is loaded, and for all children: threads that spin are paid for by the tests beside them.
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import numpy as np
 import pytest
@@ -21,6 +21,13 @@ HOOK = install_import_hook(
 
 settings.register_profile("kakusan", deadline=None)  # a busy machine is not a failure
 settings.load_profile("kakusan")
+
+for name, usual in {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}.items():
+    number = getattr(signal, name, None)
+    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(
+            number, usual
+        )  # a job in the background ignores them, and so would the children of tests
 
 
 def pytest_runtest_setup() -> None:
