@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 # Before torch is loaded, and for all children: threads that spin are paid for by the tests beside them.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -22,7 +23,8 @@ HOOK = install_import_hook(
 settings.register_profile("kakusan", deadline=None)  # a busy machine is not a failure
 settings.load_profile("kakusan")
 
-for name, usual in {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}.items():
+USUAL: dict[str, Any] = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
+for name, usual in USUAL.items():
     number = getattr(signal, name, None)
     if number is not None and signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(
