@@ -1,51 +1,64 @@
 # Everything on a fresh machine with Python >= 3.11: `make demo` and `make test` install what they need into .venv.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadscope
 
-.PHONY: demo test format lint types unit wheel-test clean help
+# The definitions and their identities: tests that open no file of a run and start no process.
+MATHEMATICS := tests/test_architecture.py tests/test_randomness.py tests/statistics tests/diffusion tests/samplers \
+	tests/networks tests/training/test_losses.py tests/training/test_timesteps.py
+
+.PHONY: demo test check format lint types unit mathematics wheel-test help-texts clean help
 
 help:
-	@echo "make demo    train on the bundled kanji, sample, and write runs/demo/report.html"
-	@echo "make test    format check, lint, types and tests"
-	@echo "make format  rewrite the sources in the house's format"
-	@echo "make clean   remove .venv and caches (never runs/)"
+	@echo "make demo        train on the bundled kanji, sample, and write runs/demo/report.html"
+	@echo "make check       format check, lint, types, tests of the mathematics: before each commit, under a minute"
+	@echo "make test        format check, lint, types and all tests"
+	@echo "make wheel-test  the built wheel alone, in an empty environment"
+	@echo "make format      rewrite the sources in the house's format"
+	@echo "make help-texts  write docs/help anew, after a change of a flag"
+	@echo "make clean       remove .venv and caches (never runs/)"
 
-.venv/.core: pyproject.toml constraints.txt
+$(VENV)/.core: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "kakusan needs Python >= 3.11: make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(PIP) -e .
 	@touch $@
 
-.venv/.dev: .venv/.core
+$(VENV)/.dev: $(VENV)/.core
 	$(PIP) -e '.[dev]'
 	@touch $@
 
-demo: .venv/.core
+demo: $(VENV)/.core
 	$(BIN)/kakusan demo
 
 test: lint types unit
 
-lint: .venv/.dev
+check: lint types mathematics
+
+lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: .venv/.dev
+types: $(VENV)/.dev
 	$(BIN)/mypy
 
-unit: .venv/.dev
-	$(BIN)/python -m pytest -n auto --dist loadscope
+unit: $(VENV)/.dev
+	$(PYTEST)
 
-# The built wheel, alone in an empty environment, trains and reports.
-wheel-test: .venv/.core
-	rm -rf dist .wheel && $(PIP) build && $(BIN)/python -m build --wheel --outdir dist . > /dev/null
-	$(PYTHON) -m venv .wheel && .wheel/bin/python -m pip install --quiet -c constraints.txt dist/*.whl
-	cd .wheel && bin/kakusan demo --run run --steps 20 && test -s run/report.html
-	rm -rf .wheel
+mathematics: $(VENV)/.dev
+	$(PYTEST) $(MATHEMATICS)
 
-format: .venv/.dev
+wheel-test: $(VENV)/.dev
+	.ci/wheel $(BIN)/python
+
+help-texts: $(VENV)/.core
+	$(BIN)/python tests/help_texts.py
+
+format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dist
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache dist

@@ -1,6 +1,12 @@
 """Shapes are types: in tests, and only there, the annotations of the mathematics are checked at run time."""
 
+import os
+import signal
 from pathlib import Path
+from typing import Any
+
+# Before torch is loaded, and for all children: threads that spin are paid for by the tests beside them.
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import numpy as np
 import pytest
@@ -14,9 +20,21 @@ HOOK = install_import_hook(
     "beartype.beartype",
 )
 
-torch.set_num_threads(1)  # the tests are small, and run beside each other
 settings.register_profile("kakusan", deadline=None)  # a busy machine is not a failure
 settings.load_profile("kakusan")
+
+USUAL: dict[str, Any] = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
+for name, usual in USUAL.items():
+    number = getattr(signal, name, None)
+    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(
+            number, usual
+        )  # a job in the background ignores them, and so would the children of tests
+
+
+def pytest_runtest_setup() -> None:
+    """The tests are small, and run beside each other; a run of the test before may have asked for more."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Trainings that are interrupted at every step, in every way, and then resumed; run as a script by test_resume.py.
 
-Torch is loaded once; each training is a forked child. What it leaves is compared by its hashes.
+The trainings that are not interrupted run here, so that what a training loads is loaded once; all others are forked
+children. What each leaves is compared by its hashes.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -108,28 +110,28 @@ def train(
     in_picture: int = -1,
 ) -> None:
     """Train to the end, or until interrupted in the middle of a step: after its first micro-batch was learned."""
-    os.fsync = lambda fd: None  # noqa: ARG005 (a power cut is another test's question)
-    plain = Batches.at
+    plain, plain_picture = Batches.at, trainer._picture
 
     def interrupted(self: Batches, step: int, start: int = 0, count: int | None = None) -> Batch:
         if interrupt is not None and step == at and start > 0:
             interrupt()
         return plain(self, step, start, count)
 
-    Batches.at = interrupted  # type: ignore[method-assign]
-    plain_picture = trainer._picture
-
     def killed_in_the_picture(task: Task, run: RunFolder) -> trainer.Sampled | trainer.Warned:
         if task.state.step == in_picture:
             by_sigkill()
         return plain_picture(task, run)
 
-    trainer._picture = killed_in_the_picture
-    launched = launch(Asked(settings(folder.parent, kind)), folder)
-    with StopRequest() as stop:
-        stop.arm()
-        for _ in launched.events(stop):
-            pass
+    with (
+        patch.object(os, "fsync", lambda _: None),  # a power cut is another test's question
+        patch.object(Batches, "at", interrupted),
+        patch.object(trainer, "_picture", killed_in_the_picture),
+    ):
+        launched = launch(Asked(settings(folder.parent, kind)), folder)
+        with StopRequest() as stop:
+            stop.arm()
+            for _ in launched.events(stop):
+                pass
 
 
 def in_a_child(act: Callable[[], None]) -> int:
@@ -177,7 +179,7 @@ def main(base: Path) -> None:
     results: dict[str, Any] = {}
     for kind in ("fp32", "bf16", "importance"):
         whole = base / f"whole-{kind}"
-        assert in_a_child(lambda: train(whole, kind=kind)) == 0  # noqa: B023 (called at once)
+        train(whole, kind=kind)
         results[whole.name] = traces(whole)
     for way in ("exception", "SIGTERM", "SIGKILL"):
         for at in range(STEPS):

@@ -25,19 +25,6 @@ def test_importing_the_library_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
-def test_the_face_in_the_readme_works() -> None:
-    import torch
-
-    schedule = kk.Linear(T=100)
-    network = kk.UNet(channels=1, width=8, multipliers=(1, 2), blocks=1, attention=(1,), groups=8)
-    model = kk.Model(kk.NetworkDenoiser(network, schedule, predicts="eps"), variance="fixed-large")
-    images = kk.sample(model, kk.DDIM(steps=3), count=2, shape=(1, 8, 8), seed=0)
-    assert images.shape == (2, 1, 8, 8)
-    t = torch.tensor([50.0, 100.0], dtype=torch.float64)
-    assert kk.p_step(model, images, t, t - 1).mean.shape == images.shape
-    assert kk.q_posterior(schedule, images, images, t, t - 1).variance.dtype == torch.float64
-
-
 def test_a_run_from_python_is_the_run_of_the_command_line(tmp_path: Path) -> None:
     settings = kk.settings_for("two-moons")
     settings = replace(

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny import TINY
 
-from kakusan.cli import COMMANDS, main
+from kakusan.cli import main
 from kakusan.config.loading import flat, presets, settings_for
 from kakusan.run import Run
 from kakusan.storage.run_folder import RunFolder
@@ -45,19 +45,6 @@ def test_help_and_version_answer_without_torch() -> None:
     assert (
         subprocess.run([sys.executable, "-c", script], check=False, stdout=subprocess.DEVNULL).returncode == 0
     )
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_explains_itself_with_examples_and_without_torch(name: str) -> None:
-    script = (
-        "import sys\nfrom kakusan.cli import main\n"
-        f"try: main([{name!r}, '--help'])\nexcept SystemExit as stop: assert stop.code == 0\n"
-        "sys.exit('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "examples:" in done.stdout
-    assert f"kakusan {name}" in done.stdout
 
 
 def test_a_training_leaves_a_run_with_a_report(run: Path) -> None:
@@ -311,13 +298,16 @@ def test_numbers_that_are_not_finite_end_with_code_5_and_a_dump(
 
 
 def test_a_machine_that_is_too_small_gets_advice(tmp_path: Path) -> None:
-    resource = pytest.importorskip("resource")
+    pytest.importorskip("resource")
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("this system does not say how large a process is")
     script = (
-        "import resource, sys; from kakusan.cli import main\n"
-        f"resource.setrlimit(resource.RLIMIT_AS, ({12 << 30}, {12 << 30}))\n"
-        "sys.exit(main(['train', 'digits', '--steps', '1', '--network.width', '16384', '--network.groups', '32']))"
+        "import resource, sys; from pathlib import Path\n"
+        "from kakusan.cli import main, progress\n"  # loaded before the limit: it is for the network
+        "size = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (size + (256 << 20),) * 2)\n"
+        "sys.exit(main(['train', 'digits', '--steps', '1', '--network.width', '2048', '--network.groups', '32']))"
     )
-    assert resource.RLIMIT_AS
     done = subprocess.run(
         [sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd=tmp_path
     )

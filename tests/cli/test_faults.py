@@ -16,8 +16,9 @@ from kakusan.terminal.signals import Stopped, StopRequest, stopping
 if sys.platform == "win32" or not Path("/dev/full").exists():
     pytest.skip("made of fork, limits and a device that is always full", allow_module_level=True)
 
-sys.path.append(str(Path(__file__).parents[1]))  # the tests are no package
-TABLE: Any = importlib.import_module("fault_table")
+TABLE: Any = importlib.import_module(
+    "fault_table"
+)  # not before it is known that this system has what it needs
 
 GROWING = {"config.toml", "environment.json", "metrics.jsonl", "log.txt", "lock", "report.html"}
 """What a training goes on writing in the folder of its run."""

@@ -10,22 +10,19 @@ import pytest
 from goldens import run_kakusan
 from numpy.typing import NDArray
 from PIL import Image
+from tiny import TINY
 
 import kakusan as kk
 from kakusan.cli import main
 
-TINY = [
-    *("--steps", "4", "--network.width", "16", "--network.multipliers", "1", "--network.blocks", "1"),
-    *("--training.batch-size", "4", "--machine.threads", "1", "--machine.device", "cpu", "--process.T", "20"),
-    *("--samples.count", "2", "--samples.steps", "2", "--training.warmup", "0"),
-]
+FLAGS = ["--steps", "4", *TINY]
 FEW = ["--count", "4", "--steps", "4", "--overwrite"]
 
 
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("guided") / "classes"
-    run_kakusan(["train", data, "--run", folder, "--data.labels", *TINY])
+    run_kakusan(["train", data, "--run", folder, "--data.labels", *FLAGS])
     return folder
 
 
@@ -33,7 +30,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on the same images, without their classes."""
     folder = tmp_path_factory.mktemp("guided") / "plain"
-    run_kakusan(["train", data, "--run", folder, *TINY, "--training.seed", "3"])
+    run_kakusan(["train", data, "--run", folder, *FLAGS, "--training.seed", "3"])
     return folder
 
 

@@ -2,29 +2,23 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from documents import ROOT, run_page
 
 import kakusan as kk
 from kakusan.cli.instead import INSTEAD
 
-PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+PAGE = ROOT / "docs" / "python.md"
 
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """Everything that the page defines, after all of its blocks have run."""
-    found: dict[str, Any] = {"__name__": "python_md"}
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
-        torch.manual_seed(0)
-        patch.chdir(tmp_path_factory.mktemp("python"))
-        for block in blocks:
-            exec(compile(block, str(PAGE), "exec"), found)
-        yield found  # its runs lie in this folder
+    """Everything that the page defines, after all of its blocks have run; its runs lie in the current folder."""
+    with run_page(PAGE, tmp_path_factory.mktemp("python")) as found:
+        yield found
 
 
 def test_every_example_runs(names: dict[str, Any]) -> None:

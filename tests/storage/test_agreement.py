@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import tomli_w
 import torch
+from tiny import TINY
 
 from kakusan.cli import main
 from kakusan.errors import RunError
@@ -20,30 +21,7 @@ from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.trainer import Trainer
 
-TINY = (
-    *(
-        "--network.width",
-        "8",
-        "--network.multipliers",
-        "1",
-        "1",
-        "--network.blocks",
-        "1",
-        "--process.T",
-        "20",
-    ),
-    *(
-        "--network.attention",
-        "1",
-        "--training.batch-size",
-        "4",
-        "--machine.threads",
-        "1",
-        "--samples.steps",
-        "1",
-    ),
-    *("--samples.count", "1", "--checkpoint.every", "2", "--machine.device", "cpu"),
-)
+FLAGS = [*TINY, "--checkpoint.every", "2"]
 USES = {
     "sample": ["sample", "RUN", "--count", "1", "--steps", "1", "--out", "x.png"],
     "evaluate": ["evaluate", "RUN", "--images", "2", "--terms", "3"],
@@ -59,7 +37,7 @@ USES = {
 def made(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("agreement")
     shutil.copy(data, base / "data.npz")
-    assert main(["train", str(base / "data.npz"), "--run", str(base / "run"), "--steps", "4", *TINY]) == 0
+    assert main(["train", str(base / "data.npz"), "--run", str(base / "run"), "--steps", "4", *FLAGS]) == 0
     assert main(["export", str(base / "run"), str(base / "exported")]) == 0
     import_model(base / "exported", base / "imported")
     return base

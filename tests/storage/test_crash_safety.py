@@ -1,18 +1,14 @@
 """No kill loses a good checkpoint, or the figures before it; see crash_stories.py for who is killed, and when."""
 
-import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from crash_stories import STORIES
 
 from kakusan.storage.checkpoints import verify
-
-sys.path.append(str(Path(__file__).parents[1]))  # the tests are no package
-STORIES: dict[str, Any] = importlib.import_module("crash_stories").STORIES
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tiny import TINY
 
 from kakusan.cli import main
 from kakusan.data import Batches
@@ -13,21 +14,7 @@ from kakusan.storage.journal import Journal
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.trainer import Began, Ended, Event, Saved, Trainer, Warned
 
-TINY = (
-    *(
-        "--network.width",
-        "8",
-        "--network.multipliers",
-        "1",
-        "1",
-        "--network.blocks",
-        "1",
-        "--process.T",
-        "20",
-    ),
-    *("--training.batch-size", "4", "--machine.threads", "1", "--samples.steps", "1", "--samples.count", "1"),
-    *("--log.every", "1", "--machine.device", "cpu"),
-)
+FLAGS = [*TINY, "--log.every", "1"]
 
 
 @pytest.fixture
@@ -54,7 +41,7 @@ def test_lines_that_could_not_be_written_come_later_and_in_their_order(run: RunF
 
 def test_a_training_whose_figures_cannot_be_written_goes_on_and_saves(data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    assert main(["train", str(data), "--run", str(folder), "--steps", "1", *TINY]) == 0
+    assert main(["train", str(data), "--run", str(folder), "--steps", "1", *FLAGS]) == 0
     assert main(["resume", str(folder), "--steps", "1", "--samples.every", "1"]) == 0
     config = folder / "config.toml"
     config.write_text(config.read_text().replace("steps = 1\n", "steps = 4\n", 1))
@@ -85,7 +72,7 @@ def test_a_run_that_is_moved_away_while_it_is_trained_is_saved_and_told(
         return plain(self, step, start, count)
 
     monkeypatch.setattr(Batches, "at", at)
-    assert main(["train", str(data), "--run", str(folder), "--steps", "4", *TINY]) == 4
+    assert main(["train", str(data), "--run", str(folder), "--steps", "4", *FLAGS]) == 4
     said = capsys.readouterr().err
     assert f"error: {folder} was moved away, or removed, while it was trained" in said
     monkeypatch.undo()
@@ -95,7 +82,7 @@ def test_a_run_that_is_moved_away_while_it_is_trained_is_saved_and_told(
 
 def test_a_full_log_is_told_once(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
-    assert main(["train", str(data), "--run", str(folder), "--steps", "1", *TINY]) == 0
+    assert main(["train", str(data), "--run", str(folder), "--steps", "1", *FLAGS]) == 0
     (folder / "log.txt").unlink()
     (folder / "log.txt").mkdir()
     capsys.readouterr()

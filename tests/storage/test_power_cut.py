@@ -5,11 +5,9 @@ power cut may leave are rebuilt, looked at and gone on from: what was not synced
 is content, and kept or lost, each on its own, if it is a change of names.
 """
 
-import importlib
 import os
 import random
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import FileIO
@@ -19,12 +17,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypeAlias
 
 import pytest
+from crash_stories import STORIES
 
 from kakusan.errors import RunError
 from kakusan.storage import durable
-
-sys.path.append(str(Path(__file__).parents[1]))  # the tests are no package
-STORIES: dict[str, Any] = importlib.import_module("crash_stories").STORIES
 
 Operation: TypeAlias = tuple[str, tuple[Any, ...]]
 Tree: TypeAlias = frozenset[tuple[str, bytes | None]]  # path and content; None for a folder

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from tiny import TINY
 
 from kakusan.cli import main
 from kakusan.config.loading import with_values
@@ -20,11 +21,7 @@ from kakusan.storage.run_folder import RunFolder
 from kakusan.training.prepare import Prepared, data_record, prepare_data, reopen_data
 
 RNG = np.random.default_rng(0)
-TINY = [
-    *("--steps", "1", "--network.width", "16", "--network.multipliers", "1", "--network.blocks", "1"),
-    *("--training.batch-size", "4", "--machine.threads", "1", "--machine.device", "cpu"),
-    *("--samples.count", "2", "--samples.steps", "2", "--process.T", "20"),
-]
+FLAGS = ["--steps", "1", *TINY]
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows makes links and pipes only for administrators")
 
 
@@ -100,7 +97,7 @@ def test_links_are_followed_in_a_run_that_began_when_all_were(tmp_path: Path) ->
 def test_whoever_only_reads_a_run_writes_no_cache(tmp_path: Path) -> None:
     """A stranger's config.toml may name any folder as its cache; whoever trains the run has chosen it."""
     folder, cache, run = painted(tmp_path / "images", 9), tmp_path / "cache", tmp_path / "run"
-    assert main(["train", str(folder), "--run", str(run), "--data.cache", str(cache), *TINY]) == 0
+    assert main(["train", str(folder), "--run", str(run), "--data.cache", str(cache), *FLAGS]) == 0
     for file in cache.iterdir():
         file.unlink()
     assert main(["report", str(run)]) == 0
@@ -122,7 +119,7 @@ def test_train_and_data_show_what_was_chosen_and_left_out(
     np.savez(tmp_path / "x.npz", **arrays)
     assert main(["data", str(tmp_path / "x.npz")]) == 0
     shown = capsys.readouterr().out
-    assert main(["train", str(tmp_path / "x.npz"), "--run", str(tmp_path / "run"), *TINY]) == 0
+    assert main(["train", str(tmp_path / "x.npz"), "--run", str(tmp_path / "run"), *FLAGS]) == 0
     told = capsys.readouterr().err
     for words in (
         "not used: target\\x1b[31m",
@@ -138,7 +135,7 @@ def test_train_and_data_show_what_was_chosen_and_left_out(
 def test_samples_of_a_field_with_an_offset_keep_its_detail(tmp_path: Path) -> None:
     np.save(tmp_path / "p.npy", 101325 + 0.01 * RNG.standard_normal((9, 8, 8)))
     run, out = str(tmp_path / "run"), tmp_path / "s.npz"
-    assert main(["train", str(tmp_path / "p.npy"), "--run", run, *TINY]) == 0
+    assert main(["train", str(tmp_path / "p.npy"), "--run", run, *FLAGS]) == 0
     assert main(["sample", run, "--count", "4", "--steps", "2", "--out", str(out)]) == 0
     with np.load(out) as stored:
         assert stored["images"].dtype == np.float64
@@ -163,14 +160,14 @@ def test_other_images_are_read_in_the_layout_that_fits_the_run(tmp_path: Path) -
     array, run = RNG.standard_normal((9, 8, 8, 8)), str(tmp_path / "run")
     np.save(tmp_path / "x.npy", array)
     first = ["--data.layout", "channels-first"]
-    assert main(["train", str(tmp_path / "x.npy"), "--run", run, *first, *TINY]) == 0
+    assert main(["train", str(tmp_path / "x.npy"), "--run", run, *first, *FLAGS]) == 0
     np.save(tmp_path / "other.npy", -array)
     measured = ["--data", str(tmp_path / "other.npy"), "--images", "2", "--terms", "3"]
     assert main(["evaluate", run, *measured]) == 0  # of itself, its shape is refused
     grey, other_run = RNG.standard_normal((9, 8, 8)), str(tmp_path / "other-run")
     np.save(tmp_path / "grey.npy", grey)
     np.save(tmp_path / "with-channel.npy", grey[:, None])
-    assert main(["train", str(tmp_path / "grey.npy"), "--run", other_run, *TINY]) == 0
+    assert main(["train", str(tmp_path / "grey.npy"), "--run", other_run, *FLAGS]) == 0
     measured = ["--data", str(tmp_path / "with-channel.npy"), "--images", "2", "--terms", "3"]
     assert main(["evaluate", other_run, *measured]) == 0
 

@@ -3,17 +3,12 @@
 from pathlib import Path
 
 import pytest
+from tiny import TINY
 
 from kakusan.cli import main
 from kakusan.pages.explain.content import Story
 from kakusan.pages.explain.gather import tell
 from kakusan.pages.explain.subject import Subject, bundled
-
-TINY = [
-    *("--network.width", "8", "--network.multipliers", "1", "1", "--network.blocks", "1"),
-    *("--network.attention", "1", "--training.batch-size", "4", "--machine.threads", "1"),
-    *("--machine.device", "cpu", "--samples.count", "2", "--samples.steps", "2", "--process.T", "20"),
-]
 
 
 @pytest.fixture(scope="session")
