@@ -1,7 +1,7 @@
 """A run, opened for use: its data, its denoiser, its samples. What commands work with, and `kakusan.Run` too."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -27,6 +27,7 @@ from kakusan.errors import KakusanError, RunError, SettingsError, quoted
 from kakusan.samplers import SAMPLERS, Origin, Sampler, SamplingRequest, as_sampler, sample, sampler_named
 from kakusan.shapes import Samples
 from kakusan.storage.agreement import fitting, require_agreement
+from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.build import build_model, build_network, usual_label
 from kakusan.training.launch import stored_settings
@@ -36,6 +37,10 @@ from kakusan.training.verdicts import LossGap, Trained, hardly_learned, loss_gap
 
 EACH = "each"
 """The label that stands for each class in turn."""
+EARLY = "early"
+"""The guide that is an early snapshot of the same run; early:STEP names one."""
+EARLY_SHARE = 16
+"""The early weights that guide are at least such a part of the training of those that are guided, if there are any."""
 FAR_OUTSIDE = 2.0
 """Levels lie in [-1, 1]: values beyond this size are in other units."""
 
@@ -49,7 +54,7 @@ class Loaded:
     step: int
     settings: Settings
     """Those of the run, with the machine of today."""
-    weights: str = "ema"
+    weights: Literal["ema", "model"] = "ema"
 
     @property
     def analytic_key(self) -> dict[str, Any]:
@@ -71,13 +76,20 @@ class Guidance:
     """Guidance of a sampling: see `kakusan.diffusion.guidance.Guided`.
 
     weight: 1 is none, 0 the weak side alone. interval: (lowest, highest) t at which to guide. rescale: 0 to 1.
-    guide: the folder of a weaker run, for autoguidance; None: the same weights without a class (classifier-free).
+    guide: for autoguidance, the folder of a weaker run, or "early": a snapshot of the same run, the first of at least a
+    16th of the training (Karras et al. 2024), or "early:STEP"; None: the same weights without a class
+    (classifier-free).
     """
 
     weight: float
     interval: tuple[float, float] | None = None
     rescale: float = 0.0
-    guide: Path | None = None
+    guide: Path | str | None = None
+
+    @property
+    def is_early(self) -> bool:
+        """Whether the guide is a snapshot; a folder of the name "early" is ./early."""
+        return isinstance(self.guide, str) and self.guide.partition(":")[0] == EARLY
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "guide": None if self.guide is None else str(self.guide)}
@@ -145,10 +157,7 @@ class Run:
             self.warnings.append, step=step, parts=[weights], device=settings.machine.device
         )
         require_agreement(self.files, self.settings, checkpoint)
-        with fitting(self.files, checkpoint):
-            network = build_network(settings, self.data)
-            network.load_state_dict(checkpoint.tensors[weights])
-        network.eval().requires_grad_(requires_grad=False)
+        network = self._network(settings, checkpoint, weights)
         fixed = None if variance == Analytic.name else variance
         given = {"process.variance": fixed, "process.sigma_1": sigma_1, "process.clip": clip}
         settings = with_values(settings, {k: value for k, value in given.items() if value is not None})
@@ -157,6 +166,13 @@ class Run:
         model = build_model(settings, network, self.data.units)
         loaded = Loaded(model, network, checkpoint.step, settings, weights)
         return self.with_analytic_variance(loaded) if variance == Analytic.name else loaded
+
+    def _network(self, settings: Settings, checkpoint: Checkpoint, weights: str) -> nn.Module:
+        """The weights of a checkpoint in a network, to be asked. Raises RunError where they do not fit."""
+        with fitting(self.files, checkpoint):
+            network = build_network(settings, self.data)
+            network.load_state_dict(checkpoint.tensors[weights])
+        return network.eval().requires_grad_(requires_grad=False)
 
     def with_analytic_variance(self, loaded: Loaded) -> Loaded:
         """The same with the best variance for its guesses. Raises RunError where it has not been estimated."""
@@ -241,34 +257,87 @@ class Run:
 
         Raises SettingsError where there is nothing to be guided away from, or the guide is of other samples.
         """
+        return self._guided(loaded, guidance)[0]
+
+    def _guided(
+        self, loaded: Loaded, guidance: Guidance | None
+    ) -> tuple[Model[Denoiser], dict[str, Any] | None]:
+        """The same, and what a record of the samples says of it."""
         model: Model[Denoiser] = loaded.model
         if guidance is None:
-            return model
-        if guidance.guide is None:
-            self._require_a_null_class()
-        weak = None if guidance.guide is None else self._guide(loaded, guidance.guide)
-        of = Guided(model.denoiser, guidance.weight, weak, guidance.interval, guidance.rescale)
-        return replace(model, denoiser=of)
+            return model, None
+        weak, about = self._guide(loaded, guidance), guidance.as_json()
+        if weak is not None:
+            about["guide_step"] = weak.step
+        denoiser = None if weak is None else weak.model.denoiser
+        of = Guided(model.denoiser, guidance.weight, denoiser, guidance.interval, guidance.rescale)
+        return replace(model, denoiser=of), about
 
     def _require_a_null_class(self) -> None:
         """Raises SettingsError where the model without a class, the weak side, is not there."""
         if not self.data.class_names:
             raise SettingsError(
                 f"{self.folder} has learned no classes to be guided to",
-                "train with --data.labels, or name a weaker run: --guide RUN",
+                "train with --data.labels, or name a weaker model: --guide early, or --guide RUN",
             )
         if not self.settings.network.null_label or not self.settings.data.label_dropout:
             raise SettingsError(
                 f"{self.folder} was shown no image without its class, which guidance goes away from",
-                "train with --data.label-dropout 0.1, or name a weaker run: --guide RUN",
+                "train with --data.label-dropout 0.1, or name a weaker model: --guide early, or --guide RUN",
             )
 
-    def _guide(self, loaded: Loaded, folder: Path) -> Denoiser:
-        guide = type(self).open(folder)
-        weak = guide.load(device=loaded.device).model.denoiser
-        if guide.data.shape != self.data.shape or weak.path != loaded.model.path:
+    def _guide(self, loaded: Loaded, guidance: Guidance) -> Loaded | None:
+        """What is guided away from; None where it is the same model, without a class."""
+        if guidance.guide is None:
+            self._require_a_null_class()
+            return None
+        if guidance.is_early:
+            _, colon, named = str(guidance.guide).partition(":")
+            return self.early(loaded, self._step_named(named) if colon else None)
+        return self._other_run(loaded, Path(guidance.guide))
+
+    def early(self, loaded: Loaded, step: int | None = None) -> Loaded:
+        """Less trained weights of this run, kept by `checkpoint.snapshots`, on the machine of those that are loaded.
+
+        step: None is the first snapshot of at least a 16th of the training of the loaded weights, else the last.
+        Raises RunError where there is none.
+        """
+        earlier = [kept for kept in self.files.snapshot_steps if kept < loaded.step]
+        if not earlier or (step is not None and step not in earlier):
+            raise self._no_snapshot(loaded.step, step, earlier)
+        step = early_of(earlier, loaded.step) if step is None else step
+        checkpoint = self.files.load_snapshot(step, loaded.device)
+        require_agreement(self.files, self.settings, checkpoint)
+        settings = replace(self.settings, machine=loaded.settings.machine)
+        network = self._network(settings, checkpoint, "ema")
+        return Loaded(build_model(settings, network, self.data.units), network, step, settings)
+
+    def _step_named(self, words: str) -> int:
+        if not words.isdecimal():
             raise SettingsError(
-                f"{folder} cannot guide {self.folder}: its samples are of {guide.data.shape} on {weak.path},"
+                f"{words!r} is no step", "a guide is a folder, early or early:STEP, such as early:500"
+            )
+        return int(words)
+
+    def _no_snapshot(self, before: int, step: int | None, earlier: Sequence[int]) -> RunError:
+        wanted = "no early snapshot" if step is None else f"no snapshot of step {step}"
+        there = [f"there are: {', '.join(map(str, earlier))}"] if earlier else []
+        last = self.files.steps[-1]
+        longer = f"kakusan resume {quoted(self.folder)} --steps {2 * last} --checkpoint.snapshots {last}"
+        return RunError(
+            f"{self.folder} has {wanted} to guide its weights of step {before}",
+            *there,
+            *([f"to keep one of where it stands, and train on from there: {longer}"] if last else []),
+            "or name a weaker run: --guide RUN (new runs of 200 steps and more keep snapshots by themselves)",
+        )
+
+    def _other_run(self, loaded: Loaded, folder: Path) -> Loaded:
+        guide = type(self).open(folder)
+        weak = guide.load(device=loaded.device)
+        path = weak.model.path
+        if guide.data.shape != self.data.shape or path != loaded.model.path:
+            raise SettingsError(
+                f"{folder} cannot guide {self.folder}: its samples are of {guide.data.shape} on {path},"
                 f" these of {self.data.shape} on {loaded.model.path}",
                 "a guide is a smaller or less trained run on the same data and the same process",
             )
@@ -309,7 +378,8 @@ class Run:
     ) -> tuple[Samples, dict[str, Any]]:
         """The requested images, on the CPU, and all that it takes to make them again, as plain values."""
         begun = time.perf_counter()
-        x_0 = sample(self.guided(loaded, guidance), sampler, request, progress, keep_on="cpu")
+        model, about_guidance = self._guided(loaded, guidance)
+        x_0 = sample(model, sampler, request, progress, keep_on="cpu")
         numbers = ("count", "seed", "first", "label", "micro_batch", "exact")
         return x_0, {
             "run": str(self.folder),
@@ -321,7 +391,7 @@ class Run:
             "eta": getattr(sampler, "eta", 0.0),
             "variance": variance_named(loaded.model.variance).name,
             "clip": loaded.model.clip,
-            **({} if guidance is None else {"guidance": guidance.as_json()}),
+            **({} if about_guidance is None else {"guidance": about_guidance}),
             **{name: getattr(request, name) for name in numbers},
             "machine": asdict(loaded.settings.machine),
             "environment": environment(loaded.settings.machine),
@@ -390,6 +460,15 @@ def _origin(images: Samples | None, t: int | None, units: Units) -> Origin | Non
             + ": run.data.units.encode(array), of shape (n, height, width, channels)"
         )
     return Origin(images, t)
+
+
+def early_of(steps: Sequence[int], step: int) -> int:
+    """Which of these steps, in rising order, is to guide the weights of a later one: the first of a 16th of it or more.
+
+    Where there is none, the last that is earlier.
+    """
+    earlier = [kept for kept in steps if kept < step]
+    return next((kept for kept in earlier if EARLY_SHARE * kept >= step), earlier[-1])
 
 
 def usual_sampler(process: ProcessSettings) -> Sampler:

@@ -21,6 +21,7 @@ EXAMPLES = (
     "kakusan sample runs/demo --sampler ancestral --variance fixed-small",
     "kakusan sample runs/digits --label 7 --guidance 2             sevens, guided",
     "kakusan sample runs/digits --label each --guidance 2          a column of each class",
+    "kakusan sample runs/photos --guidance 1.5 --guide early       away from the run's own early weights",
 )
 
 
@@ -62,9 +63,9 @@ class Sample:
     """Lowest and highest t at which to guide; default: all."""
     guidance_rescale: float | None = None
     """Share, 0 to 1, to which guided contrast is brought back to that of the model."""
-    guide: Path | None = None
-    """A smaller or less trained run on the same data to be guided away from (autoguidance), in place of the model
-    without a class."""
+    guide: str | None = None
+    """What to be guided away from in place of the model without a class (autoguidance): "early", weights of the same
+    run after about a 16th of its training, early:STEP (RUN/snapshots has them), or a smaller or less trained run."""
     weights: Literal["ema", "model"] = "ema"
     """Averaged weights, or those of the last step."""
     exact: bool = False

@@ -8,7 +8,10 @@ class EMA:
     """Averages the parameters of a network; n counts its updates.
 
     The decay is min(decay, (1 + n) / (10 + n)), so that short runs forget their random start too (as in
-    TensorFlow's moving averages).
+    TensorFlow's moving averages). Until `decay` takes over, the average after n updates is that of a power function of
+    the step (Karras et al. 2024, "Analyzing and improving the training dynamics of diffusion models", section 3.1): a
+    memory of about n/10 updates, with a share 9! n! / (n + 9)! of the start. With a `decay` whose memory is a tenth of
+    the training this lasts to nine tenths of it, so that the average of any earlier step is a fitting one of its own.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:

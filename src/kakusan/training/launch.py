@@ -12,7 +12,7 @@ from typing import Any
 from kakusan.config.loading import Asked, differences, flat, from_mapping, to_mapping, with_values
 from kakusan.config.machine import environment, resolve_machine, set_machine
 from kakusan.config.recipe import ENOUGH_STEPS, usual_warmup
-from kakusan.config.resolve import resolve, resolve_samples
+from kakusan.config.resolve import resolve, resolve_cadence
 from kakusan.config.settings import BUDGETS, CHANGEABLE, MachineSettings, ProcessSettings, Settings, answered
 from kakusan.data import DATASETS, Dataset, is_image_folder
 from kakusan.data.dataset import Progress, silent
@@ -140,8 +140,7 @@ def adjusted(run: RunFolder, changes: Mapping[str, Any]) -> Settings:
     if "machine.device" in changes:  # what another machine chose does not bind this one
         machine = MachineSettings(device=settings.machine.device, micro_batch=stored.machine.micro_batch)
         settings = replace(settings, machine=resolve_machine(machine))
-    settings = with_values(settings, {"training.steps": steps})
-    return replace(settings, samples=resolve_samples(settings.samples, steps))
+    return resolve_cadence(with_values(settings, {"training.steps": steps}), steps)
 
 
 def _start(

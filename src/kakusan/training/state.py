@@ -76,17 +76,37 @@ def snapshot(task: Task) -> Checkpoint:
             "optimizer": moments,
             **({"times": history} if (history := state.times.state()) else {}),
         },
-        state={
-            "images_seen": state.step * answered(task.settings.training.batch_size),
-            "seed": task.settings.training.seed,
-            "settings": frozen_settings(task.settings),
-            "learning_rate": learning_rate(task.settings.training, state.step),
-            "data_fingerprint": task.record.fingerprint,
-            DATA_HASHES: dict(task.data_hashes),
-            "environment": environment(task.settings.machine),
-            "tally": state.tally.state(),
-        },
+        state={**_circumstances(task), "tally": state.tally.state()},
     )
+
+
+def early_weights(task: Task) -> Checkpoint:
+    """The averaged weights alone, in half precision: a weak model to be guided away from, an eighth of a checkpoint.
+
+    At any step they are an average over about the last tenth of the steps so far: see `EMA`.
+    """
+    weights = {name: halved(weight) for name, weight in task.state.ema.state().items()}
+    return Checkpoint(task.state.step, {"ema": weights}, _circumstances(task))
+
+
+def halved(weight: Tensor) -> Tensor:
+    """In float16, whose rounding (2^-11) is far below what a weak model is off by; as it is if that cannot hold it."""
+    half = weight.detach().half() if weight.is_floating_point() else weight
+    return half if torch.isfinite(half).all() else weight
+
+
+def _circumstances(task: Task) -> dict[str, Any]:
+    """What the weights of this step came from."""
+    training, step = task.settings.training, task.state.step
+    return {
+        "images_seen": step * answered(training.batch_size),
+        "seed": training.seed,
+        "settings": frozen_settings(task.settings),
+        "learning_rate": learning_rate(training, step),
+        "data_fingerprint": task.record.fingerprint,
+        DATA_HASHES: dict(task.data_hashes),
+        "environment": environment(task.settings.machine),
+    }
 
 
 def load_state(task: Task, checkpoint: Checkpoint) -> None:

@@ -29,7 +29,15 @@ from kakusan.storage.run_folder import RunFolder
 from kakusan.training.build import usual_label
 from kakusan.training.loop import check_finite, drawn, fit, learning_rate
 from kakusan.training.prepare import reopen_data
-from kakusan.training.state import Task, advice_on_memory, assemble, averaged, load_state, snapshot
+from kakusan.training.state import (
+    Task,
+    advice_on_memory,
+    assemble,
+    averaged,
+    early_weights,
+    load_state,
+    snapshot,
+)
 from kakusan.training.validation import held_out_losses
 
 
@@ -139,12 +147,14 @@ def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Eve
     settings, state = task.settings, task.state
     pace, since_save, journal = _Pace(task), time.monotonic(), Journal(run)
     saved = state.step if run.steps else -1
+    yield from _kept_early(task, run)  # of the step it stands at, if that was not asked for before
     if _owes_a_picture(task, run):
         yield from _pictured(task, run, journal)
     for report in fit(state, task.batches, task.loss, settings.training, settings.log.every):
         line = None if report.metrics is None else pace.line(report.step, report.metrics)
         if line is not None:
             yield from _warned(journal.add(line))
+        yield from _kept_early(task, run)  # before a checkpoint of the step, so that none is passed by
         asked = stop()
         waited = time.monotonic() - since_save > 60 * settings.checkpoint.minutes
         if asked or waited or _due(task, settings.checkpoint.every):
@@ -199,6 +209,17 @@ def _save(task: Task, run: RunFolder) -> Path:
     return run.save(snapshot(task), keep=checkpoint.keep, keep_every=checkpoint.keep_every or None)
 
 
+def _kept_early(task: Task, run: RunFolder) -> Iterator[Event]:
+    """The snapshot of this step, if one is due. That it cannot be written is no reason to stop."""
+    if task.state.step not in task.settings.checkpoint.snapshot_steps:
+        return
+    check_finite(task.state)
+    try:
+        run.save_snapshot(early_weights(task))
+    except RunError as error:
+        yield Warned(str(error))
+
+
 def _restore(task: Task, run: RunFolder) -> Iterator[Event]:
     """Put the newest good checkpoint into the task; complain of those that are passed over."""
     complaints: list[str] = []
@@ -219,6 +240,7 @@ def _restore(task: Task, run: RunFolder) -> Iterator[Event]:
             task.state.ema.load(dict(weights))
         yield Saved(0, _save(task, run))  # from now on the parent may go its own way
     run.truncate_metrics(task.state.step)
+    run.truncate_snapshots(task.state.step)
 
 
 def _differences(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:
