@@ -15,7 +15,9 @@ from digits_quality import Classifier, Sets, measure, sets_of, trained_classifie
 from measuring import Figures, leave, report, table
 
 from kakusan.data.units import Levels
+from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.guidance import Guided
+from kakusan.diffusion.model import Model
 from kakusan.run import Guidance, Run, usual_sampler
 from kakusan.samplers import sample
 from kakusan.shapes import Samples
@@ -57,13 +59,14 @@ def distances(sets: Sets, classifier: Classifier) -> Figures:
 
 def moved_by_rounding(run: Run, weight: float, count: int) -> Figures:
     """Root mean square and largest change of guided samples, in levels, for each type of the guide's weights."""
-    strong, weak = run.load(), run.load(step=run.files.steps[0])
+    strong, weak = run.load(precision="fp32"), run.load(precision="fp32", step=run.files.steps[0])
     request = run.request(strong, count=count, seed=0)
     exact = {name: value.clone() for name, value in weak.network.state_dict().items()}
 
     def drawn(dtype: torch.dtype) -> Samples:
         weak.network.load_state_dict({name: value.to(dtype) for name, value in exact.items()})
-        model = replace(strong.model, denoiser=Guided(strong.model.denoiser, weight, weak.model.denoiser))
+        model: Model[Denoiser] = strong.model
+        model = replace(model, denoiser=Guided(model.denoiser, weight, weak.model.denoiser))
         return sample(model, usual_sampler(run.settings.process), request)
 
     assert isinstance(run.data.units, Levels)

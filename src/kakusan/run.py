@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,8 +40,8 @@ EACH = "each"
 """The label that stands for each class in turn."""
 EARLY = "early"
 """The guide that is an early snapshot of the same run; early:STEP names one."""
-EARLY_SHARE = 16
-"""The early weights that guide are at least such a part of the training of those that are guided, if there are any."""
+EARLY_SHARE, EARLY_STEPS = 16, 500
+"""Early weights that guide have had at least such a part of the training of the guided ones, and so many steps."""
 FAR_OUTSIDE = 2.0
 """Levels lie in [-1, 1]: values beyond this size are in other units."""
 
@@ -77,7 +78,7 @@ class Guidance:
 
     weight: 1 is none, 0 the weak side alone. interval: (lowest, highest) t at which to guide. rescale: 0 to 1.
     guide: for autoguidance, the folder of a weaker run, or "early": a snapshot of the same run, the first of at least a
-    16th of the training (Karras et al. 2024), or "early:STEP"; None: the same weights without a class
+    16th of the training (Karras et al. 2024) and 500 steps, or "early:STEP"; None: the same weights without a class
     (classifier-free).
     """
 
@@ -101,15 +102,21 @@ class Run:
     `kakusan.train` makes one; `Run.open` finds it again. Raises RunError where the folder is none.
     """
 
-    def __init__(self, folder: RunFolder, in_memory: Dataset | None = None) -> None:
+    def __init__(
+        self, folder: RunFolder, in_memory: Dataset | None = None, network: nn.Module | None = None
+    ) -> None:
         self.files = folder
         self.warnings: list[str] = []
         self._in_memory = in_memory
+        self._own = network
 
     @classmethod
-    def open(cls, folder: Path | str) -> Self:
-        """The run in this folder."""
-        return cls(RunFolder.open(Path(folder)))
+    def open(cls, folder: Path | str, *, network: nn.Module | None = None) -> Self:
+        """The run in this folder.
+
+        network: the module that it trained, where that was one's own. Its weights stay: copies of it get the run's.
+        """
+        return cls(RunFolder.open(Path(folder)), network=network)
 
     def __repr__(self) -> str:
         kind, steps = type(self).__name__, self.files.steps
@@ -170,7 +177,7 @@ class Run:
     def _network(self, settings: Settings, checkpoint: Checkpoint, weights: str) -> nn.Module:
         """The weights of a checkpoint in a network, to be asked. Raises RunError where they do not fit."""
         with fitting(self.files, checkpoint):
-            network = build_network(settings, self.data)
+            network = build_network(settings, self.data, deepcopy(self._own))
             network.load_state_dict(checkpoint.tensors[weights])
         return network.eval().requires_grad_(requires_grad=False)
 
@@ -299,7 +306,7 @@ class Run:
     def early(self, loaded: Loaded, step: int | None = None) -> Loaded:
         """Less trained weights of this run, kept by `checkpoint.snapshots`, on the machine of those that are loaded.
 
-        step: None is the first snapshot of at least a 16th of the training of the loaded weights, else the last.
+        step: None leaves the choice to `early_of`.
         Raises RunError where there is none.
         """
         earlier = [kept for kept in self.files.snapshot_steps if kept < loaded.step]
@@ -463,12 +470,14 @@ def _origin(images: Samples | None, t: int | None, units: Units) -> Origin | Non
 
 
 def early_of(steps: Sequence[int], step: int) -> int:
-    """Which of these steps, in rising order, is to guide the weights of a later one: the first of a 16th of it or more.
+    """Which of these steps, in rising order, is to guide the weights of a later one.
 
-    Where there is none, the last that is earlier.
+    The first of at least a 16th of it, as Karras et al. (2024) found best, and of at least 500 steps: after fewer, a
+    network errs in ways of its own, rather than more in the ways of the later one. Where there is none, the last.
     """
     earlier = [kept for kept in steps if kept < step]
-    return next((kept for kept in earlier if EARLY_SHARE * kept >= step), earlier[-1])
+    enough = (kept for kept in earlier if kept >= max(EARLY_STEPS, step / EARLY_SHARE))
+    return next(enough, earlier[-1])
 
 
 def usual_sampler(process: ProcessSettings) -> Sampler:

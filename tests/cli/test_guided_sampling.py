@@ -115,7 +115,7 @@ def test_an_early_snapshot_is_a_guide_with_classes_or_without(run: Path, plain: 
         assert np.array_equal(sampled(folder, tmp_path, *label, "--guidance", "1", "--guide", "early"), once)
         guided = sampled(folder, tmp_path, *label, "--guidance", "1.5", "--guide", "early")
         assert not np.allclose(guided, once, atol=1e-6)
-        other = sampled(folder, tmp_path, *label, "--guidance", "1.5", "--guide", "early:2")
+        other = sampled(folder, tmp_path, *label, "--guidance", "1.5", "--guide", "early:1")
         assert not np.allclose(guided, other, atol=1e-6)
         out = tmp_path / "e.npz"
         details = ["--guidance-interval", "2", "15", "--guidance-rescale", "0.5", "--out", str(out)]
@@ -126,7 +126,7 @@ def test_an_early_snapshot_is_a_guide_with_classes_or_without(run: Path, plain: 
             "interval": [2.0, 15.0],
             "rescale": 0.5,
             "guide": "early",
-            "guide_step": 1,
+            "guide_step": 2,
         }
 
 

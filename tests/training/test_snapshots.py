@@ -177,9 +177,10 @@ def test_the_weak_weights_are_those_of_the_snapshot(run: Path) -> None:
 
 
 def test_early_is_the_first_of_at_least_a_16th_or_else_the_last() -> None:
-    assert early_of([250, 500, 1000, 2000], 4000) == 250
-    assert early_of([249, 500, 1000, 2000], 4000) == 500
-    assert early_of([100, 200], 400) == 100
+    assert early_of([1000, 2000, 4000, 8000], 16_000) == 1000
+    assert early_of([999, 2000, 4000, 8000], 16_000) == 2000
+    assert early_of([250, 499, 1000, 2000], 4000) == 1000  # 500 steps at least
+    assert early_of([100, 200], 400) == 200
     assert early_of([100, 200, 9000], 8000) == 200  # none of a 16th before it: the nearest there is
 
 

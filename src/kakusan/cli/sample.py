@@ -65,7 +65,7 @@ class Sample:
     """Share, 0 to 1, to which guided contrast is brought back to that of the model."""
     guide: str | None = None
     """What to be guided away from in place of the model without a class (autoguidance): "early", weights of the same
-    run after about a 16th of its training, early:STEP (RUN/snapshots has them), or a smaller or less trained run."""
+    run after a 16th of its training or more (500 steps), early:STEP (of RUN/snapshots), or a weaker run's folder."""
     weights: Literal["ema", "model"] = "ema"
     """Averaged weights, or those of the last step."""
     exact: bool = False

@@ -33,6 +33,9 @@ POINTS_BATCH = 256
 RATE, RATE_WIDTH = 3e-3, 32
 """AdamW's step for a U-Net of this width; it falls as 1 / width."""
 POINTS_RATE = 2e-3
+OWN_RATE = 1e-3
+"""For a network of which nothing is known."""
+FULL_RATES = {"mlp": POINTS_RATE, "own": OWN_RATE}
 LONG = 10_000
 """Steps; in longer trainings the rate falls as the square root of their number."""
 LOWEST_RATE = 2e-4
@@ -96,6 +99,8 @@ FEW_IMAGES = 500
 
 def resolve_network(network: NetworkSettings, size: Size, facts: DataFacts, device: str) -> NetworkSettings:
     """The same without any "auto", save for dropout. Raises SettingsError where it does not fit the data."""
+    if network.kind == "own":  # there is nothing to build
+        return network
     kind = ("mlp" if facts.is_points else "unet") if network.kind == "auto" else network.kind
     if (kind == "mlp") != facts.is_points:
         raise SettingsError(
@@ -197,8 +202,11 @@ def usual_warmup(steps: int) -> int:
 
 
 def _rate(steps: int, network: NetworkSettings) -> float:
-    assert network.width != "auto"
-    full = POINTS_RATE if network.kind == "mlp" else RATE * RATE_WIDTH / network.width
+    if network.kind in FULL_RATES:
+        full = FULL_RATES[network.kind]
+    else:
+        assert network.width != "auto"
+        full = RATE * RATE_WIDTH / network.width
     return float(f"{max(LOWEST_RATE, min(full, RATE) * min(1.0, (LONG / max(steps, 1)) ** 0.5)):.2g}")
 
 

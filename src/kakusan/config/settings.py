@@ -181,8 +181,14 @@ class ProcessSettings(Section):
 class NetworkSettings(Section):
     """The network. auto: by the size of the images, the device and the length of the training."""
 
-    kind: Literal["auto", "unet", "mlp"] = "auto"
-    """unet for images, mlp for points."""
+    kind: Literal["auto", "unet", "mlp", "own"] = "auto"
+    """unet for images, mlp for points; own: a module given to `kakusan.train` in Python."""
+    module: Annotated[str, tyro.conf.Suppress] = ""
+    """Of an own network: the name of its class, for people. No code is ever looked up by it."""
+    parameters: Annotated[int, tyro.conf.Suppress] = 0
+    """Of an own network: how many numbers it learns."""
+    signature: Annotated[str, tyro.conf.Suppress] = ""
+    """Of an own network: the SHA-256 of the names, types and shapes of its state, by which it is known again."""
     width: Annotated[int | Auto, Range(1, 65_536)] = "auto"
     """Channels at the first level."""
     multipliers: tuple[int, ...] | Auto = "auto"

@@ -21,6 +21,7 @@ from kakusan.errors import SettingsError
 from kakusan.networks import NETWORKS
 from kakusan.samplers import SPACINGS
 from kakusan.training.losses import LOSSES, Loss, NetworkModel, loss_for
+from kakusan.training.own import OWN, known_again
 from kakusan.training.prepare import Prepared
 
 PATHS: dict[str, Any] = {"vp": NoiseSchedule, "flow": FlowMatching, "edm": EDM}
@@ -61,9 +62,15 @@ def build_schedule(process: ProcessSettings) -> NoiseSchedule:
     return ZeroTerminalSNR(of=schedule) if process.zero_terminal_snr else schedule
 
 
-def build_network(settings: Settings, record: DataRecord) -> nn.Module:
-    """The network of these settings with its first weights, a function of the seed, on its device."""
+def build_network(settings: Settings, record: DataRecord, own: nn.Module | None = None) -> nn.Module:
+    """The network of these settings with its first weights, a function of the seed, on its device.
+
+    own: the module itself where settings describe one that is not built from them; its layout stays as it is.
+    Raises RunError where it is missing, or another.
+    """
     network, machine = settings.network, settings.machine
+    if network.kind == OWN or own is not None:
+        return known_again(own, network).to(machine.device)
     kind = named(NETWORKS, network.kind, "network.kind")
     words = 2 if settings.process.variance == LearnedRange.name else 1  # the second is about the variance
     offered = {
@@ -96,8 +103,9 @@ def build_model(settings: Settings, network: nn.Module, units: Units) -> Network
     named(VARIANCES, process.variance, "process.variance")
     named(SPACINGS, process.spacing, "process.spacing")
     autocast = torch.bfloat16 if settings.machine.precision == "bf16" else None
+    asked = network.__call__ if settings.network.kind == OWN else network  # its `channels` may be anything
     return Model(
-        NetworkDenoiser(network, build_path(process), process.predicts, autocast),
+        NetworkDenoiser(asked, build_path(process), process.predicts, autocast),
         variance=process.variance,
         sigma_1=process.sigma_1,
         clip=process.clip_range if process.clip else None,

@@ -16,7 +16,7 @@ class EMA:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
-        self._names = [name for name, _ in network.named_parameters()]
+        self._network = network
         self._sources: list[Tensor] = [parameter.detach() for parameter in network.parameters()]
         self._averages: list[Tensor] = [source.clone() for source in self._sources]
 
@@ -27,8 +27,10 @@ class EMA:
         torch._foreach_lerp_(self._averages, self._sources, 1 - decay)
 
     def state(self) -> dict[str, Tensor]:
-        """The averages by parameter name: views, not copies."""
-        return dict(zip(self._names, self._averages, strict=True))
+        """The averages by the names in the network's state, and its buffers as they stand: views, not copies."""
+        averages = {id(p): a for p, a in zip(self._network.parameters(), self._averages, strict=True)}
+        entries = self._network.state_dict(keep_vars=True)
+        return {name: averages.get(id(entry), entry.detach()) for name, entry in entries.items()}
 
     @torch.no_grad()
     def load(self, state: dict[str, Tensor]) -> None:

@@ -12,12 +12,15 @@ from kakusan.config.machine import environment
 from kakusan.config.settings import Settings, answered, given
 from kakusan.data import Batches
 from kakusan.data.record import DataRecord
+from kakusan.diffusion.variances import LearnedRange
 from kakusan.errors import SettingsError
+from kakusan.shapes import NULL
 from kakusan.storage.agreement import DATA_HASHES, data_hashes, frozen_settings
 from kakusan.storage.checkpoints import Checkpoint
 from kakusan.training.build import build_batches, build_loss, build_model, build_network
 from kakusan.training.loop import Tally, TrainState, learning_rate, new_state
 from kakusan.training.losses import Loss, NetworkModel
+from kakusan.training.own import require_answers
 from kakusan.training.prepare import Prepared, data_record
 
 
@@ -46,7 +49,7 @@ def assemble(settings: Settings, prepared: Prepared, stored: Mapping[str, Any] |
     """All parts of a training before its first step. stored: the data.json of a run that is there already."""
     made = data_record(prepared)
     record = DataRecord.read(made)
-    network = build_network(settings, record)
+    network = build_network(settings, record, prepared.network)
     model = build_model(settings, network, record.units)
     device = next(network.parameters()).device
     return Task(
@@ -60,6 +63,21 @@ def assemble(settings: Settings, prepared: Prepared, stored: Mapping[str, Any] |
         loss=build_loss(settings, model),
         data_hashes=data_hashes(made if stored is None else stored),
     )
+
+
+def require_fit(settings: Settings, prepared: Prepared) -> None:
+    """Raises SettingsError where a module of one's own cannot be called, or its answer is of another shape.
+
+    A copy of it is asked for two samples, in all ways that a training and a sampling ask. Nothing of it changes.
+    """
+    network = prepared.for_a_trial().network
+    if network is None:
+        return
+    record, device = DataRecord.read(data_record(prepared)), settings.machine.device
+    words = 2 if settings.process.variance == LearnedRange.name else 1
+    model = build_model(settings, network.to(device).eval(), record.units)
+    labels = torch.tensor([0, NULL], device=device) if record.class_names else None
+    require_answers(model.denoiser, torch.zeros(2, *record.shape, device=device), labels, words)
 
 
 def snapshot(task: Task) -> Checkpoint:
@@ -85,7 +103,10 @@ def early_weights(task: Task) -> Checkpoint:
 
     At any step they are an average over about the last tenth of the steps so far: see `EMA`.
     """
-    weights = {name: halved(weight) for name, weight in task.state.ema.state().items()}
+    learned = {name for name, p in task.network.named_parameters(remove_duplicate=False) if p.requires_grad}
+    weights = {
+        name: halved(weight) if name in learned else weight for name, weight in task.state.ema.state().items()
+    }
     return Checkpoint(task.state.step, {"ema": weights}, _circumstances(task))
 
 
@@ -118,6 +139,8 @@ def load_state(task: Task, checkpoint: Checkpoint) -> None:
         moments = checkpoint.tensors["optimizer"]
         slots: dict[int, dict[str, Tensor]] = {}
         for i, (name, weight) in enumerate(task.network.named_parameters()):
+            if f"{name}.step" not in moments:  # it is frozen, or no step has used it
+                continue
             slots[i] = {"step": moments[f"{name}.step"]}
             for key in ("exp_avg", "exp_avg_sq"):  # in the layout of the weight: files know none
                 slots[i][key] = torch.empty_like(weight).copy_(moments[f"{name}.{key}"])

@@ -7,12 +7,12 @@ the tests drain alike.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from safetensors.torch import save as tensor_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from kakusan.config.loading import to_mapping
 from kakusan.config.machine import environment, require_device, set_machine
@@ -28,6 +28,7 @@ from kakusan.storage.journal import Journal
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.build import usual_label
 from kakusan.training.loop import check_finite, drawn, fit, learning_rate
+from kakusan.training.own import OWN
 from kakusan.training.prepare import reopen_data
 from kakusan.training.state import (
     Task,
@@ -107,6 +108,8 @@ class Trainer:
     """What a user should know before the training, in sentences."""
     in_memory: Dataset | None = None
     """Its data, where no file has them."""
+    network: nn.Module | None = None
+    """The module that it trains, in place, where that is one's own."""
 
     def events(
         self, stop: Callable[[], bool] = lambda: False, progress: Progress = silent
@@ -139,6 +142,7 @@ class Trainer:
         require_device(settings.machine, self.run.folder)
         set_machine(settings.machine)
         prepared = reopen_data(settings, stored, progress, in_memory=self.in_memory, write_cache=True)
+        prepared = replace(prepared, network=self.network)
         with advice_on_memory(settings):
             return assemble(settings, prepared, stored)
 
@@ -223,6 +227,7 @@ def _kept_early(task: Task, run: RunFolder) -> Iterator[Event]:
 def _restore(task: Task, run: RunFolder) -> Iterator[Event]:
     """Put the newest good checkpoint into the task; complain of those that are passed over."""
     complaints: list[str] = []
+    source = run.data.get("weights_from")
     if run.steps:
         checkpoint = run.load(complaints.append, device=task.settings.machine.device)
         yield from map(Warned, complaints)
@@ -231,14 +236,15 @@ def _restore(task: Task, run: RunFolder) -> Iterator[Event]:
         with fitting(run, checkpoint):
             load_state(task, checkpoint)
         run.record_environment(environment(task.settings.machine))
-    elif source := run.data.get("weights_from"):
+    elif source:
         parent = RunFolder.open(Path(source["run"]))
         checkpoint = parent.load(complaints.append, step=source["step"], parts=["ema"])
         weights = checkpoint.tensors["ema"]
         with fitting(parent, checkpoint):
             task.network.load_state_dict(weights)
             task.state.ema.load(dict(weights))
-        yield Saved(0, _save(task, run))  # from now on the parent may go its own way
+    if not run.steps and (source or task.settings.network.kind == OWN):
+        yield Saved(0, _save(task, run))  # from now on the parent, or the module, may go its own way
     run.truncate_metrics(task.state.step)
     run.truncate_snapshots(task.state.step)
 
