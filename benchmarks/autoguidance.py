@@ -18,9 +18,10 @@ from kakusan.data.units import Levels
 from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.guidance import Guided
 from kakusan.diffusion.model import Model
-from kakusan.run import Guidance, Run, usual_sampler
+from kakusan.run import Run, usual_sampler
 from kakusan.samplers import sample
 from kakusan.shapes import Samples
+from kakusan.training.guide import Guidance
 
 WEIGHTS = (1.25, 1.5, 2.0)
 ROUNDED = {"float16": torch.float16, "bfloat16": torch.bfloat16}

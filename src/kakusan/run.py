@@ -1,7 +1,7 @@
 """A run, opened for use: its data, its denoiser, its samples. What commands work with, and `kakusan.Run` too."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +31,7 @@ from kakusan.storage.agreement import fitting, require_agreement
 from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.build import build_model, build_network, usual_label
+from kakusan.training.guide import Guidance, snapshot_to_guide
 from kakusan.training.launch import stored_settings
 from kakusan.training.losses import NetworkModel
 from kakusan.training.prepare import Prepared, doubt_of_held_out, reopen_data
@@ -38,10 +39,6 @@ from kakusan.training.verdicts import LossGap, Trained, hardly_learned, loss_gap
 
 EACH = "each"
 """The label that stands for each class in turn."""
-EARLY = "early"
-"""The guide that is an early snapshot of the same run; early:STEP names one."""
-EARLY_SHARE, EARLY_STEPS = 16, 500
-"""Early weights that guide have had at least such a part of the training of the guided ones, and so many steps."""
 FAR_OUTSIDE = 2.0
 """Levels lie in [-1, 1]: values beyond this size are in other units."""
 
@@ -70,30 +67,6 @@ class Loaded:
     @property
     def device(self) -> str:
         return self.settings.machine.device
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """Guidance of a sampling: see `kakusan.diffusion.guidance.Guided`.
-
-    weight: 1 is none, 0 the weak side alone. interval: (lowest, highest) t at which to guide. rescale: 0 to 1.
-    guide: for autoguidance, the folder of a weaker run, or "early": a snapshot of the same run, the first of at least a
-    16th of the training (Karras et al. 2024) and 500 steps, or "early:STEP"; None: the same weights without a class
-    (classifier-free).
-    """
-
-    weight: float
-    interval: tuple[float, float] | None = None
-    rescale: float = 0.0
-    guide: Path | str | None = None
-
-    @property
-    def is_early(self) -> bool:
-        """Whether the guide is a snapshot; a folder of the name "early" is ./early."""
-        return isinstance(self.guide, str) and self.guide.partition(":")[0] == EARLY
-
-    def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "guide": None if self.guide is None else str(self.guide)}
 
 
 class Run:
@@ -266,19 +239,16 @@ class Run:
         """
         return self._guided(loaded, guidance)[0]
 
-    def _guided(
-        self, loaded: Loaded, guidance: Guidance | None
-    ) -> tuple[Model[Denoiser], dict[str, Any] | None]:
+    def _guided(self, loaded: Loaded, guidance: Guidance | None) -> tuple[Model[Denoiser], dict[str, Any]]:
         """The same, and what a record of the samples says of it."""
         model: Model[Denoiser] = loaded.model
         if guidance is None:
-            return model, None
+            return model, {}
         weak, about = self._guide(loaded, guidance), guidance.as_json()
-        if weak is not None:
-            about["guide_step"] = weak.step
+        about |= {} if weak is None else {"guide_step": weak.step}
         denoiser = None if weak is None else weak.model.denoiser
         of = Guided(model.denoiser, guidance.weight, denoiser, guidance.interval, guidance.rescale)
-        return replace(model, denoiser=of), about
+        return replace(model, denoiser=of), {"guidance": about}
 
     def _require_a_null_class(self) -> None:
         """Raises SettingsError where the model without a class, the weak side, is not there."""
@@ -299,44 +269,20 @@ class Run:
             self._require_a_null_class()
             return None
         if guidance.is_early:
-            _, colon, named = str(guidance.guide).partition(":")
-            return self.early(loaded, self._step_named(named) if colon else None)
+            return self.early(loaded, guidance.early_step)
         return self._other_run(loaded, Path(guidance.guide))
 
     def early(self, loaded: Loaded, step: int | None = None) -> Loaded:
         """Less trained weights of this run, kept by `checkpoint.snapshots`, on the machine of those that are loaded.
 
-        step: None leaves the choice to `early_of`.
-        Raises RunError where there is none.
+        step: None leaves the choice to `kakusan.training.guide.early_of`. Raises RunError where there is none.
         """
-        earlier = [kept for kept in self.files.snapshot_steps if kept < loaded.step]
-        if not earlier or (step is not None and step not in earlier):
-            raise self._no_snapshot(loaded.step, step, earlier)
-        step = early_of(earlier, loaded.step) if step is None else step
-        checkpoint = self.files.load_snapshot(step, loaded.device)
+        found = snapshot_to_guide(self.files, loaded.step, step)
+        checkpoint = self.files.load_snapshot(found, loaded.device)
         require_agreement(self.files, self.settings, checkpoint)
         settings = replace(self.settings, machine=loaded.settings.machine)
         network = self._network(settings, checkpoint, "ema")
-        return Loaded(build_model(settings, network, self.data.units), network, step, settings)
-
-    def _step_named(self, words: str) -> int:
-        if not words.isdecimal():
-            raise SettingsError(
-                f"{words!r} is no step", "a guide is a folder, early or early:STEP, such as early:500"
-            )
-        return int(words)
-
-    def _no_snapshot(self, before: int, step: int | None, earlier: Sequence[int]) -> RunError:
-        wanted = "no early snapshot" if step is None else f"no snapshot of step {step}"
-        there = [f"there are: {', '.join(map(str, earlier))}"] if earlier else []
-        last = self.files.steps[-1]
-        longer = f"kakusan resume {quoted(self.folder)} --steps {2 * last} --checkpoint.snapshots {last}"
-        return RunError(
-            f"{self.folder} has {wanted} to guide its weights of step {before}",
-            *there,
-            *([f"to keep one of where it stands, and train on from there: {longer}"] if last else []),
-            "or name a weaker run: --guide RUN (new runs of 200 steps and more keep snapshots by themselves)",
-        )
+        return Loaded(build_model(settings, network, self.data.units), network, found, settings)
 
     def _other_run(self, loaded: Loaded, folder: Path) -> Loaded:
         guide = type(self).open(folder)
@@ -398,7 +344,7 @@ class Run:
             "eta": getattr(sampler, "eta", 0.0),
             "variance": variance_named(loaded.model.variance).name,
             "clip": loaded.model.clip,
-            **({} if about_guidance is None else {"guidance": about_guidance}),
+            **about_guidance,
             **{name: getattr(request, name) for name in numbers},
             "machine": asdict(loaded.settings.machine),
             "environment": environment(loaded.settings.machine),
@@ -467,17 +413,6 @@ def _origin(images: Samples | None, t: int | None, units: Units) -> Origin | Non
             + ": run.data.units.encode(array), of shape (n, height, width, channels)"
         )
     return Origin(images, t)
-
-
-def early_of(steps: Sequence[int], step: int) -> int:
-    """Which of these steps, in rising order, is to guide the weights of a later one.
-
-    The first of at least a 16th of it, as Karras et al. (2024) found best, and of at least 500 steps: after fewer, a
-    network errs in ways of its own, rather than more in the ways of the later one. Where there is none, the last.
-    """
-    earlier = [kept for kept in steps if kept < step]
-    enough = (kept for kept in earlier if kept >= max(EARLY_STEPS, step / EARLY_SHARE))
-    return next(enough, earlier[-1])
 
 
 def usual_sampler(process: ProcessSettings) -> Sampler:

@@ -16,9 +16,9 @@ import kakusan as kk
 from kakusan.config.resolve import resolve_snapshots
 from kakusan.config.settings import CheckpointSettings
 from kakusan.errors import RunError, SettingsError
-from kakusan.run import early_of
 from kakusan.storage import checkpoints
 from kakusan.training.ema import EMA
+from kakusan.training.guide import early_of
 from kakusan.training.state import halved
 
 STEPS = 8

@@ -11,8 +11,9 @@ import tyro
 from kakusan.cli.arguments import parse
 
 if TYPE_CHECKING:
-    from kakusan.run import Guidance, Run
+    from kakusan.run import Run
     from kakusan.shapes import Samples
+    from kakusan.training.guide import Guidance
 
 EXAMPLES = (
     "kakusan sample runs/demo                                      64 images, a grid in the run's folder",
@@ -131,7 +132,7 @@ def _columns(label: int | tuple[int, ...] | None, first: int) -> int | None:
 
 def _guidance(command: Sample) -> "Guidance | None":
     from kakusan.errors import SettingsError
-    from kakusan.run import Guidance
+    from kakusan.training.guide import Guidance
 
     details = {
         "--guidance-interval": command.guidance_interval,
