@@ -324,9 +324,7 @@ def unet_config(
 
 def _refuse_what_they_lack(network: NetworkSettings) -> None:
     if network.kind != "unet":
-        raise ModelError(
-            f"network.kind = {network.kind} has no counterpart in diffusers", "only unet has one"
-        )
+        raise ModelError(f"network.kind = {network.kind} has no counterpart in diffusers", "unet has")
     if network.patch != 1:
         raise ModelError(
             f"network.patch = {network.patch} has no counterpart in diffusers",
