@@ -135,6 +135,46 @@ def check_creation(folder: Path, finished: bool) -> None:
     train(run, 1)
 
 
+def keep_snapshot(step: int) -> Callable[[Path], None]:
+    return lambda folder: snap(RunFolder.open(folder), step)
+
+
+def snap(run: RunFolder, step: int) -> None:
+    run.save_snapshot(
+        Checkpoint(step, {"ema": {"weight": torch.full((3,), float(step)).half()}}, {"seed": 0})
+    )
+
+
+def prepare_snapshots(folder: Path) -> None:
+    """Of steps before and after the newest checkpoint, and what a dead writer has left."""
+    run = new_run(folder, 10, 11, 12)
+    for step in (3, 12, 14, 15):
+        snap(run, step)
+    (run.snapshots / ".writing-step-00000016-1").mkdir()
+
+
+def forget_snapshots(folder: Path) -> None:
+    RunFolder.open(folder).truncate_snapshots(12)
+
+
+def check_snapshots(allowed: list[list[int]]) -> Callable[[Path, bool], None]:
+    """These may be there after a crash, the last of them when the act was over; each is whole, and so is the run."""
+
+    def check(folder: Path, finished: bool) -> None:
+        run = RunFolder.open(folder)
+        assert run.snapshot_steps in (allowed[-1:] if finished else allowed)
+        for step in run.snapshot_steps:
+            assert (run.load_snapshot(step).tensors["ema"]["weight"] == step).all()
+        assert good(run) == run.steps == [10, 11, 12]
+        run.truncate_snapshots(12)  # as a resume does
+        snap(run, 13)
+        snap(run, 14)
+        assert run.snapshot_steps == [*(step for step in allowed[-1] if step < 13), 13, 14]
+        assert not list(run.snapshots.glob(".*"))
+
+    return check
+
+
 def save_step(step: int) -> Callable[[Path], None]:
     return lambda folder: train(RunFolder.open(folder), step)
 
@@ -177,6 +217,13 @@ STORIES = {
     "new pictures over old ones": Story(save_pictures(1), save_pictures(2), check_pictures),
     "a save that drops an old one": Story(prepare_three, save_step(13), check_save),
     "a save over a damaged one": Story(prepare_replacement, save_step(12), check_replacement),
+    "the first snapshot": Story(prepare_three, keep_snapshot(13), check_snapshots([[], [13]])),
+    "a snapshot beside others": Story(
+        prepare_snapshots, keep_snapshot(13), check_snapshots([[3, 12, 14, 15], [3, 12, 13, 14, 15]])
+    ),
+    "a way back behind snapshots": Story(
+        prepare_snapshots, forget_snapshots, check_snapshots([[3, 12, 14, 15], [3, 12, 14], [3, 12]])
+    ),
     "the first save": Story(new_run, save_step(1), check_first),
     "a change of settings": Story(prepare_three, change_settings, check_settings),
     "the creation of a run": Story(prepare_nothing, new_run, check_creation),

@@ -42,7 +42,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "log": {"every": 5},
     "samples": {"every": 6, "count": 2, "steps": 2},
-    "checkpoint": {"every": 3},
+    "checkpoint": {"every": 3, "snapshots": [2, 6, 8]},  # between two checkpoints, and at one
     "machine": {"device": "cpu", "threads": 1, "precision": "fp32"},
 }
 
@@ -150,15 +150,18 @@ def in_a_child(act: Callable[[], None]) -> int:
 
 
 def traces(folder: Path) -> dict[str, Any]:
-    """What a training leaves: hashes of every tensor file of its last checkpoint, its state, metrics and pictures."""
+    """What a training leaves: hashes of the tensors of its last checkpoint, of snapshots, pictures; its figures."""
     run = RunFolder.open(folder)
     last = run.checkpoints / f"step-{run.steps[-1]:08d}"
     files = sorted([*last.glob("*.safetensors"), *(folder / "samples").glob("*.png")])
+    kept = {path.parent.name: path for path in sorted((folder / "snapshots").glob("*/*.safetensors"))}
+    assert not list((folder / "snapshots").glob(".*"))
     state = json.loads((last / "state.json").read_text())
     lines = [{k: v for k, v in line.items() if k != "images_per_second"} for line in run.metrics()]
     return {
         "steps": run.steps,
         "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+        "snapshots": {step: hashlib.sha256(path.read_bytes()).hexdigest() for step, path in kept.items()},
         "state": {key: state[key] for key in ("step", "images_seen", "tally")},
         "metrics": lines,
     }

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from kakusan.evaluation.metrics import copy_rate, frechet, nearest
     from kakusan.interop.exporting import export_model
     from kakusan.networks import PointMLP, UNet
-    from kakusan.run import Guidance
     from kakusan.samplers import DDIM, Ancestral, Sampler, SeededNoise, Snapshot, State, walk
     from kakusan.shapes import Condition, per_sample, scaled
+    from kakusan.training.guide import Guidance
     from kakusan.training.losses import Bound, Hybrid, Loss, MinSNR, Simple, Weighted
 
 _HOMES = {
@@ -64,7 +64,7 @@ _HOMES = {
     ),
     "data.units": ("Levels", "Real"),
     "evaluation.metrics": ("copy_rate", "frechet", "nearest"),
-    "run": ("Guidance",),
+    "training.guide": ("Guidance",),
     "networks": ("PointMLP", "UNet"),
     "config.settings": ("DataSettings", "Settings"),
     "shapes": ("Condition", "per_sample", "scaled"),

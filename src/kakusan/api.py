@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from kakusan import run
 from kakusan.config.loading import Asked, flat, from_mapping, settings_for, usual_for, with_values
@@ -111,6 +111,7 @@ class Run(run.Run):
         labels: ArrayLike | None = None,
         vectors: ArrayLike | None = None,
         conditions: NDArray[Any] | Tensor | None = None,
+        network: nn.Module | None = None,
         watch: Watch = nobody,
         progress: bool | None = None,
     ) -> "Run":
@@ -118,6 +119,7 @@ class Run(run.Run):
 
         steps: a new last step; or minutes: about so long from here, at the speed of the run so far.
         data, labels, vectors, conditions: those it began with, where it was trained on data in memory.
+        network: the module, where it trains one of your own and was opened without; its weights become the run's.
         Raises RunError where they are others.
         """
         dataset = self._in_memory
@@ -128,7 +130,8 @@ class Run(run.Run):
         if minutes is not None:
             steps = steps_after(self.files, minutes)
         changes = {} if steps is None else {"training.steps": steps}
-        trainer = Trainer(self.files, adjusted(self.files, changes), in_memory=dataset)
+        module = self._own if network is None else network
+        trainer = Trainer(self.files, adjusted(self.files, changes), in_memory=dataset, network=module)
         return _trained(trainer, watch, progress)
 
     def _reopened(self, data: InMemory, **conditions: Any) -> Dataset:
@@ -199,6 +202,7 @@ def train(
     steps: int | None = None,
     minutes: float | None = None,
     settings: Settings | Mapping[str, Any] | None = None,
+    network: nn.Module | None = None,
     run: Path | str | None = None,
     weights_from: Path | str | None = None,
     watch: Watch = nobody,
@@ -216,7 +220,11 @@ def train(
     what was chosen in reading the data, are shown with it, or else go to the logger "kakusan".
     Ctrl-C saves the step that it comes in, and is then raised; the same call with run= goes on.
 
-    The network is built from the settings; for one of your own, or a loss of your own, see docs/python.md.
+    network: a module of your own in place of one that the settings build, called with (x_t, time, condition) where
+    time = t - 1, which gives as many channels as x_t has (twice as many where process.variance is learned). It is
+    trained in place, from the weights it has, and ends with those of the last step; the run has the averaged ones. The
+    folder keeps no code: give the same module to this function, `Run.open` or `Run.resume` to come back to it.
+    A loss of your own: see docs/python.md. Raises SettingsError where the network does not fit, before any training.
     """
     dataset, name = None, str(source) if isinstance(source, str | Path) else ""
     if not labels is vectors is conditions is None or not name:
@@ -227,7 +235,9 @@ def train(
     folder = Path(run) if run is not None else free_folder(name)
     parent = None if weights_from is None else Path(weights_from)
     with _reading(progress) as read:
-        trainer = launch(asked, folder, weights_from=parent, progress=read, in_memory=dataset)
+        trainer = launch(
+            asked, folder, weights_from=parent, progress=read, in_memory=dataset, network=network
+        )
     return _trained(trainer, watch, progress)
 
 
@@ -279,7 +289,7 @@ def _trained(trainer: Trainer, watch: Watch, progress: bool | None) -> Run:
             watch(event)
     if stop.signal:
         signal.raise_signal(stop.signal)  # for whoever would have had it
-    return Run(RunFolder.open(run.folder), trainer.in_memory)
+    return Run(RunFolder.open(run.folder), trainer.in_memory, trainer.network)
 
 
 def _notes(run: RunFolder, began: Began) -> list[str]:

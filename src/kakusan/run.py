@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,8 +40,10 @@ from kakusan.samplers import (
 )
 from kakusan.shapes import Condition, Samples
 from kakusan.storage.agreement import fitting, require_agreement
+from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.build import build_model, build_network, usual_condition
+from kakusan.training.guide import Guidance, snapshot_to_guide
 from kakusan.training.launch import stored_settings
 from kakusan.training.losses import NetworkModel
 from kakusan.training.prepare import Prepared, doubt_of_held_out, reopen_data
@@ -61,7 +64,7 @@ class Loaded:
     step: int
     settings: Settings
     """Those of the run, with the machine of today."""
-    weights: str = "ema"
+    weights: Literal["ema", "model"] = "ema"
 
     @property
     def analytic_key(self) -> dict[str, Any]:
@@ -78,40 +81,27 @@ class Loaded:
         return self.settings.machine.device
 
 
-@dataclass(frozen=True)
-class Guidance:
-    """Guidance of a sampling: see `kakusan.diffusion.guidance.Guided`.
-
-    weight: 1 is none, 0 the weak side alone. interval: (lowest, highest) t at which to guide. rescale: 0 to 1.
-    guide: the folder of a weaker run, for autoguidance; None: the same weights without a class (classifier-free).
-    """
-
-    weight: float
-    interval: tuple[float, float] | None = None
-    rescale: float = 0.0
-    guide: Path | None = None
-    classes: tuple[tuple[int, float], ...] = ()
-    """(class, share) pairs: several classes at once, each with its share of the weight (composition)."""
-
-    def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "guide": None if self.guide is None else str(self.guide)}
-
-
 class Run:
     """A training and all that came of it, in one folder.
 
     `kakusan.train` makes one; `Run.open` finds it again. Raises RunError where the folder is none.
     """
 
-    def __init__(self, folder: RunFolder, in_memory: Dataset | None = None) -> None:
+    def __init__(
+        self, folder: RunFolder, in_memory: Dataset | None = None, network: nn.Module | None = None
+    ) -> None:
         self.files = folder
         self.warnings: list[str] = []
         self._in_memory = in_memory
+        self._own = network
 
     @classmethod
-    def open(cls, folder: Path | str) -> Self:
-        """The run in this folder."""
-        return cls(RunFolder.open(Path(folder)))
+    def open(cls, folder: Path | str, *, network: nn.Module | None = None) -> Self:
+        """The run in this folder.
+
+        network: the module that it trained, where that was one's own. Its weights stay: copies of it get the run's.
+        """
+        return cls(RunFolder.open(Path(folder)), network=network)
 
     def __repr__(self) -> str:
         kind, steps = type(self).__name__, self.files.steps
@@ -159,10 +149,7 @@ class Run:
             self.warnings.append, step=step, parts=[weights], device=settings.machine.device
         )
         require_agreement(self.files, self.settings, checkpoint)
-        with fitting(self.files, checkpoint):
-            network = build_network(settings, self.data)
-            network.load_state_dict(checkpoint.tensors[weights])
-        network.eval().requires_grad_(requires_grad=False)
+        network = self._network(settings, checkpoint, weights)
         fixed = None if variance == Analytic.name else variance
         given = {"process.variance": fixed, "process.sigma_1": sigma_1, "process.clip": clip}
         settings = with_values(settings, {k: value for k, value in given.items() if value is not None})
@@ -171,6 +158,13 @@ class Run:
         model = build_model(settings, network, self.data.units)
         loaded = Loaded(model, network, checkpoint.step, settings, weights)
         return self.with_analytic_variance(loaded) if variance == Analytic.name else loaded
+
+    def _network(self, settings: Settings, checkpoint: Checkpoint, weights: str) -> nn.Module:
+        """The weights of a checkpoint in a network, to be asked. Raises RunError where they do not fit."""
+        with fitting(self.files, checkpoint):
+            network = build_network(settings, self.data, deepcopy(self._own))
+            network.load_state_dict(checkpoint.tensors[weights])
+        return network.eval().requires_grad_(requires_grad=False)
 
     def with_analytic_variance(self, loaded: Loaded) -> Loaded:
         """The same with the best variance for its guesses. Raises RunError where it has not been estimated."""
@@ -264,37 +258,66 @@ class Run:
 
         Raises SettingsError where there is nothing to be guided away from, or the guide is of other samples.
         """
+        return self._guided(loaded, guidance)[0]
+
+    def _guided(self, loaded: Loaded, guidance: Guidance | None) -> tuple[Model[Denoiser], dict[str, Any]]:
+        """The same, and what a record of the samples says of it."""
         model: Model[Denoiser] = loaded.model
         if guidance is None:
-            return model
-        if guidance.guide is None:
-            self._require_a_null_condition()
+            return model, {}
         if guidance.classes:
+            self._require_a_null_condition()
             parts = tuple((number, guidance.weight * share) for number, share in guidance.classes)
-            return replace(model, denoiser=Composed(model.denoiser, parts))
-        weak = None if guidance.guide is None else self._guide(loaded, guidance.guide)
-        of = Guided(model.denoiser, guidance.weight, weak, guidance.interval, guidance.rescale)
-        return replace(model, denoiser=of)
+            model = replace(model, denoiser=Composed(model.denoiser, parts))
+            return model, {"guidance": guidance.as_json()}
+        weak, about = self._guide(loaded, guidance), guidance.as_json()
+        about |= {} if weak is None else {"guide_step": weak.step}
+        denoiser = None if weak is None else weak.model.denoiser
+        of = Guided(model.denoiser, guidance.weight, denoiser, guidance.interval, guidance.rescale)
+        return replace(model, denoiser=of), {"guidance": about}
 
     def _require_a_null_condition(self) -> None:
         """Raises SettingsError where the model without a condition, the weak side, is not there."""
         if not self.data.is_conditional:
             raise SettingsError(
                 f"{self.folder} has learned no classes or other conditions to be guided to",
-                "train with --data.labels, --data.vectors or --data.pairs, or name a weaker run: --guide RUN",
+                "train with --data.labels, --data.vectors or --data.pairs, or name a weaker model: --guide early,"
+                " or --guide RUN",
             )
         if not self.settings.network.null_label or not self.settings.data.label_dropout:
             raise SettingsError(
-                f"{self.folder} was shown no image without its condition, which guidance goes away from",
-                "train with --data.label-dropout 0.1, or name a weaker run: --guide RUN",
+                f"{self.folder} was shown no sample without its condition, which guidance goes away from",
+                "train with --data.label-dropout 0.1, or name a weaker model: --guide early, or --guide RUN",
             )
 
-    def _guide(self, loaded: Loaded, folder: Path) -> Denoiser:
+    def _guide(self, loaded: Loaded, guidance: Guidance) -> Loaded | None:
+        """What is guided away from; None where it is the same model, without a condition."""
+        if guidance.guide is None:
+            self._require_a_null_condition()
+            return None
+        if guidance.is_early:
+            return self.early(loaded, guidance.early_step)
+        return self._other_run(loaded, Path(guidance.guide))
+
+    def early(self, loaded: Loaded, step: int | None = None) -> Loaded:
+        """Less trained weights of this run, kept by `checkpoint.snapshots`, on the machine of those that are loaded.
+
+        step: None leaves the choice to `kakusan.training.guide.early_of`. Raises RunError where there is none.
+        """
+        found = snapshot_to_guide(self.files, loaded.step, step)
+        checkpoint = self.files.load_snapshot(found, loaded.device)
+        require_agreement(self.files, self.settings, checkpoint)
+        settings = replace(self.settings, machine=loaded.settings.machine)
+        network = self._network(settings, checkpoint, "ema")
+        return Loaded(build_model(settings, network, self.data.units), network, found, settings)
+
+    def _other_run(self, loaded: Loaded, folder: Path) -> Loaded:
         guide = type(self).open(folder)
-        weak = guide.load(device=loaded.device).model.denoiser
-        if guide.data.shape != self.data.shape or weak.path != loaded.model.path:
+        weak = guide.load(device=loaded.device)
+        path = weak.model.path
+        if guide.data.shape != self.data.shape or path != loaded.model.path:
             raise SettingsError(
-                f"{folder} cannot guide {self.folder}: its samples are of {guide.data.shape} on {weak.path},"
+                f"{folder} cannot guide {self.folder}: its samples are of {guide.data.shape} on {path},"
                 f" these of {self.data.shape} on {loaded.model.path}",
                 "a guide is a smaller or less trained run on the same data and the same process",
             )
@@ -419,7 +442,8 @@ class Run:
     ) -> tuple[Samples, dict[str, Any]]:
         """The requested images, on the CPU, and all that it takes to make them again, as plain values."""
         begun = time.perf_counter()
-        x_0 = sample(self.guided(loaded, guidance), sampler, request, progress, keep_on="cpu")
+        model, about_guidance = self._guided(loaded, guidance)
+        x_0 = sample(model, sampler, request, progress, keep_on="cpu")
         numbers = ("count", "seed", "first", "micro_batch", "exact")
         return x_0, {
             **asdict(sampler),
@@ -431,7 +455,7 @@ class Run:
             "spacing": sampler.spacing,
             "variance": variance_named(loaded.model.variance).name,
             "clip": loaded.model.clip,
-            **({} if guidance is None else {"guidance": guidance.as_json()}),
+            **about_guidance,
             **{name: getattr(request, name) for name in numbers},
             **self._condition_as_json(request.condition),
             "machine": asdict(loaded.settings.machine),

@@ -76,6 +76,16 @@ def test_noise_is_told_from_digits(script: Script, runs: dict[str, Path]) -> Non
     assert found["copy_rate_held_out"] < 0.05
 
 
+def test_a_guide_is_compared_with_none(script: Script, tmp_path: Path) -> None:
+    settings = tiny("digits")
+    kept = replace(settings.checkpoint, snapshots=(1,), every=1)
+    run = train("digits", run=tmp_path / "run", settings=replace(settings, checkpoint=kept))
+    found = script("autoguidance", str(run.folder), "--count", "64", "--weights", "2")
+    assert [(row["guide"], row["weight"]) for row in found["rows"]] == [(None, 1.0), (1, 2.0)]
+    assert all(row["to_training"] > 0 for row in found["rows"])
+    assert found["rounding"]["float16"]["rms"] < found["rounding"]["bfloat16"]["rms"] < 1
+
+
 @pytest.mark.usefixtures("script")
 def test_the_judge_of_digits_is_the_same_every_time(runs: dict[str, Path]) -> None:
     quality = importlib.import_module("digits_quality")

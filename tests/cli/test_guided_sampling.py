@@ -1,6 +1,7 @@
 """`kakusan sample --guidance`, on a tiny run with classes."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tiny import TINY
 import kakusan as kk
 from kakusan.cli import main
 
-FLAGS = ["--steps", "4", *TINY]
+FLAGS = ["--steps", "4", "--checkpoint.snapshots", "1", "2", *TINY]
 FEW = ["--count", "4", "--steps", "4", "--overwrite"]
 
 
@@ -83,6 +84,7 @@ def test_a_weaker_run_is_a_guide_with_classes_or_without(run: Path, plain: Path,
         (["--guidance", "2", "--guidance-rescale", "2"], ["0 to 1"]),
         (["--guidance", "2", "--guidance-interval", "9", "1"], ["from a low to a high t"]),
         (["--label", "none such"], ["no class 'none such'"]),
+        (["--guidance", "2", "--guide", "early:x"], ["'x' is no step", "early:500"]),
     ],
 )
 def test_what_is_no_guidance_is_refused(
@@ -97,10 +99,40 @@ def test_a_run_without_classes_or_a_guide_says_what_it_lacks(
     plain: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["sample", str(plain), "--guidance", "2"]) == 2
-    assert "has learned no classes to be guided to" in capsys.readouterr().err
+    assert "has learned no classes or other conditions to be guided to" in capsys.readouterr().err
     assert main(["train", "two-moons", "--run", str(tmp_path / "moons"), "--steps", "1"]) == 0
     assert main(["sample", str(run), "--guidance", "2", "--guide", str(tmp_path / "moons")]) == 2
     assert "cannot guide" in capsys.readouterr().err
+
+
+def test_an_early_snapshot_is_a_guide_with_classes_or_without(run: Path, plain: Path, tmp_path: Path) -> None:
+    for folder, label in ((run, ["--label", "1"]), (plain, [])):
+        once = sampled(folder, tmp_path, *label)
+        assert np.array_equal(sampled(folder, tmp_path, *label, "--guidance", "1", "--guide", "early"), once)
+        guided = sampled(folder, tmp_path, *label, "--guidance", "1.5", "--guide", "early")
+        assert not np.allclose(guided, once, atol=1e-6)
+        other = sampled(folder, tmp_path, *label, "--guidance", "1.5", "--guide", "early:1")
+        assert not np.allclose(guided, other, atol=1e-6)
+        out = tmp_path / "e.npz"
+        details = ["--guidance-interval", "2", "15", "--guidance-rescale", "0.5", "--out", str(out)]
+        run_kakusan(["sample", folder, *label, *FEW, "--guidance", "1.5", "--guide", "early", *details])
+        about = json.loads((tmp_path / "e.npz.json").read_text())
+        assert about["guidance"] == {
+            "weight": 1.5,
+            "interval": [2.0, 15.0],
+            "rescale": 0.5,
+            "guide": "early",
+            "guide_step": 2,
+        }
+
+
+def test_a_folder_called_early_is_a_run_like_any_other(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "early")
+    guidance = kk.Guidance(2.0, guide=tmp_path / "early")
+    opened = kk.Run.open(run)
+    assert opened.sample(2, kk.DDIM(steps=2), label=1, guidance=guidance).allclose(
+        opened.sample(2, kk.DDIM(steps=2), label=1), atol=1e-5
+    )
 
 
 def test_guidance_from_python_is_that_of_the_command(run: Path, tmp_path: Path) -> None:

@@ -47,6 +47,17 @@ def fail(text: str) -> None:
     raise AssertionError(text)
 
 
+def test_where_all_are_to_stay_none_goes_but_those_after_a_step(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        save(tmp_path, checkpoint(step), keep=None)
+    assert steps(tmp_path) == [1, 2, 3, 4]
+    damage(tmp_path / "step-00000002")
+    (tmp_path / ".doomed-step-00000001-1").mkdir()
+    checkpoints.drop_after(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
+    checkpoints.drop_after(tmp_path / "none", 0)
+
+
 # What is saved is what is loaded
 
 DTYPES = st.sampled_from(

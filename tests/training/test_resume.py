@@ -80,3 +80,4 @@ def test_the_training_that_is_compared_learns_and_reports(results: dict[str, Any
         results["whole-fp32"]["files"]
     )
     assert results["whole-fp32"]["state"]["images_seen"] == STEPS * 12
+    assert list(results["whole-fp32"]["snapshots"]) == [f"step-{step:08d}" for step in (2, 6, 8)]

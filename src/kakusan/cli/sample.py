@@ -13,8 +13,9 @@ from kakusan.cli.sampler_options import USUAL, options_in, with_sampler
 
 if TYPE_CHECKING:
     from kakusan.data.units import Units
-    from kakusan.run import Guidance, Run
+    from kakusan.run import Run
     from kakusan.shapes import Condition, Samples
+    from kakusan.training.guide import Guidance
 
 EXAMPLES = (
     "kakusan sample runs/demo                                      64 images, a grid in the run's folder",
@@ -25,6 +26,7 @@ EXAMPLES = (
     "kakusan sample runs/digits --label each --guidance 2          a column of each class",
     "kakusan sample runs/digits --vector thickness=2.5,slant=0.3   by the numbers that it learned",
     "kakusan sample runs/sharp --condition blurred.png --count 16  sixteen samples that fit one image",
+    "kakusan sample runs/photos --guidance 1.5 --guide early       away from the run's own early weights",
 )
 
 
@@ -71,9 +73,9 @@ class Sample:
     """Lowest and highest t at which to guide; default: all."""
     guidance_rescale: float | None = None
     """Share, 0 to 1, to which guided contrast is brought back to that of the model."""
-    guide: Path | None = None
-    """A smaller or less trained run on the same data to be guided away from (autoguidance), in place of the model
-    without a class."""
+    guide: str | None = None
+    """What to be guided away from in place of the model without a class (autoguidance): "early", weights of the same
+    run after a 16th of its training or more (500 steps), early:STEP (of RUN/snapshots), or a weaker run's folder."""
     weights: Literal["ema", "model"] = "ema"
     """Averaged weights, or those of the last step."""
     exact: bool = False
@@ -148,7 +150,7 @@ def _given(run: "Run", condition: "Condition | None", first: int) -> "tuple[Samp
 
 def _guidance(command: Sample) -> "Guidance | None":
     from kakusan.errors import SettingsError
-    from kakusan.run import Guidance
+    from kakusan.training.guide import Guidance
 
     details = {
         "--guidance-interval": command.guidance_interval,

@@ -11,13 +11,17 @@ from kakusan.config.facts import DataFacts, Size
 from kakusan.config.machine import resolve_machine
 from kakusan.config.networks import settled
 from kakusan.config.recipe import resolve_batch, resolve_recipe
-from kakusan.config.settings import KINDS, ProcessSettings, SamplesSettings, Settings
+from kakusan.config.settings import KINDS, CheckpointSettings, ProcessSettings, SamplesSettings, Settings
 from kakusan.errors import SettingsError
 
 OF_PATHS = {"flow": "flow", "edm": "edm"}
 """What a network predicts on these paths unless it is chosen; v on others."""
 SHORT = 200
 """Steps: grids come no oftener by themselves, so that they take at most about a twentieth of the time."""
+EARLY_SHARES = (16, 8, 4, 2)
+"""Parts of a training after whose first one a snapshot is kept; Karras et al. (2024) guide by a 16th."""
+FIRST_SNAPSHOT = 100
+"""Steps: a network of fewer knows hardly more than it began with."""
 
 
 def resolve(settings: Settings, facts: DataFacts) -> Settings:
@@ -52,8 +56,7 @@ def resolve_for(
     training = resolve_recipe(training, network, fine_tuning=fine_tuning)
     assert training.batch_size != "auto"
     network = network.seen_for(steps * training.batch_size / max(facts.count, 1))
-    samples = resolve_samples(settings.samples, steps)
-    return replace(settings, training=training, network=network, samples=samples)
+    return resolve_cadence(replace(settings, training=training, network=network), steps)
 
 
 def _resolve_process(process: ProcessSettings, facts: DataFacts) -> ProcessSettings:
@@ -69,6 +72,20 @@ def _resolve_process(process: ProcessSettings, facts: DataFacts) -> ProcessSetti
     if process.betas and process.T == ProcessSettings().T:  # nobody chose it: as many as there are betas
         process = replace(process, T=len(process.betas))
     return replace(process, clip=clip, schedule=schedule, predicts=predicts)
+
+
+def resolve_cadence(settings: Settings, steps: int) -> Settings:
+    """The same with the steps of its grids and snapshots, for a training of so many steps."""
+    samples = resolve_samples(settings.samples, steps)
+    return replace(settings, samples=samples, checkpoint=resolve_snapshots(settings.checkpoint, steps))
+
+
+def resolve_snapshots(checkpoint: CheckpointSettings, steps: int) -> CheckpointSettings:
+    """A few early ones, each at least its share of the training."""
+    if checkpoint.snapshots != "auto":
+        return checkpoint
+    shares = (math.ceil(steps / share) for share in EARLY_SHARES)
+    return replace(checkpoint, snapshots=tuple(step for step in shares if step >= FIRST_SNAPSHOT))
 
 
 def resolve_samples(samples: SamplesSettings, steps: int) -> SamplesSettings:

@@ -241,6 +241,20 @@ class CheckpointSettings(Section):
     """Newest good checkpoints that stay."""
     keep_every: Annotated[int, Range(0, 10**9)] = 0
     """Steps whose multiples stay for good; 0: none."""
+    snapshots: tuple[int, ...] | Literal["auto", "none"] = "auto"
+    """Steps whose averaged weights stay for good, in half precision, as weak models for autoguidance
+    (`kakusan sample --guide early`); auto: at a 16th, an 8th, a quarter and half of the training, from step 100 on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.snapshots, tuple) and min(self.snapshots, default=1) < 1:
+            problem = "checkpoint.snapshots are steps, which count from 1"
+            raise SettingsError(f"{problem}: not {min(self.snapshots)}", "to keep none: none")
+
+    @property
+    def snapshot_steps(self) -> tuple[int, ...]:
+        """Of the training; none where they are still to be settled."""
+        return self.snapshots if isinstance(self.snapshots, tuple) else ()
 
 
 @dataclass(frozen=True)

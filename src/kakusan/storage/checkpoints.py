@@ -65,14 +65,16 @@ def listed(folder: Path) -> list[Path]:
 # Writing
 
 
-def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 2, keep_every: int | None = None) -> Path:
-    """Write a checkpoint; then drop what is older than the newest ``keep`` good ones, except for the steps
-    that ``keep_every`` divides.
+def save(
+    folder: Path, checkpoint: Checkpoint, *, keep: int | None = 2, keep_every: int | None = None
+) -> Path:
+    """Write a checkpoint; then drop what is older than the newest ``keep`` good ones (None: all stay), except for the
+    steps that ``keep_every`` divides.
 
     A step that is there already, and good, stays as it is: in one run, the step decides the weights.
     Raises NumbersError where a weight is not finite, RunError where the disk refuses; nothing is lost then.
     """
-    if keep < 1:
+    if keep is not None and keep < 1:
         raise ValueError("at least one checkpoint must stay")
     refuse_what_is_not_finite(checkpoint)
     path = folder / folder_name(checkpoint.step)
@@ -81,8 +83,9 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 2, keep_every: int
         _sweep(folder)
         if not _is_good(path):
             _write(path, checkpoint)
-    with suppress(OSError):  # on Windows, while someone reads there; a later save drops it
-        _prune(folder, path, keep, keep_every)
+    if keep is not None:
+        with suppress(OSError):  # on Windows, while someone reads there; a later save drops it
+            _prune(folder, path, keep, keep_every)
     return path
 
 
@@ -154,6 +157,17 @@ def _prune(folder: Path, saved: Path, keep: int, keep_every: int | None) -> None
         if good < keep:
             good += _is_good(path)  # a bad one does not count, so that ``keep`` good ones stay
         elif path != saved and not (keep_every and step_of(path) % keep_every == 0):
+            _doom(path)
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Remove the checkpoints of later steps, the last first, and what dead writers left.
+
+    Raises OSError where the disk refuses; what is still there is whole.
+    """
+    _sweep(folder)
+    for path in listed(folder):
+        if step_of(path) > step:
             _doom(path)
 
 

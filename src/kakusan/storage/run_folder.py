@@ -1,6 +1,6 @@
 """The folder that remembers one training, a run. Only this module and storage/checkpoints.py know its file names.
 
-    config.toml  environment.json  data.json  metrics.jsonl  checkpoints/  samples/step-00001200.png
+    config.toml  environment.json  data.json  metrics.jsonl  checkpoints/  snapshots/  samples/step-00001200.png
     report.html  explain.html  evaluation/step-00001200.json  analytic.json  log.txt
     conditions.safetensors (what samples are given where nothing is asked for)
     lock  lock.json (who holds it)
@@ -36,6 +36,7 @@ ENVIRONMENT = "environment.json"
 DATA = "data.json"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
+SNAPSHOTS = "snapshots"
 SAMPLES = "samples"
 REPORT = "report.html"
 EXPLANATION = "explain.html"
@@ -225,6 +226,30 @@ class RunFolder:
             )
         for fault in faults:
             complain(f"{fault}; it is passed over")
+
+    # Snapshots: averaged weights of early steps, of the same make as checkpoints, and never a place to resume from
+
+    @property
+    def snapshots(self) -> Path:
+        return self.folder / SNAPSHOTS
+
+    @property
+    def snapshot_steps(self) -> list[int]:
+        """The steps of which there is a snapshot, good or not, in rising order."""
+        return [step_of(path) for path in reversed(checkpoints.listed(self.snapshots))]
+
+    def save_snapshot(self, snapshot: Checkpoint) -> Path:
+        """See ``checkpoints.save``. It stays for good."""
+        return checkpoints.save(self.snapshots, snapshot, keep=None)
+
+    def load_snapshot(self, step: int, device: torch.device | str = "cpu") -> Checkpoint:
+        """The snapshot of a step that is among ``snapshot_steps``. RunError if it is damaged."""
+        return checkpoints.load(self.snapshots / folder_name(step), device)
+
+    def truncate_snapshots(self, step: int) -> None:
+        """Forget the snapshots after a step: the training comes there again, perhaps with another length."""
+        with durable.telling(f"cannot remove what is in {self.snapshots}", self.folder):
+            checkpoints.drop_after(self.snapshots, step)
 
     # Figures, pictures, words
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kakusan.config.networks.own import OWN
 from kakusan.config.settings import ProcessSettings, Settings, answered, named
 from kakusan.data import Batches
 from kakusan.data.record import DataRecord
@@ -20,6 +21,7 @@ from kakusan.networks.interface import Interface
 from kakusan.samplers import SPACINGS, of_classes
 from kakusan.shapes import Condition
 from kakusan.training.losses import LOSSES, Loss, NetworkModel, loss_for
+from kakusan.training.own import known_again
 from kakusan.training.prepare import Prepared
 
 PATHS: dict[str, Any] = {"vp": NoiseSchedule, "flow": FlowMatching, "edm": EDM}
@@ -63,8 +65,14 @@ def interface(settings: Settings, record: DataRecord) -> Interface:
     )
 
 
-def build_network(settings: Settings, record: DataRecord) -> nn.Module:
-    """The network of these settings with its first weights, a function of the seed, on its device."""
+def build_network(settings: Settings, record: DataRecord, own: nn.Module | None = None) -> nn.Module:
+    """The network of these settings with its first weights, a function of the seed, on its device.
+
+    own: the module itself where settings describe one that is not built from them; its layout stays as it is.
+    Raises RunError where it is missing, or another.
+    """
+    if settings.network.kind == OWN or own is not None:
+        return known_again(own, settings.network).to(settings.machine.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.training.seed)
         built = settings.network.build(interface(settings, record))
@@ -96,8 +104,9 @@ def build_model(settings: Settings, network: nn.Module, units: Units) -> Network
     named(VARIANCES, process.variance, "process.variance")
     named(SPACINGS, process.spacing, "process.spacing")
     autocast = torch.bfloat16 if settings.machine.precision == "bf16" else None
+    asked = network.__call__ if settings.network.kind == OWN else network  # its `channels` may be anything
     return Model(
-        NetworkDenoiser(network, build_path(process), process.predicts, autocast),
+        NetworkDenoiser(asked, build_path(process), process.predicts, autocast),
         variance=process.variance,
         sigma_1=process.sigma_1,
         clip=process.clip_range if process.clip else None,

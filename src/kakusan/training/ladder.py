@@ -109,7 +109,7 @@ def _step_seconds(settings: Settings, prepared: Prepared, patience: float) -> fl
 
     What else runs on a machine for a moment slows steps down, and must not settle the length of a whole training.
     """
-    task = assemble(settings, prepared)
+    task = assemble(settings, prepared.for_a_trial())
     begun, durations = time.perf_counter(), list[float]()
     while len(durations) < WARM_STEPS + 2 or time.perf_counter() - begun < patience:
         start = time.perf_counter()
@@ -129,7 +129,9 @@ def within_memory(settings: Settings, prepared: Prepared) -> Settings:
         return settings
     batch = answered(settings.training.batch_size)
     counted = replace(settings, training=replace(settings.training, batch_size=COUNTED, accumulation=1))
-    most = _room(settings.machine.device) // max(1, activation_bytes(assemble(counted, prepared)))
+    most = _room(settings.machine.device) // max(
+        1, activation_bytes(assemble(counted, prepared.for_a_trial()))
+    )
     parts = next((n for n in range(1, batch) if batch % n == 0 and batch // n <= most), batch)
     return replace(settings, training=replace(settings.training, accumulation=parts))
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from torch import nn
+
 from kakusan.config.loading import Asked, differences, flat, foreign, from_mapping, to_mapping, with_values
 from kakusan.config.machine import environment, resolve_machine, set_machine
 from kakusan.config.networks import NETWORKS
 from kakusan.config.recipe import ENOUGH_STEPS, usual_warmup
-from kakusan.config.resolve import resolve, resolve_samples
+from kakusan.config.resolve import resolve, resolve_cadence
 from kakusan.config.settings import BUDGETS, CHANGEABLE, MachineSettings, Settings, answered
 from kakusan.data import DATASETS, Dataset, is_image_folder
 from kakusan.data.dataset import Progress, silent
@@ -25,8 +27,9 @@ from kakusan.storage.agreement import require_agreement
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.ladder import FOR_STEPS, SMALLEST_SIDE, Bought, cautions, for_seconds, for_steps
 from kakusan.training.lineage import past_of
+from kakusan.training.own import own_settings
 from kakusan.training.prepare import Prepared, data_record, example_condition, prepare_data
-from kakusan.training.state import advice_on_memory, assemble
+from kakusan.training.state import advice_on_memory, assemble, require_fit
 from kakusan.training.trainer import Trainer
 
 DEFAULT_MINUTES = 30.0
@@ -55,14 +58,18 @@ def launch(
     weights_from: Path | None = None,
     progress: Progress = silent,
     in_memory: Dataset | None = None,
+    network: nn.Module | None = None,
 ) -> Trainer:
     """The run of these settings in this folder: a new one, or the one that is there, if nothing else was chosen.
 
-    in_memory: the data, where the settings name none. Raises DataError, SettingsError, and RunError, with the settings
-    that differ, if the run there is another, or if the folder is in use for something else.
+    in_memory: the data, where the settings name none. network: the module to train, in place, where the settings are
+    not to build one. Raises DataError, SettingsError, and RunError, with the settings that differ, if the run there is
+    another, or if the folder is in use for something else.
     """
     if not RunFolder.exists(folder):
-        return _start(asked, folder, weights_from, progress, in_memory)
+        return _start(
+            asked, folder, weights_from=weights_from, progress=progress, in_memory=in_memory, network=network
+        )
     run = RunFolder.open(folder)
     changed = differences(replace(asked, chosen=asked.chosen | {"data.source"}), stored_settings(run))
     parent = run.data.get("weights_from", {}).get("run")
@@ -80,7 +87,7 @@ def launch(
         )
     wanted = flat(asked.settings)
     changes = {name: wanted[name] for name in sorted(asked.chosen) if name.startswith(CHANGEABLE)}
-    return Trainer(run, adjusted(run, changes), in_memory=in_memory)
+    return Trainer(run, adjusted(run, changes), in_memory=in_memory, network=network)
 
 
 def upgraded(config: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,20 +153,26 @@ def adjusted(run: RunFolder, changes: Mapping[str, Any]) -> Settings:
     if "machine.device" in changes:  # what another machine chose does not bind this one
         machine = MachineSettings(device=settings.machine.device, micro_batch=stored.machine.micro_batch)
         settings = replace(settings, machine=resolve_machine(machine))
-    settings = with_values(settings, {"training.steps": steps})
-    return replace(settings, samples=resolve_samples(settings.samples, steps))
+    return resolve_cadence(with_values(settings, {"training.steps": steps}), steps)
 
 
 def _start(
-    asked: Asked, folder: Path, weights_from: Path | None, progress: Progress, in_memory: Dataset | None
+    asked: Asked,
+    folder: Path,
+    *,
+    weights_from: Path | None,
+    progress: Progress,
+    in_memory: Dataset | None,
+    network: nn.Module | None,
 ) -> Trainer:
     """Open the data, settle every "auto", and make the run's folder. Nothing is trained yet."""
+    asked = asked if network is None else _with_own(asked, network)
     parent = None if weights_from is None else RunFolder.open(weights_from)
     settings = _yielded(asked) if parent is None else _like(asked, parent)
     past = None if parent is None else past_of(parent, stored_settings(parent), progress)
 
     def prepare(asked: Settings) -> Prepared:
-        return prepare_data(asked, progress, past, in_memory=in_memory)
+        return replace(prepare_data(asked, progress, past, in_memory=in_memory), network=network)
 
     prepared, found = _settled(settings, asked.chosen, prepare, fine_tuning=parent is not None)
     settings = found.settings
@@ -172,7 +185,17 @@ def _start(
     run = RunFolder.create(folder, to_mapping(settings), environment(settings.machine), record, examples)
     can_shrink = is_image_folder(settings.data.source) and weights_from is None
     words = cautions(found, prepared, can_shrink=can_shrink)
-    return Trainer(run, settings, task, words, in_memory)
+    return Trainer(run, settings, task, words, in_memory, network)
+
+
+def _with_own(asked: Asked, network: nn.Module) -> Asked:
+    """The same with what a run remembers of this module. Raises SettingsError where a network is chosen too."""
+    if others := sorted(name for name in asked.chosen if name.startswith("network.")):
+        raise SettingsError(
+            f"{others[0]} is for a network that is built, and one of your own is given",
+            "leave one of the two out",
+        )
+    return replace(asked, settings=replace(asked.settings, network=own_settings(network)))
 
 
 def _settled(
@@ -184,6 +207,7 @@ def _settled(
         resolved = resolve(settings, prepared.facts)
         set_machine(resolved.machine)
         with advice_on_memory(resolved):
+            require_fit(resolved, prepared)
             found = _with_budget(resolved, chosen, prepared, fine_tuning=fine_tuning)
         is_ours = prepared.dataset.scaled or larger is not None  # and then they are images
         height, width = prepared.dataset.shape[1:] if is_ours else (0, 0)

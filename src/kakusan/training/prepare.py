@@ -1,10 +1,12 @@
 """The data of a run: opened and divided when it begins, opened again as they were then."""
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from kakusan.config.facts import DataFacts
 from kakusan.config.settings import DataSettings, Settings
@@ -24,7 +26,7 @@ EXAMPLES = 36
 
 @dataclass(frozen=True)
 class Prepared:
-    """Data that are open and divided."""
+    """What a training begins with: data that are open and divided, perhaps a network."""
 
     dataset: Dataset
     split: Split
@@ -32,6 +34,12 @@ class Prepared:
     """The images that the first weights come from, where these are another run's."""
     notes: tuple[str, ...] = ()
     """How they were divided, in sentences, where it was not a plain draw."""
+    network: nn.Module | None = None
+    """The module to train, where the settings do not build one: see `kakusan.training.own`."""
+
+    def for_a_trial(self) -> "Prepared":
+        """The same with a copy of the network, whose training leaves no trace."""
+        return replace(self, network=deepcopy(self.network))
 
     @property
     def facts(self) -> DataFacts:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from kakusan.config.machine import environment
 from kakusan.config.settings import Settings, answered, given
 from kakusan.data import Batches
 from kakusan.data.record import DataRecord
+from kakusan.diffusion.variances import LearnedRange
 from kakusan.errors import SettingsError
 from kakusan.shapes import Condition
 from kakusan.storage.agreement import DATA_HASHES, data_hashes, frozen_settings
@@ -19,6 +21,7 @@ from kakusan.storage.checkpoints import Checkpoint
 from kakusan.training.build import build_batches, build_loss, build_model, build_network, usual_condition
 from kakusan.training.loop import Tally, TrainState, learning_rate, new_state
 from kakusan.training.losses import Loss, NetworkModel
+from kakusan.training.own import require_answers
 from kakusan.training.prepare import Prepared, data_record, example_condition
 
 
@@ -49,7 +52,7 @@ def assemble(settings: Settings, prepared: Prepared, stored: Mapping[str, Any] |
     """All parts of a training before its first step. stored: the data.json of a run that is there already."""
     made = data_record(prepared)
     record = DataRecord.read(made)
-    network = build_network(settings, record)
+    network = build_network(settings, record, prepared.network)
     model = build_model(settings, network, record.units)
     device = next(network.parameters()).device
     return Task(
@@ -66,6 +69,23 @@ def assemble(settings: Settings, prepared: Prepared, stored: Mapping[str, Any] |
     )
 
 
+def require_fit(settings: Settings, prepared: Prepared) -> None:
+    """Raises SettingsError where a module of one's own cannot be called, or its answer is of another shape.
+
+    A copy of it is asked for two samples, in all ways that a training and a sampling ask. Nothing of it changes.
+    """
+    network = prepared.for_a_trial().network
+    if network is None:
+        return
+    record, device = DataRecord.read(data_record(prepared)), settings.machine.device
+    outputs = 2 if settings.process.variance == LearnedRange.name else 1
+    model = build_model(settings, network.to(device).eval(), record.units)
+    condition = prepared.dataset.condition(np.array([0, 1]))
+    if condition is not None:
+        condition = condition.without(torch.tensor([False, True])).to(device)
+    require_answers(model.denoiser, torch.zeros(2, *record.shape, device=device), condition, outputs)
+
+
 def snapshot(task: Task) -> Checkpoint:
     """All that the next step depends on."""
     state = task.state
@@ -80,17 +100,40 @@ def snapshot(task: Task) -> Checkpoint:
             "optimizer": moments,
             **({"times": history} if (history := state.times.state()) else {}),
         },
-        state={
-            "images_seen": state.step * answered(task.settings.training.batch_size),
-            "seed": task.settings.training.seed,
-            "settings": frozen_settings(task.settings),
-            "learning_rate": learning_rate(task.settings.training, state.step),
-            "data_fingerprint": task.record.fingerprint,
-            DATA_HASHES: dict(task.data_hashes),
-            "environment": environment(task.settings.machine),
-            "tally": state.tally.state(),
-        },
+        state={**_circumstances(task), "tally": state.tally.state()},
     )
+
+
+def early_weights(task: Task) -> Checkpoint:
+    """The averaged weights alone, in half precision: a weak model to be guided away from, an eighth of a checkpoint.
+
+    At any step they are an average over about the last tenth of the steps so far: see `EMA`.
+    """
+    learned = {name for name, p in task.network.named_parameters(remove_duplicate=False) if p.requires_grad}
+    weights = {
+        name: halved(weight) if name in learned else weight for name, weight in task.state.ema.state().items()
+    }
+    return Checkpoint(task.state.step, {"ema": weights}, _circumstances(task))
+
+
+def halved(weight: Tensor) -> Tensor:
+    """In float16, whose rounding (2^-11) is far below what a weak model is off by; as it is if that cannot hold it."""
+    half = weight.detach().half() if weight.is_floating_point() else weight
+    return half if torch.isfinite(half).all() else weight
+
+
+def _circumstances(task: Task) -> dict[str, Any]:
+    """What the weights of this step came from."""
+    training, step = task.settings.training, task.state.step
+    return {
+        "images_seen": step * answered(training.batch_size),
+        "seed": training.seed,
+        "settings": frozen_settings(task.settings),
+        "learning_rate": learning_rate(training, step),
+        "data_fingerprint": task.record.fingerprint,
+        DATA_HASHES: dict(task.data_hashes),
+        "environment": environment(task.settings.machine),
+    }
 
 
 def load_state(task: Task, checkpoint: Checkpoint) -> None:
@@ -102,6 +145,8 @@ def load_state(task: Task, checkpoint: Checkpoint) -> None:
         moments = checkpoint.tensors["optimizer"]
         slots: dict[int, dict[str, Tensor]] = {}
         for i, (name, weight) in enumerate(task.network.named_parameters()):
+            if f"{name}.step" not in moments:  # it is frozen, or no step has used it
+                continue
             slots[i] = {"step": moments[f"{name}.step"]}
             for key in ("exp_avg", "exp_avg_sq"):  # in the layout of the weight: files know none
                 slots[i][key] = torch.empty_like(weight).copy_(moments[f"{name}.{key}"])

@@ -7,16 +7,17 @@ the tests drain alike.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from PIL import Image
 from safetensors.torch import save as tensor_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from kakusan.config.loading import to_mapping
 from kakusan.config.machine import environment, require_device, set_machine
+from kakusan.config.networks.own import OWN
 from kakusan.config.section import Auto
 from kakusan.config.settings import Settings, answered
 from kakusan.data.dataset import Dataset, Progress, silent
@@ -31,7 +32,15 @@ from kakusan.storage.journal import Journal
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.loop import check_finite, drawn, fit, learning_rate
 from kakusan.training.prepare import reopen_data
-from kakusan.training.state import Task, advice_on_memory, assemble, averaged, load_state, snapshot
+from kakusan.training.state import (
+    Task,
+    advice_on_memory,
+    assemble,
+    averaged,
+    early_weights,
+    load_state,
+    snapshot,
+)
 from kakusan.training.validation import held_out_losses
 
 
@@ -101,6 +110,8 @@ class Trainer:
     """What a user should know before the training, in sentences."""
     in_memory: Dataset | None = None
     """Its data, where no file has them."""
+    network: nn.Module | None = None
+    """The module that it trains, in place, where that is one's own."""
 
     def events(
         self, stop: Callable[[], bool] = lambda: False, progress: Progress = silent
@@ -133,6 +144,7 @@ class Trainer:
         require_device(settings.machine, self.run.folder)
         set_machine(settings.machine)
         prepared = reopen_data(settings, stored, progress, in_memory=self.in_memory, write_cache=True)
+        prepared = replace(prepared, network=self.network)
         with advice_on_memory(settings):
             return assemble(settings, prepared, stored)
 
@@ -141,12 +153,14 @@ def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Eve
     settings, state = task.settings, task.state
     pace, since_save, journal = _Pace(task), time.monotonic(), Journal(run)
     saved = state.step if run.steps else -1
+    yield from _kept_early(task, run)  # of the step it stands at, if that was not asked for before
     if _owes_a_picture(task, run):
         yield from _pictured(task, run, journal)
     for report in fit(state, task.batches, task.loss, settings.training, settings.log.every):
         line = None if report.metrics is None else pace.line(report.step, report.metrics)
         if line is not None:
             yield from _warned(journal.add(line))
+        yield from _kept_early(task, run)  # before a checkpoint of the step, so that none is passed by
         asked = stop()
         waited = time.monotonic() - since_save > 60 * settings.checkpoint.minutes
         if asked or waited or _due(task, settings.checkpoint.every):
@@ -201,9 +215,21 @@ def _save(task: Task, run: RunFolder) -> Path:
     return run.save(snapshot(task), keep=checkpoint.keep, keep_every=checkpoint.keep_every or None)
 
 
+def _kept_early(task: Task, run: RunFolder) -> Iterator[Event]:
+    """The snapshot of this step, if one is due. That it cannot be written is no reason to stop."""
+    if task.state.step not in task.settings.checkpoint.snapshot_steps:
+        return
+    check_finite(task.state)
+    try:
+        run.save_snapshot(early_weights(task))
+    except RunError as error:
+        yield Warned(str(error))
+
+
 def _restore(task: Task, run: RunFolder) -> Iterator[Event]:
     """Put the newest good checkpoint into the task; complain of those that are passed over."""
     complaints: list[str] = []
+    source = run.data.get("weights_from")
     if run.steps:
         checkpoint = run.load(complaints.append, device=task.settings.machine.device)
         yield from map(Warned, complaints)
@@ -212,15 +238,17 @@ def _restore(task: Task, run: RunFolder) -> Iterator[Event]:
         with fitting(run, checkpoint):
             load_state(task, checkpoint)
         run.record_environment(environment(task.settings.machine))
-    elif source := run.data.get("weights_from"):
+    elif source:
         parent = RunFolder.open(Path(source["run"]))
         checkpoint = parent.load(complaints.append, step=source["step"], parts=["ema"])
         weights = checkpoint.tensors["ema"]
         with fitting(parent, checkpoint):
             task.network.load_state_dict(weights)
             task.state.ema.load(dict(weights))
-        yield Saved(0, _save(task, run))  # from now on the parent may go its own way
+    if not run.steps and (source or task.settings.network.kind == OWN):
+        yield Saved(0, _save(task, run))  # from now on the parent, or the module, may go its own way
     run.truncate_metrics(task.state.step)
+    run.truncate_snapshots(task.state.step)
 
 
 def _differences(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:

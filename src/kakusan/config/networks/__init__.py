@@ -8,6 +8,7 @@ from collections.abc import Collection
 from kakusan.config.facts import KINDS, DataFacts
 from kakusan.config.networks.base import NetworkOptions
 from kakusan.config.networks.mlp import MLPOptions
+from kakusan.config.networks.own import OWN, OwnOptions
 from kakusan.config.networks.unet import UNetOptions
 from kakusan.config.section import AUTO, named
 from kakusan.errors import SettingsError
@@ -27,7 +28,7 @@ def choose(
     choose it. Raises SettingsError for options of another kind, or of several.
     """
     if kind is not None and kind != current.kind:
-        current = named({AUTO: NetworkOptions, **NETWORKS}, kind, "network.kind")()
+        current = named({AUTO: NetworkOptions, **NETWORKS, OWN: OwnOptions}, kind, "network.kind")()
     known = [name for name in options if any(name in other.names() for other in NETWORKS.values())]
     if current.kind == AUTO and not current.names().issuperset(known):
         return current.turned_into(_only_kind(known, where))
