@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from kakusan.errors import SettingsError
 from kakusan.networks import NETWORKS, UNet
 from kakusan.networks.layers import Downsample, ResidualBlock, SelfAttention, Style, Upsample
-from kakusan.networks.unet import folded, unfolded
+from kakusan.networks.patches import folded, unfolded
 
 SMALL: dict[str, Any] = {"channels": 1, "width": 16, "multipliers": (1, 2), "blocks": 1, "groups": 4}
 

@@ -10,6 +10,9 @@ from typing import Any
 from kakusan.config.settings import Layout, NetworkSettings, TrainingSettings
 from kakusan.errors import SettingsError
 
+TRANSFORMER = "transformer"
+"""The kind of network that predicts x_0, and by its loss, unless another target is chosen."""
+
 FINEST = 8
 """Pixels: the lowest level of a U-Net is about this high and wide."""
 ATTENDED = 256
@@ -22,6 +25,14 @@ POSITIONS_ELSEWHERE = 64 * 64
 FOLDED_SHARE = 0.5
 """Of the first level's channels, at most so many values may be folded into a position: what passes through fewer
 channels keeps its noise (photographs in patches of 4, 48 values through 32 channels: noise after 2,000 steps)."""
+TOKENS = {"cpu": 8 * 8}
+TOKENS_ELSEWHERE = 16 * 16
+"""Patches of a transformer: its patch is the smallest power of two that leaves no more (Li & He 2025 have 16 x 16)."""
+LARGEST_PATCH = 64
+TOKEN_WIDTH, TRANSFORMER_BLOCKS = 6, 6
+"""A transformer's width and blocks, in units of those of the U-Net in its place: 192 and 6 in the smallest, 768 and 12
+in the sixth, which is the base size of the papers."""
+HEAD_WIDTH = 64
 FEWEST_POSITIONS = 12 * 12
 """Of the first level, where it is folded further: smaller images lose too much."""
 GROUP = 16
@@ -100,8 +111,10 @@ def resolve_network(network: NetworkSettings, size: Size, facts: DataFacts, devi
     if (kind == "mlp") != facts.is_points:
         raise SettingsError(
             f"network.kind {kind} does not fit these data",
-            "mlp is for points, unet for signals, images and volumes",
+            "mlp is for points, unet and transformer for signals, images and volumes",
         )
+    if kind == TRANSFORMER:
+        network = _transformer(network, size, facts, device)
     patch = _patch(facts, device, size) if network.patch == "auto" else network.patch
     blocks = size.blocks if network.blocks == "auto" else network.blocks
     width = network.widths[0] if network.widths else network.width
@@ -129,6 +142,50 @@ def resolve_network(network: NetworkSettings, size: Size, facts: DataFacts, devi
         groups=groups,
         patch=patch,
     )
+
+
+def _transformer(network: NetworkSettings, size: Size, facts: DataFacts, device: str) -> NetworkSettings:
+    """The same with a width, blocks, heads and a patch for a transformer."""
+    width = TOKEN_WIDTH * size.width if network.width == "auto" else network.width
+    head_width = network.head_width
+    if not head_width and network.heads == NetworkSettings().heads:
+        head_width = math.gcd(width, HEAD_WIDTH)
+    return replace(
+        network,
+        width=width,
+        blocks=TRANSFORMER_BLOCKS * size.blocks if network.blocks == "auto" else network.blocks,
+        head_width=head_width,
+        patch=_token_patch(facts, device) if network.patch == "auto" else network.patch,
+    )
+
+
+def _token_patch(facts: DataFacts, device: str) -> int:
+    """The smallest patch, a power of two and no larger than the shorter side, that leaves few enough tokens."""
+    _, *sides = facts.shape
+    most, patch = TOKENS.get(device, TOKENS_ELSEWHERE), 1
+    while math.prod(math.ceil(side / patch) for side in sides) > most and 2 * patch <= min(
+        *sides, LARGEST_PATCH
+    ):
+        patch *= 2
+    return patch
+
+
+def passes_noise(network: NetworkSettings, shape: tuple[int, ...]) -> bool:
+    """Whether noise gets through the network to its output, as all targets but x_0 ask, since they are part noise.
+
+    Noise of n values fills n dimensions and needs as many channels; images lie near a surface of few dimensions and
+    need far fewer (Li & He 2025: eps and v fail where a patch has as many values as a token has channels, 768, and
+    not where it has 48). The limit is `FOLDED_SHARE` of the channels, of a token or of a U-Net's first level; through
+    a bottleneck nothing passes that is wider. shape: (channels, ...) of a sample.
+    """
+    assert network.width != "auto"
+    assert network.patch != "auto"
+    channels, *sides = shape
+    values: int = channels * network.patch ** len(sides)
+    carried = network.widths[0] if network.widths else network.width
+    if network.kind == TRANSFORMER and 0 < network.bottleneck < min(values, carried):
+        return False
+    return values <= FOLDED_SHARE * carried
 
 
 def _groups(width: int) -> int:

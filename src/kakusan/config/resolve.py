@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from kakusan.config.machine import resolve_machine
 from kakusan.config.recipe import (
+    TRANSFORMER,
     DataFacts,
     Size,
     resolve_batch,
@@ -38,10 +39,13 @@ def resolve(settings: Settings, facts: DataFacts) -> Settings:
         follow_links=data.follow_links is True,
         label_dropout=data.label_dropout if settings.network.null_label else 0.0,  # with nothing in its place
     )
+    is_transformer = settings.network.kind == TRANSFORMER
+    process = _resolve_process(settings.process, facts, "x_0" if is_transformer else None)
     training = resolve_batch(settings.training, facts, machine.device)
     if training.loss == "auto":
-        training = replace(training, loss="hybrid" if settings.process.variance == "learned" else "simple")
-    process = _resolve_process(settings.process, facts)
+        of_x_0 = is_transformer and process.predicts == "x_0"
+        plain = "velocity" if of_x_0 else "simple"
+        training = replace(training, loss="hybrid" if process.variance == "learned" else plain)
     return replace(settings, training=training, data=data, process=process, machine=machine)
 
 
@@ -58,7 +62,8 @@ def resolve_for(
     return replace(settings, training=training, network=network, samples=samples)
 
 
-def _resolve_process(process: ProcessSettings, facts: DataFacts) -> ProcessSettings:
+def _resolve_process(process: ProcessSettings, facts: DataFacts, of_network: str | None) -> ProcessSettings:
+    """of_network: what this kind of network predicts on any path unless it is chosen; None: as the path has it."""
     clip = facts.is_levels if process.clip == "auto" else process.clip
     if clip and not facts.is_levels:
         raise SettingsError("process.clip is for level data; real data have no bounds to clip to")
@@ -71,7 +76,9 @@ def _resolve_process(process: ProcessSettings, facts: DataFacts) -> ProcessSetti
         schedule = "none"
     elif schedule == "auto":
         schedule = "cosine" if process.beta_1 == process.beta_T == "auto" else "linear"
-    predicts = OF_PATHS.get(process.path, "v") if process.predicts == "auto" else process.predicts
+    predicts = process.predicts
+    if predicts == "auto":
+        predicts = of_network or OF_PATHS.get(process.path, "v")
     if process.betas and process.T == ProcessSettings().T:  # nobody chose it: as many as there are betas
         process = replace(process, T=len(process.betas))
     return replace(process, clip=clip, schedule=schedule, predicts=predicts)

@@ -164,7 +164,7 @@ class ProcessSettings(Section):
     """Of the path edm: sigma^(1/rho) is linear in t."""
     predicts: str = "auto"
     """Prediction target: noise (eps), clean data (x_0), velocity (v), eps - x_0 (flow) or EDM's mixture (edm); auto: v,
-    or that of the path."""
+    or that of the path; x_0 for a transformer."""
     variance: str = "fixed-large"
     """sigma^2 of a reverse step: fixed-large (beta), fixed-small (beta~) or learned (between them)."""
     sigma_1: str = "beta~_2"
@@ -181,16 +181,17 @@ class ProcessSettings(Section):
 class NetworkSettings(Section):
     """The network. auto: by the size of the images, the device and the length of the training."""
 
-    kind: Literal["auto", "unet", "mlp"] = "auto"
-    """unet for images, mlp for points."""
+    kind: Literal["auto", "unet", "mlp", "transformer"] = "auto"
+    """unet for images, mlp for points; transformer, of large patches, for images of 64 pixels and more on a small
+    machine. auto: unet or mlp."""
     width: Annotated[int | Auto, Range(1, 65_536)] = "auto"
-    """Channels at the first level."""
+    """Channels at the first level; of a transformer's tokens."""
     multipliers: tuple[int, ...] | Auto = "auto"
     """Width of each level, in units of `width`; each level halves the resolution."""
     widths: tuple[int, ...] = ()
     """Channels of each level one by one, in place of `width` and `multipliers`."""
     blocks: Annotated[int | Auto, Range(1, 64)] = "auto"
-    """Residual blocks a level (one more on the way up)."""
+    """Residual blocks a level (one more on the way up); of a transformer: all there are."""
     attention: tuple[int, ...] | Auto = "auto"
     """Levels with attention, 0 being the full resolution."""
     up_attention: tuple[int, ...] | Literal["same"] = "same"
@@ -202,7 +203,7 @@ class NetworkSettings(Section):
     middle_scale: Annotated[float, Range(1e-6, 1e6)] = 1.0
     """Divisor of the residual sums of the middle."""
     heads: Annotated[int, Range(1, 1024)] = 1
-    """Attention heads, which share the channels."""
+    """Attention heads, which share the channels; a transformer takes 1 for as many as head widths of 64 make."""
     head_width: Annotated[int, Range(0, 65_536)] = 0
     """Channels of a head, and as many heads as fit; 0: `heads` decides."""
     groups: Annotated[int | Auto, Range(1, 65_536)] = "auto"
@@ -225,7 +226,12 @@ class NetworkSettings(Section):
     """Dropout in the residual blocks; auto: more, the more often each image is seen."""
     patch: Annotated[int | Auto, Range(1, 64)] = "auto"
     """Side of the pixel squares that are folded into channels before the network and unfolded after it; auto: 1, or
-    more where the images are too large for the device."""
+    more where the images are too large for the device; of a transformer: as many as make 64 tokens, elsewhere than on
+    a CPU 256, at the most."""
+    bottleneck: Annotated[int, Range(0, 65_536)] = 64
+    """Of a transformer: channels through which the values of a patch come in; 0: all at once."""
+    mlp_ratio: Annotated[float, Range(0.01, 100)] = 4.0
+    """Of a transformer: width of an MLP's hidden layer, in units of `width`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -243,7 +249,8 @@ class TrainingSettings(Section):
     minutes: Annotated[float | Auto, Range(0.01, 10**6)] = "auto"
     """Length of the training, measured and fixed as a number of steps; auto: 30, unless steps are given."""
     loss: str = "auto"
-    """simple, weighted (Eq. 12), bound, hybrid or min-snr; auto: simple, or hybrid where the variance is learned."""
+    """simple, weighted (Eq. 12), bound, hybrid, min-snr or velocity; auto: simple, hybrid where the variance is
+    learned, velocity for a transformer that predicts x_0."""
     min_snr_gamma: Annotated[float, Range(1e-6, math.inf)] = 5.0
     """Where min-snr stops to weigh by the signal-to-noise ratio."""
     batch_size: Annotated[int | Auto, Range(1, 10**6)] = "auto"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from kakusan.config.recipe import FEW_IMAGES, FEW_STEPS, LADDER, UNFOLDED, Size
+from kakusan.config.recipe import FEW_IMAGES, FEW_STEPS, LADDER, UNFOLDED, Size, passes_noise
 from kakusan.config.resolve import resolve_for
 from kakusan.config.settings import KINDS, Settings, answered
 from kakusan.data.space import in_pixels
@@ -51,7 +51,7 @@ class Bought:
 
     def is_short_of(self, steps: int) -> bool:
         """Whether the time allows fewer steps than that, for a network of images."""
-        return self.step_seconds > 0 and self.settings.network.kind == "unet" and self.steps < steps
+        return self.step_seconds > 0 and self.settings.network.kind != "mlp" and self.steps < steps
 
 
 def for_steps(settings: Settings, prepared: Prepared, steps: int, *, fine_tuning: bool = False) -> Bought:
@@ -167,10 +167,24 @@ def _room(device: str) -> int:
 def cautions(found: Bought, prepared: Prepared, *, can_shrink: bool) -> tuple[str, ...]:
     """What a user should know before the training, in sentences. can_shrink: --data.size is theirs to choose."""
     return (
+        *_stopped_noise(found, prepared),
         *_too_few_steps(found, prepared, can_shrink=can_shrink),
         *_long_warmup(found),
         *_small_parts(found),
         *_few_images(prepared),
+    )
+
+
+def _stopped_noise(found: Bought, prepared: Prepared) -> tuple[str, ...]:
+    settings, shape = found.settings, prepared.facts.shape
+    network, predicts = settings.network, settings.process.predicts
+    if predicts == "x_0" or prepared.facts.is_points or passes_noise(network, shape):
+        return ()
+    values, patch = shape[0] * answered(network.patch) ** (len(shape) - 1), network.patch
+    return (
+        f"{values:,} values at a position (patch {patch}) are too many for noise to pass through this network, and"
+        f" {predicts} is part noise: samples may stay noise; what helps: --process.predicts x_0"
+        + (", or a smaller --network.patch" if patch != 1 else ", or a larger --network.width"),
     )
 
 
