@@ -11,9 +11,9 @@ from typing import Any
 
 from kakusan.config.loading import Asked, differences, flat, from_mapping, to_mapping, with_values
 from kakusan.config.machine import environment, resolve_machine, set_machine
-from kakusan.config.recipe import ENOUGH_STEPS, usual_warmup
+from kakusan.config.recipe import ENOUGH_STEPS, TRANSFORMER, usual_warmup
 from kakusan.config.resolve import resolve, resolve_samples
-from kakusan.config.settings import BUDGETS, CHANGEABLE, MachineSettings, ProcessSettings, Settings, answered
+from kakusan.config.settings import BUDGETS, CHANGEABLE, MachineSettings, Settings, answered
 from kakusan.data import DATASETS, Dataset, is_image_folder
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.record import DataRecord
@@ -195,13 +195,16 @@ def _settled(
 
 
 def _yielded(asked: Asked) -> Settings:
-    """What a preset says of a schedule yields to the choice of another path."""
-    process, usual = asked.settings.process, ProcessSettings()
-    if "process.path" not in asked.chosen or process.path == usual.path:
-        return asked.settings
-    names = ("schedule", "betas", "beta_1", "beta_T", "zero_terminal_snr", "predicts")
-    free = {name: getattr(usual, name) for name in names if f"process.{name}" not in asked.chosen}
-    return replace(asked.settings, process=replace(process, **free))
+    """What a preset says of a schedule yields to the choice of another path; of a U-Net, to that of a transformer."""
+    usual, kept = flat(Settings()), flat(asked.settings)
+    free: set[str] = set()
+    if "process.path" in asked.chosen and kept["process.path"] != usual["process.path"]:
+        names = ("schedule", "betas", "beta_1", "beta_T", "zero_terminal_snr", "predicts")
+        free |= {f"process.{name}" for name in names}
+    if "network.kind" in asked.chosen and kept["network.kind"] == TRANSFORMER:
+        free |= {name for name in kept if name.startswith("network.")}
+        free |= {"process.predicts", "training.learning_rate"}
+    return with_values(asked.settings, {name: usual[name] for name in free - asked.chosen})
 
 
 OF_THE_SAMPLING = frozenset(

@@ -1,0 +1,237 @@
+"""The transformer beside the automatic U-Net: python benchmarks/transformer.py [speed] [quality] [--minutes 5]
+
+speed      milliseconds of a training step and of a sample (DDIM, 50 calls of the network), for each image, by turns, at
+           64x64 and 128x128 in colour, of what the automatic choice makes of each kind in its smallest size.
+quality    pictures of many things (Debian: tuxpaint-stamps-default) at 64x64. Each network gets as many steps of the
+           real training as --minutes of processor time buy it on one thread, which other work on the machine hardly
+           changes. Then one loss for all: the squared error of v, at the same t and with the same noise, on pictures
+           that were held out.
+
+--out FOLDER keeps the runs of the second; `kakusan report` and `kakusan sample` show them.
+"""
+
+import argparse
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from automatic import stamps
+from measuring import Figures, Spread, in_words, interleaved, leave, machine, report, table
+
+from kakusan.config.loading import Asked, with_values
+from kakusan.config.machine import set_machine
+from kakusan.config.resolve import resolve
+from kakusan.config.settings import DataSettings, MachineSettings, Settings
+from kakusan.data import dataset_in_memory
+from kakusan.run import Run
+from kakusan.samplers import DDIM, SamplingRequest, sample
+from kakusan.training.ladder import for_steps
+from kakusan.training.launch import launch
+from kakusan.training.loop import train_step
+from kakusan.training.losses import Velocity
+from kakusan.training.prepare import Prepared, prepare_data, reopen_data
+from kakusan.training.state import Task, assemble
+from kakusan.training.validation import held_out_losses
+
+SIDES, CALLS, BATCH = (64, 128), 50, 16
+PICTURES = 1000
+"""More than there are."""
+WARM_STEPS, TIMED_STEPS = 2, 4
+TRANSFORMER = {"network.kind": "transformer"}
+TRIALS: dict[str, dict[str, Any]] = {
+    "U-Net, v": {},
+    "transformer, x_0": TRANSFORMER,
+    "transformer, v": {**TRANSFORMER, "process.predicts": "v"},
+    "transformer, patches of 4": {**TRANSFORMER, "network.patch": 4},
+}
+"""What is chosen; all else is automatic."""
+FOR_SPEED = ("U-Net, v", "transformer, x_0")
+
+
+def settings_of(name: str, **values: Any) -> Settings:
+    """The settings of a trial, on one thread."""
+    base = Settings(machine=MachineSettings(device="cpu", threads=1))
+    return with_values(base, {**TRIALS[name], **values})
+
+
+def task_of(settings: Settings, prepared: Prepared) -> Task:
+    """A training of the automatic network of a few steps: the smallest size."""
+    found = for_steps(resolve(settings, prepared.facts), prepared, TIMED_STEPS)
+    set_machine(found.settings.machine)
+    return assemble(found.settings, prepared)
+
+
+def in_short(task: Task) -> Figures:
+    """What the network is."""
+    network = task.settings.network
+    return {
+        "network": f"width {network.width}, {network.blocks} blocks, patch {network.patch}",
+        "parameters": sum(p.numel() for p in task.network.parameters()),
+    }
+
+
+def training_step(task: Task) -> None:
+    train_step(task.state, task.batches, task.loss, task.settings.training)
+
+
+# Speed
+
+
+def speed(repeats: int, sides: Sequence[int]) -> Figures:
+    """Milliseconds for each image, of noise: time does not depend on what they show."""
+    return {f"{side}x{side}": speed_at(side, repeats) for side in sides}
+
+
+def speed_at(side: int, repeats: int) -> Figures:
+    noise = np.random.default_rng(0).integers(0, 256, (2 * BATCH, side, side, 3), dtype=np.uint8)
+    data = dataset_in_memory(noise, DataSettings())
+    tasks = {}
+    for name in FOR_SPEED:
+        settings = settings_of(name, **{"training.batch_size": BATCH, "training.accumulation": 1})
+        tasks[name] = task_of(settings, prepare_data(settings, in_memory=data))
+    request = SamplingRequest(count=BATCH, shape=(3, side, side), micro_batch=BATCH)
+    steps: dict[str, Callable[[], object]] = {n: lambda task=t: training_step(task) for n, t in tasks.items()}
+    samplings: dict[str, Callable[[], object]] = {
+        name: lambda task=task: sample(task.model, DDIM(steps=CALLS), request) for name, task in tasks.items()
+    }
+    step_times, sampling_times = (
+        interleaved(steps, repeats),
+        interleaved(samplings, max(1, repeats // 3), warm=0),
+    )
+    return {
+        name: {
+            **in_short(task),
+            "step_ms": vars(Spread.of([1e3 * s / BATCH for s in step_times[name]])),
+            "sample_ms": vars(Spread.of([1e3 * s / BATCH for s in sampling_times[name]])),
+        }
+        for name, task in tasks.items()
+    }
+
+
+# Quality
+
+
+def quality(out: Path, minutes: float, names: Sequence[str], side: int) -> Figures:
+    """Each network trained for the same processor time, then the same loss on the same held-out pictures."""
+    pictures = stamps(out / "pictures", PICTURES, 1)
+    settings = {
+        name: settings_of(name, **{"data.source": str(pictures), "data.size": side}) for name in names
+    }
+    return {
+        name: trained(each, out / "-".join(name.replace(",", "").split()), minutes)
+        for name, each in settings.items()
+    }
+
+
+def trained(settings: Settings, folder: Path, minutes: float) -> Figures:
+    """A training of so many minutes of processor time, and what it came to."""
+    task = task_of(settings, prepare_data(settings))
+    steps = max(1, int(60 * minutes / step_seconds(task)))
+    shutil.rmtree(folder, ignore_errors=True)
+    begun = time.process_time()
+    for _ in launch(
+        Asked(with_values(settings, {"training.steps": steps}), frozenset({"training.steps"})), folder
+    ).events():
+        pass
+    used = time.process_time() - begun
+    run = Run.open(folder)
+    model, split = run.load(device="cpu").model, reopen_data(run.settings, run.files.data)
+    losses = held_out_losses(model, Velocity(), split.dataset, split.split, torch.device("cpu"))
+    return {**in_short(task), "steps": steps, "processor_seconds": used, **losses}
+
+
+def step_seconds(task: Task) -> float:
+    """Processor time of a training step."""
+    for _ in range(WARM_STEPS):
+        training_step(task)
+    begun = time.process_time()
+    for _ in range(TIMED_STEPS):
+        training_step(task)
+    return (time.process_time() - begun) / TIMED_STEPS
+
+
+# Words
+
+
+def in_tables(found: dict[str, Figures]) -> str:
+    """A table for each case."""
+    tables = []
+    if "speed" in found:
+        lines = [
+            [side, name, *described(of), within(of["step_ms"]), within(of["sample_ms"])]
+            for side, each in found["speed"].items()
+            for name, of in each.items()
+        ]
+        header = ["size", "", "network", "parameters", "training step, ms", f"sample in {CALLS} calls, ms"]
+        tables.append(table(header, lines))
+    if "quality" in found:
+        lines = [
+            [
+                name,
+                *described(of),
+                f"{of['steps']:,}",
+                f"{of['processor_seconds']:.0f}",
+                *map("{:.4f}".format, losses(of)),
+            ]
+            for name, of in found["quality"].items()
+        ]
+        header = [
+            "",
+            "network",
+            "parameters",
+            "steps",
+            "processor seconds",
+            "held out",
+            "training",
+            "baseline",
+        ]
+        tables.append(table(header, lines))
+    return "\n\n".join(tables)
+
+
+def described(of: Figures) -> tuple[str, str]:
+    return of["network"], f"{of['parameters'] / 1e6:.2f} M"
+
+
+def within(spread: Figures) -> str:
+    """A median with its quartiles."""
+    return f"{spread['median']:.1f} ({spread['low']:.1f} to {spread['high']:.1f})"
+
+
+def losses(of: Figures) -> tuple[float, float, float]:
+    return of["held_out_loss"], of["training_loss"], of["baseline_loss"]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the cases."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="speed, quality; default: both")
+    parser.add_argument(
+        "--repeats", type=int, default=9, help="of each step that is timed; default: %(default)s"
+    )
+    parser.add_argument("--sides", type=int, nargs="+", default=SIDES, help="default: 64 128")
+    parser.add_argument("--minutes", type=float, default=5.0, help="for each training; default: %(default)s")
+    parser.add_argument("--trials", nargs="+", choices=TRIALS, default=list(TRIALS), help="default: all")
+    parser.add_argument("--out", type=Path, default=Path("runs/transformer"), help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    asked = parser.parse_args(arguments)
+    if unknown := set(asked.cases) - {"speed", "quality"}:
+        parser.error(f"there is no case {min(unknown)!r}")
+    found: dict[str, Figures] = {}
+    if "speed" in asked.cases or not asked.cases:
+        found["speed"] = speed(asked.repeats, asked.sides)
+    if "quality" in asked.cases or not asked.cases:
+        asked.out.mkdir(parents=True, exist_ok=True)
+        found["quality"] = quality(asked.out, asked.minutes, asked.trials, asked.sides[0])
+    of = machine()
+    return report({**found, "machine": of}, f"{in_tables(found)}\n\n{in_words(of)}", as_json=asked.json)
+
+
+if __name__ == "__main__":
+    leave(main)
