@@ -13,7 +13,8 @@ quality    pictures of many things (Debian: tuxpaint-stamps-default) at 64x64. E
 import argparse
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +95,12 @@ def speed_at(side: int, repeats: int) -> Figures:
         settings = settings_of(name, **{"training.batch_size": BATCH, "training.accumulation": 1})
         tasks[name] = task_of(settings, prepare_data(settings, in_memory=data))
     request = SamplingRequest(count=BATCH, shape=(3, side, side), micro_batch=BATCH)
-    steps: dict[str, Callable[[], object]] = {n: lambda task=t: training_step(task) for n, t in tasks.items()}
-    samplings: dict[str, Callable[[], object]] = {
-        name: lambda task=task: sample(task.model, DDIM(steps=CALLS), request) for name, task in tasks.items()
+    steps = {name: partial(training_step, task) for name, task in tasks.items()}
+    samplings = {
+        name: partial(sample, task.model, DDIM(steps=CALLS), request) for name, task in tasks.items()
     }
-    step_times, sampling_times = (
-        interleaved(steps, repeats),
-        interleaved(samplings, max(1, repeats // 3), warm=0),
-    )
+    step_times = interleaved(steps, repeats)
+    sampling_times = interleaved(samplings, max(1, repeats // 3), warm=0)
     return {
         name: {
             **in_short(task),
@@ -118,13 +117,11 @@ def speed_at(side: int, repeats: int) -> Figures:
 def quality(out: Path, minutes: float, names: Sequence[str], side: int) -> Figures:
     """Each network trained for the same processor time, then the same loss on the same held-out pictures."""
     pictures = stamps(out / "pictures", PICTURES, 1)
-    settings = {
-        name: settings_of(name, **{"data.source": str(pictures), "data.size": side}) for name in names
-    }
-    return {
-        name: trained(each, out / "-".join(name.replace(",", "").split()), minutes)
-        for name, each in settings.items()
-    }
+    found = {}
+    for name in names:
+        settings = settings_of(name, **{"data.source": str(pictures), "data.size": side})
+        found[name] = trained(settings, out / "-".join(name.replace(",", "").split()), minutes)
+    return found
 
 
 def trained(settings: Settings, folder: Path, minutes: float) -> Figures:
@@ -133,14 +130,14 @@ def trained(settings: Settings, folder: Path, minutes: float) -> Figures:
     steps = max(1, int(60 * minutes / step_seconds(task)))
     shutil.rmtree(folder, ignore_errors=True)
     begun = time.process_time()
-    for _ in launch(
-        Asked(with_values(settings, {"training.steps": steps}), frozenset({"training.steps"})), folder
-    ).events():
+    asked = Asked(with_values(settings, {"training.steps": steps}), frozenset({"training.steps"}))
+    for _ in launch(asked, folder).events():
         pass
     used = time.process_time() - begun
     run = Run.open(folder)
-    model, split = run.load(device="cpu").model, reopen_data(run.settings, run.files.data)
-    losses = held_out_losses(model, Velocity(), split.dataset, split.split, torch.device("cpu"))
+    prepared = reopen_data(run.settings, run.files.data)
+    model = run.load(device="cpu").model
+    losses = held_out_losses(model, Velocity(), prepared.dataset, prepared.split, torch.device("cpu"))
     return {**in_short(task), "steps": steps, "processor_seconds": used, **losses}
 
 
@@ -159,38 +156,29 @@ def step_seconds(task: Task) -> float:
 
 def in_tables(found: dict[str, Figures]) -> str:
     """A table for each case."""
-    tables = []
-    if "speed" in found:
-        lines = [
-            [side, name, *described(of), within(of["step_ms"]), within(of["sample_ms"])]
-            for side, each in found["speed"].items()
-            for name, of in each.items()
-        ]
-        header = ["size", "", "network", "parameters", "training step, ms", f"sample in {CALLS} calls, ms"]
-        tables.append(table(header, lines))
-    if "quality" in found:
-        lines = [
-            [
-                name,
-                *described(of),
-                f"{of['steps']:,}",
-                f"{of['processor_seconds']:.0f}",
-                *map("{:.4f}".format, losses(of)),
-            ]
-            for name, of in found["quality"].items()
-        ]
-        header = [
-            "",
-            "network",
-            "parameters",
-            "steps",
-            "processor seconds",
-            "held out",
-            "training",
-            "baseline",
-        ]
-        tables.append(table(header, lines))
-    return "\n\n".join(tables)
+    return "\n\n".join(TABLES[case](figures) for case, figures in found.items())
+
+
+def table_of_speed(found: Figures) -> str:
+    lines = [
+        [side, name, *described(of), within(of["step_ms"]), within(of["sample_ms"])]
+        for side, each in found.items()
+        for name, of in each.items()
+    ]
+    header = ["size", "", "network", "parameters", "training step, ms", f"sample in {CALLS} calls, ms"]
+    return table(header, lines)
+
+
+def table_of_quality(found: Figures) -> str:
+    lines = [
+        [name, *described(of), f"{of['steps']:,}", f"{of['processor_seconds']:.0f}", *losses(of)]
+        for name, of in found.items()
+    ]
+    header = ["", "network", "parameters", "steps", "processor seconds", "held out", "training", "baseline"]
+    return table(header, lines)
+
+
+TABLES = {"speed": table_of_speed, "quality": table_of_quality}
 
 
 def described(of: Figures) -> tuple[str, str]:
@@ -202,8 +190,9 @@ def within(spread: Figures) -> str:
     return f"{spread['median']:.1f} ({spread['low']:.1f} to {spread['high']:.1f})"
 
 
-def losses(of: Figures) -> tuple[float, float, float]:
-    return of["held_out_loss"], of["training_loss"], of["baseline_loss"]
+def losses(of: Figures) -> list[str]:
+    """Held out, on as many training pictures, and on these of what knows their mean and power spectrum alone."""
+    return [f"{of[name]:.4f}" for name in ("held_out_loss", "training_loss", "baseline_loss")]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -211,22 +200,22 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="speed, quality; default: both")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(TABLES)}; default: all")
     parser.add_argument(
         "--repeats", type=int, default=9, help="of each step that is timed; default: %(default)s"
     )
-    parser.add_argument("--sides", type=int, nargs="+", default=SIDES, help="default: 64 128")
+    parser.add_argument("--sides", type=int, nargs="+", default=SIDES, help="pixels; default: 64 128")
     parser.add_argument("--minutes", type=float, default=5.0, help="for each training; default: %(default)s")
     parser.add_argument("--trials", nargs="+", choices=TRIALS, default=list(TRIALS), help="default: all")
     parser.add_argument("--out", type=Path, default=Path("runs/transformer"), help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args(arguments)
-    if unknown := set(asked.cases) - {"speed", "quality"}:
+    if unknown := set(asked.cases) - set(TABLES):
         parser.error(f"there is no case {min(unknown)!r}")
-    found: dict[str, Figures] = {}
-    if "speed" in asked.cases or not asked.cases:
+    cases, found = asked.cases or list(TABLES), dict[str, Figures]()
+    if "speed" in cases:
         found["speed"] = speed(asked.repeats, asked.sides)
-    if "quality" in asked.cases or not asked.cases:
+    if "quality" in cases:
         asked.out.mkdir(parents=True, exist_ok=True)
         found["quality"] = quality(asked.out, asked.minutes, asked.trials, asked.sides[0])
     of = machine()

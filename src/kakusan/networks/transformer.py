@@ -210,7 +210,7 @@ class Transformer(nn.Module):
         x = self.embedded(patches)
         for block, modulation in zip(self.blocks, of_blocks, strict=True):
             x = block(x, modulation)
-        patches = self.told(x, of_output).transpose(1, 2).unflatten(2, grid)
+        patches = self.told(x, of_output).transpose(1, 2).reshape(len(x), -1, *grid)
         return crop(unfolded(patches, self.patch), x_t).to(x_t.dtype)
 
     def embedded(self, patches: Float[Tensor, "batch _ *grid"]) -> Tokens:
@@ -220,7 +220,7 @@ class Transformer(nn.Module):
         return tokens + positions(patches.shape[2:], self.width, tokens.device).to(tokens.dtype)
 
     def told(self, x: Tokens, modulation: Modulation) -> Tokens:
-        """The values of each patch; from a product in the weights' precision, since data have more digits than bfloat16."""
+        """The values of each patch; from a product in the weights' precision: data have more digits than bfloat16."""
         rows = modulated(x, *modulation.chunk(OF_THE_OUTPUT, dim=2))
         with torch.autocast(x.device.type, enabled=False):
             out: Tensor = self.linear_out(rows.to(self.linear_out.weight.dtype))
