@@ -17,6 +17,11 @@ from kakusan.networks.layers import Downsample, ResidualBlock, SelfAttention, St
 from kakusan.networks.patches import folded, unfolded
 
 SMALL: dict[str, Any] = {"channels": 1, "width": 16, "multipliers": (1, 2), "blocks": 1, "groups": 4}
+OF_KINDS: dict[str, dict[str, Any]] = {
+    "unet": SMALL,
+    "mlp": {},
+    "transformer": {"channels": 1, "width": 16, "blocks": 2, "heads": 2, "patch": 4},
+}
 
 
 def awake(network: nn.Module) -> nn.Module:
@@ -57,8 +62,7 @@ def test_any_size_is_padded_with_zeros_on_the_right_and_at_the_bottom_and_croppe
 @pytest.mark.parametrize("kind", NETWORKS)
 @torch.no_grad()
 def test_shapes_are_as_the_signature_says(kind: str) -> None:
-    sizes: dict[str, Any] = {"unet": SMALL, "mlp": {"channels": 2}}
-    network = NETWORKS[kind](**{**sizes[kind], "channels": 2, "out_channels": 4, "classes": 3})
+    network = NETWORKS[kind](**{**OF_KINDS[kind], "channels": 2, "out_channels": 4, "classes": 3})
     forward = jaxtyped(typechecker=beartype)(type(network).forward)
     side = 1 if kind == "mlp" else 6
     x_t, time = question(3, 2, side, side)
@@ -70,9 +74,8 @@ def test_shapes_are_as_the_signature_says(kind: str) -> None:
 @pytest.mark.parametrize("kind", NETWORKS)
 @torch.no_grad()
 def test_no_condition_is_the_null_label_for_everyone(kind: str) -> None:
-    sizes: dict[str, Any] = {"unet": SMALL, "mlp": {}}
     torch.manual_seed(0)
-    network = awake(NETWORKS[kind](**sizes[kind], classes=3))
+    network = awake(NETWORKS[kind](**OF_KINDS[kind], classes=3))
     side = 1 if kind == "mlp" else 8
     x_t, time = question(4, 2 if kind == "mlp" else 1, side, side)
     nobody = network(x_t, time)
@@ -82,8 +85,7 @@ def test_no_condition_is_the_null_label_for_everyone(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_labels_for_a_network_without_classes_are_refused(kind: str) -> None:
-    sizes: dict[str, Any] = {"unet": SMALL, "mlp": {}}
-    network = NETWORKS[kind](**sizes[kind])
+    network = NETWORKS[kind](**OF_KINDS[kind])
     channels = 2 if kind == "mlp" else 1
     with pytest.raises(SettingsError, match="knows no classes"):
         network(*question(1, channels, 1, 1), torch.zeros(1, dtype=torch.int64))

@@ -247,6 +247,23 @@ def test_the_warm_up_of_a_preset_yields_to_a_short_training_and_a_chosen_one_doe
         assert bool(launched.cautions) == (warmup == 100)
 
 
+def test_a_presets_u_net_yields_to_a_transformer_but_for_what_was_chosen(tmp_path: Path) -> None:
+    asked = {"training.steps": 60, "network.kind": "transformer", "network.blocks": 1, "machine.threads": 1}
+    settings = with_values(settings_for("digits"), asked)
+    names = frozenset(asked)
+    found = launch(Asked(settings, names), tmp_path / "free").settings
+    assert (found.network.width, found.network.blocks) == (192, 1)
+    assert (found.process.predicts, found.process.schedule, found.training.loss) == (
+        "x_0",
+        "cosine",
+        "velocity",
+    )
+    assert found.training.learning_rate == 5e-4
+    chosen = names | {"process.predicts", "network.width"}
+    kept = launch(Asked(settings, chosen), tmp_path / "chosen").settings
+    assert (kept.process.predicts, kept.training.loss, kept.network.width) == ("v", "simple", 32)
+
+
 def test_only_known_settings_are_held_against_a_run(run: Path) -> None:
     stored = stored_settings(RunFolder.open(run))
     assert flat(adjusted(RunFolder.open(run), {})) == flat(stored)

@@ -238,7 +238,11 @@ class Transformer(nn.Module):
 
 def check_tokens(width: int, dimensions: int, bottleneck: int, mlp_ratio: float) -> None:
     """Tokens can carry their place on each axis, and there is something between them."""
-    check_sinusoids(2 * (width // (2 * dimensions)))
+    if width < 4 * dimensions:
+        raise SettingsError(
+            f"width is {width}",
+            f"give {4 * dimensions} or more: each of {dimensions} axes has its sines and cosines",
+        )
     if bottleneck < 0:
         raise SettingsError(f"bottleneck is {bottleneck}", "give a number of channels, or 0 for none")
     if not 0 < mlp_ratio < math.inf:
