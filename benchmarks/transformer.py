@@ -28,26 +28,31 @@ from kakusan.config.machine import set_machine
 from kakusan.config.resolve import resolve
 from kakusan.config.settings import DataSettings, MachineSettings, Settings
 from kakusan.data import dataset_in_memory
+from kakusan.randomness import Purpose, normals
 from kakusan.run import Run
 from kakusan.samplers import DDIM, SamplingRequest, sample
+from kakusan.shapes import Samples, times_like
 from kakusan.training.ladder import for_steps
 from kakusan.training.launch import launch
 from kakusan.training.loop import train_step
-from kakusan.training.losses import Velocity
+from kakusan.training.losses import NetworkModel, Velocity
 from kakusan.training.prepare import Prepared, prepare_data, reopen_data
 from kakusan.training.state import Task, assemble
 from kakusan.training.validation import held_out_losses
 
 SIDES, CALLS, BATCH = (64, 128), 50, 16
+BANDS = ((1, 100), (101, 500), (501, 1000))
+"""Of t: the grain, what is seen, the whole."""
 PICTURES = 1000
 """More than there are."""
 WARM_STEPS, TIMED_STEPS = 2, 4
+TIMES_OF_A_BAND = 12
 TRANSFORMER = {"network.kind": "transformer"}
 TRIALS: dict[str, dict[str, Any]] = {
     "U-Net, v": {},
     "transformer, x_0": TRANSFORMER,
     "transformer, v": {**TRANSFORMER, "process.predicts": "v"},
-    "transformer, patches of 4": {**TRANSFORMER, "network.patch": 4},
+    "transformer, bottleneck 64": {**TRANSFORMER, "network.bottleneck": 64},
 }
 """What is chosen; all else is automatic."""
 FOR_SPEED = ("U-Net, v", "transformer, x_0")
@@ -138,7 +143,19 @@ def trained(settings: Settings, folder: Path, minutes: float) -> Figures:
     prepared = reopen_data(run.settings, run.files.data)
     model = run.load(device="cpu").model
     losses = held_out_losses(model, Velocity(), prepared.dataset, prepared.split, torch.device("cpu"))
+    x_0 = prepared.dataset.x_0(prepared.split.held_out)
+    losses |= {f"held_out_{low}_to_{high}": loss_within(model, x_0, low, high) for low, high in BANDS}
     return {**in_short(task), "steps": steps, "processor_seconds": used, **losses}
+
+
+@torch.no_grad()
+def loss_within(model: NetworkModel, x_0: Samples, low: int, high: int) -> float:
+    """The loss of these pictures at times spread evenly over a band of t."""
+    numbers, found = torch.arange(len(x_0)), []
+    for t in np.linspace(low, high, TIMES_OF_A_BAND).round().tolist():
+        noise = normals(0, Purpose.EVALUATION, int(t), numbers, tuple(x_0.shape[1:]))
+        found.append(float(Velocity().per_image(model, x_0, times_like(t, x_0), noise).mean()))
+    return float(np.mean(found))
 
 
 def step_seconds(task: Task) -> float:
@@ -174,7 +191,18 @@ def table_of_quality(found: Figures) -> str:
         [name, *described(of), f"{of['steps']:,}", f"{of['processor_seconds']:.0f}", *losses(of)]
         for name, of in found.items()
     ]
-    header = ["", "network", "parameters", "steps", "processor seconds", "held out", "training", "baseline"]
+    bands = [f"t {low} to {high}" for low, high in BANDS]
+    header = [
+        "",
+        "network",
+        "parameters",
+        "steps",
+        "processor seconds",
+        "held out",
+        *bands,
+        "training",
+        "baseline",
+    ]
     return table(header, lines)
 
 
@@ -191,8 +219,9 @@ def within(spread: Figures) -> str:
 
 
 def losses(of: Figures) -> list[str]:
-    """Held out, on as many training pictures, and on these of what knows their mean and power spectrum alone."""
-    return [f"{of[name]:.4f}" for name in ("held_out_loss", "training_loss", "baseline_loss")]
+    """Held out, at all t and by bands; on as many training pictures; the same of mean and power spectrum alone."""
+    bands = [f"held_out_{low}_to_{high}" for low, high in BANDS]
+    return [f"{of[name]:.3f}" for name in ("held_out_loss", *bands, "training_loss", "baseline_loss")]
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -228,8 +228,8 @@ class NetworkSettings(Section):
     """Side of the pixel squares that are folded into channels before the network and unfolded after it; auto: 1, or
     more where the images are too large for the device; of a transformer: as many as make 64 tokens, elsewhere than on
     a CPU 256, at the most."""
-    bottleneck: Annotated[int, Range(0, 65_536)] = 64
-    """Of a transformer: channels through which the values of a patch come in; 0: all at once."""
+    bottleneck: Annotated[int, Range(0, 65_536)] = 0
+    """Of a transformer: channels through which the values of a patch come in; 0: all at once, which learns sooner."""
     mlp_ratio: Annotated[float, Range(0.01, 100)] = 4.0
     """Of a transformer: width of an MLP's hidden layer, in units of `width`."""
 

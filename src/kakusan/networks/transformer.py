@@ -167,7 +167,7 @@ class Transformer(nn.Module):
         heads: int = 6,
         head_width: int = 0,
         patch: int = 8,
-        bottleneck: int = 64,
+        bottleneck: int = 0,
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
         classes: int = 0,
