@@ -1,7 +1,8 @@
 """The transformer beside the automatic U-Net: python benchmarks/transformer.py [speed] [quality] [--minutes 5]
 
-speed      milliseconds of a training step and of a sample (DDIM, 50 calls of the network), for each image, by turns, at
-           64x64 and 128x128 in colour, of what the automatic choice makes of each kind in its smallest size.
+speed      milliseconds of processor time, on one thread, of a training step and of a sample (DDIM, 50 calls of the
+           network), for each image, by turns, at 64x64 and 128x128 in colour, of what the automatic choice makes of
+           each kind in its smallest size.
 quality    pictures of many things (Debian: tuxpaint-stamps-default) at 64x64. Each network gets as many steps of the
            real training as --minutes of processor time buy it on one thread, which other work on the machine hardly
            changes. Then one loss for all: the squared error of v, at the same t and with the same noise, on pictures
@@ -104,8 +105,8 @@ def speed_at(side: int, repeats: int) -> Figures:
     samplings = {
         name: partial(sample, task.model, DDIM(steps=CALLS), request) for name, task in tasks.items()
     }
-    step_times = interleaved(steps, repeats)
-    sampling_times = interleaved(samplings, max(1, repeats // 3), warm=0)
+    step_times = interleaved(steps, repeats, clock=time.process_time)
+    sampling_times = interleaved(samplings, max(1, repeats // 3), warm=0, clock=time.process_time)
     return {
         name: {
             **in_short(task),
