@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from kakusan.errors import DataError, KakusanError, ModelError, NumbersError, RunError, SettingsError
     from kakusan.evaluation.metrics import copy_rate, frechet, nearest
     from kakusan.interop.exporting import export_model
-    from kakusan.networks import PointMLP, Transformer, UNet
+    from kakusan.networks import PointMLP, UNet
     from kakusan.run import Guidance
     from kakusan.samplers import DDIM, Ancestral, Sampler, SeededNoise, Snapshot, State, walk
     from kakusan.shapes import per_sample, scaled
-    from kakusan.training.losses import Bound, Hybrid, Loss, MinSNR, Simple, Velocity, Weighted
+    from kakusan.training.losses import Bound, Hybrid, Loss, MinSNR, Simple, Weighted
 
 _HOMES = {
     "config.loading": ("settings_for",),
@@ -51,7 +51,7 @@ _HOMES = {
     "interop.exporting": ("export_model",),
     "api": ("Run", "import_model", "sample", "train"),
     "diffusion.likelihood": ("variational_bound",),
-    "training.losses": ("Bound", "Hybrid", "Loss", "MinSNR", "Simple", "Velocity", "Weighted"),
+    "training.losses": ("Bound", "Hybrid", "Loss", "MinSNR", "Simple", "Weighted"),
     "diffusion.forward": ("q_marginal", "q_posterior", "q_step"),
     "diffusion.gaussians": ("Gaussian",),
     "diffusion.schedules": (
@@ -65,7 +65,7 @@ _HOMES = {
     "data.units": ("Levels", "Real"),
     "evaluation.metrics": ("copy_rate", "frechet", "nearest"),
     "run": ("Guidance",),
-    "networks": ("PointMLP", "Transformer", "UNet"),
+    "networks": ("PointMLP", "UNet"),
     "config.settings": ("DataSettings", "Settings"),
     "shapes": ("per_sample", "scaled"),
     "samplers": ("DDIM", "Ancestral", "Sampler", "SeededNoise", "State", "Snapshot", "walk"),
@@ -112,9 +112,7 @@ __all__ = [
     "Simple",
     "Snapshot",
     "State",
-    "Transformer",
     "UNet",
-    "Velocity",
     "Weighted",
     "ZeroTerminalSNR",
     "copy_rate",

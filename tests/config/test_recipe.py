@@ -229,7 +229,7 @@ def test_a_transformers_rate_falls_with_its_width() -> None:
     for width in (96, 192, 384, 768):
         network = NetworkSettings(kind="transformer", width=width)
         rates[width] = resolved(facts(3, 64, 64), settings=Settings(network=network)).training.learning_rate
-    assert rates == {96: 3e-3, 192: 2e-3, 384: 1e-3, 768: 5e-4}
+    assert rates == {96: 3e-3, 192: 3e-3, 384: 1.5e-3, 768: 7.5e-4}
 
 
 def test_another_target_or_variance_of_a_transformer_has_the_usual_loss() -> None:

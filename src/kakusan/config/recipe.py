@@ -44,8 +44,8 @@ POINTS_BATCH = 256
 RATE, RATE_WIDTH = 3e-3, 32
 """AdamW's step for a U-Net of this width; it falls as 1 / width."""
 POINTS_RATE = 2e-3
-TOKEN_RATE, TOKEN_RATE_WIDTH = 2e-3, 192
-"""The same for a transformer."""
+TOKEN_RATE_WIDTH = 192
+"""Of a transformer that has this step."""
 LONG = 10_000
 """Steps; in longer trainings the rate falls as the square root of their number."""
 LOWEST_RATE = 2e-4
@@ -257,10 +257,8 @@ def usual_warmup(steps: int) -> int:
 
 def _rate(steps: int, network: NetworkSettings) -> float:
     assert network.width != "auto"
-    if network.kind == TRANSFORMER:
-        full = TOKEN_RATE * TOKEN_RATE_WIDTH / network.width
-    else:
-        full = POINTS_RATE if network.kind == "mlp" else RATE * RATE_WIDTH / network.width
+    of_width = TOKEN_RATE_WIDTH if network.kind == TRANSFORMER else RATE_WIDTH
+    full = POINTS_RATE if network.kind == "mlp" else RATE * of_width / network.width
     return float(f"{max(LOWEST_RATE, min(full, RATE) * min(1.0, (LONG / max(steps, 1)) ** 0.5)):.2g}")
 
 
