@@ -183,7 +183,7 @@ def _stopped_noise(found: Bought, prepared: Prepared) -> tuple[str, ...]:
     values, patch = shape[0] * answered(network.patch) ** (len(shape) - 1), network.patch
     return (
         f"{values:,} values at a position (patch {patch}) are too many for noise to pass through this network, and"
-        f" {predicts} is part noise: samples may stay noise; what helps: --process.predicts x_0"
+        f" {predicts} is part noise: samples may keep a grain, or stay noise; what helps: --process.predicts x_0"
         + (", or a smaller --network.patch" if patch != 1 else ", or a larger --network.width"),
     )
 
