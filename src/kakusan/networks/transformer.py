@@ -210,7 +210,7 @@ class Transformer(nn.Module):
         x = self.embedded(patches)
         for block, modulation in zip(self.blocks, of_blocks, strict=True):
             x = block(x, modulation)
-        patches = self.told(x, of_output).transpose(1, 2).reshape(len(x), -1, *grid)
+        patches = self.told(x, of_output).transpose(1, 2).reshape(x.shape[0], -1, *grid)
         return crop(unfolded(patches, self.patch), x_t).to(x_t.dtype)
 
     def embedded(self, patches: Float[Tensor, "batch _ *grid"]) -> Tokens:
