@@ -47,6 +47,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+TRANSFORMER: dict[str, dict[str, Any]] = {
+    "network": {"kind": "transformer", "width": 16, "blocks": 2, "heads": 2, "patch": 4}
+}
 LEARNING_TIMES: dict[str, dict[str, Any]] = {
     "process": {"T": 4, "predicts": "v", "variance": "learned"},
     "training": {"loss": "bound", "times": "importance"},
@@ -86,10 +89,10 @@ MID_EPOCH = 7  # where the ways that need not be tried at every step are tried
 
 
 def settings(base: Path, kind: str) -> Settings:
-    """A small training with dropout, flips, labels and accumulation; kind: fp32, bf16 or importance."""
+    """A small training with dropout, flips, labels and accumulation; kind: fp32, bf16, importance or transformer."""
     precision = "bf16" if kind == "bf16" else "fp32"
     sections = [{"data": {"source": str(base / "data.npz")}, "machine": {"precision": precision}}]
-    sections += [LEARNING_TIMES] * (kind == "importance")
+    sections += [LEARNING_TIMES] * (kind == "importance") + [TRANSFORMER] * (kind == "transformer")
     merged = from_mapping(SETTINGS, "here")
     for section in sections:
         merged = from_mapping(section, "here", merged)
@@ -176,11 +179,11 @@ def tried(folder: Path, way: str, at: int, kind: str = "fp32") -> dict[str, Any]
 
 
 def main(base: Path) -> None:
-    """Every way at every step; Ctrl-C, half precision, and times that learn, at one."""
+    """Every way at every step; Ctrl-C, half precision, times that learn, and a transformer, at one."""
     torch.set_num_threads(1)
     write_data(base)
     results: dict[str, Any] = {}
-    for kind in ("fp32", "bf16", "importance"):
+    for kind in ("fp32", "bf16", "importance", "transformer"):
         whole = base / f"whole-{kind}"
         train(whole, kind=kind)
         results[whole.name] = traces(whole)
@@ -189,7 +192,8 @@ def main(base: Path) -> None:
             results[f"{way}-{at}"] = tried(base / f"{way}-{at}", way, at)
     results["SIGINT"] = tried(base / "SIGINT", "SIGINT", MID_EPOCH)
     results["bf16"] = tried(base / "bf16", "SIGKILL", MID_EPOCH, "bf16")
-    results["importance"] = tried(base / "importance", "SIGKILL", MID_EPOCH, "importance")
+    for kind in ("importance", "transformer"):
+        results[kind] = tried(base / kind, "SIGKILL", MID_EPOCH, kind)
     for step in (6, STEPS):
         folder = base / f"picture-{step}"
         code = in_a_child(lambda: train(folder, in_picture=step))  # noqa: B023

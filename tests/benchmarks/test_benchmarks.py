@@ -217,3 +217,10 @@ def test_the_cases_of_the_automatic_choice_run_the_real_command(
     assert (tmp_path / "few.png").is_file()
     table = module.in_table({"few": {"kakusan": figures}})
     assert table.splitlines()[-1].startswith("| few  | kakusan |")
+
+
+def test_the_transformer_is_timed_beside_the_u_net(script: Script) -> None:
+    found = script("transformer", "speed", "--sides", "16", "--repeats", "1")["speed"]["16x16"]
+    assert set(found) == {"U-Net, v", "transformer, x_0"}
+    assert all(each["step_ms"]["median"] > 0 for each in found.values())
+    assert all(each["sample_ms"]["median"] > 0 for each in found.values())

@@ -2,15 +2,18 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
-from kakusan.config.facts import DataFacts
+from kakusan.config.facts import DataFacts, Size
 from kakusan.config.loading import flat
-from kakusan.config.networks import MLPOptions, UNetOptions
+from kakusan.config.networks import MLPOptions, NetworkOptions, TransformerOptions, UNetOptions, settled
 from kakusan.config.networks.unet import LADDER, UNFOLDED
 from kakusan.config.resolve import resolve, resolve_for
+from kakusan.config.section import answered
 from kakusan.config.settings import ProcessSettings, Settings, TrainingSettings
+from kakusan.errors import SettingsError
 
 BY_RIGHT = {
     "training.minutes",
@@ -163,3 +166,122 @@ def test_what_was_chosen_stays() -> None:
 def test_ends_of_a_linear_schedule_choose_it() -> None:
     found = resolved(facts(3, 32, 32), 2000, Settings(process=ProcessSettings(beta_T=0.01)))
     assert found.process.schedule == "linear"
+
+
+# The transformer
+
+
+def transformer(
+    *shape: int, device: str = "cpu", size: Size = UNFOLDED[0], **chosen: Any
+) -> TransformerOptions:
+    return TransformerOptions(**chosen).resolved(facts(*shape), size, device)
+
+
+@pytest.mark.parametrize(
+    ("shape", "patch"),
+    [
+        ((3, 64, 64), 8),
+        ((3, 128, 128), 16),
+        ((3, 512, 512), 64),
+        ((1, 28, 28), 4),
+        ((1, 8, 8), 1),
+        ((1, 200, 100), 32),  # 7 x 4 of them; 13 x 7 would be too many
+        ((1, 256), 4),
+        ((1, 32, 32, 32), 8),
+        ((3, 4, 4096), 4),  # no larger than the shorter side
+    ],
+)
+def test_a_transformers_patch_leaves_64_tokens_on_a_cpu(shape: tuple[int, ...], patch: int) -> None:
+    assert transformer(*shape).patch == patch
+
+
+def test_a_gpu_has_four_times_as_many_tokens() -> None:
+    assert transformer(3, 64, 64, device="cuda").patch == 4
+    assert transformer(3, 256, 256, device="cuda").patch == 16
+
+
+def test_a_transformer_grows_with_the_ladder_from_192_channels_to_the_papers_base_size_and_beyond() -> None:
+    found = [transformer(3, 64, 64, size=size) for size in UNFOLDED]
+    sizes = [(each.width, each.blocks) for each in found]
+    assert sizes[0] == (192, 6)
+    assert (768, 12) in sizes
+    assert sizes == sorted(sizes)
+    assert all(answered(each.width) // answered(each.heads) in (32, 64) for each in found)
+
+
+def test_a_transformers_chosen_values_are_kept() -> None:
+    chosen: dict[str, Any] = {"width": 80, "blocks": 3, "patch": 2, "heads": 5}
+    found = transformer(3, 64, 64, **chosen)
+    assert {name: getattr(found, name) for name in chosen} == chosen
+    assert (
+        transformer(3, 64, 64, width=80).heads == 5
+    )  # of 16 channels, the largest part that it shares with 64
+
+
+@pytest.mark.parametrize("path", ["vp", "flow", "edm"])
+def test_a_transformer_predicts_x_0_by_the_loss_of_the_velocity(path: str) -> None:
+    asked = Settings(network=TransformerOptions(), process=ProcessSettings(path=path))
+    found = resolved(facts(3, 64, 64), settings=asked)
+    assert (found.process.predicts, found.training.loss) == ("x_0", "velocity")
+
+
+def test_a_transformers_rate_falls_with_its_width() -> None:
+    rates = {}
+    for width in (96, 192, 384, 768):
+        network = TransformerOptions(width=width)
+        rates[width] = resolved(facts(3, 64, 64), settings=Settings(network=network)).training.learning_rate
+    assert rates == {96: 3e-3, 192: 3e-3, 384: 1.5e-3, 768: 7.5e-4}
+
+
+def test_another_target_or_variance_of_a_transformer_has_the_usual_loss() -> None:
+    network = TransformerOptions()
+    of_v = resolved(
+        facts(3, 64, 64), settings=Settings(network=network, process=ProcessSettings(predicts="v"))
+    )
+    assert (of_v.process.predicts, of_v.training.loss) == ("v", "simple")
+    learned = ProcessSettings(variance="learned")
+    found = resolved(facts(3, 64, 64), settings=Settings(network=network, process=learned))
+    assert (found.process.predicts, found.training.loss) == ("x_0", "hybrid")
+
+
+def test_a_transformer_is_not_for_points() -> None:
+    with pytest.raises(SettingsError, match="kind transformer does not fit these data"):
+        settled(TransformerOptions(), facts(2))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "shape", "passes"),
+    [
+        ({"width": 32, "patch": 2}, (3, 64, 64), True),  # 12 values in 32 channels
+        ({"width": 24, "patch": 2}, (3, 64, 64), True),  # 12 are half of them
+        ({"width": 23, "patch": 2}, (3, 64, 64), False),
+        ({"width": 32, "patch": 4}, (3, 64, 64), False),  # 48: was noise after 2,000 steps
+        ({"width": 32, "patch": 16}, (1, 256), True),  # of a signal 16
+        ({"width": 32, "patch": 4}, (1, 8, 8, 8), False),  # of a volume 64
+        ({"widths": (96, 8), "patch": 4}, (3, 64, 64), True),
+        ({"kind": TransformerOptions, "width": 768, "patch": 4, "bottleneck": 64}, (3, 64, 64), True),  # 48
+        (
+            {"kind": TransformerOptions, "width": 768, "patch": 16, "bottleneck": 0},
+            (3, 256, 256),
+            False,
+        ),  # 768
+        ({"kind": TransformerOptions, "width": 768, "patch": 8, "bottleneck": 0}, (3, 64, 64), True),  # 192
+        ({"kind": TransformerOptions, "width": 768, "patch": 8, "bottleneck": 191}, (3, 64, 64), False),
+        ({"kind": TransformerOptions, "width": 768, "patch": 8, "bottleneck": 192}, (3, 64, 64), True),
+    ],
+    ids=str,
+)
+def test_noise_passes_where_a_position_has_twice_as_many_channels_as_values(
+    chosen: dict[str, Any], shape: tuple[int, ...], passes: bool
+) -> None:
+    kind: type[NetworkOptions] = chosen.get("kind", UNetOptions)
+    options = {name: value for name, value in chosen.items() if name != "kind"}
+    network = kind(**options).resolved(facts(*shape), UNFOLDED[0], "cpu")
+    assert network.passes_noise(shape) is passes
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 28, 28), (20, 16, 16), (3, 512, 512), (1, 256)])
+@pytest.mark.parametrize("folded", [True, False])
+def test_noise_passes_through_every_automatic_u_net(shape: tuple[int, ...], folded: bool) -> None:
+    size = LADDER[0] if folded else UNFOLDED[0]
+    assert UNetOptions().resolved(facts(*shape), size, "cpu").passes_noise(shape) is (shape[0] <= 16)

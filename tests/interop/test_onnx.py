@@ -32,7 +32,7 @@ from kakusan.diffusion.variances import Analytic, Variance
 from kakusan.errors import ModelError
 from kakusan.interop.onnx.model import TOLERANCE, largest_difference, onnx_model
 from kakusan.interop.onnx.table import sampler_table
-from kakusan.networks import PointMLP, UNet
+from kakusan.networks import PointMLP, Transformer, UNet
 from kakusan.samplers import DDIM, Ancestral, Sampler, SeededNoise, State, walk
 from kakusan.shapes import Condition, Samples, Times
 
@@ -96,6 +96,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
             null_label=False,
         ),
         (1, 6, 4),
+    ),
+    "a transformer, labels, an odd size": (
+        lambda: Transformer(channels=3, width=16, blocks=2, heads=2, patch=4, bottleneck=8, classes=3),
+        (3, 7, 9),
     ),
     "points with labels": (lambda: PointMLP(width=8, depth=1, classes=2), (2, 1, 1)),
 }

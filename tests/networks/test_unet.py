@@ -11,9 +11,14 @@ from torch.nn import functional as F
 from kakusan.errors import SettingsError
 from kakusan.networks import UNet
 from kakusan.networks.layers import Downsample, ResidualBlock, SelfAttention, Style, Upsample
-from kakusan.networks.unet import folded, unfolded
+from kakusan.networks.patches import folded, unfolded
 
 SMALL: dict[str, Any] = {"channels": 1, "width": 16, "multipliers": (1, 2), "blocks": 1, "groups": 4}
+OF_KINDS: dict[str, dict[str, Any]] = {
+    "unet": SMALL,
+    "mlp": {},
+    "transformer": {"channels": 1, "width": 16, "blocks": 2, "heads": 2, "patch": 4},
+}
 
 
 def awake(network: nn.Module) -> nn.Module:

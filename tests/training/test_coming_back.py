@@ -15,6 +15,7 @@ from tiny import TINY
 
 from kakusan.cli import main
 from kakusan.config.loading import Asked, flat, settings_for, with_values
+from kakusan.config.networks import TransformerOptions
 from kakusan.errors import RunError, SettingsError
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.launch import adjusted, launch, stored_settings
@@ -248,6 +249,24 @@ def test_the_warm_up_of_a_preset_yields_to_a_short_training_and_a_chosen_one_doe
         launched = launch(Asked(settings, chosen), tmp_path / str(warmup))
         assert launched.settings.training.warmup == warmup
         assert bool(launched.cautions) == (warmup == 100)
+
+
+def test_a_presets_u_net_yields_to_a_transformer_but_for_what_was_chosen(tmp_path: Path) -> None:
+    asked = {"training.steps": 60, "network.kind": "transformer", "network.blocks": 1, "machine.threads": 1}
+    settings = with_values(settings_for("digits"), asked)
+    names = frozenset(asked)
+    found = launch(Asked(settings, names), tmp_path / "free").settings
+    assert isinstance(found.network, TransformerOptions)
+    assert (found.network.width, found.network.blocks) == (192, 1)
+    assert (found.process.predicts, found.process.schedule, found.training.loss) == (
+        "x_0",
+        "cosine",
+        "velocity",
+    )
+    assert found.training.learning_rate == 3e-3  # as wide as the rate is given for
+    chosen = names | {"process.predicts", "network.width"}
+    kept = launch(Asked(settings, chosen), tmp_path / "chosen").settings
+    assert (kept.process.predicts, kept.training.loss, kept.network.width) == ("v", "simple", 32)
 
 
 def test_only_known_settings_are_held_against_a_run(run: Path) -> None:

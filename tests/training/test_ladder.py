@@ -252,3 +252,46 @@ def test_a_size_that_was_chosen_or_is_the_images_own_is_kept(
     own = with_values(settings_for(str(photos)), values)
     launched = launch(Asked(own, frozenset({"training.minutes"})), tmp_path / "own")
     assert launched.settings.data.size == (48, 48)
+
+
+@pytest.mark.parametrize(
+    ("values", "warned"),
+    [
+        ({"network__patch": 4, "network__width": 32}, False),  # 16 values in 32 channels
+        ({"network__patch": 4, "network__width": 16, "network__multipliers": (1,)}, True),
+        ({"network__patch": 4, "network__width": 16, "process__predicts": "x_0"}, False),
+        ({"network__kind": "transformer"}, False),
+        ({"network__kind": "transformer", "process__predicts": "v"}, False),  # patches of 16 values
+        ({"network__kind": "transformer", "process__predicts": "v", "network__patch": 14}, True),
+        ({"network__kind": "transformer", "process__predicts": "eps", "network__bottleneck": 15}, True),
+    ],
+    ids=str,
+)
+def test_a_target_that_is_part_noise_is_warned_of_where_noise_cannot_pass(
+    images: Path, values: dict[str, object], warned: bool
+) -> None:
+    settings, prepared = opened(images, **values)
+    said = cautions(for_steps(settings, prepared, 100), prepared, can_shrink=False)
+    about_noise = [line for line in said if "--process.predicts x_0" in line]
+    assert bool(about_noise) is warned
+    if warned:
+        assert settings.process.predicts in about_noise[0]
+
+
+def test_a_transformer_gets_the_largest_size_that_the_time_allows(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, prepared = opened(images, training__accumulation=1, network__kind="transformer")
+    widths = []
+    for seconds_of_a_step in (1.0, 0.0001):
+        monkeypatch.setattr(ladder, "_step_seconds", lambda *_, s=seconds_of_a_step: s)
+        widths.append(for_seconds(settings, prepared, 600).settings.network.width)
+    assert widths == [192, 1152]
+    assert any(
+        "good samples want" in line
+        for line in cautions(_short(settings, prepared), prepared, can_shrink=False)
+    )
+
+
+def _short(settings: Settings, prepared: Prepared) -> Bought:
+    return replace(for_steps(settings, prepared, 100), step_seconds=1.0)

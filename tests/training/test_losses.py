@@ -11,6 +11,7 @@ from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.likelihood import BITS, pair_terms, step_term
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.parametrizations import PARAMETRIZATIONS
+from kakusan.diffusion.paths import EDM, FlowMatching, Path
 from kakusan.diffusion.schedules import Cosine, Linear, NoiseSchedule, ZeroTerminalSNR
 from kakusan.errors import SettingsError
 from kakusan.shapes import Condition, per_sample
@@ -21,6 +22,7 @@ from kakusan.training.losses import (
     Loss,
     MinSNR,
     Simple,
+    Velocity,
     Weighted,
     eps_weight,
     loss_for,
@@ -110,7 +112,7 @@ def test_eq_12_at_known_numbers() -> None:
     assert float(weight) == pytest.approx(0.2 / (2 * 0.8 * 0.28), rel=1e-14)
 
 
-@pytest.mark.parametrize("loss", [Weighted(), Bound(), MinSNR()], ids=["weighted", "bound", "min-snr"])
+@pytest.mark.parametrize("loss", [Weighted(), Bound(), MinSNR(), Velocity()], ids=type)
 @pytest.mark.parametrize("schedule", [Linear(T=T), Cosine(T=T)], ids=["linear", "cosine"])
 def test_the_same_loss_in_eps_x_0_and_v_has_the_same_gradient_for_the_mean(
     loss: Loss, schedule: NoiseSchedule
@@ -158,7 +160,7 @@ def finite_difference(value: object, parameter: nn.Parameter, step: float = 1e-6
 
 @pytest.mark.parametrize("levels", [None, 17])
 @pytest.mark.parametrize("predicts", PARAMETRIZATIONS)
-@pytest.mark.parametrize("name", ["simple", "weighted", "bound", "min-snr"])
+@pytest.mark.parametrize("name", ["simple", "weighted", "bound", "min-snr", "velocity"])
 def test_gradients_agree_with_finite_differences(name: str, predicts: str, levels: int | None) -> None:
     model = replace(denoiser(predicts=predicts), levels=levels)
     x_0, t, noise = batch()
@@ -209,7 +211,7 @@ def test_the_bound_as_a_loss_is_T_times_each_term() -> None:
 
 
 @pytest.mark.parametrize("predicts", ["x_0", "v"])
-@pytest.mark.parametrize("name", ["simple", "weighted", "bound", "min-snr"])
+@pytest.mark.parametrize("name", ["simple", "weighted", "bound", "min-snr", "velocity"])
 def test_losses_are_finite_where_the_schedule_ends_in_pure_noise(name: str, predicts: str) -> None:
     model = denoiser(schedule=ZeroTerminalSNR(of=Linear(T=T)), predicts=predicts)
     x_0, _, noise = batch()
@@ -250,6 +252,29 @@ def test_min_snr_is_the_weight_of_its_paper() -> None:
         assert torch.allclose(
             MinSNR().per_image(model, x_0, t, noise).double(), expected, rtol=1e-5
         )  # float32
+
+
+@pytest.mark.parametrize("path", [Cosine(T=T), FlowMatching(T), EDM(T)], ids=type)
+@pytest.mark.parametrize("predicts", ["x_0", "v", "edm"])  # eps is refused where a path ends in pure noise
+def test_the_velocitys_loss_is_the_simple_loss_of_v_where_its_weight_is_not_held(
+    path: Path, predicts: str
+) -> None:
+    """On the same guess of x_0; below b / a = 0.05 it is 400 times the squared error of x_0."""
+    x_0, t, noise = batch()
+    x_t = q_marginal(path, x_0, t).reparametrize(noise)
+    guess = 0.7 * x_0 + 0.1
+    a, b = path.at(t)
+    eps = (x_t - per_sample(a, x_t) * guess) / per_sample(b, x_t)
+    losses = {}
+    for name, loss in (("v", Simple()), ("x_0", Simple()), (predicts, Velocity())):
+        said = PARAMETRIZATIONS[name].target(guess, eps, a, b)
+        model = Model(Exactly(lambda *_, said=said: said, path, name), "fixed-large")
+        losses[type(loss), name] = loss.per_image(model, x_0, t, noise)
+    held = 1 + (a / b).square() > 400
+    expected = torch.where(held, 400 * losses[Simple, "x_0"], losses[Simple, "v"])
+    assert torch.allclose(losses[Velocity, predicts], expected, rtol=1e-5)  # eps of x_t by a cancellation
+    assert held.any()
+    assert not held.all()
 
 
 def model_snr(t: Tensor) -> Tensor:

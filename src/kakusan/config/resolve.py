@@ -39,11 +39,12 @@ def resolve(settings: Settings, facts: DataFacts) -> Settings:
         follow_links=data.follow_links is True,
         label_dropout=data.label_dropout if network.null_label else 0.0,  # with nothing in its place
     )
+    process = _resolve_process(settings.process, facts, network.predicts)
     training = resolve_batch(settings.training, facts, machine.device)
     if training.loss == "auto":
-        usual = "hybrid" if settings.process.variance == "learned" else "simple"
+        plain = network.loss if network.predicts == process.predicts else None
+        usual = "hybrid" if process.variance == "learned" else plain or "simple"
         training = replace(training, loss=training.chosen_by_options("loss") or usual)
-    process = _resolve_process(settings.process, facts)
     return replace(settings, training=training, data=data, network=network, process=process, machine=machine)
 
 
@@ -59,7 +60,8 @@ def resolve_for(
     return resolve_cadence(replace(settings, training=training, network=network), steps)
 
 
-def _resolve_process(process: ProcessSettings, facts: DataFacts) -> ProcessSettings:
+def _resolve_process(process: ProcessSettings, facts: DataFacts, of_network: str | None) -> ProcessSettings:
+    """of_network: what this kind of network predicts on any path unless it is chosen; None: as the path has it."""
     clip = facts.is_levels if process.clip == "auto" else process.clip
     if clip and not facts.is_levels:
         raise SettingsError("process.clip is for level data; real data have no bounds to clip to")
@@ -68,7 +70,9 @@ def _resolve_process(process: ProcessSettings, facts: DataFacts) -> ProcessSetti
         schedule = "none"
     elif schedule == "auto":
         schedule = process.chosen_by_options("schedule") or "cosine"
-    predicts = OF_PATHS.get(process.path, "v") if process.predicts == "auto" else process.predicts
+    predicts = process.predicts
+    if predicts == "auto":
+        predicts = of_network or OF_PATHS.get(process.path, "v")
     if process.betas and process.T == ProcessSettings().T:  # nobody chose it: as many as there are betas
         process = replace(process, T=len(process.betas))
     return replace(process, clip=clip, schedule=schedule, predicts=predicts)

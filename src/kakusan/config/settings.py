@@ -150,7 +150,7 @@ class ProcessSettings(Section):
     """Of the path edm: sigma^(1/rho) is linear in t."""
     predicts: str = "auto"
     """Prediction target: noise (eps), clean data (x_0), velocity (v), eps - x_0 (flow) or EDM's mixture (edm); auto: v,
-    or that of the path."""
+    or that of the path; x_0 for a transformer."""
     variance: str = "fixed-large"
     """sigma^2 of a reverse step: fixed-large (beta), fixed-small (beta~) or learned (between them)."""
     sigma_1: str = "beta~_2"
@@ -172,11 +172,14 @@ class TrainingSettings(Section):
     minutes: Annotated[float | Auto, Range(0.01, 10**6)] = "auto"
     """Length of the training, measured and fixed as a number of steps; auto: 30, unless steps are given."""
     loss: str = "auto"
-    """simple, weighted (Eq. 12), bound, hybrid or min-snr; auto: simple, or hybrid where the variance is learned."""
+    """simple, weighted (Eq. 12), bound, hybrid, min-snr or velocity; auto: simple, hybrid where the variance is
+    learned, velocity for a transformer that predicts x_0."""
     min_snr_gamma: Annotated[float, Of("loss", ("min-snr",), "gamma"), Range(1e-6, math.inf)] = 5.0
     """Of the loss min-snr: where it stops to weigh by the signal-to-noise ratio."""
     hybrid_share: Annotated[float, Of("loss", ("hybrid",), "share"), Range(1e-9, 1e9)] = 0.001
     """Of the loss hybrid: the weight of the bound, which teaches the variance."""
+    largest_weight: Annotated[float, Of("loss", ("velocity",)), Range(1e-6, 1e12)] = 400.0
+    """Of the loss velocity: the largest weight of an error of x_0, which is 1 + SNR."""
     batch_size: Annotated[int | Auto, Range(1, 10**6)] = "auto"
     """Images a step; auto: 64 on a CPU, 128 elsewhere."""
     accumulation: Annotated[int | Auto, Range(1, 10**6)] = "auto"

@@ -20,7 +20,7 @@ from kakusan.interop.native import about
 from kakusan.interop.onnx.model import TOLERANCE, largest_difference, onnx_model
 from kakusan.interop.onnx.table import sampler_table
 from kakusan.networks import UNet
-from kakusan.networks.unet import padded_size
+from kakusan.networks.patches import padded_size
 from kakusan.run import Loaded, Run, usual_sampler
 from kakusan.samplers import Sampler
 from kakusan.storage import durable
@@ -117,15 +117,19 @@ def _check_process(run: Run, to: str) -> None:
 
 
 def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
-    """What DDPMPipeline, DDIMPipeline and UNet2DModel open."""
+    """What DDPMPipeline, DDIMPipeline and UNet2DModel open. Raises ModelError for other networks."""
     settings, network = loaded.settings, loaded.network
+    if not isinstance(network, UNet):
+        raise ModelError(
+            f"--to diffusers is for U-Nets, and the network of {run.folder} is a {settings.network.kind}",
+            "the whole model: --to onnx; the weights alone: --to safetensors",
+        )
     kind = wish.scheduler or _imported_kind(run)
     learned = settings.process.variance == "learned"
     unet = unet_config(
         settings.network, _image_shape(run), classes=len(run.data.class_names), learned=learned
     )
     scheduler = scheduler_config(settings.process, build_schedule(settings.process), kind)
-    assert isinstance(network, UNet)
     weights = safetensors.torch.save(separated(network, network.state_dict()), DIFFUSERS_METADATA)
     export = _Export(
         {

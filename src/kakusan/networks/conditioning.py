@@ -83,7 +83,7 @@ def embed(
 ) -> Embedding:
     """The time's embedding plus those of label and vector. Raises SettingsError for what the network does not take."""
     embedding: Tensor = clock(time)
-    given = condition or _Nothing
+    given = _Nothing if condition is None else condition
     if labels is not None:
         embedding = embedding + labels.of(given.label, given.dropped, time)
     elif given.label is not None:
@@ -118,7 +118,7 @@ def with_images(
 
     Raises SettingsError for images that the network does not take, ValueError for those of another shape.
     """
-    given = condition or _Nothing
+    given = _Nothing if condition is None else condition
     channels = [x_t]
     for name, count in (("image", image_channels), ("mask", mask_channels)):
         tensor = getattr(given, name)

@@ -169,10 +169,24 @@ def _room(device: str) -> int:
 def cautions(found: Bought, prepared: Prepared, *, can_shrink: bool) -> tuple[str, ...]:
     """What a user should know before the training, in sentences. can_shrink: --data.size is theirs to choose."""
     return (
+        *_stopped_noise(found, prepared),
         *_too_few_steps(found, prepared, can_shrink=can_shrink),
         *_long_warmup(found),
         *_small_parts(found),
         *_few_images(prepared),
+    )
+
+
+def _stopped_noise(found: Bought, prepared: Prepared) -> tuple[str, ...]:
+    settings, shape = found.settings, prepared.facts.shape
+    network, predicts = settings.network, settings.process.predicts
+    if predicts == "x_0" or network.passes_noise(shape):
+        return ()
+    values, patch = network.values_at_a_position(shape), getattr(network, "patch", 1)
+    return (
+        f"{values:,} values at a position (patch {patch}) are too many for noise to pass through this network, and"
+        f" {predicts} is part noise: samples may keep a grain, or stay noise; what helps: --process.predicts x_0"
+        + (", or a smaller --network.patch" if patch != 1 else ", or a larger --network.width"),
     )
 
 

@@ -226,11 +226,15 @@ def _settled(
 
 
 def _yielded(asked: Asked) -> Settings:
-    """What a preset says of one path, schedule or loss yields to the choice of another."""
+    """What a preset says of one path, schedule, loss or network yields to the choice of another."""
     process = asked.settings.process.yielded(asked.chosen)
     training = asked.settings.training.yielded(asked.chosen)
-    if "process.path" in asked.chosen and process.path != "vp" and "process.predicts" not in asked.chosen:
+    has_target = asked.settings.network.predicts is not None and "network.kind" in asked.chosen
+    has_path = "process.path" in asked.chosen and process.path != "vp"
+    if (has_path or has_target) and "process.predicts" not in asked.chosen:
         process = replace(process, predicts="auto")
+    if has_target and "training.learning_rate" not in asked.chosen:
+        training = replace(training, learning_rate="auto")
     return replace(asked.settings, process=process, training=training)
 
 

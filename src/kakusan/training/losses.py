@@ -199,12 +199,36 @@ class MinSNR(Loss):
         return _weighted(model, weight, squared_error(model, x_0, t, noise, condition), t)
 
 
+@dataclass(frozen=True)
+class Velocity(Loss):
+    """The squared error that v would have, whatever the network predicts: that of x_0 times 1 + SNR (a^2 / b^2).
+
+    For a network that predicts x_0 it is the v-loss of Li & He 2025, who hold the divisor of the velocity, our b, to
+    0.05 or more, and thus the weight to 400: at the smallest t it would grow without bounds.
+    """
+
+    largest_weight: float = 1 / 0.05**2
+
+    def per_image(
+        self,
+        model: NetworkModel,
+        x_0: Samples,
+        t: Times,
+        noise: Samples,
+        condition: Condition | None = None,
+    ) -> PerExample:
+        a, b = model.path.at(t)
+        weight = (1 + (a / b).square()).clamp(max=self.largest_weight)
+        return _weighted(model, weight, squared_error(model, x_0, t, noise, condition), t)
+
+
 LOSSES: dict[str, Loss] = {
     "simple": Simple(),
     "weighted": Weighted(),
     "bound": Bound(),
     "hybrid": Hybrid(),
     "min-snr": MinSNR(),
+    "velocity": Velocity(),
 }
 
 

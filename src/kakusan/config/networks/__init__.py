@@ -9,13 +9,26 @@ from kakusan.config.facts import KINDS, DataFacts
 from kakusan.config.networks.base import NetworkOptions
 from kakusan.config.networks.mlp import MLPOptions
 from kakusan.config.networks.own import OWN, OwnOptions
+from kakusan.config.networks.transformer import TransformerOptions
 from kakusan.config.networks.unet import UNetOptions
 from kakusan.config.section import AUTO, named
 from kakusan.errors import SettingsError
 
-__all__ = ["NETWORKS", "MLPOptions", "NetworkOptions", "UNetOptions", "choose", "settled"]
+__all__ = [
+    "NETWORKS",
+    "MLPOptions",
+    "NetworkOptions",
+    "TransformerOptions",
+    "UNetOptions",
+    "choose",
+    "settled",
+]
 
-NETWORKS: dict[str, type[NetworkOptions]] = {"unet": UNetOptions, "mlp": MLPOptions}
+NETWORKS: dict[str, type[NetworkOptions]] = {
+    "unet": UNetOptions,
+    "mlp": MLPOptions,
+    "transformer": TransformerOptions,
+}
 """By their kind; of two that are for the same data, the first is what "auto" comes to."""
 
 

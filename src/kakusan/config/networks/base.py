@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self, TypeVar
 import tyro
 
 from kakusan.config.facts import DataFacts, Size
-from kakusan.config.section import AUTO, Auto, Range, Section, defaults
+from kakusan.config.section import AUTO, Auto, Range, Section, answered, defaults
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 MOST_LEVELS, WIDEST = 16, 65_536
 """Of a network: how many levels, and the channels of one."""
+FOLDED_SHARE = 0.5
+"""Of the channels of a position, at most so many values may be folded into it: what passes through fewer channels
+keeps its noise (photographs in patches of 4, 48 values through 32 channels: noise after 2,000 steps)."""
 SEEN = ((30, 0.0), (300, 0.1), (math.inf, 0.2))
 """Epochs up to which a dropout suffices."""
 
@@ -33,10 +36,14 @@ class NetworkOptions(Section):
     title: ClassVar[str] = "network"
     dimensions: ClassVar[tuple[int, ...]] = ()
     """Of the samples that this kind is for: 0 for points, 1 for signals, 2 for images, 3 for volumes."""
+    predicts: ClassVar[str | None] = None
+    """The target of the prediction that this kind is made for; None: any."""
+    loss: ClassVar[str | None] = None
+    """The loss that goes with this target; None: the usual one."""
 
     kind: Annotated[str, tyro.conf.arg(metavar="KIND")] = AUTO
-    """unet for signals, images and volumes, mlp for points; auto: by the data, or the one that has the options that are
-    given. Each has options of its own: --network.kind KIND --help."""
+    """unet or transformer for signals, images and volumes, mlp for points; auto: unet or mlp, or the one that has the
+    options that are given. Each has options of its own: --network.kind KIND --help."""
     width: Annotated[int | Auto, Range(1, WIDEST)] = "auto"
     """Channels at the first level, or of all layers."""
     null_label: bool = True
@@ -77,6 +84,21 @@ class NetworkOptions(Section):
         """The same without what depends on how often each image is seen."""
         return self
 
+    def values_at_a_position(self, shape: tuple[int, ...]) -> int:
+        """Of a sample of this shape, (channels, ...): those of a patch, which are folded into channels."""
+        channels, *sides = shape
+        values: int = channels * answered(getattr(self, "patch", 1)) ** len(sides)
+        return values
+
+    def passes_noise(self, shape: tuple[int, ...]) -> bool:  # noqa: ARG002
+        """Whether noise gets through the network to its output, as all targets but x_0 ask, since they are part noise.
+
+        Noise of n values fills n dimensions and needs as many channels; images lie near a surface of few dimensions and
+        need far fewer (Li & He 2025: eps and v fail where a patch has as many values as a token has channels, 768, and
+        not where it has 48). shape: (channels, ...) of a sample; every "auto" is answered.
+        """
+        return True
+
     @property
     def usual_rate(self) -> float:
         """AdamW's step in a training of no great length."""
@@ -85,6 +107,11 @@ class NetworkOptions(Section):
     def build(self, of: "Interface") -> "nn.Module":
         """The network, with its first weights. Raises SettingsError for options that do not go together."""
         raise NotImplementedError
+
+
+def carries_noise(channels: int, values: int) -> bool:
+    """Whether so many channels are enough for noise of so many values."""
+    return values <= FOLDED_SHARE * channels
 
 
 def usual_dropout(epochs: float) -> float:

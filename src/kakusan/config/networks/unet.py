@@ -8,7 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from kakusan.config.facts import DataFacts, Size
-from kakusan.config.networks.base import MOST_LEVELS, WIDEST, NetworkOptions, usual_dropout
+from kakusan.config.networks.base import (
+    FOLDED_SHARE,
+    MOST_LEVELS,
+    WIDEST,
+    NetworkOptions,
+    carries_noise,
+    usual_dropout,
+)
 from kakusan.config.section import Auto, Range, answered, given
 from kakusan.errors import SettingsError
 
@@ -26,9 +33,6 @@ MOST_PADDING = 2.0
 POSITIONS = {"cpu": 32 * 32}
 POSITIONS_ELSEWHERE = 64 * 64
 """Positions of the first level; larger images are folded into patches."""
-FOLDED_SHARE = 0.5
-"""Of the first level's channels, at most so many values may be folded into a position: what passes through fewer
-channels keeps its noise (photographs in patches of 4, 48 values through 32 channels: noise after 2,000 steps)."""
 FEWEST_POSITIONS = 12 * 12
 """Of the first level, where it is folded further: smaller images lose too much."""
 GROUP = 16
@@ -141,6 +145,10 @@ class UNetOptions(NetworkOptions):
     @property
     def usual_rate(self) -> float:
         return RATE * RATE_WIDTH / answered(self.width)
+
+    def passes_noise(self, shape: tuple[int, ...]) -> bool:
+        first = self.widths[0] if self.widths else answered(self.width)
+        return carries_noise(first, self.values_at_a_position(shape))
 
     def build(self, of: "Interface") -> "nn.Module":
         from kakusan.networks import UNet

@@ -18,7 +18,8 @@ from kakusan.config.settings import RANGES, ProcessSettings
 from kakusan.diffusion.schedules import BetweenEnds, NoiseSchedule, ZeroTerminalSNR
 from kakusan.errors import ModelError
 from kakusan.interop.diffusers.keys import Config, Keys, is_count, is_number
-from kakusan.networks.unet import level_widths, padded_size
+from kakusan.networks.patches import padded_size
+from kakusan.networks.unet import level_widths
 
 Scheduler: TypeAlias = Literal["ddpm", "ddim"]
 
