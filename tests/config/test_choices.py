@@ -10,7 +10,8 @@ import pytest
 from kakusan.cli import main
 from kakusan.cli.mistakes import flags_of
 from kakusan.cli.sample import Sample
-from kakusan.cli.sampler_options import docstrings, own_options, with_sampler
+from kakusan.cli.sampler_options import own_options, with_sampler
+from kakusan.config.documented import docstrings
 from kakusan.config.facts import DataFacts
 from kakusan.config.loading import from_mapping, to_mapping
 from kakusan.config.resolve import resolve

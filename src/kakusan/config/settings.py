@@ -14,7 +14,7 @@ import tyro
 
 from kakusan.config.facts import KINDS, Kind, Layout
 from kakusan.config.networks import NetworkOptions
-from kakusan.config.section import Auto, Of, Range, Section, answered, given, named, ranges
+from kakusan.config.section import Auto, Of, Range, Section, Table, answered, given, named, ranges
 from kakusan.errors import SettingsError
 
 __all__ = [
@@ -39,6 +39,17 @@ __all__ = [
 
 WITH_ENDS = ("linear", "scaled-linear", "sigmoid-betas")
 """Schedules that run from beta_1 to beta_T."""
+PATHS = Table("kakusan.training.build:PATHS", ("vp", "flow", "edm"))
+SCHEDULES = Table(
+    "kakusan.diffusion.schedules:SCHEDULES",
+    ("linear", "cosine", "sigmoid", "scaled-linear", "sigmoid-betas", "given", "none"),
+)
+TARGETS = Table(
+    "kakusan.diffusion.parametrizations:PARAMETRIZATIONS",
+    ("eps", "x_0", "v", "flow", "edm"),
+    has_options=False,
+)
+LOSSES = Table("kakusan.training.losses:LOSSES", ("simple", "weighted", "bound", "hybrid", "min-snr"))
 
 
 @dataclass(frozen=True)
@@ -116,10 +127,10 @@ class DataSettings(Section):
 class ProcessSettings(Section):
     """The diffusion process."""
 
-    path: str = "vp"
+    path: Annotated[str, PATHS] = "vp"
     """Path from data to noise: vp (variance-preserving, by a schedule of betas), flow (straight lines: flow matching)
     or edm (noise of deviation sigma-min to sigma-max is added)."""
-    schedule: Annotated[str, Of("path", ("vp",))] = "auto"
+    schedule: Annotated[str, SCHEDULES, Of("path", ("vp",))] = "auto"
     """Of the path vp: linear, cosine, sigmoid, scaled-linear, sigmoid-betas, or given (by process.betas); auto: cosine,
     or linear where its betas are set; none for other paths."""
     T: Annotated[int, Range(1, 100_000)] = 1000
@@ -148,7 +159,7 @@ class ProcessSettings(Section):
     """Of the path edm: deviation of the noise at t = T."""
     rho: Annotated[float, Of("path", ("edm",)), Range(1, 100)] = 7.0
     """Of the path edm: sigma^(1/rho) is linear in t."""
-    predicts: str = "auto"
+    predicts: Annotated[str, TARGETS] = "auto"
     """Prediction target: noise (eps), clean data (x_0), velocity (v), eps - x_0 (flow) or EDM's mixture (edm); auto: v,
     or that of the path."""
     variance: str = "fixed-large"
@@ -171,7 +182,7 @@ class TrainingSettings(Section):
     """Optimizer steps; auto: what --training.minutes buys."""
     minutes: Annotated[float | Auto, Range(0.01, 10**6)] = "auto"
     """Length of the training, measured and fixed as a number of steps; auto: 30, unless steps are given."""
-    loss: str = "auto"
+    loss: Annotated[str, LOSSES] = "auto"
     """simple, weighted (Eq. 12), bound, hybrid or min-snr; auto: simple, or hybrid where the variance is learned."""
     min_snr_gamma: Annotated[float, Of("loss", ("min-snr",), "gamma"), Range(1e-6, math.inf)] = 5.0
     """Of the loss min-snr: where it stops to weigh by the signal-to-noise ratio."""

@@ -100,7 +100,7 @@ def x_0_weight(path: Path, variance: StepVariance, t: Times) -> StepVariance:
     return per_sample(of_x_0.square(), variance).to(variance.device) / (2 * variance)
 
 
-def _weighted(model: NetworkModel, weight: Coefficients, error: PerExample, t: Times) -> PerExample:
+def x_0_weighted(model: NetworkModel, weight: Coefficients, error: PerExample, t: Times) -> PerExample:
     """A weight of x_0's squared error, applied to that of the output: output error x gain^2 = error of x_0."""
     gain = model.denoiser.parametrization.gain(*model.path.at(t))
     return (weight * gain.square()).to(error) * error
@@ -125,7 +125,7 @@ class Weighted(Loss):
         nothing = Prediction(x_0, noise)  # a fixed variance does not ask for the guess
         weight = x_0_weight(model.path, model.variance_of(nothing, t, t.cpu() - 1), t)
         error = squared_error(model, x_0, t, noise, condition)
-        return model.path.T * BITS * _weighted(model, weight.flatten().cpu(), error, t)
+        return model.path.T * BITS * x_0_weighted(model, weight.flatten().cpu(), error, t)
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class MinSNR(Loss):
     ) -> PerExample:
         a, b = model.path.at(t)
         weight = (a / b).square().clamp(max=self.gamma)
-        return _weighted(model, weight, squared_error(model, x_0, t, noise, condition), t)
+        return x_0_weighted(model, weight, squared_error(model, x_0, t, noise, condition), t)
 
 
 LOSSES: dict[str, Loss] = {
