@@ -39,17 +39,17 @@ __all__ = [
 
 WITH_ENDS = ("linear", "scaled-linear", "sigmoid-betas")
 """Schedules that run from beta_1 to beta_T."""
-PATHS = Table("kakusan.training.build:PATHS", ("vp", "flow", "edm"))
+PATHS = Table("kakusan.diffusion.tables:PATHS", ("vp", "flow", "edm"))
 SCHEDULES = Table(
-    "kakusan.diffusion.schedules:SCHEDULES",
+    "kakusan.diffusion.tables:SCHEDULES",
     ("linear", "cosine", "sigmoid", "scaled-linear", "sigmoid-betas", "given", "none"),
 )
 TARGETS = Table(
-    "kakusan.diffusion.parametrizations:PARAMETRIZATIONS",
+    "kakusan.diffusion.tables:PARAMETRIZATIONS",
     ("eps", "x_0", "v", "flow", "edm"),
     has_options=False,
 )
-LOSSES = Table("kakusan.training.losses:LOSSES", ("simple", "weighted", "bound", "hybrid", "min-snr"))
+LOSSES = Table("kakusan.training.tables:LOSSES", ("simple", "weighted", "bound", "hybrid", "min-snr"))
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,7 @@ class Format:
     read: Reader
 
 
-FORMATS = (
+READERS = (
     Format(".npy and .npz arrays", lambda path: path.suffix.lower() in (".npy", ".npz"), read_array_file),
     Format("IDX files", is_idx, read_idx_file),
     Format("CIFAR-10's binary files", is_cifar_file, read_cifar),
@@ -253,7 +253,7 @@ FORMATS = (
 
 
 def _reader_of_file(path: Path) -> Reader:
-    for form in FORMATS:
+    for form in READERS:
         if form.recognizes(path):
             return form.read
     raise DataError(f"{path} is not data that can be read", *_advice_for(path))
@@ -262,7 +262,7 @@ def _reader_of_file(path: Path) -> Reader:
 def _advice_for(path: Path) -> tuple[str, ...]:
     if path.suffix.lower() in PACKED:
         return ("unpack it first, and name the folder",)
-    *others, last = ("folders of images", *(form.called for form in FORMATS))
+    *others, last = ("folders of images", *(form.called for form in READERS))
     return (
         f"read are {', '.join(others)} and {last}",
         f"a single image is not enough: its folder is {path.resolve().parent}",

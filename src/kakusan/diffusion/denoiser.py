@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kakusan.diffusion.parametrizations import PARAMETRIZATIONS, Parametrization
+from kakusan.diffusion.parametrizations import Parametrization
 from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
+from kakusan.diffusion.tables import PARAMETRIZATIONS
 from kakusan.errors import SettingsError
 from kakusan.shapes import Condition, Samples, Times, scaled
 
@@ -38,8 +39,8 @@ class NetworkDenoiser(Denoiser):
     """A network with the path it was trained on and the meaning of its output.
 
     network: gives as many channels as a sample has, or twice as many if it predicts the variance too;
-    predicts: a name in `PARAMETRIZATIONS`; autocast: the type of convolutions and products (None: as the weights are).
-    Raises SettingsError on unknown names, and for eps, or what is eps in another scale, on a path that ends in pure noise.
+    predicts: in `PARAMETRIZATIONS`; autocast: the type of convolutions and products (None: as the weights are).
+    Raises SettingsError on unknown names, and for eps on a path that ends in pure noise.
     """
 
     network: Network

@@ -236,13 +236,3 @@ def twin(path: Path) -> NoiseSchedule:
         return path
     alpha_bar = path.alpha_bar_at(torch.arange(path.T + 1, dtype=torch.float64))
     return Given(tuple((1 - alpha_bar[1:] / alpha_bar[:-1]).tolist()))
-
-
-SCHEDULES: dict[str, type[NoiseSchedule]] = {
-    "linear": Linear,
-    "cosine": Cosine,
-    "sigmoid": Sigmoid,
-    "scaled-linear": ScaledLinear,
-    "sigmoid-betas": SigmoidBetas,
-}
-"""Those that follow from T; `Given` and `ZeroTerminalSNR` need more."""

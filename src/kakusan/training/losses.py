@@ -1,4 +1,4 @@
-"""What training minimizes. A loss is a frozen value that gives one number an image; a new one is a line in `LOSSES`.
+"""What training minimizes. A loss is a frozen value that gives one number an image; a new one is a line in `tables.py`.
 
 For each parametrization the output moves the predicted x_0 by a known gain, so an error of the output is an error of
 x_0 or of eps on another scale. Hence every weighted loss is the squared error of the output times a number that depends
@@ -6,8 +6,8 @@ on t alone, and it is the same loss, with the same gradient with respect to the 
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeAlias
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
@@ -19,8 +19,7 @@ from kakusan.diffusion.model import Model
 from kakusan.diffusion.paths import Path, ends_in_pure_noise
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.schedules import NoiseSchedule
-from kakusan.diffusion.variances import LearnedRange, StepVariance, variance_named
-from kakusan.errors import SettingsError
+from kakusan.diffusion.variances import StepVariance
 from kakusan.shapes import Coefficients, Condition, Samples, Times, mean_by_sample, per_sample
 
 NetworkModel: TypeAlias = Model[NetworkDenoiser]
@@ -197,29 +196,3 @@ class MinSNR(Loss):
         a, b = model.path.at(t)
         weight = (a / b).square().clamp(max=self.gamma)
         return x_0_weighted(model, weight, squared_error(model, x_0, t, noise, condition), t)
-
-
-LOSSES: dict[str, Loss] = {
-    "simple": Simple(),
-    "weighted": Weighted(),
-    "bound": Bound(),
-    "hybrid": Hybrid(),
-    "min-snr": MinSNR(),
-}
-
-
-def loss_for(name: str, model: NetworkModel, **options: Any) -> Loss:
-    """The loss of this name with its options. Raises SettingsError where it and the variance do not go together."""
-    loss = LOSSES[name]
-    learned = isinstance(variance_named(model.variance), LearnedRange)
-    if learned and not loss.teaches_variance:
-        raise SettingsError(
-            f"the loss {name} does not teach the variance, which is to be learned",
-            "choose --training.loss hybrid or bound, or a fixed --process.variance",
-        )
-    if isinstance(loss, Hybrid) and not learned:
-        raise SettingsError(
-            "the hybrid loss teaches a variance, and this one is fixed",
-            "choose --process.variance learned, or --training.loss simple",
-        )
-    return replace(loss, **options)  # type: ignore[type-var]
