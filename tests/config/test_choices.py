@@ -10,18 +10,20 @@ import pytest
 from kakusan.cli import main
 from kakusan.cli.mistakes import flags_of
 from kakusan.cli.sample import Sample
-from kakusan.cli.sampler_options import docstrings, own_options, with_sampler
+from kakusan.cli.sampler_options import own_options, with_sampler
+from kakusan.config.documented import docstrings
 from kakusan.config.facts import DataFacts
 from kakusan.config.loading import from_mapping, to_mapping
 from kakusan.config.resolve import resolve
 from kakusan.config.section import Of, options, ranges
 from kakusan.config.settings import ProcessSettings, TrainingSettings
-from kakusan.diffusion.schedules import SCHEDULES, Given, NoiseSchedule
+from kakusan.diffusion.schedules import Given, NoiseSchedule
+from kakusan.diffusion.tables import PATHS, SCHEDULES
 from kakusan.errors import SettingsError
 from kakusan.samplers import SAMPLERS
-from kakusan.training.build import GIVEN, PATHS, build_path
+from kakusan.training.build import GIVEN, build_path
 from kakusan.training.launch import upgraded
-from kakusan.training.losses import LOSSES
+from kakusan.training.tables import LOSSES
 
 FACTS = DataFacts((1, 8, 8), is_levels=True, count=100)
 TABLES: dict[tuple[str, str], Mapping[str, Any]] = {

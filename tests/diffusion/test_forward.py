@@ -19,7 +19,8 @@ from kakusan.diffusion.forward import (
 from kakusan.diffusion.gaussians import Gaussian
 from kakusan.diffusion.model import Model, p_step
 from kakusan.diffusion.oracles import MixtureOracle
-from kakusan.diffusion.schedules import SCHEDULES, Linear, NoiseSchedule
+from kakusan.diffusion.schedules import Linear, NoiseSchedule
+from kakusan.diffusion.tables import SCHEDULES
 from kakusan.samplers import Ancestral, State
 
 

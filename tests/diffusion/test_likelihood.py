@@ -37,7 +37,8 @@ from kakusan.diffusion.model import Model, p_step
 from kakusan.diffusion.oracles import FiniteSetOracle, GaussianOracle, MixtureOracle
 from kakusan.diffusion.parametrizations import eps_from_x_0
 from kakusan.diffusion.prediction import Prediction
-from kakusan.diffusion.schedules import SCHEDULES, Cosine, Linear, NoiseSchedule, twin
+from kakusan.diffusion.schedules import Cosine, Linear, NoiseSchedule, twin
+from kakusan.diffusion.tables import SCHEDULES
 from kakusan.diffusion.variances import SIGMA_1, Analytic, LearnedRange, variance_named
 from kakusan.errors import DataError, SettingsError
 from kakusan.randomness import Purpose, normals

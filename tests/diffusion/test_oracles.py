@@ -16,7 +16,8 @@ from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.model import Model, p_step
 from kakusan.diffusion.oracles import FiniteSetOracle, GaussianOracle, MixtureOracle, Oracle
-from kakusan.diffusion.schedules import SCHEDULES, Cosine, Linear, NoiseSchedule
+from kakusan.diffusion.schedules import Cosine, Linear, NoiseSchedule
+from kakusan.diffusion.tables import SCHEDULES
 from kakusan.diffusion.variances import Analytic
 from kakusan.errors import SettingsError
 from kakusan.samplers import Ancestral, State

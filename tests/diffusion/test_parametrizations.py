@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from kakusan.diffusion.parametrizations import PARAMETRIZATIONS, clip_x_0
+from kakusan.diffusion.parametrizations import clip_x_0
 from kakusan.diffusion.paths import EDM, FlowMatching, Path
 from kakusan.diffusion.schedules import Linear
+from kakusan.diffusion.tables import PARAMETRIZATIONS
 from kakusan.shapes import scaled
 
 PATHS: tuple[Path, ...] = (Linear(), FlowMatching(), EDM())

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from kakusan.diffusion import tables
 from kakusan.diffusion.forward import (
     noise_between,
     posterior_variance,
@@ -25,7 +26,8 @@ from kakusan.shapes import per_sample, scaled, times_like
 
 F = torch.float64
 T = 60
-PATHS: tuple[Path, ...] = (Linear(T=T), Cosine(T=T), FlowMatching(T), EDM(T), EDM(T, 0.01, 5.0, 3.0))
+OTHERS = tuple(kind(T) for name, kind in tables.PATHS.items() if name != "vp")
+PATHS: tuple[Path, ...] = (Linear(T=T), Cosine(T=T), *OTHERS, EDM(T, 0.01, 5.0, 3.0))
 ON_PATHS = pytest.mark.parametrize("path", PATHS, ids=repr)
 SPACES = pytest.mark.parametrize(
     "space", [(), (7,), (3, 2), (2, 3, 2)], ids=["points", "signals", "images", "volumes"]

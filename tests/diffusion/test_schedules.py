@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kakusan.diffusion.schedules import (
-    SCHEDULES,
     BetweenEnds,
     Cosine,
     Given,
@@ -19,6 +18,7 @@ from kakusan.diffusion.schedules import (
     SigmoidBetas,
     ZeroTerminalSNR,
 )
+from kakusan.diffusion.tables import SCHEDULES
 from kakusan.errors import SettingsError
 
 any_schedule = st.builds(

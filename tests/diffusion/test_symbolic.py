@@ -36,7 +36,8 @@ from kakusan.diffusion.model import Model, p_given
 from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.parametrizations import x_0_from_eps
 from kakusan.diffusion.prediction import Prediction
-from kakusan.diffusion.schedules import SCHEDULES, NoiseSchedule
+from kakusan.diffusion.schedules import NoiseSchedule
+from kakusan.diffusion.tables import SCHEDULES
 from kakusan.diffusion.variances import Analytic
 from kakusan.shapes import times_like
 from kakusan.training.losses import eps_weight

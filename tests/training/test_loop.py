@@ -16,7 +16,8 @@ from kakusan.randomness import Purpose, normals
 from kakusan.shapes import Condition
 from kakusan.training.ema import EMA
 from kakusan.training.loop import DECAYS, TrainState, fit, learning_rate, new_state, train_step
-from kakusan.training.losses import LOSSES, Simple
+from kakusan.training.losses import Simple
+from kakusan.training.tables import LOSSES
 from kakusan.training.timesteps import TIMES, TimeSampler
 
 RECIPE = TrainingSettings(

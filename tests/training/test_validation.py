@@ -16,7 +16,8 @@ from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.schedules import Cosine, Linear
 from kakusan.shapes import Condition, Samples, Times
 from kakusan.training import validation
-from kakusan.training.losses import LOSSES, Loss, NetworkModel, Simple
+from kakusan.training.losses import Loss, NetworkModel, Simple
+from kakusan.training.tables import LOSSES
 from kakusan.training.validation import held_out_losses, stationary
 
 CPU = torch.device("cpu")

@@ -1,6 +1,6 @@
 """Argument parsing: dataclasses to flags, with the help text from their docstrings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from inspect import cleandoc
 from typing import Any, TypeVar
 
@@ -35,11 +35,14 @@ def parse(
     return parsed
 
 
-def mentioned(arguments: Sequence[str]) -> frozenset[str]:
-    """The dotted names of the settings that a command line chooses: --data.no-flip chooses data.flip."""
+def mentioned(arguments: Sequence[str], more: Iterable[str] = ()) -> frozenset[str]:
+    """The dotted names of the settings that a command line chooses: --data.no-flip chooses data.flip.
+
+    more: names that there are beside those known without torch.
+    """
     flags = (
         argument.removeprefix("--").partition("=")[0] for argument in arguments if argument.startswith("--")
     )
-    names = known_names()
+    names = known_names().union(more)
     dotted = (flag.replace("-", "_").replace(".no_", ".") for flag in flags)
     return frozenset(name for name in dotted if name in names)

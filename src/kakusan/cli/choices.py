@@ -8,7 +8,8 @@ import tyro
 
 from kakusan.cli.arguments import mentioned
 from kakusan.config.networks import NETWORKS, NetworkOptions, choose, having, purposes
-from kakusan.config.section import AUTO, Section, options
+from kakusan.config.own_options import extended
+from kakusan.config.section import AUTO, Section, options, tables
 from kakusan.config.settings import Settings, sections
 
 
@@ -50,6 +51,22 @@ def _network_flags(arguments: Sequence[str]) -> list[str]:
     return [flag for flag in dict.fromkeys(flags) if having(flag)]
 
 
+def with_choices(settings: Settings, arguments: Sequence[str]) -> Settings:
+    """The same with flags for the options of what the arguments choose: `extended`."""
+    changed = {
+        name: extended(section, _named(section, name, arguments)) for name, section in sections(settings)
+    }
+    return replace(settings, **changed)
+
+
+def _named(section: Section, title: str, arguments: Sequence[str]) -> dict[str, str]:
+    """What the flags of a section choose, of all that has options."""
+    kind: type = type(section)
+    choices = {of.choice for of in options(kind).values()} | {*tables(kind)}
+    values = {name: value_of(f"--{title}.{name.replace('_', '-')}", arguments) for name in choices}
+    return {name: value for name, value in values.items() if value}
+
+
 def settings_for_help(arguments: Sequence[str]) -> Settings:
     """Settings by default, but for the choices that the flags make; with the options of what is chosen alone."""
     settings = replace(Settings(), network=first_network(arguments))
@@ -61,12 +78,15 @@ def settings_for_help(arguments: Sequence[str]) -> Settings:
 
 def _shown(section: Section, title: str, arguments: Sequence[str]) -> Any:
     """The same in a type of its own, of which --help leaves out the options of what is not chosen."""
+    named = _named(section, title, arguments)
+    section = extended(replace(section, **named), {})
     kind: type = type(section)
-    choices = {of.choice for of in options(kind).values()}
-    named = {name: value_of(f"--{title}.{name.replace('_', '-')}", arguments) for name in choices}
-    section = replace(section, **{name: value for name, value in named.items() if value})
     hints = get_type_hints(kind, include_extras=True)
     marked: dict[str, Any] = {name: Annotated[hints[name], tyro.conf.Suppress] for name in section.foreign()}
+    for name, table in tables(kind).items():
+        if named.get(name, AUTO) not in (AUTO, *table.declared):
+            words = tyro.conf.arg(help=f"There are: {', '.join(table.entries())}.")
+            marked[name] = Annotated[str, words]
     if isinstance(section, NetworkOptions):
         words = tyro.conf.arg(metavar="KIND", help=_kinds(), help_behavior_hint="(default: auto)")
         marked["kind"] = Annotated[str, words]

@@ -12,6 +12,7 @@ from typing import Any
 import tyro
 
 from kakusan.cli.instead import instead_of
+from kakusan.config.networks import NETWORKS, NetworkOptions
 from kakusan.errors import SettingsError
 
 KINDS = {"INT": "a whole number", "FLOAT": "a number", "STR": "a word", "PATH": "a path"}
@@ -110,7 +111,7 @@ def flags_of(kind: Any, prefix: str = "") -> Iterator[str]:
         dotted = f"{prefix}{name.replace('_', '-')}"
         if is_dataclass(plain[field.name]):
             part = plain[field.name]
-            kinds = (part, *part.__subclasses__())
+            kinds = (part, *NETWORKS.values()) if part is NetworkOptions else (part,)
             yield from dict.fromkeys(flag for each in kinds for flag in flags_of(each, f"{dotted}."))
         else:
             yield dotted

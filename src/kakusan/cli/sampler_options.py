@@ -4,17 +4,14 @@ Samplers need torch, which takes a second to import. So --help alone does withou
 what this one can be told.
 """
 
-import ast
-import inspect
 from collections.abc import Sequence
 from dataclasses import Field, fields, make_dataclass
-from itertools import pairwise
-from textwrap import dedent
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
 from kakusan.cli.choices import asks_for_help, value_of
+from kakusan.config.documented import docstrings, summary
 from kakusan.errors import SettingsError
 
 Command = TypeVar("Command")
@@ -77,27 +74,3 @@ def _refuse_others(name: str, own: Sequence[str], arguments: Sequence[str]) -> N
             raise SettingsError(
                 f"the {name} sampler has no {flag}", *(f"it belongs to --sampler {other}" for other in having)
             )
-
-
-def summary(kind: type) -> str:
-    """The first paragraph of a class's docstring."""
-    return " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split())
-
-
-def docstrings(kind: type) -> dict[str, str]:
-    """What stands below the fields of a class and of those it inherits from, by their names."""
-    found: dict[str, str] = {}
-    for each in reversed(kind.__mro__[:-1]):
-        try:
-            tree = ast.parse(dedent(inspect.getsource(each)))
-        except (OSError, TypeError, SyntaxError):  # without a source, such as a class typed into a console
-            continue
-        body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
-        for field, below in pairwise(body):
-            match field, below:
-                case (
-                    ast.AnnAssign(target=ast.Name(id=name)),
-                    ast.Expr(value=ast.Constant(value=str() as words)),
-                ):
-                    found[name] = " ".join(words.split())
-    return found

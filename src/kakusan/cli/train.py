@@ -9,8 +9,8 @@ from typing import Annotated
 import tyro
 
 from kakusan.cli.arguments import mentioned, parse
-from kakusan.cli.choices import asks_for_help, first_network, network_of, settings_for_help
-from kakusan.config.loading import Asked, chosen_in, presets, settings_for, with_values
+from kakusan.cli.choices import asks_for_help, first_network, network_of, settings_for_help, with_choices
+from kakusan.config.loading import Asked, chosen_in, flat, presets, settings_for, with_values
 from kakusan.config.settings import Settings, sections
 
 EXAMPLES = (
@@ -62,12 +62,14 @@ def _first(arguments: Sequence[str]) -> Train:
     """What flags are laid over before preset and file are known."""
     if asks_for_help(arguments):
         return Train(**dict(sections(settings_for_help(arguments))))
-    return Train(network=first_network(arguments))
+    settings = with_choices(replace(Settings(), network=first_network(arguments)), arguments)
+    return Train(**dict(sections(settings)))
 
 
 def _defaults(command: Train, arguments: Sequence[str]) -> Train:
     """What flags are laid over: the preset and the file that the same command line names."""
     settings = settings_for(command.source, preset=command.preset, file=command.config)
+    settings = with_choices(settings, arguments)
     values = dict(sections(settings)) | {"network": network_of(settings.network, arguments)}
     return Train(source=command.source, **values)
 
@@ -75,7 +77,7 @@ def _defaults(command: Train, arguments: Sequence[str]) -> Train:
 def asked_of(command: Train, arguments: Sequence[str]) -> Asked:
     """The settings in a command, its short flags included, and which of them it chooses."""
     settings = Settings(**dict(sections(command)))
-    flags = set(mentioned(arguments))
+    flags = set(mentioned(arguments, flat(settings)))
     for name in ("steps", "minutes"):
         value = getattr(command, name)
         if value is not None:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from kakusan.config.networks import NETWORKS, choose
+from kakusan.config.own_options import extended
 from kakusan.config.section import Section
 from kakusan.config.settings import BUDGETS, CHANGEABLE, DataSettings, Settings, sections
 from kakusan.errors import SettingsError
@@ -38,9 +39,9 @@ def flat(settings: Settings) -> dict[str, Any]:
 
 
 def usual_for(settings: Settings, base: Settings | None = None) -> dict[str, Any]:
-    """What these settings would have by default, or in a base, by dotted names; with the options of their network."""
+    """What these settings would have by default, or in a base, by dotted names; with the options of their choices."""
     base = base or Settings()
-    own = dataclasses.replace(base, network=type(settings.network)())
+    own = Settings(**{name: type(section)() for name, section in sections(settings)})
     return {**flat(own), **flat(base)}
 
 
@@ -58,7 +59,7 @@ def known_names() -> frozenset[str]:
 def to_mapping(settings: Settings) -> dict[str, Any]:
     """Plain nested tables, ready for TOML; without the options of what was not chosen."""
     mapping: dict[str, dict[str, Any]] = {name: {} for name, _ in sections(settings)}
-    others, usual = foreign(settings), flat(Settings())
+    others, usual = foreign(settings), usual_for(settings)
     for name, value in flat(settings).items():
         if name not in others or value != usual[name]:
             section, _, key = name.partition(".")
@@ -68,7 +69,7 @@ def to_mapping(settings: Settings) -> dict[str, Any]:
 
 def from_mapping(mapping: Mapping[str, Any], where: str, base: Settings | None = None) -> Settings:
     """Settings of nested tables laid over a base. Raises SettingsError on unknown keys and wrong types or values."""
-    base = with_network(base or Settings(), mapping.get("network"), f" in {where}")
+    base = with_choices(with_network(base or Settings(), mapping.get("network"), f" in {where}"), mapping)
     merged = {name: dataclasses.asdict(section) for name, section in sections(base)}
     entries = list(_entries(mapping, merged, where))
     for section, name, value in entries:
@@ -87,6 +88,13 @@ def with_network(settings: Settings, table: object, where: str = "") -> Settings
     kind = table.get("kind")
     network = choose(settings.network, None if kind is None else str(kind), [*table], where)
     return dataclasses.replace(settings, network=network)
+
+
+def with_choices(settings: Settings, mapping: Mapping[str, Any]) -> Settings:
+    """The same with the options of what nested tables choose, where settings.py does not declare them: `extended`."""
+    tables = {name: table for name, table in mapping.items() if isinstance(table, Mapping)}
+    changed = {name: extended(section, tables.get(name, {})) for name, section in sections(settings)}
+    return dataclasses.replace(settings, **changed)
 
 
 def _section(kind: type[Section], name: str, values: Mapping[str, Any], where: str) -> Any:
@@ -126,7 +134,7 @@ def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
     for dotted, value in values.items():
         section, _, name = dotted.partition(".")
         tables.setdefault(section, {})[name] = value
-    settings = with_network(settings, tables.get("network"))
+    settings = with_choices(with_network(settings, tables.get("network")), tables)
     changed = {s: dataclasses.replace(getattr(settings, s), **table) for s, table in tables.items()}
     return dataclasses.replace(settings, **changed)
 

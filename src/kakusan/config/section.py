@@ -1,12 +1,14 @@
 """What every part of the settings is made of: frozen fields, with their range and their choice beside them.
 
 `Range` bounds a number. `Of` says that a field is an option of one choice among several, such as sigma_min of the path
-edm: then it is shown, written and accepted with that choice alone.
+edm: then it is shown, written and accepted with that choice alone. `Table` says where the values of a choice stand;
+one that is not declared with the setting brings its own fields as options (`config/own_options.py`).
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
+from importlib import import_module
 from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, TypeVar, get_args, get_type_hints
 
 from kakusan.errors import SettingsError
@@ -33,6 +35,23 @@ class Of(NamedTuple):
     kinds: tuple[str, ...]
     called: str = ""
     """What the chosen part calls the option, where that is another name."""
+
+
+class Table(NamedTuple):
+    """Where the values of a choice stand by their names. It is read for names alone that are not declared with the
+    setting: most tables need torch, which takes a second to import, and --help answers at once."""
+
+    place: str
+    """"module:NAME"."""
+    declared: tuple[str, ...]
+    """Those whose options are fields of the settings."""
+    has_options: bool = True
+
+    def entries(self) -> Mapping[str, Any]:
+        """All values by their names."""
+        module, _, name = self.place.partition(":")
+        table: Mapping[str, Any] = getattr(import_module(module), name)
+        return table
 
 
 def named(table: Mapping[str, Any], name: str, setting: str) -> Any:
@@ -69,6 +88,12 @@ def ranges(section: type) -> dict[str, Range]:
 def options(section: type) -> dict[str, Of]:
     """The fields of a section that belong to a choice."""
     return _marks(section, Of)
+
+
+@cache
+def tables(section: type) -> dict[str, Table]:
+    """The choices of a section whose values stand in a table."""
+    return _marks(section, Table)
 
 
 @cache

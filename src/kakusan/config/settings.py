@@ -14,7 +14,7 @@ import tyro
 
 from kakusan.config.facts import KINDS, Kind, Layout
 from kakusan.config.networks import NetworkOptions
-from kakusan.config.section import Auto, Of, Range, Section, answered, given, named, ranges
+from kakusan.config.section import Auto, Of, Range, Section, Table, answered, given, named, ranges
 from kakusan.errors import SettingsError
 
 __all__ = [
@@ -39,6 +39,19 @@ __all__ = [
 
 WITH_ENDS = ("linear", "scaled-linear", "sigmoid-betas")
 """Schedules that run from beta_1 to beta_T."""
+PATHS = Table("kakusan.diffusion.tables:PATHS", ("vp", "flow", "edm"))
+SCHEDULES = Table(
+    "kakusan.diffusion.tables:SCHEDULES",
+    ("linear", "cosine", "sigmoid", "scaled-linear", "sigmoid-betas", "given", "none"),
+)
+TARGETS = Table(
+    "kakusan.diffusion.tables:PARAMETRIZATIONS",
+    ("eps", "x_0", "v", "flow", "edm"),
+    has_options=False,
+)
+LOSSES = Table(
+    "kakusan.training.tables:LOSSES", ("simple", "weighted", "bound", "hybrid", "min-snr", "velocity")
+)
 
 
 @dataclass(frozen=True)
@@ -116,10 +129,10 @@ class DataSettings(Section):
 class ProcessSettings(Section):
     """The diffusion process."""
 
-    path: str = "vp"
+    path: Annotated[str, PATHS] = "vp"
     """Path from data to noise: vp (variance-preserving, by a schedule of betas), flow (straight lines: flow matching)
     or edm (noise of deviation sigma-min to sigma-max is added)."""
-    schedule: Annotated[str, Of("path", ("vp",))] = "auto"
+    schedule: Annotated[str, SCHEDULES, Of("path", ("vp",))] = "auto"
     """Of the path vp: linear, cosine, sigmoid, scaled-linear, sigmoid-betas, or given (by process.betas); auto: cosine,
     or linear where its betas are set; none for other paths."""
     T: Annotated[int, Range(1, 100_000)] = 1000
@@ -148,7 +161,7 @@ class ProcessSettings(Section):
     """Of the path edm: deviation of the noise at t = T."""
     rho: Annotated[float, Of("path", ("edm",)), Range(1, 100)] = 7.0
     """Of the path edm: sigma^(1/rho) is linear in t."""
-    predicts: str = "auto"
+    predicts: Annotated[str, TARGETS] = "auto"
     """Prediction target: noise (eps), clean data (x_0), velocity (v), eps - x_0 (flow) or EDM's mixture (edm); auto: v,
     or that of the path; x_0 for a transformer."""
     variance: str = "fixed-large"
@@ -171,7 +184,7 @@ class TrainingSettings(Section):
     """Optimizer steps; auto: what --training.minutes buys."""
     minutes: Annotated[float | Auto, Range(0.01, 10**6)] = "auto"
     """Length of the training, measured and fixed as a number of steps; auto: 30, unless steps are given."""
-    loss: str = "auto"
+    loss: Annotated[str, LOSSES] = "auto"
     """simple, weighted (Eq. 12), bound, hybrid, min-snr or velocity; auto: simple, hybrid where the variance is
     learned, velocity for a transformer that predicts x_0."""
     min_snr_gamma: Annotated[float, Of("loss", ("min-snr",), "gamma"), Range(1e-6, math.inf)] = 5.0

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
@@ -234,21 +234,37 @@ def _reader_of_folder(folder: Path) -> Reader:
     return read_cifar if is_cifar_folder(folder) else read_folder
 
 
+@dataclass(frozen=True)
+class Format:
+    """A format of data files: what it is called, whether a file is one, and who reads it."""
+
+    called: str
+    """As "read are ... " goes on."""
+    recognizes: Callable[[Path], bool]
+    read: Reader
+
+
+READERS = (
+    Format(".npy and .npz arrays", lambda path: path.suffix.lower() in (".npy", ".npz"), read_array_file),
+    Format("IDX files", is_idx, read_idx_file),
+    Format("CIFAR-10's binary files", is_cifar_file, read_cifar),
+)
+"""The first that recognizes a file reads it."""
+
+
 def _reader_of_file(path: Path) -> Reader:
-    if path.suffix.lower() in (".npy", ".npz"):
-        return read_array_file
-    if is_idx(path):
-        return read_idx_file
-    if is_cifar_file(path):
-        return read_cifar
+    for form in READERS:
+        if form.recognizes(path):
+            return form.read
     raise DataError(f"{path} is not data that can be read", *_advice_for(path))
 
 
 def _advice_for(path: Path) -> tuple[str, ...]:
     if path.suffix.lower() in PACKED:
         return ("unpack it first, and name the folder",)
+    *others, last = ("folders of images", *(form.called for form in READERS))
     return (
-        "read are folders of images, .npy and .npz arrays, IDX files and CIFAR-10's binary files",
+        f"read are {', '.join(others)} and {last}",
         f"a single image is not enough: its folder is {path.resolve().parent}",
     )
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kakusan.diffusion.parametrizations import PARAMETRIZATIONS, Parametrization
-from kakusan.diffusion.paths import Path, ends_in_pure_noise
+from kakusan.diffusion.parametrizations import Parametrization
+from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
+from kakusan.diffusion.tables import PARAMETRIZATIONS
 from kakusan.errors import SettingsError
 from kakusan.shapes import Condition, Samples, Times, scaled
 
@@ -38,7 +39,7 @@ class NetworkDenoiser(Denoiser):
     """A network with the path it was trained on and the meaning of its output.
 
     network: gives as many channels as a sample has, or twice as many if it predicts the variance too;
-    predicts: a name in `PARAMETRIZATIONS`; autocast: the type of convolutions and products (None: as the weights are).
+    predicts: in `PARAMETRIZATIONS`; autocast: the type of convolutions and products (None: as the weights are).
     Raises SettingsError on unknown names, and for eps on a path that ends in pure noise.
     """
 
@@ -52,9 +53,10 @@ class NetworkDenoiser(Denoiser):
             raise SettingsError(
                 f"unknown name {self.predicts!r}", f"there are: {', '.join(PARAMETRIZATIONS)}"
             )
-        if self.predicts == "eps" and ends_in_pure_noise(self.path):
+        end = self.path.at(torch.tensor([self.path.T], dtype=torch.float64))
+        if not self.parametrization.gain(*end).isfinite().all():
             raise SettingsError(
-                "this schedule ends in pure noise, where eps says nothing of x_0 (a division by zero)",
+                f"this schedule ends in pure noise, where {self.predicts} says nothing of x_0 (a division by zero)",
                 "let the network predict v or x_0 (--process.predicts v)",
             )
 

@@ -81,13 +81,7 @@ def _edm(a: Coefficients, b: Coefficients) -> Pair:
     return b / (norm * SIGMA_DATA), -SIGMA_DATA * a / norm
 
 
-PARAMETRIZATIONS: dict[str, Parametrization] = {
-    "eps": Parametrization(_eps),
-    "x_0": Parametrization(_x_0),
-    "v": Parametrization(_v),
-    "flow": Parametrization(_flow),
-    "edm": Parametrization(_edm),
-}
+EPS, X_0, V, FLOW, EDM = (Parametrization(pair) for pair in (_eps, _x_0, _v, _flow, _edm))
 
 
 def x_0_from_eps(eps: Samples, x_t: Samples, a: Coefficients, b: Coefficients) -> Samples:

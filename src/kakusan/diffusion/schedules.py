@@ -162,7 +162,7 @@ class Cosine(NoiseSchedule):
 
     def betas(self) -> Float64[Tensor, " {self.T}"]:
         u = torch.arange(self.T + 1, dtype=torch.float64) / self.T
-        return _betas_of(((u + self.s) / (1 + self.s) * (math.pi / 2)).cos().square(), self.beta_max)
+        return betas_of(((u + self.s) / (1 + self.s) * (math.pi / 2)).cos().square(), self.beta_max)
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Sigmoid(NoiseSchedule):
             raise SettingsError(f"a sigmoid schedule needs start < end and tau > 0, not {self!r}")
         u = torch.linspace(self.start, self.end, self.T + 1, dtype=torch.float64) / self.tau
         fall = u.sigmoid()
-        return _betas_of((fall[-1] - fall) / (fall[-1] - fall[0]), self.beta_max)
+        return betas_of((fall[-1] - fall) / (fall[-1] - fall[0]), self.beta_max)
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class ZeroTerminalSNR(NoiseSchedule):
         return 1 - stretched[1:] / stretched[:-1]
 
 
-def _betas_of(alpha_bar: Float64[Tensor, " entries"], beta_max: float) -> Float64[Tensor, " entries-1"]:
+def betas_of(alpha_bar: Float64[Tensor, " entries"], beta_max: float) -> Float64[Tensor, " entries-1"]:
     """The betas whose products are these alpha_bar, capped at beta_max: 1 - alpha_bar_t / alpha_bar_{t-1}."""
     if not 0 < beta_max <= 1:
         raise SettingsError(f"beta_max must be above 0 and at most 1, not {beta_max}")
@@ -236,13 +236,3 @@ def twin(path: Path) -> NoiseSchedule:
         return path
     alpha_bar = path.alpha_bar_at(torch.arange(path.T + 1, dtype=torch.float64))
     return Given(tuple((1 - alpha_bar[1:] / alpha_bar[:-1]).tolist()))
-
-
-SCHEDULES: dict[str, type[NoiseSchedule]] = {
-    "linear": Linear,
-    "cosine": Cosine,
-    "sigmoid": Sigmoid,
-    "scaled-linear": ScaledLinear,
-    "sigmoid-betas": SigmoidBetas,
-}
-"""Those that follow from T; `Given` and `ZeroTerminalSNR` need more."""

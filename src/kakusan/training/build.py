@@ -12,19 +12,19 @@ from kakusan.data.record import DataRecord
 from kakusan.data.units import Levels, Units
 from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.diffusion.model import Model
-from kakusan.diffusion.parametrizations import PARAMETRIZATIONS
-from kakusan.diffusion.paths import EDM, FlowMatching, Path
-from kakusan.diffusion.schedules import SCHEDULES, Given, NoiseSchedule, ZeroTerminalSNR
+from kakusan.diffusion.paths import Path
+from kakusan.diffusion.schedules import Given, NoiseSchedule, ZeroTerminalSNR
+from kakusan.diffusion.tables import PARAMETRIZATIONS, PATHS, SCHEDULES
 from kakusan.diffusion.variances import SIGMA_1, VARIANCES, LearnedRange
 from kakusan.errors import SettingsError
 from kakusan.networks.interface import Interface
 from kakusan.samplers import SPACINGS, of_classes
 from kakusan.shapes import Condition
-from kakusan.training.losses import LOSSES, Loss, NetworkModel, loss_for
+from kakusan.training.losses import Loss, NetworkModel
 from kakusan.training.own import known_again
 from kakusan.training.prepare import Prepared
+from kakusan.training.tables import LOSSES, loss_for
 
-PATHS: dict[str, Any] = {"vp": NoiseSchedule, "flow": FlowMatching, "edm": EDM}
 GIVEN = "given"
 """The schedule whose betas stand in the settings."""
 
@@ -34,7 +34,7 @@ def build_path(process: ProcessSettings) -> Path:
     kind = named(PATHS, process.path, "process.path")
     if kind is NoiseSchedule:
         return build_schedule(process)
-    path: Path = kind(process.T, **process.of("path"))
+    path: Path = kind(T=process.T, **process.of("path"))
     return path
 
 

@@ -1,4 +1,4 @@
-"""What training minimizes. A loss is a frozen value that gives one number an image; a new one is a line in `LOSSES`.
+"""What training minimizes. A loss is a frozen value that gives one number an image; a new one is a line in `tables.py`.
 
 For each parametrization the output moves the predicted x_0 by a known gain, so an error of the output is an error of
 x_0 or of eps on another scale. Hence every weighted loss is the squared error of the output times a number that depends
@@ -6,8 +6,8 @@ on t alone, and it is the same loss, with the same gradient with respect to the 
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeAlias
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
@@ -19,8 +19,7 @@ from kakusan.diffusion.model import Model
 from kakusan.diffusion.paths import Path, ends_in_pure_noise
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.schedules import NoiseSchedule
-from kakusan.diffusion.variances import LearnedRange, StepVariance, variance_named
-from kakusan.errors import SettingsError
+from kakusan.diffusion.variances import StepVariance
 from kakusan.shapes import Coefficients, Condition, Samples, Times, mean_by_sample, per_sample
 
 NetworkModel: TypeAlias = Model[NetworkDenoiser]
@@ -100,7 +99,7 @@ def x_0_weight(path: Path, variance: StepVariance, t: Times) -> StepVariance:
     return per_sample(of_x_0.square(), variance).to(variance.device) / (2 * variance)
 
 
-def _weighted(model: NetworkModel, weight: Coefficients, error: PerExample, t: Times) -> PerExample:
+def x_0_weighted(model: NetworkModel, weight: Coefficients, error: PerExample, t: Times) -> PerExample:
     """A weight of x_0's squared error, applied to that of the output: output error x gain^2 = error of x_0."""
     gain = model.denoiser.parametrization.gain(*model.path.at(t))
     return (weight * gain.square()).to(error) * error
@@ -125,7 +124,7 @@ class Weighted(Loss):
         nothing = Prediction(x_0, noise)  # a fixed variance does not ask for the guess
         weight = x_0_weight(model.path, model.variance_of(nothing, t, t.cpu() - 1), t)
         error = squared_error(model, x_0, t, noise, condition)
-        return model.path.T * BITS * _weighted(model, weight.flatten().cpu(), error, t)
+        return model.path.T * BITS * x_0_weighted(model, weight.flatten().cpu(), error, t)
 
 
 @dataclass(frozen=True)
@@ -196,7 +195,7 @@ class MinSNR(Loss):
     ) -> PerExample:
         a, b = model.path.at(t)
         weight = (a / b).square().clamp(max=self.gamma)
-        return _weighted(model, weight, squared_error(model, x_0, t, noise, condition), t)
+        return x_0_weighted(model, weight, squared_error(model, x_0, t, noise, condition), t)
 
 
 @dataclass(frozen=True)
@@ -219,31 +218,4 @@ class Velocity(Loss):
     ) -> PerExample:
         a, b = model.path.at(t)
         weight = (1 + (a / b).square()).clamp(max=self.largest_weight)
-        return _weighted(model, weight, squared_error(model, x_0, t, noise, condition), t)
-
-
-LOSSES: dict[str, Loss] = {
-    "simple": Simple(),
-    "weighted": Weighted(),
-    "bound": Bound(),
-    "hybrid": Hybrid(),
-    "min-snr": MinSNR(),
-    "velocity": Velocity(),
-}
-
-
-def loss_for(name: str, model: NetworkModel, **options: Any) -> Loss:
-    """The loss of this name with its options. Raises SettingsError where it and the variance do not go together."""
-    loss = LOSSES[name]
-    learned = isinstance(variance_named(model.variance), LearnedRange)
-    if learned and not loss.teaches_variance:
-        raise SettingsError(
-            f"the loss {name} does not teach the variance, which is to be learned",
-            "choose --training.loss hybrid or bound, or a fixed --process.variance",
-        )
-    if isinstance(loss, Hybrid) and not learned:
-        raise SettingsError(
-            "the hybrid loss teaches a variance, and this one is fixed",
-            "choose --process.variance learned, or --training.loss simple",
-        )
-    return replace(loss, **options)  # type: ignore[type-var]
+        return x_0_weighted(model, weight, squared_error(model, x_0, t, noise, condition), t)

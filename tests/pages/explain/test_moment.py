@@ -10,7 +10,8 @@ from kakusan.diffusion.forward import posterior_variance, q_marginal, q_step
 from kakusan.diffusion.likelihood import BITS, pair_terms, variational_bound
 from kakusan.diffusion.model import Model, p_step
 from kakusan.diffusion.oracles import GaussianOracle
-from kakusan.diffusion.schedules import SCHEDULES, Linear
+from kakusan.diffusion.schedules import Linear
+from kakusan.diffusion.tables import SCHEDULES
 from kakusan.pages.explain.gaussian_case import evidence_law, exact_bound, gaussian_case
 from kakusan.pages.explain.moment import Moment
 from kakusan.pages.explain.subject import Subject, bundled

@@ -16,7 +16,8 @@ from kakusan.data.units import Levels, Units
 from kakusan.diffusion.denoiser import Denoiser, NetworkDenoiser
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.oracles import FiniteSetOracle
-from kakusan.diffusion.schedules import SCHEDULES, NoiseSchedule
+from kakusan.diffusion.schedules import NoiseSchedule
+from kakusan.diffusion.tables import SCHEDULES
 from kakusan.errors import KakusanError, SettingsError, printable
 from kakusan.run import Run
 from kakusan.shapes import Condition, Samples

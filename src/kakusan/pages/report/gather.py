@@ -385,7 +385,8 @@ def _process(process: ProcessSettings) -> str:
     """The schedule, and what is unusual in it."""
     ends = ", ending in pure noise" * process.zero_terminal_snr
     if process.path != "vp":
-        return f"{PATH_WORDS[process.path]}, T = {process.T}, variance {process.variance}"
+        words = PATH_WORDS.get(process.path, f"path {process.path}")
+        return f"{words}, T = {process.T}, variance {process.variance}"
     return f"{process.schedule} schedule, T = {process.T}{ends}, variance {process.variance}"
 
 

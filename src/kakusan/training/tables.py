@@ -1,0 +1,34 @@
+"""The losses by their names. A new one is a file beside this one and a line here: docs/extending.md."""
+
+from dataclasses import replace
+from typing import Any
+
+from kakusan.diffusion.variances import LearnedRange, variance_named
+from kakusan.errors import SettingsError
+from kakusan.training.losses import Bound, Hybrid, Loss, MinSNR, NetworkModel, Simple, Velocity, Weighted
+
+LOSSES: dict[str, Loss] = {
+    "simple": Simple(),
+    "weighted": Weighted(),
+    "bound": Bound(),
+    "hybrid": Hybrid(),
+    "min-snr": MinSNR(),
+    "velocity": Velocity(),
+}
+
+
+def loss_for(name: str, model: NetworkModel, **options: Any) -> Loss:
+    """The loss of this name with its options. Raises SettingsError where it and the variance do not go together."""
+    loss = LOSSES[name]
+    learned = isinstance(variance_named(model.variance), LearnedRange)
+    if learned and not loss.teaches_variance:
+        raise SettingsError(
+            f"the loss {name} does not teach the variance, which is to be learned",
+            "choose --training.loss hybrid or bound, or a fixed --process.variance",
+        )
+    if isinstance(loss, Hybrid) and not learned:
+        raise SettingsError(
+            "the hybrid loss teaches a variance, and this one is fixed",
+            "choose --process.variance learned, or --training.loss simple",
+        )
+    return replace(loss, **options)  # type: ignore[type-var]
