@@ -1,11 +1,15 @@
 """A transformer from the command line: trained, resumed, sampled, measured, exported, reported like any other run."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 from kakusan.cli import main
+from kakusan.networks import Transformer
 from kakusan.run import Run
 
 TINY = [
@@ -59,3 +63,13 @@ def test_one_begins_from_another(run: Path, tmp_path: Path) -> None:
     flags = ["--data.kind", data.kind, "--from", str(run), "--run", str(folder), "--steps", "1"]
     assert main(["train", data.source, *flags]) == 0
     assert Run.open(folder).settings.network == Run.open(run).settings.network
+
+
+def test_its_plain_weights_say_what_they_are_of(run: Path, tmp_path: Path) -> None:
+    assert main(["export", str(run), str(tmp_path / "x.safetensors"), "--to", "safetensors"]) == 0
+    with safe_open(tmp_path / "x.safetensors", "pt") as file:
+        said = json.loads(file.metadata()["network"])
+    assert said.pop("kind") == "transformer"
+    shape = Run.open(run).data.shape
+    again = Transformer(channels=shape[0], dimensions=len(shape) - 1, **said)
+    again.load_state_dict(load_file(tmp_path / "x.safetensors"))
