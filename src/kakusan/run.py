@@ -17,10 +17,19 @@ from kakusan.config.loading import with_values
 from kakusan.config.machine import environment, resolve_machine
 from kakusan.config.settings import ProcessSettings, Settings, answered
 from kakusan.data import Dataset
-from kakusan.data.asking import array_conditions, encoded_vectors, images_asked, vectors_asked
+from kakusan.data.asking import (
+    array_conditions,
+    encoded_vectors,
+    images_asked,
+    mask_asked,
+    mask_of,
+    vectors_asked,
+)
 from kakusan.data.conditions import fitted
 from kakusan.data.dataset import Progress, silent
+from kakusan.data.layout import CHANNELS_FIRST
 from kakusan.data.record import DataRecord
+from kakusan.data.saving import in_layout
 from kakusan.data.space import noun_of
 from kakusan.data.units import Levels, Real, Units
 from kakusan.diffusion.denoiser import Denoiser
@@ -221,6 +230,7 @@ class Run:
         label: str | int | None = None,
         vector: ArrayLike | str | None = None,
         condition: Samples | NDArray[Any] | Path | str | None = None,
+        mask: NDArray[Any] | Tensor | Path | str | None = None,
         exact: bool = False,
         device: str = "auto",
         images: Samples | None = None,
@@ -228,7 +238,7 @@ class Run:
         guidance: Guidance | float | None = None,
         progress: bool | None = None,
     ) -> Samples:
-        """New images, in the network's units: `run.data.units.decode(images)` gives the data's own.
+        """New images, in the network's units: `run.decode(images)` gives the data's own, in the axes of the data.
 
         count: 16 where none is given. sampler: DDIM in 50 steps where none is given, or one by name; its times are
         spaced as the run says, unless it says how.
@@ -236,9 +246,11 @@ class Run:
         vector: numbers that describe the images, (k,) or (m, k), in their own units, or "thickness=0.3".
         condition: images that belong to them, an array as data files have it, or the path of an image, a folder or an
         array; image k is given the (k mod m)-th of m.
+        mask: for runs that learned from data with missing values, where values are to be: "full", an array of booleans
+        or with nan, in the axes of the data, or its file; one, or several in turn. The others are nan.
         images, t: start from these, with noise added up to time t, rather than from noise at T; one sample for each.
         guidance: its weight, or `Guidance` with all of it; images are then of the label, or of each class in turn.
-        Where a run has learned vectors or pairs and none are given, those of held-out samples are, in turn.
+        Where a run has learned vectors, pairs or masks and none are given, those of held-out samples are, in turn.
         progress: show it; by default where somebody sees it. Image k of a seed is the same whatever the count.
         """
         origin = _origin(images, t, self.data.units)
@@ -247,12 +259,21 @@ class Run:
         numbers = {"count": count, "seed": seed, "first": first, "exact": exact, "origin": origin}
         guidance = Guidance(guidance) if isinstance(guidance, float | int) else guidance
         guidance, label = self.composed(guidance, label)
-        given = self.condition(label=label, vector=vector, image=condition, guidance=guidance)
+        mask = mask if mask is not None or images is None else _present_in(images)
+        given = self.condition(label=label, vector=vector, image=condition, mask=mask, guidance=guidance)
         request = self.request(loaded, given, **numbers)
         chosen = usual_sampler(process) if sampler is None else as_sampler(sampler, process.T)
         chosen = replace(chosen, spacing=chosen.spacing or process.spacing)
         with self._watching(f"sampling {request.count:,} {noun_of(request.shape).many}", progress) as watch:
             return sample(self.guided(loaded, guidance), chosen, request, watch)
+
+    def decode(self, x: Samples) -> NDArray[Any]:
+        """Samples in the units of the data, and in the axes in which these came: an array to go on with.
+
+        Levels are uint8, real values float64, and values that a mask hides nan. Of data that are no array file the
+        channels are last; `run.data.units.decode` has them last always.
+        """
+        return in_layout(self.data.units.decode(x), self.settings.data.layout)
 
     @contextmanager
     def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float, str], None]]:  # noqa: ARG002
@@ -302,6 +323,11 @@ class Run:
             raise SettingsError(f"{folder} cannot guide {self.folder}: it has learned other classes")
         if (guide.data.vectors, guide.data.pairs) != (self.data.vectors, self.data.pairs):
             raise SettingsError(f"{folder} cannot guide {self.folder}: it has learned other vectors or pairs")
+        if guide.data.masked != self.data.masked:
+            raise SettingsError(
+                f"{folder} cannot guide {self.folder}: one of the two takes masks of missing values",
+                "a guide is trained on the same data, missing values and all",
+            )
         return weak
 
     def request(self, loaded: Loaded, condition: Condition | None, **numbers: Any) -> SamplingRequest:
@@ -323,23 +349,28 @@ class Run:
         label: str | int | None = None,
         vector: ArrayLike | str | None = None,
         image: Samples | NDArray[Any] | Path | str | None = None,
+        mask: NDArray[Any] | Tensor | Path | str | None = None,
         guidance: Guidance | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> Condition | None:
         """What samples are to be given, as `sample` takes it: rows that they take in turn, or the usual ones.
 
         With guidance and no label, each class in turn. say: is told what was scaled. Raises SettingsError for what the
-        run has not learned, and for rows of different numbers.
+        run has not learned, and for rows of different numbers. Masks that are not given are those that the run keeps:
+        all of them in turn, or as many as there are other rows.
         """
         if label is vector is image is None and guidance is not None and not guidance.classes:
             label = EACH if self.data.class_names and not self._has_examples else None
-        if label is vector is image is None:
-            kept = self.files.conditions() if guidance is None or not guidance.classes else None
-            return usual_condition(self.settings, self.data, None if kept is None else Condition(**kept))
+        if label is vector is image is mask is None:
+            kept = self._kept
+            if kept is not None and guidance is not None and guidance.classes:
+                kept = None if kept.mask is None else Condition(mask=kept.mask)
+            return usual_condition(self.settings, self.data, kept)
         given = {
             "label": self._labels(label),
             "vector": self._vectors(vector),
             "image": self._condition_images(image, say),
+            "mask": self._masks(mask),
         }
         rows = {name: tensor for name, tensor in given.items() if tensor is not None}
         most = max(map(len, rows.values()))
@@ -347,7 +378,16 @@ class Run:
             raise SettingsError(
                 f"{wrong[0]} and {most} of another condition do not go together", "give one, or as many"
             )
+        if "mask" not in rows and (kept := self._kept) is not None and kept.mask is not None:
+            most = len(kept.mask) if most == 1 else most
+            rows["mask"] = kept.mask[torch.arange(most) % len(kept.mask)]
         return Condition(**{name: x.expand(most, *x.shape[1:]) for name, x in rows.items()})
+
+    @property
+    def _kept(self) -> Condition | None:
+        """The condition that the run keeps as examples, if it has any."""
+        kept = self.files.conditions()
+        return None if kept is None else Condition(**kept)
 
     @property
     def _has_examples(self) -> bool:
@@ -386,6 +426,21 @@ class Run:
         for note in notes:
             say(note)
         return images
+
+    def _masks(self, mask: NDArray[Any] | Tensor | Path | str | None) -> Tensor | None:
+        if mask is None:
+            return None
+        if not self.data.masked:
+            raise SettingsError(
+                f"{self.folder} was trained on data without missing values, and takes no mask",
+                "leave the mask out, or train with --data.missing mask",
+            )
+        if isinstance(mask, str | Path):
+            return mask_asked(str(mask), self.data.shape, self.settings.data.layout)
+        is_tensor = isinstance(mask, torch.Tensor)  # as samples are: its channels come second
+        array = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
+        layout = CHANNELS_FIRST if is_tensor else self.settings.data.layout
+        return mask_of(array, self.data.shape, layout, "the mask")
 
     def composed(
         self, guidance: Guidance | None, label: str | int | None
@@ -453,6 +508,9 @@ class Run:
         about["conditions"] = 0 if condition is None else len(condition)
         if condition is not None and condition.vector is not None and (form := self.data.vectors) is not None:
             about["vector_names"], about["vectors"] = form.names, form.decode(condition.vector).tolist()
+        if self.data.masked:
+            mask = None if condition is None else condition.mask
+            about["missing"] = 0.0 if mask is None else 1 - float(mask.mean())
         return about
 
     def class_number(self, label: str) -> int:
@@ -508,7 +566,12 @@ def _origin(images: Samples | None, t: int | None, units: Units) -> Origin | Non
             + (", -1 to 1" if isinstance(units, Levels) else "")
             + ": run.data.units.encode(array), of shape (n, height, width, channels)"
         )
-    return Origin(images, t)
+    return Origin(images.nan_to_num(0, torch.inf, -torch.inf), t)
+
+
+def _present_in(images: Samples) -> Samples | None:
+    """The masks of samples to start from, of which some values are missing; None where none is."""
+    return None if not images.isnan().any() else (~images.isnan()).to(images)
 
 
 def usual_sampler(process: ProcessSettings) -> Sampler:

@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from kakusan.config.settings import DataSettings
+from kakusan.config.settings import DataSettings, Layout
 from kakusan.data.arrays import as_images
 from kakusan.data.conditions import PairForm, VectorForm, fitted
 from kakusan.data.dataset import silent
 from kakusan.data.folder import read_folder
 from kakusan.data.image_files import BadPictureError, StrangerError, read_header, read_pixels
+from kakusan.data.layout import CHANNELS_FIRST, CHANNELS_LAST, SINGLE_CHANNEL
+from kakusan.data.missing import MASK
 from kakusan.data.space import kind_of
 from kakusan.data.units import Levels
 from kakusan.errors import DataError, SettingsError, printable
@@ -130,11 +132,11 @@ def _is_batch(array: NDArray[np.generic], form: PairForm) -> bool:
     )
 
 
-def _array_in(path: Path) -> NDArray[np.generic]:
+def _array_in(path: Path, key: str = "conditions") -> NDArray[np.generic]:
     try:
         found = np.load(path, allow_pickle=False)
         if isinstance(found, np.lib.npyio.NpzFile):
-            return np.asarray(found["conditions" if "conditions" in found.files else found.files[0]])
+            return np.asarray(found[key if key in found.files else found.files[0]])
         return np.asarray(found)
     except (OSError, ValueError, IndexError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
@@ -161,6 +163,59 @@ def _picture(path: Path, form: PairForm, notes: list[str]) -> NDArray[np.uint8]:
         return read_pixels(path, height, width, channels)
     except (BadPictureError, StrangerError, OSError) as error:
         raise DataError(f"{path} cannot be read as an image: {error}") from error
+
+
+FULL = "full"
+"""The word for a mask of ones: everything is there."""
+
+
+def mask_asked(mask: str, shape: tuple[int, ...], layout: Layout) -> Samples:
+    """Masks (m, *shape) of "full", or of a .npy or .npz file (`mask`, or its first array): see `mask_of`."""
+    if mask == FULL:
+        return torch.ones(1, *shape)
+    path = Path(mask).expanduser()
+    if path.suffix.lower() not in (".npy", ".npz"):
+        raise SettingsError(
+            f"--mask {mask} is neither {FULL} nor a .npy or .npz file", f"such as: --mask {FULL}"
+        )
+    return mask_of(_array_in(path, MASK), shape, layout, str(path))
+
+
+def mask_of(array: NDArray[np.generic], shape: tuple[int, ...], layout: Layout, where: str) -> Samples:
+    """Masks (m, *shape), 1 where a value is there, of an array of one or several.
+
+    array: booleans or 0 and 1, which say what is there, or other floats, where nan is missing; in the axes of the data
+    (`layout`), in another order of axes, or without an axis for the channels, which then have one mask.
+    Raises DataError for other values and shapes, and for masks where nothing is there.
+    """
+    channels, *size = shape
+    forms = {
+        CHANNELS_LAST: (*size, channels),
+        CHANNELS_FIRST: shape,
+        SINGLE_CHANNEL: tuple(size),
+    }
+    names = (layout, *forms) if layout in forms else tuple(forms)
+    fitting = (name for name in names if forms[name] in (array.shape, array.shape[1:]))
+    if (name := next(fitting, None)) is None:
+        raise DataError(
+            f"{where} has shape {array.shape}: a mask of samples of {forms[names[0]]} is needed, or several"
+        )
+    there = torch.from_numpy(_there(array, where).reshape(-1, *forms[name]).astype(np.float32))
+    there = there.unsqueeze(1) if name == SINGLE_CHANNEL else there
+    there = there.movedim(-1, 1) if name == CHANNELS_LAST else there
+    if not (len(there) and there.flatten(1).any(1).all()):
+        raise DataError(f"{where} has a mask where nothing is there: there is nothing to sample")
+    return there.expand(-1, *shape)
+
+
+def _there(array: NDArray[np.generic], where: str) -> NDArray[np.bool_]:
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{where} holds {array.dtype}: booleans, 0 and 1, or floats with NaN are a mask")
+    if np.isin(array, (0, 1)).all():
+        return array.astype(np.bool_)
+    if array.dtype.kind != "f":
+        raise DataError(f"{where} holds other whole numbers than 0 and 1, where a value is there or not")
+    return ~np.isnan(array)
 
 
 def _levels(images: NDArray[np.uint8], form: PairForm) -> NDArray[np.uint8]:

@@ -102,6 +102,11 @@ def _check_process(run: Run, to: str) -> None:
             f"--to {to} is for images, and {run.folder} is of {kind_of(run.data.shape)}s",
             "the weights alone: --to safetensors",
         )
+    if to != "safetensors" and run.data.masked:
+        raise ModelError(
+            f"--to {to} has no words for a mask of missing values, which the network of {run.folder} takes",
+            "the weights alone: --to safetensors",
+        )
     if to == "safetensors" or (process.path == "vp" and (to == "onnx" or process.predicts in THEIR_TARGETS)):
         return
     raise ModelError(
