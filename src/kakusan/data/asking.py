@@ -211,11 +211,12 @@ def mask_of(array: NDArray[np.generic], shape: tuple[int, ...], layout: Layout, 
 def _there(array: NDArray[np.generic], where: str) -> NDArray[np.bool_]:
     if array.dtype.kind not in "biuf":
         raise DataError(f"{where} holds {array.dtype}: booleans, 0 and 1, or floats with NaN are a mask")
+    there: NDArray[np.bool_] = ~np.isnan(array) if array.dtype.kind == "f" else array.astype(np.bool_)
     if np.isin(array, (0, 1)).all():
         return array.astype(np.bool_)
     if array.dtype.kind != "f":
         raise DataError(f"{where} holds other whole numbers than 0 and 1, where a value is there or not")
-    return ~np.isnan(array)
+    return there
 
 
 def _levels(images: NDArray[np.uint8], form: PairForm) -> NDArray[np.uint8]:

@@ -98,8 +98,7 @@ def check_finite(images: NDArray[Any], name: str, reading: Reading, axes: int) -
     raise DataError(
         f"{name} holds values that are not finite: {_share(lost.sum(), images.size)} of all, in "
         f"{_share(bad, len(images))} of the images; image {int(lost.any(axis=1).argmax())} is the first",
-        f"missing values of samples (of conditions none may be missing) can be left out: --data.missing {MASK} learns"
-        " from those that are there",
+        *_masking(images),
         *_leaving_out(bad, len(images), axes),
         *_filling_in(reading, axes, channels),
     )
@@ -107,6 +106,14 @@ def check_finite(images: NDArray[Any], name: str, reading: Reading, axes: int) -
 
 def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.2g} %" if part < whole else "100 %"
+
+
+def _masking(images: NDArray[Any]) -> tuple[str, ...]:
+    if any(np.isinf(rows).any() for rows in chunks(images)):
+        return ()
+    return (
+        f"to learn from the values that are there: --data.missing {MASK} (for samples; what these are given is whole)",
+    )
 
 
 def _leaving_out(bad: int, count: int, axes: int) -> tuple[str, ...]:

@@ -73,9 +73,9 @@ def stationary(model: NetworkModel, x_0: Samples, mask: Samples | None = None) -
     It has the mean and the power spectrum of each channel of x_0: how far apart values resemble each other is known,
     and nothing of what the images show, so that its samples are clouds. What it costs is what a network must beat.
 
-    mask: 1 where a value of x_0 is there. Mean and spectrum are then those of the values that are there (the spectrum by
-    the periodogram with the mean in the gaps, over their share), and where a mask is given to it, x_t is filled with what
-    the guess of x_0 would make of it, several times over: expectation maximization, which leads to the exact guess.
+    mask: 1 where a value of x_0 is there. Mean and spectrum are then those of the values that are there (the spectrum
+    by the periodogram with the mean in the gaps, over their share); and where a mask is given to it, x_t is filled with
+    what the guess of x_0 makes of it, again and again: expectation maximization, which leads to the exact guess.
     """
     axes = tuple(range(2, x_0.ndim))
     mean, power = _moments(x_0, mask, axes)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from kakusan.config.settings import ProcessSettings
-from kakusan.data.dataset import Dataset
+from kakusan.data.dataset import Dataset, chunks
 from kakusan.data.rendering import each, encode_png, grid, pairs_grid, view_of, walk_strip
 from kakusan.data.space import POINTS, Noun, noun_of, size_in_words
 from kakusan.data.units import Levels, Real, Units
@@ -86,17 +86,13 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
 
 def _cannot_be_compared(run: Run, prepared: Prepared) -> tuple[bool, list[str]]:
     """Whether samples have no distances from each other, and a warning that says why: other values are missing."""
+    images = prepared.dataset.images
     if not prepared.dataset.masked:
         return False, []
-    condition = prepared.dataset.condition(np.arange(len(prepared.dataset)))
-    assert condition is not None
-    assert condition.mask is not None
-    if (condition.mask == condition.mask[0]).all():  # the same land under every sea
-        return False, []
+    if all((np.isnan(part) == np.isnan(images[:1])).all() for part in chunks(images)):
+        return False, []  # the same land under every sea
     many = noun_of(run.data.shape).many
-    return True, [
-        f"whether samples are copies is not said: from one to the next, other values of the {many} are missing"
-    ]
+    return True, [f"whether samples are copies is not said: not in all {many} the same values are missing"]
 
 
 def _filled(x: Samples) -> Samples:
