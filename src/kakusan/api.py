@@ -89,7 +89,8 @@ class Run(run.Run):
         if isinstance(data, str | Path):
             path = Path(data)
         elif data is not None:
-            ours = DataSettings(levels=units.levels) if isinstance(units, Levels) else DataSettings()
+            ours = DataSettings(missing=self.settings.data.missing)
+            ours = replace(ours, levels=units.levels) if isinstance(units, Levels) else ours
             other = open_data(data, ours)
         if isinstance(clip := options.get("clip"), bool):
             options["clip"] = "yes" if clip else "no"

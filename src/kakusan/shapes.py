@@ -122,3 +122,8 @@ def mean_by_sample(values: Samples, mask: Samples | None = None) -> Float[Tensor
         return values.flatten(1).mean(1)
     there = mask.to(values).expand_as(values).flatten(1)
     return (values.flatten(1) * there).sum(1) / there.sum(1).clamp(min=1)
+
+
+def with_gaps(x: Samples, mask: Samples | None) -> Samples:
+    """nan where the mask is 0: how samples look from outside, since what stands there has no meaning."""
+    return x if mask is None else x.masked_fill(mask.to(x.device) == 0, torch.nan)

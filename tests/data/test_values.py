@@ -181,7 +181,8 @@ def test_missing_values_are_refused_with_lines_that_fill_them_in(
     array.reshape(20, -1)[3:8, 0] = missing
     with pytest.raises(DataError, match=r"in 25 % of the images; image 3 is the first") as caught:
         opened(tmp_path, array)
-    leave, fill, mask = (line.split(": ")[1] for line in caught.value.advice)
+    *flag, leave, fill, mask = (line.split(": ")[1] for line in caught.value.advice)
+    assert [words.split(" (")[0] for words in flag] == ["--data.missing mask"] * int(np.isnan(missing))
     scope = {"numpy": np, "array": array}
     assert len(eval(leave, scope)) == 15
     exec(f"{fill}\n{mask.split(' (then')[0]}", scope)

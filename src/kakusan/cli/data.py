@@ -83,7 +83,7 @@ def write_sheet(found: "Survey", path: Path) -> None:
     chosen = spread(np.arange(len(dataset)), 2000 if dataset.is_points else ON_SHEET)
     with durable.telling(f"cannot write {path}", path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        durable.atomic_write(path, encode_png(grid(dataset.x_0(chosen), dataset.units)))
+        durable.atomic_write(path, encode_png(grid(dataset.with_gaps(chosen), dataset.units)))
 
 
 def lines(found: "Survey", bad_share: float) -> Iterator[tuple[str, str]]:

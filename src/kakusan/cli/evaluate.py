@@ -219,12 +219,20 @@ def _show(report: "BoundReport", written: list[Path]) -> None:
         f"terms: {about['terms']}",
         f"{about['levels']} levels" if about["levels"] else _density(about),
         about["precision"],
+        *_missing(about),
     ]
     to.print("; ".join(words), style="dim", markup=False)
+    if "by_heart" in about:
+        to.print(f"by heart: {about['by_heart']}", style="dim", markup=False)
     if len(parts) == 2:
         to.print(_verdict(*parts, about), markup=False)
     for path in written:
         to.print(f"  {path}", markup=False, soft_wrap=True)
+
+
+def _missing(about: dict[str, Any]) -> Iterator[str]:
+    if "missing" in about:
+        yield f"bits/dim are per value that is there: {about['missing']:.2%} are missing"
 
 
 def _density(about: dict[str, Any]) -> str:

@@ -43,8 +43,8 @@ class Sample:
     count: int = 64
     """How many images."""
     out: Path | None = None
-    """NAME.png: a grid; NAME.npz: an array; else, for images, a folder of PNG files. Default: the next grid in
-    RUN/samples. A .json beside it says how they were made."""
+    """NAME.png: a grid; NAME.npz: an array, in the axes of the data; else, for images, a folder of PNG files. Default:
+    the next grid in RUN/samples. A .json beside it says how they were made."""
     sampler: str = USUAL
     """ddim, ancestral (Algorithm 2), ...; --sampler NAME --help names all, and shows the options of this one, such as
     --eta of ddim."""
@@ -67,6 +67,9 @@ class Sample:
     condition: Path | None = None
     """For runs that learned pairs: an image, a folder of images, or an array; sample k is given the k-th, in turn, a
     column of a grid each. Default: those of held-out samples."""
+    mask: str | None = None
+    """For runs that learned from data with missing values, where values are to be: full (everywhere), or a .npy or .npz
+    file, of booleans or with NaN, of one mask or several in turn. Default: those of held-out samples."""
     guidance: float | None = None
     """Weight of guidance: 1 none, more for samples that are more like their class and less unlike each other."""
     guidance_interval: tuple[float, float] | None = None
@@ -108,7 +111,8 @@ def main(arguments: Sequence[str]) -> int:
         )
     run = Run.open(command.run)
     numbers = range(command.first, command.first + command.count)
-    out = Output(command.out or free_output(run.folder / "samples"), numbers, command.raw, command.overwrite)
+    path, layout = command.out or free_output(run.folder / "samples"), run.settings.data.layout
+    out = Output(path, numbers, command.raw, command.overwrite, layout)
     out.check(run.data.shape)
     set_machine(run.settings.machine)
     x_0, about, condition = _sampled(command, run, _guidance(command))
@@ -138,7 +142,8 @@ def main(arguments: Sequence[str]) -> int:
 def _columns(about: "Mapping[str, Any]", first: int) -> int | None:
     """One for each condition where samples are given several in turn."""
     rows = about["conditions"]
-    return rows if 1 < rows <= MOST_COLUMNS and first % rows == 0 else None
+    is_of_masks = about.get("missing") and about["label"] is None and "vectors" not in about
+    return rows if not is_of_masks and 1 < rows <= MOST_COLUMNS and first % rows == 0 else None
 
 
 def _given(run: "Run", condition: "Condition | None", first: int) -> "tuple[Samples, Units] | None":
@@ -188,6 +193,7 @@ def _sampled(
         label=label,
         vector=command.vector,
         image=command.condition,
+        mask=command.mask,
         guidance=guidance,
         say=lambda note: console().print(f"note: {note}", markup=False),
     )

@@ -74,6 +74,9 @@ class DataSettings(Section):
     """Values that whole numbers may take, 0..levels-1; auto: 256 unless the file says otherwise."""
     range: tuple[float, float] | Auto = "auto"
     """Float data: low and high, mapped to -1 and 1; auto: mean and deviation per channel, fitted."""
+    missing: Literal["refuse", "mask"] = "refuse"
+    """What to do with missing values (NaN) in arrays of real numbers: refuse them, or mask: learn from the values that
+    are there, samples being told which these are."""
     labels: bool = False
     """Learn the classes too: subfolders, or the labels in the file."""
     label_dropout: Annotated[float, Range(0, 1)] = 0.1

@@ -18,7 +18,7 @@ from kakusan.data.conditions import PairColumn, vector_column
 from kakusan.data.dataset import Dataset, Progress
 from kakusan.data.labels import Classes, classes_if, classes_of
 from kakusan.data.layout import CHANNELS_FIRST, axes_of
-from kakusan.data.missing import check_finite
+from kakusan.data.missing import missing_in
 from kakusan.data.space import kind_of
 from kakusan.data.units import Levels, Real, Units
 from kakusan.data.values import Numbers, numbers_of
@@ -210,7 +210,9 @@ class ArrayImages:
     layout: Layout | None = None
     """None where the format leaves no choice."""
     notes: tuple[str, ...] = ()
-    """On the axes."""
+    """On the axes, and on missing values."""
+    masked: bool = False
+    """Whether values are missing (nan)."""
 
 
 def as_images(
@@ -221,10 +223,9 @@ def as_images(
     images = axes.reading.apply(array)
     if len(images) < 2 or 0 in images.shape:
         raise DataError(f"{name} has shape {array.shape}: at least 2 images with at least 1 pixel are needed")
-    if images.dtype.kind == "f":
-        check_finite(images, name, axes.reading, array.ndim)
-    numbers = numbers_of(images, name, options, levels)
-    return ArrayImages(numbers, axes.reading.layout, axes.notes)
+    lacks = missing_in(images, name, axes.reading, array.ndim, options)
+    numbers = numbers_of(images, name, options, levels, masked=lacks.masked)
+    return ArrayImages(numbers, axes.reading.layout, (*axes.notes, *lacks.notes), lacks.masked)
 
 
 def dataset_of(
@@ -241,4 +242,5 @@ def dataset_of(
         source=str(path.resolve()),
         notes=(*notes, *found.notes, *found.numbers.notes),
         layout=found.layout,
+        masked=found.masked,
     )

@@ -1,24 +1,137 @@
 """Conditions that a user asks samples for: numbers typed in a line or read from a file, images from files."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
-from kakusan.config.settings import DataSettings
+from kakusan.config.settings import DataSettings, Layout
 from kakusan.data.arrays import as_images
 from kakusan.data.conditions import PairForm, VectorForm, fitted
 from kakusan.data.dataset import silent
 from kakusan.data.folder import read_folder
 from kakusan.data.image_files import BadPictureError, StrangerError, read_header, read_pixels
+from kakusan.data.layout import CHANNELS_FIRST, CHANNELS_LAST, SINGLE_CHANNEL
+from kakusan.data.missing import MASK
+from kakusan.data.record import DataRecord
 from kakusan.data.space import kind_of
 from kakusan.data.units import Levels
 from kakusan.errors import DataError, SettingsError, printable
 from kakusan.shapes import Samples, Vectors
 
+EACH = "each"
+"""The label that stands for each class in turn."""
 FILES = (".npy", ".npz", ".csv")
+
+
+def rows_asked(
+    record: DataRecord,
+    run: Path,
+    layout: Layout,
+    *,
+    label: str | int | None,
+    vector: ArrayLike | str | None,
+    image: Samples | NDArray[Any] | Path | str | None,
+    mask: NDArray[Any] | Tensor | Path | str | None,
+    say: Callable[[str], None],
+) -> dict[str, Tensor]:
+    """The rows of a condition by name, for what is asked of a run whose data are of this record.
+
+    layout: of its arrays. say: is told what was scaled. Raises SettingsError for what the run has not learned, and for
+    rows of different numbers, one of which is not 1.
+    """
+    given = {
+        "label": None if label is None else _labels(label, record, run),
+        "vector": None if vector is None else _vectors(vector, record, run),
+        "image": None if image is None else _images(image, record, run, say),
+        "mask": None if mask is None else _masks(mask, record, run, layout),
+    }
+    rows = {name: tensor for name, tensor in given.items() if tensor is not None}
+    most = max(map(len, rows.values()))
+    if wrong := [f"{len(x)} of {name}" for name, x in rows.items() if len(x) not in (1, most)]:
+        raise SettingsError(
+            f"{wrong[0]} and {most} of another condition do not go together", "give one, or as many"
+        )
+    return rows
+
+
+def class_number(label: str, record: DataRecord, run: Path) -> int:
+    """The number of a class given by name or number. Raises SettingsError if there is none."""
+    names = record.class_names
+    if not names:
+        raise SettingsError(f"{run} has learned no classes", "leave the label out")
+    if label in names:
+        return names.index(label)
+    if label.isdecimal() and int(label) < len(names):
+        return int(label)
+    raise SettingsError(f"there is no class {label!r}", f"classes: {', '.join(names[:20])}")
+
+
+def classes_at_once(
+    label: str | int | None, record: DataRecord, run: Path
+) -> tuple[tuple[int, float], ...] | None:
+    """The classes and shares in "3:1+7:0.5"; None for a label that names one class. SettingsError for no numbers."""
+    text = str(label)
+    if label is None or "+" not in text or text in record.class_names:
+        return None
+    parts = []
+    for part in text.split("+"):
+        name, _, share = part.rpartition(":") if ":" in part else (part, "", "1")
+        try:
+            parts.append((class_number(name.strip(), record, run), float(share)))
+        except ValueError as error:
+            raise SettingsError(
+                f"the share of a class is a number, not {share!r}", "--label 3:1+7:0.5"
+            ) from error
+    return tuple(parts)
+
+
+def _labels(label: str | int, record: DataRecord, run: Path) -> Tensor:
+    if label == EACH and record.class_names:
+        return torch.arange(len(record.class_names))
+    return torch.tensor([class_number(str(label), record, run)])
+
+
+def _vectors(vector: ArrayLike | str, record: DataRecord, run: Path) -> Tensor:
+    if (form := record.vectors) is None:
+        raise SettingsError(f"{run} has learned no vectors", "leave the vector out")
+    return vectors_asked(vector, form) if isinstance(vector, str) else encoded_vectors(vector, form)
+
+
+def _images(
+    image: Samples | NDArray[Any] | Path | str, record: DataRecord, run: Path, say: Callable[[str], None]
+) -> Tensor:
+    if (form := record.pairs) is None:
+        raise SettingsError(
+            f"{run} was not trained on pairs", "leave the condition out, or train with --data.pairs"
+        )
+    size = record.shape[1:]
+    if isinstance(image, torch.Tensor):
+        return fitted(image, size)
+    if not isinstance(image, str | Path):
+        return fitted(array_conditions(np.asarray(image), form, "the condition"), size)
+    images, notes = images_asked(Path(image), form, size)
+    for note in notes:
+        say(note)
+    return images
+
+
+def _masks(mask: NDArray[Any] | Tensor | Path | str, record: DataRecord, run: Path, layout: Layout) -> Tensor:
+    if not record.masked:
+        raise SettingsError(
+            f"{run} was trained on data without missing values, and takes no mask",
+            "leave the mask out, or train with --data.missing mask",
+        )
+    if isinstance(mask, str | Path):
+        return mask_asked(str(mask), record.shape, layout)
+    is_tensor = isinstance(mask, torch.Tensor)  # as samples are: its channels come second
+    array = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
+    return mask_of(array, record.shape, CHANNELS_FIRST if is_tensor else layout, "the mask")
 
 
 def vectors_asked(text: str, form: VectorForm) -> Vectors:
@@ -130,11 +243,11 @@ def _is_batch(array: NDArray[np.generic], form: PairForm) -> bool:
     )
 
 
-def _array_in(path: Path) -> NDArray[np.generic]:
+def _array_in(path: Path, key: str = "conditions") -> NDArray[np.generic]:
     try:
         found = np.load(path, allow_pickle=False)
         if isinstance(found, np.lib.npyio.NpzFile):
-            return np.asarray(found["conditions" if "conditions" in found.files else found.files[0]])
+            return np.asarray(found[key if key in found.files else found.files[0]])
         return np.asarray(found)
     except (OSError, ValueError, IndexError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
@@ -161,6 +274,60 @@ def _picture(path: Path, form: PairForm, notes: list[str]) -> NDArray[np.uint8]:
         return read_pixels(path, height, width, channels)
     except (BadPictureError, StrangerError, OSError) as error:
         raise DataError(f"{path} cannot be read as an image: {error}") from error
+
+
+FULL = "full"
+"""The word for a mask of ones: everything is there."""
+
+
+def mask_asked(mask: str, shape: tuple[int, ...], layout: Layout) -> Samples:
+    """Masks (m, *shape) of "full", or of a .npy or .npz file (`mask`, or its first array): see `mask_of`."""
+    if mask == FULL:
+        return torch.ones(1, *shape)
+    path = Path(mask).expanduser()
+    if path.suffix.lower() not in (".npy", ".npz"):
+        raise SettingsError(
+            f"--mask {mask} is neither {FULL} nor a .npy or .npz file", f"such as: --mask {FULL}"
+        )
+    return mask_of(_array_in(path, MASK), shape, layout, str(path))
+
+
+def mask_of(array: NDArray[np.generic], shape: tuple[int, ...], layout: Layout, where: str) -> Samples:
+    """Masks (m, *shape), 1 where a value is there, of an array of one or several.
+
+    array: booleans or 0 and 1, which say what is there, or other floats, where nan is missing; in the axes of the data
+    (`layout`), in another order of axes, or without an axis for the channels, which then have one mask.
+    Raises DataError for other values and shapes, and for masks where nothing is there.
+    """
+    channels, *size = shape
+    forms = {
+        CHANNELS_LAST: (*size, channels),
+        CHANNELS_FIRST: shape,
+        SINGLE_CHANNEL: tuple(size),
+    }
+    names = (layout, *forms) if layout in forms else tuple(forms)
+    fitting = (name for name in names if forms[name] in (array.shape, array.shape[1:]))
+    if (name := next(fitting, None)) is None:
+        raise DataError(
+            f"{where} has shape {array.shape}: a mask of samples of {forms[names[0]]} is needed, or several"
+        )
+    there = torch.from_numpy(_there(array, where).reshape(-1, *forms[name]).astype(np.float32))
+    there = there.unsqueeze(1) if name == SINGLE_CHANNEL else there
+    there = there.movedim(-1, 1) if name == CHANNELS_LAST else there
+    if not (len(there) and there.flatten(1).any(1).all()):
+        raise DataError(f"{where} has a mask where nothing is there: there is nothing to sample")
+    return there.expand(-1, *shape)
+
+
+def _there(array: NDArray[np.generic], where: str) -> NDArray[np.bool_]:
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{where} holds {array.dtype}: booleans, 0 and 1, or floats with NaN are a mask")
+    there: NDArray[np.bool_] = ~np.isnan(array) if array.dtype.kind == "f" else array.astype(np.bool_)
+    if np.isin(array, (0, 1)).all():
+        return array.astype(np.bool_)
+    if array.dtype.kind != "f":
+        raise DataError(f"{where} holds other whole numbers than 0 and 1, where a value is there or not")
+    return there
 
 
 def _levels(images: NDArray[np.uint8], form: PairForm) -> NDArray[np.uint8]:

@@ -16,6 +16,9 @@ CELL = 64
 GAP = 8
 """Pixels between cells."""
 
+MISSING = (70, 96, 138)
+"""The colour of values that are missing, a greyish blue: neither a shade of grey nor like the black between cells."""
+
 Cells = NDArray[np.uint8]
 """(n, height, width, channels): 1 is grey, 3 colour, 4 colour with alpha."""
 Series = Sequence[Sequence[Samples]]
@@ -54,6 +57,17 @@ def magnify(cells: Cells, scale: int | None) -> Cells:
     """Each pixel repeated `scale` times both ways; None: until a cell measures about 64 pixels."""
     scale = scale or max(1, CELL // max(cells.shape[1:3]))
     return cells.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def marked(cells: Cells, gone: NDArray[np.bool_]) -> Cells:
+    """Cells (n, height, width, 1 or 3) in the colour of missing values where one is gone, (n, height, width, channels).
+
+    As they are where nothing is.
+    """
+    if not gone.any():
+        return cells
+    colour: Cells = np.where(gone.any(axis=-1, keepdims=True), np.array(MISSING, dtype=np.uint8), cells)
+    return colour
 
 
 def square_columns(count: int, height: int, width: int) -> int:

@@ -85,9 +85,17 @@ def scatter(x: Samples, units: Units, *, size: int = CLOUD) -> Image.Image:
 
 def _limits(clouds: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], float]:
     """Centre and half-width of a square that shows nearly all points; a few strays may fall outside."""
-    points = np.concatenate([cloud.reshape(-1, 2) for cloud in clouds]).astype(np.float64)
+    points = _whole(np.concatenate([cloud.reshape(-1, 2) for cloud in clouds]).astype(np.float64))
+    if not len(points):
+        return np.zeros(2), 1.0
     low, high = np.quantile(points, [0.001, 0.999], axis=0)
     return (low + high) / 2, max(float((high - low).max()) * 0.55, 1e-6)
+
+
+def _whole(points: NDArray[Any]) -> NDArray[Any]:
+    """Those of which no coordinate is missing: others have no place in the plane."""
+    whole: NDArray[Any] = points[~np.isnan(points).any(axis=1)]
+    return whole
 
 
 def _scatter(values: NDArray[Any], limits: tuple[NDArray[np.float64], float], size: int) -> Image.Image:
@@ -98,8 +106,8 @@ def _scatter(values: NDArray[Any], limits: tuple[NDArray[np.float64], float], si
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
     axes.set(xlim=(x - half, x + half), ylim=(y - half, y + half))
-    points = np.reshape(values, (-1, 2))
-    alpha = float(np.clip(40 / np.sqrt(len(points)), 0.25, 0.9))
+    points = _whole(np.reshape(values, (-1, 2)))
+    alpha = float(np.clip(40 / np.sqrt(max(1, len(points))), 0.25, 0.9))
     axes.scatter(points[:, 0], points[:, 1], s=size / 60, color="#4f7fb5", alpha=alpha, linewidths=0)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)

@@ -16,7 +16,7 @@ from kakusan.data.identity import hashes_of
 from kakusan.data.space import is_points, legacy, noun_of
 from kakusan.data.units import Levels, Real, Units
 from kakusan.errors import printable
-from kakusan.shapes import Condition, Samples
+from kakusan.shapes import Condition, Samples, with_gaps
 from kakusan.statistics.moments import chunks as chunks
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -71,6 +71,8 @@ class Dataset:
     """Numbers that describe each sample."""
     pairs: PairColumn | None = None
     """An image that belongs to each sample."""
+    masked: bool = False
+    """Whether values are missing: those that are nan, where a sample's mask is 0."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -112,23 +114,32 @@ class Dataset:
 
     @property
     def is_conditional(self) -> bool:
-        """Whether samples come with classes, vectors or images."""
+        """Whether samples come with classes, vectors or images, from which one can be guided away."""
         return not (self.labels is None and self.vectors is None and self.pairs is None)
 
     def condition(
         self, indices: NDArray[np.int64], *, mirrored: NDArray[np.bool_] | None = None
     ) -> Condition | None:
-        """What these samples come with, as a network takes it: classes, vectors, images; None where there is nothing.
+        """What these samples come with, as a network takes it: classes, vectors, images, and masks of the values that
+        are there; None where there is nothing.
 
-        mirrored: which of the samples are mirrored; the images that belong to them are, too.
+        mirrored: which of the samples are mirrored; the images that belong to them, and the masks, are, too.
         """
         _, *size = self.shape
         given = {
             "label": None if self.labels is None else torch.from_numpy(self.labels[indices]),
             "vector": None if self.vectors is None else self.vectors.encoded(indices),
             "image": None if self.pairs is None else self.pairs.encoded(indices, tuple(size), mirrored),
+            "mask": self._mask(indices, mirrored) if self.masked else None,
         }
         return Condition(**given) if any(tensor is not None for tensor in given.values()) else None
+
+    def _mask(self, indices: NDArray[np.int64], mirrored: NDArray[np.bool_] | None) -> Samples:
+        """1 where a value of these samples is there, else 0."""
+        there = ~np.isnan(self.gather(indices))
+        if mirrored is not None and mirrored.any():
+            there[mirrored] = np.flip(there[mirrored], axis=-2)
+        return torch.from_numpy(there.astype(np.float32)).movedim(-1, 1)
 
     def mirrored(self) -> "Dataset":
         """Every image left to right, as a view."""
@@ -138,6 +149,10 @@ class Dataset:
         """These images in the network's units: those of some numbers, of one, or where a mask is true."""
         places = np.atleast_1d(np.asarray(indices))
         return self.units.encode(self.gather(np.flatnonzero(places) if places.dtype == bool else places))
+
+    def with_gaps(self, indices: NDArray[np.int64]) -> Samples:
+        """`x_0` for the eye: nan where a value is missing."""
+        return with_gaps(self.x_0(indices), self._mask(indices, None) if self.masked else None)
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         """A copy of these images, in memory of its own."""

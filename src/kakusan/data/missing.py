@@ -1,13 +1,88 @@
-"""Values that are missing or infinite: refused, with the lines that fill them in."""
+"""Values that are missing (nan) or infinite: refused, with the lines that fill them in; or missing ones are masked.
 
+A masked data set keeps its nan. Units are those of the values that are there, a network is given 0, the mean, in place
+of the others, and a mask that says which these are; and losses and bounds are over the values that are there.
+"""
+
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kakusan.config.settings import DataSettings
 from kakusan.data.layout import CHANNELS_FIRST, FEW, SINGLE_CHANNEL, Reading
 from kakusan.errors import DataError
 from kakusan.statistics.moments import chunks
+
+MASK = "mask"
+
+
+@dataclass(frozen=True)
+class Lacks:
+    """Whether an array has missing values that are to be masked, and what is to be said of it."""
+
+    masked: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def missing_in(images: NDArray[Any], name: str, reading: Reading, axes: int, options: DataSettings) -> Lacks:
+    """What an array (n, ..., channels) lacks. Raises DataError where it lacks more than `data.missing` allows.
+
+    Infinite values are always refused. `reading` and the number of axes say how the array of the file was read, for
+    lines that fit it.
+    """
+    is_float, asked = images.dtype.kind == "f", options.missing == MASK
+    if is_float and not asked:
+        check_finite(images, name, reading, axes)
+    lost = _lost(images) if is_float and asked else np.zeros((1, 1), dtype=np.int64)
+    if not lost.any():
+        note = f"{name} has no missing values: --data.missing {MASK} changes nothing"
+        return Lacks(notes=(note,) * asked)
+    check_infinite(images, name)
+    _check_some_are_there(lost, images, name, axes)
+    bad = int(lost.any(axis=1).sum())
+    words = f"{_share(lost.sum(), images.size)} of the values of {name} are missing, in {_share(bad, len(images))}"
+    return Lacks(True, (f"{words} of its samples: learned from the values that are there",))
+
+
+def check_infinite(images: NDArray[Any], name: str) -> None:
+    """Raises DataError where a value is infinite: such is not missing, but wrong."""
+    rows = np.concatenate([np.isinf(part).any(axis=(*_inner(images), -1)) for part in chunks(images)])
+    if rows.any():
+        raise DataError(
+            f"{name} holds infinite values in {_share(rows.sum(), len(rows))} of the samples; {int(rows.argmax())} is"
+            " the first",
+            "those that are missing are NaN: array[numpy.isinf(array)] = numpy.nan",
+        )
+
+
+def _check_some_are_there(lost: NDArray[np.int64], images: NDArray[Any], name: str, axes: int) -> None:
+    """Raises DataError for samples, and for channels, of which all values are missing."""
+    in_one = images[0, ..., 0].size
+    empty = (lost == in_one).all(axis=1)
+    if empty.any():
+        rest = tuple(range(1, axes))
+        raise DataError(
+            f"{int(empty.sum()):,} of {len(images):,} samples of {name} have no value at all: {int(empty.argmax())} is"
+            " the first",
+            f"without them: array[~numpy.isnan(array).all(axis={rest})]",
+        )
+    if channels := np.flatnonzero((lost == in_one).all(axis=0)).tolist():
+        which = ", ".join(map(str, channels[:9]))
+        raise DataError(f"channel {which} of {name} has no value in any sample", "leave it out of the array")
+
+
+def _inner(images: NDArray[Any]) -> tuple[int, ...]:
+    """The axes of a sample but for its channels."""
+    return tuple(range(1, images.ndim - 1))
+
+
+def _lost(images: NDArray[Any]) -> NDArray[np.int64]:
+    """How many values are not finite, by sample and channel."""
+    return np.concatenate(
+        [(~np.isfinite(rows)).sum(_inner(images), dtype=np.int64) for rows in chunks(images)]
+    )
 
 
 def check_finite(images: NDArray[Any], name: str, reading: Reading, axes: int) -> None:
@@ -15,9 +90,7 @@ def check_finite(images: NDArray[Any], name: str, reading: Reading, axes: int) -
 
     `reading` and the number of axes say how the array of the file was read, for lines that fit it.
     """
-    lost = np.concatenate(
-        [(~np.isfinite(rows)).sum(tuple(range(1, images.ndim - 1))) for rows in chunks(images)]
-    )  # by image and channel
+    lost = _lost(images)
     bad = int(lost.any(axis=1).sum())
     if not bad:
         return
@@ -25,6 +98,7 @@ def check_finite(images: NDArray[Any], name: str, reading: Reading, axes: int) -
     raise DataError(
         f"{name} holds values that are not finite: {_share(lost.sum(), images.size)} of all, in "
         f"{_share(bad, len(images))} of the images; image {int(lost.any(axis=1).argmax())} is the first",
+        *_masking(images),
         *_leaving_out(bad, len(images), axes),
         *_filling_in(reading, axes, channels),
     )
@@ -32,6 +106,14 @@ def check_finite(images: NDArray[Any], name: str, reading: Reading, axes: int) -
 
 def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.2g} %" if part < whole else "100 %"
+
+
+def _masking(images: NDArray[Any]) -> tuple[str, ...]:
+    if any(np.isinf(rows).any() for rows in chunks(images)):
+        return ()
+    return (
+        f"to learn from the values that are there: --data.missing {MASK} (for samples; what these are given is whole)",
+    )
 
 
 def _leaving_out(bad: int, count: int, axes: int) -> tuple[str, ...]:

@@ -24,6 +24,8 @@ class DataRecord:
     fingerprint: str
     vectors: VectorForm | None = None
     pairs: PairForm | None = None
+    masked: bool = False
+    """Whether values were missing, so that the network takes a mask of those that are there."""
 
     @property
     def is_conditional(self) -> bool:
@@ -47,6 +49,7 @@ class DataRecord:
         _, numbers, channels = self.inputs
         parts = [f"vectors of {numbers} numbers"] * bool(numbers)
         parts += [f"condition images of {channels} channels"] * bool(channels)
+        parts += ["a mask of missing values"] * self.masked
         return " and ".join(parts) or "neither vectors nor condition images"
 
     @classmethod
@@ -64,6 +67,7 @@ class DataRecord:
                 fingerprint=stored.fingerprint,
                 vectors=None if stored.vectors is None else VectorForm.from_state(stored.vectors),
                 pairs=None if stored.pairs is None else PairForm.from_state(stored.pairs),
+                masked=stored.masked,
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
@@ -107,6 +111,7 @@ class _Stored(msgspec.Struct, frozen=True):
     weights_from: _Parent | None = None
     vectors: dict[str, Any] | None = None
     pairs: dict[str, Any] | None = None
+    masked: bool = False
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kakusan.config.settings import Layout
 from kakusan.data.rendering import encode_png, grid, numbered, pairs_grid, save_folder
+from kakusan.data.shades import shaded
 from kakusan.data.space import IMAGES, noun_of
 from kakusan.data.units import Levels, Units, channels_last
 from kakusan.errors import SettingsError
@@ -81,7 +82,7 @@ class Output:
         with durable.telling(f"cannot write {self.path}", self.path.parent):
             durable.make_folders(self.path.parent)
             if not self.path.suffix:
-                first, images = self.numbers.start, units.to_bytes(x_0)
+                first, images = self.numbers.start, shaded(x_0, units)
                 save_folder(images, self.path, first=first, overwrite=self.overwrite, beside=beside)
                 return
             png = self.path.suffix == ".png"

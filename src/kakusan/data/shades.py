@@ -1,14 +1,17 @@
 """Images and volumes as shades: one channel grey, three in colour, a pixel a pixel.
 
 Images with any other number of channels are shown as grey panels, the channels side by side. A volume is shown by a
-few of its slices. The gaps are black. Small images are magnified by an integer with hard edges.
+few of its slices. The gaps are black, missing values a greyish blue. Small images are magnified by an integer with
+hard edges.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from kakusan.data.canvas import (
@@ -20,10 +23,11 @@ from kakusan.data.canvas import (
     as_picture,
     followed,
     magnify,
+    marked,
     mosaic,
     square_columns,
 )
-from kakusan.data.units import Levels, Units, of_channel
+from kakusan.data.units import Levels, Units, channels_last, of_channel
 from kakusan.shapes import Samples
 
 MOST_SLICES = 8
@@ -34,6 +38,8 @@ IN_A_CHANNEL = 16
 """Images that are drawn of a channel by itself; half as many volumes."""
 SEAM = 2
 """Pixels between the slices of one volume."""
+
+AnyByte = TypeVar("AnyByte", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -52,13 +58,13 @@ class Pictures:
     ) -> Image.Image:
         """Images row by row, nearly as many rows as columns."""
         columns = columns or int(np.ceil(np.sqrt(len(x))))
-        return mosaic(magnify(_panels(units.to_bytes(x)), scale), columns, gap)
+        return mosaic(magnify(shaded(x, units), scale), columns, gap)
 
     def film_strip(
         self, rows: Sequence[Samples], units: Units, scale: int | None = None, gap: int = GAP
     ) -> Image.Image:
         """One row for each series (times, channels, height, width)."""
-        cells = _panels(np.concatenate([_unrounded(units).to_bytes(row) for row in rows]))
+        cells = shaded(torch.cat(list(rows)), _unrounded(units))
         return mosaic(magnify(cells, scale), len(rows[0]), gap)
 
     def walk_strip(self, rows: Series, units: Units, one: int) -> Image.Image:
@@ -67,7 +73,7 @@ class Pictures:
 
     def each(self, x: Samples, units: Units) -> list[Image.Image]:
         """One picture for each image."""
-        return [as_picture(cell) for cell in magnify(_panels(units.to_bytes(x)), None)]
+        return [as_picture(cell) for cell in magnify(shaded(x, units), None)]
 
     def channel(self, x: Samples, units: Units, channel: int) -> OneChannel:
         """In shades of grey."""
@@ -91,15 +97,15 @@ class Slices:
         self, x: Samples, units: Units, columns: int | None = None, scale: int | None = None, gap: int = GAP
     ) -> Image.Image:
         """One cell for each volume: at most 8 slices side by side, evenly spaced through the depth."""
-        cells = _sliced(units.to_bytes(_chosen(x)), scale, SLICE)
+        cells = _slices(_chosen(x), units, scale, SLICE)
         return mosaic(cells, columns or square_columns(len(x), *cells.shape[1:3]), gap)
 
     def film_strip(
         self, rows: Sequence[Samples], units: Units, scale: int | None = None, gap: int = GAP
     ) -> Image.Image:
         """One row for each series (times, channels, depth, height, width), by the middle slice."""
-        volumes = np.concatenate([_unrounded(units).to_bytes(_middle(row)) for row in rows])
-        return mosaic(_sliced(volumes, scale, CELL), len(rows[0]), gap)
+        cells = _slices(_middle(torch.cat(list(rows))), _unrounded(units), scale, CELL)
+        return mosaic(cells, len(rows[0]), gap)
 
     def walk_strip(self, rows: Series, units: Units, one: int) -> Image.Image:
         """The middle slice of the volume of this number at each time."""
@@ -107,7 +113,7 @@ class Slices:
 
     def each(self, x: Samples, units: Units) -> list[Image.Image]:
         """One picture for each volume."""
-        return [as_picture(cell) for cell in _sliced(units.to_bytes(_chosen(x)), None, SLICE)]
+        return [as_picture(cell) for cell in _slices(_chosen(x), units, None, SLICE)]
 
     def channel(self, x: Samples, units: Units, channel: int) -> OneChannel:
         """In shades of grey."""
@@ -135,7 +141,17 @@ def _unrounded(units: Units) -> Units:
     return Levels(256) if isinstance(units, Levels) else units
 
 
-def _panels(images: Cells) -> Cells:
+def shaded(x: Samples, units: Units) -> Cells:
+    """Images as grey or colour cells (n, height, width, 1 or 3), missing values (nan) in a colour of their own."""
+    return marked(_panels(units.to_bytes(x)), _panels(_gone(x)))
+
+
+def _gone(x: Samples) -> NDArray[np.bool_]:
+    gone: NDArray[np.bool_] = channels_last(x.isnan())
+    return gone
+
+
+def _panels(images: NDArray[AnyByte]) -> NDArray[AnyByte]:
     """(n, height, width, any channels) to grey or colour: channels other than 1 or 3 go side by side."""
     n, height, width, channels = images.shape
     if channels in (1, 3):
@@ -152,6 +168,12 @@ def _middle(x: Samples) -> Samples:
     """(n, channels, 1, height, width)."""
     middle = x.shape[2] // 2
     return x[:, :, middle : middle + 1]
+
+
+def _slices(x: Samples, units: Units, scale: int | None, side: int) -> Cells:
+    """The slices of volumes, missing values (nan) in a colour of their own."""
+    cells, gone = _sliced(units.to_bytes(x), scale, side), _gone(x)
+    return marked(cells, _sliced(gone.astype(np.uint8), scale, side) > 0) if gone.any() else cells
 
 
 def _sliced(volumes: Cells, scale: int | None, side: int) -> Cells:

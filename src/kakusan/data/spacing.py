@@ -37,7 +37,9 @@ def notes_on_outliers(images: NDArray[Any], moments: Moments, name: str) -> tupl
     """A note where a few values are so far from all others that they set the scale of all."""
     sample = _spread(images)
     for c, (lowest, highest) in enumerate(zip(moments.low, moments.high, strict=True)):
-        low, high = np.quantile(sample[..., c], [RARE, 1 - RARE])
+        if not (values := _present(sample[..., c])).size:
+            continue
+        low, high = np.quantile(values, [RARE, 1 - RARE])
         extreme, beyond = (
             (highest, highest - high) if highest - high > low - lowest else (lowest, low - lowest)
         )
@@ -69,7 +71,7 @@ def _on_levels(images: NDArray[Any], moments: Moments, name: str) -> tuple[str, 
     sample = _spread(images)
     channels = range(images.shape[-1])
     eps = float(np.finfo(images.dtype).eps)
-    steps = [steps_of(sample[..., c], moments.low[c], moments.high[c], eps) for c in channels]
+    steps = [steps_of(_present(sample[..., c]), moments.low[c], moments.high[c], eps) for c in channels]
     level = [c for c in channels if steps[c]]
     if not level:
         return ()
@@ -96,6 +98,11 @@ def _spread(images: NDArray[Any]) -> NDArray[np.float64]:
     chosen = np.unique(np.linspace(0, len(images) - 1, count).astype(np.int64))
     spread: NDArray[np.float64] = images[chosen].astype(np.float64)
     return spread
+
+
+def _present(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Those that are not missing, in one row."""
+    return values[~np.isnan(values)]
 
 
 def steps_of(values: NDArray[np.float64], low: float, high: float, eps: float) -> int:

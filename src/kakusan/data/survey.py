@@ -89,7 +89,7 @@ class Survey:
 def survey(source: str | Path, options: DataSettings = DEFAULTS, progress: Progress = silent) -> Survey:
     """Open data as `open_data` does, and look at them. Raises what it raises."""
     dataset, files = _opened(source, options, progress)
-    moments = moments_of(dataset.images)
+    moments = moments_of(dataset.images, skip_missing=dataset.masked)
     return Survey(
         dataset=as_asked(dataset, options, progress),
         files=files,

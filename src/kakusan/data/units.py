@@ -78,7 +78,7 @@ class Real:
             )
 
     def encode(self, images: NDArray[Any]) -> Samples:
-        """Numbers (n, ..., channels) to the network's units (n, channels, ...), float32.
+        """Numbers (n, ..., channels) to the network's units (n, channels, ...), float32; missing ones (nan) to 0.
 
         Raises DataError where the channels are not those of the normalization.
         """
@@ -87,21 +87,26 @@ class Real:
                 f"the data have {images.shape[-1]} channels, their normalization {len(self.mean)}"
             )
         x = (np.asarray(images, dtype=np.float64) - np.array(self.mean)) / np.array(self.scale)
+        x[np.isnan(x)] = 0  # the mean: a mask says that it means nothing
         return torch.from_numpy(x.astype(np.float32)).movedim(-1, 1)
 
     def decode(self, x: Samples) -> NDArray[np.float64]:
-        """Back in the data's own units, float64."""
+        """Back in the data's own units, float64; nan stays nan."""
         values = channels_last(x.detach().cpu().double())
         decoded: NDArray[np.float64] = values * np.array(self.scale) + np.array(self.mean)
         return decoded
 
     def outside(self, x: Samples) -> float:
-        """Share of values that a picture cannot show; arrays keep them."""
-        return float((x.abs() > self.shown).float().mean())
+        """Share of values that a picture cannot show; arrays keep them. Missing values (nan) do not count."""
+        return float((x.abs() > self.shown).sum() / (~x.isnan()).sum().clamp(min=1))
 
     def to_bytes(self, x: Samples) -> NDArray[np.uint8]:
-        """For the eye: -shown is black, +shown is white; beyond is clamped. (n, ..., channels)."""
-        grey = (x.detach().float() / self.shown + 1).mul_(127.5).round_().clamp_(0, 255)
+        """For the eye: -shown is black, +shown is white; beyond is clamped; missing ones (nan) are middle grey.
+
+        (n, ..., channels).
+        """
+        there = x.detach().float().nan_to_num(0, torch.inf, -torch.inf)
+        grey = (there / self.shown + 1).mul_(127.5).round_().clamp_(0, 255)
         array: NDArray[np.uint8] = channels_last(grey.to(torch.uint8))
         return array
 

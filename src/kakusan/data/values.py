@@ -32,10 +32,20 @@ class Numbers:
     notes: tuple[str, ...] = ()
 
 
-def numbers_of(images: NDArray[Any], name: str, options: DataSettings, stored: int | None = None) -> Numbers:
-    """The images in units of their own; `stored` is the number of levels that the file says."""
+def numbers_of(
+    images: NDArray[Any],
+    name: str,
+    options: DataSettings,
+    stored: int | None = None,
+    *,
+    masked: bool = False,
+) -> Numbers:
+    """The images in units of their own; `stored` is the number of levels that the file says.
+
+    masked: floats that are nan are missing, and the units are those of the others.
+    """
     if images.dtype.kind == "f":
-        return _floats(images, name, options)
+        return _floats(images, name, options, masked=masked)
     if images.dtype.kind not in "biu":
         raise _no_numbers(images.dtype, name)
     if images.dtype == bool:
@@ -97,12 +107,12 @@ def _as_uint8(images: NDArray[Any]) -> NDArray[np.uint8]:
     return np.concatenate([rows.astype(np.uint8) for rows in chunks(images)])
 
 
-def _floats(images: NDArray[Any], name: str, options: DataSettings) -> Numbers:
+def _floats(images: NDArray[Any], name: str, options: DataSettings, *, masked: bool) -> Numbers:
     if options.levels != "auto":
         raise SettingsError(
             f"{name} holds floats, which have no levels", "leave --data.levels out, or store uint8"
         )
-    moments = moments_of(images)
+    moments = moments_of(images, skip_missing=masked)
     units = _real(images, options, name, moments)
     notes = (*notes_on_outliers(images, moments, name), *notes_on_spacing(images, moments, name))
     return Numbers(_kept(images), units, notes)

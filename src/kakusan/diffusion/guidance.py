@@ -17,7 +17,7 @@ from kakusan.diffusion.parametrizations import eps_from_x_0
 from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import SettingsError
-from kakusan.shapes import Coefficients, Condition, Samples, Times, joined, per_sample, scaled
+from kakusan.shapes import Coefficients, Condition, Samples, Times, joined, mean_by_sample, per_sample, scaled
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Guided(Denoiser):
         strong, weak = self._both(x_t, t, condition)
         x_0 = weak.x_0 + scaled(weight, strong.x_0 - weak.x_0)
         if self.rescale:
-            x_0 = self._rescaled(x_0, strong.x_0)
+            x_0 = self._rescaled(x_0, strong.x_0, None if condition is None else condition.mask)
             return Prediction(x_0, eps_from_x_0(x_0, x_t, *self.path.at(t)), strong.fraction)
         return Prediction(x_0, weak.eps + scaled(weight, strong.eps - weak.eps), strong.fraction)
 
@@ -84,8 +84,8 @@ class Guided(Denoiser):
         strong, weak = _at_once(self.of, x_t, t, [condition, condition.null()])
         return strong, weak
 
-    def _rescaled(self, guided: Samples, strong: Samples) -> Samples:
-        ratio = _deviation(strong) / _deviation(guided).clamp(min=torch.finfo(guided.dtype).tiny)
+    def _rescaled(self, guided: Samples, strong: Samples, mask: Samples | None) -> Samples:
+        ratio = _deviation(strong, mask) / _deviation(guided, mask).clamp(min=torch.finfo(guided.dtype).tiny)
         return per_sample(1 - self.rescale + self.rescale * ratio, guided) * guided
 
 
@@ -130,5 +130,9 @@ def _at_once(of: Denoiser, x_t: Samples, t: Times, conditions: Sequence[Conditio
     return tuple(batch.rows(each) for each in rows)
 
 
-def _deviation(x: Samples) -> Tensor:
-    return x.flatten(1).std(1, correction=0)
+def _deviation(x: Samples, mask: Samples | None) -> Tensor:
+    """Of all values of each sample, or of those where the mask is 1."""
+    if mask is None:
+        return x.flatten(1).std(1, correction=0)
+    mean = per_sample(mean_by_sample(x, mask), x)
+    return mean_by_sample((x - mean).square(), mask).sqrt()

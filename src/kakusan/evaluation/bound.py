@@ -17,13 +17,14 @@ from kakusan.config.machine import environment
 from kakusan.config.settings import DataSettings
 from kakusan.data import Dataset, open_data
 from kakusan.data.dataset import Progress, silent
-from kakusan.data.units import Levels, Units
+from kakusan.data.units import Levels, Real, Units
 from kakusan.diffusion.likelihood import VariationalBound, concatenated
 from kakusan.diffusion.oracles import FiniteSetOracle
 from kakusan.diffusion.variances import Analytic, FixedLarge, variance_named
 from kakusan.errors import DataError, KakusanError, SettingsError
 from kakusan.evaluation.options import BoundOptions
 from kakusan.run import Loaded, Run
+from kakusan.shapes import mean_by_sample
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.prepare import Prepared
 from kakusan.training.validation import bounds_of, condition_of, distances_between, mean_errors, spread
@@ -160,9 +161,38 @@ def measure_bound(
         bounds = bounds_of(loaded.model, dataset, numbers, device, terms=options.terms, seed=options.seed)
         bound = _joined(bounds, len(numbers), f"the bound of {name} images", progress)
         parts.append(Part(name, dataset, numbers, bound, {}))
+    about = _about(run, loaded, source, options) | _on_missing(chosen, run.data.units, prepared)
     if options.memorizer and prepared is not None and _is_comparable(prepared):
         parts = _compared(loaded, memorizer(loaded, prepared), parts, progress)
-    return BoundReport(tuple(parts), _about(run, loaded, source, options), run.data.units)
+    return BoundReport(tuple(parts), about, run.data.units)
+
+
+def _on_missing(
+    chosen: Sequence[tuple[str, Dataset, NDArray[np.int64]]], units: Units, prepared: Prepared | None
+) -> dict[str, Any]:
+    """Where values are missing: which share, and that the figures are over those that are there.
+
+    So is the offset to the data's own units: the mean log2 of the scale, image by image, as the bound is.
+    """
+    masks = [
+        condition.mask
+        for _, dataset, numbers in chosen
+        if (condition := dataset.condition(numbers)) is not None and condition.mask is not None
+    ]
+    said = {"by_heart": _NOT_BY_HEART} if prepared is not None and prepared.dataset.masked else {}
+    if not masks:
+        return dict(said)
+    mask = torch.cat(masks)
+    about: dict[str, Any] = {**said, "missing": 1 - float(mask.double().mean()), "per": "value that is there"}
+    if isinstance(units, Real):
+        offsets = torch.tensor(np.log2(units.scale)).view(1, -1, *[1] * (mask.ndim - 2))
+        about["own_units_offset"] = float(mean_by_sample(offsets.expand(mask.shape), mask).mean())
+    return about
+
+
+_NOT_BY_HEART = (
+    "not compared with a denoiser that knows the data by heart: of data with missing values there is none"
+)
 
 
 def _joined(
@@ -226,6 +256,11 @@ def _other(run: Run, data: Path | Dataset, progress: Progress) -> Dataset:
         raise DataError(
             f"the images of {path} are {_kind(other.units)}, those of {run.folder} {_kind(run.data.units)}",
             "an .npz says how many levels its uint8 `images` have in an entry `levels`",
+        )
+    if other.masked and not run.data.masked:
+        raise DataError(
+            f"values of {path} are missing, and {run.folder} was trained on data without missing values",
+            "fill them in, or train with --data.missing mask on data that have some",
         )
     return replace(other, units=run.data.units, labels=_labels_as_learned(other, run.data.class_names))
 
@@ -291,8 +326,8 @@ def memorizer(loaded: Loaded, prepared: Prepared) -> FiniteSetOracle:
 
 
 def _is_comparable(prepared: Prepared) -> bool:
-    """Whether the set fits into memory. With classes, knowing by heart would be one set for each."""
-    if prepared.dataset.class_names:
+    """Whether the set fits into memory. With classes, knowing by heart would be one set for each, as with masks."""
+    if prepared.dataset.class_names or prepared.dataset.masked:
         return False
     return len(prepared.split.training) * int(np.prod(prepared.dataset.shape)) <= MOST_VALUES
 

@@ -102,7 +102,7 @@ def _check_process(run: Run, to: str) -> None:
             f"--to {to} is for images, and {run.folder} is of {kind_of(run.data.shape)}s",
             "the weights alone: --to safetensors",
         )
-    if to != "safetensors" and run.data.has_examples:
+    if to != "safetensors" and (run.data.has_examples or run.data.masked):
         raise ModelError(
             f"--to {to} has no place for {run.data.inputs_in_words()}, which {run.folder} has learned",
             "the weights alone: --to safetensors",

@@ -4,7 +4,6 @@ Names of classes, levels, the null label, the size before padding. In a folder i
 it is believed only if, written again, it gives the very configuration beside it.
 """
 
-import inspect
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -63,7 +62,7 @@ def about(run: Run, loaded: Loaded) -> dict[str, Any]:
         "kakusan": metadata.version("kakusan"),
         "step": loaded.step,
         "weights": loaded.weights,
-        "network": _options(loaded),
+        "network": asdict(loaded.settings.network),
         "process": asdict(loaded.settings.process),
         "data": {
             "name": data.name,
@@ -73,12 +72,6 @@ def about(run: Run, loaded: Loaded) -> dict[str, Any]:
             "fingerprint": data.fingerprint,
         },
     }
-
-
-def _options(loaded: Loaded) -> dict[str, Any]:
-    """The kind of the network, and the settings that this kind takes."""
-    taken = {"kind", *inspect.signature(type(loaded.network)).parameters}
-    return {name: value for name, value in asdict(loaded.settings.network).items() if name in taken}
 
 
 def believed(text: dict[str, Any], model: Translated) -> Draft:

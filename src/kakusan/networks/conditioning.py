@@ -135,7 +135,7 @@ def with_images(
         channels += _image_or_zeros(x_t, given.image, given.dropped, image_channels)
     if mask_channels:
         mask = torch.ones_like(x_t) if given.mask is None else given.mask.to(x_t)
-        channels = [x_t * mask, *channels[1:], mask]
+        channels = [x_t.masked_fill(mask == 0, 0), *channels[1:], mask]
     return torch.cat(channels, 1) if len(channels) > 1 else x_t
 
 

@@ -5,7 +5,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kakusan.networks.checks import check_chances, check_positive, check_sinusoids
-from kakusan.networks.conditioning import embed, label_embedding, vector_embedding, with_images
+from kakusan.networks.conditioning import (
+    condition_channels,
+    embed,
+    label_embedding,
+    vector_embedding,
+    with_images,
+)
 from kakusan.networks.layers import NEAR_ZERO, TimeEmbedding, linear
 from kakusan.shapes import Condition, Samples
 
@@ -28,7 +34,7 @@ class PointBlock(nn.Module):
 class PointMLP(nn.Module):
     """Points of shape (n, channels), or (n, channels, 1, 1), through ``depth`` residual blocks that are told the time.
 
-    132,738 parameters as it comes. ``classes`` and ``numbers`` as in ``UNet``.
+    132,738 parameters as it comes. ``classes``, ``numbers`` and ``mask_channels`` as in ``UNet``.
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class PointMLP(nn.Module):
         depth: int = 3,
         classes: int = 0,
         numbers: int = 0,
+        mask_channels: int = 0,
         null_label: bool = True,
     ) -> None:
         super().__init__()
@@ -51,7 +58,8 @@ class PointMLP(nn.Module):
         self.class_embedding = label_embedding(classes, width, null_label=null_label)
         self.vector_embedding = vector_embedding(numbers, width)
         self.channels = channels
-        self.linear_in = linear(channels, width)
+        self.mask_channels = mask_channels
+        self.linear_in = linear(channels + condition_channels(0, mask_channels), width)
         self.blocks = nn.ModuleList(PointBlock(width) for _ in range(depth))
         self.linear_out = linear(width, out_channels, scale=NEAR_ZERO)
 
@@ -59,11 +67,11 @@ class PointMLP(nn.Module):
         self, x_t: Samples, time: Float[Tensor, " batch"], condition: Condition | None = None
     ) -> Float[Tensor, "batch out_channels *space"]:
         """The network's output at ``time`` = t - 1, in the dtype of ``x_t``."""
-        with_images(x_t, condition, 0, 0)  # refuses images
+        x = with_images(x_t, condition, 0, self.mask_channels)  # refuses images
         shift = F.silu(
             embed(time, self.time_embedding, condition, self.class_embedding, self.vector_embedding)
         )
-        h = self.linear_in(x_t.flatten(1).to(self.linear_in.weight.dtype))
+        h = self.linear_in(x.flatten(1).to(self.linear_in.weight.dtype))
         for block in self.blocks:
             h = block(h, shift)
         out: Tensor = self.linear_out(F.silu(h))

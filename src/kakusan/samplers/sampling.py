@@ -16,7 +16,7 @@ from kakusan.diffusion.paths import Path
 from kakusan.errors import SettingsError
 from kakusan.samplers.base import AnyModel, Sampler
 from kakusan.samplers.walk import SeededNoise, Snapshot, visited, walk
-from kakusan.shapes import Condition, Samples, times_like
+from kakusan.shapes import Condition, Samples, times_like, with_gaps
 
 MOST_NUMBERS = 1 << 62
 """Numbers are int64; this leaves room for what pads a micro-batch."""
@@ -83,7 +83,10 @@ class Drawn:
 
 
 def draw(model: AnyModel | Denoiser, sampler: Sampler, request: SamplingRequest) -> Iterator[Drawn]:
-    """Sample what is requested, micro-batch by micro-batch; each still is yielded. Those with t = 0 are done."""
+    """Sample what is requested, micro-batch by micro-batch; each still is yielded. Those with t = 0 are done.
+
+    Values that a mask hides are nan in what is yielded.
+    """
     origin, count, size = request.origin, request.count, request.micro_batch
     steps = len(visited(sampler, model.path, None if origin is None else origin.t)) - 1
     for begin in range(0, count, size):
@@ -94,10 +97,18 @@ def draw(model: AnyModel | Denoiser, sampler: Sampler, request: SamplingRequest)
         start = None
         if origin is not None:
             start = origin.noised(model.path, noises, places.clamp(max=count - 1))
-        stills = walk(sampler, model, noises, _condition(request.condition, indices), start=start)
+        given = _condition(request.condition, indices)
+        stills = walk(sampler, model, noises, given, start=start)
         for step, still in enumerate(stills):
-            shown = Snapshot(still.t, still.x[:kept], None if still.x_0 is None else still.x_0[:kept])
+            shown = _shown(still, kept, given)
             yield Drawn(range(begin, begin + kept), shown, (begin + kept * step / steps) / count)
+
+
+def _shown(still: Snapshot, kept: int, given: Condition | None) -> Snapshot:
+    """The first samples of a still, nan where their mask says that nothing is there."""
+    mask = None if given is None or given.mask is None else given.mask[:kept]
+    x_0 = None if still.x_0 is None else with_gaps(still.x_0[:kept], mask)
+    return Snapshot(still.t, with_gaps(still.x[:kept], mask), x_0)
 
 
 def _condition(condition: Condition | None, indices: torch.Tensor) -> Condition | None:
@@ -119,7 +130,7 @@ def sample(
     *,
     keep_on: str | None = None,
 ) -> Samples:
-    """The requested images, in the network's units. Algorithm 2.
+    """The requested images, in the network's units, nan where a mask hides a value. Algorithm 2.
 
     progress: called after each step with the share that is done and the time t. keep_on: the device on which images
     that are done wait for the others; None: their own. Raises SettingsError for more steps than the schedule has.

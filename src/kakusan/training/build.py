@@ -61,6 +61,7 @@ def interface(settings: Settings, record: DataRecord) -> Interface:
         classes=len(record.class_names),
         numbers=0 if record.vectors is None else len(record.vectors.names),
         image_channels=0 if record.pairs is None else record.pairs.shape[0],
+        mask_channels=channels if record.masked else 0,
         dimensions=len(sides),
     )
 
@@ -88,8 +89,8 @@ def usual_condition(
 ) -> Condition | None:
     """What samples are given where nothing is asked for.
 
-    Where they come with vectors or images, the examples that the run keeps, in turn; where with classes alone, none,
-    or each in turn if the network knows no samples without a class.
+    Where they come with vectors, images or masks, the examples that the run keeps, in turn; where with classes alone,
+    none, or each in turn if the network knows no samples without a class.
     """
     if examples is not None:
         return examples

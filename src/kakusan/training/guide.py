@@ -1,10 +1,12 @@
 """What a sampling is guided away from, as it is asked for; and which early weights of a run are fit to be that."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path as Folder
+from typing import Any, Protocol
 
+from kakusan.data.record import DataRecord
+from kakusan.diffusion.paths import Path
 from kakusan.errors import RunError, SettingsError, quoted
 from kakusan.storage.run_folder import RunFolder
 
@@ -27,7 +29,7 @@ class Guidance:
     weight: float
     interval: tuple[float, float] | None = None
     rescale: float = 0.0
-    guide: Path | str | None = None
+    guide: Folder | str | None = None
     classes: tuple[tuple[int, float], ...] = ()
     """(class, share) pairs: several classes at once, each with its share of the weight (composition)."""
 
@@ -48,6 +50,16 @@ class Guidance:
     def as_json(self) -> dict[str, Any]:
         about = {**asdict(self), "guide": None if self.guide is None else str(self.guide)}
         return {name: value for name, value in about.items() if name != "classes" or value}
+
+
+class WithData(Protocol):
+    """A run, of which its folder and its data are looked at."""
+
+    @property
+    def folder(self) -> Folder: ...
+
+    @property
+    def data(self) -> DataRecord: ...
 
 
 def early_of(steps: Sequence[int], step: int) -> int:
@@ -81,3 +93,30 @@ def snapshot_to_guide(run: RunFolder, guided: int, step: int | None = None) -> i
         *([f"to keep one of where it stands, and train on from there: {longer}"] if last else []),
         "or name a weaker run: --guide RUN (new runs of 200 steps and more keep snapshots by themselves)",
     )
+
+
+def composed_of(guidance: Guidance | None, parts: tuple[tuple[int, float], ...]) -> Guidance:
+    """The guidance towards several classes at once. Raises SettingsError for what composition does not have."""
+    guidance = guidance or Guidance(1.0)
+    if guidance.guide is not None or guidance.interval is not None or guidance.rescale:
+        raise SettingsError("several classes at once take no guide, interval or rescale", "leave them out")
+    return replace(guidance, classes=parts)
+
+
+def require_same_samples(guide: WithData, guided: WithData, paths: tuple[Path, Path]) -> None:
+    """Raises SettingsError where a run cannot guide another: its samples, path or conditions are others."""
+    theirs, ours, pair = guide.data, guided.data, f"{guide.folder} cannot guide {guided.folder}"
+    if theirs.shape != ours.shape or paths[0] != paths[1]:
+        raise SettingsError(
+            f"{pair}: its samples are of {theirs.shape} on {paths[0]}, these of {ours.shape} on {paths[1]}",
+            "a guide is a smaller or less trained run on the same data and the same process",
+        )
+    if theirs.class_names not in ((), ours.class_names):
+        raise SettingsError(f"{pair}: it has learned other classes")
+    if (theirs.vectors, theirs.pairs) != (ours.vectors, ours.pairs):
+        raise SettingsError(f"{pair}: it has learned other vectors or pairs")
+    if theirs.masked != ours.masked:
+        raise SettingsError(
+            f"{pair}: one of the two takes masks of missing values",
+            "a guide is trained on the same data, missing values and all",
+        )

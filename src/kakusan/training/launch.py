@@ -273,6 +273,8 @@ def _like(asked: Asked, parent: RunFolder) -> Settings:
 def _weights_source(parent: RunFolder, record: DataRecord) -> dict[str, Any]:
     """What a run remembers of the run that its weights come from. Raises SettingsError where they do not fit."""
     theirs = DataRecord.read(parent.data)
+    if theirs.masked != record.masked:
+        raise _other_masks(parent, theirs)
     if theirs.inputs[1:] != record.inputs[1:]:
         raise SettingsError(
             f"{parent.folder} was trained on {theirs.inputs_in_words()}, these data have {record.inputs_in_words()}",
@@ -288,6 +290,19 @@ def _weights_source(parent: RunFolder, record: DataRecord) -> dict[str, Any]:
     require_agreement(parent, stored_settings(parent), checkpoint)
     scheduler = {"scheduler": kind} if (kind := parent.scheduler) else {}
     return {"run": str(parent.folder.resolve()), "step": checkpoint.step, **scheduler}
+
+
+def _other_masks(parent: RunFolder, theirs: DataRecord) -> SettingsError:
+    """Why weights that take a mask, and data that have none, do not fit; or the reverse."""
+    if theirs.masked:
+        return SettingsError(
+            f"{parent.folder} was trained on data with missing values, and in these none is masked",
+            "keep their missing values as NaN, with --data.missing mask, or train without --from",
+        )
+    return SettingsError(
+        f"{parent.folder} was trained on data without missing values, and takes no mask of those in these",
+        "fill the missing values in and leave --data.missing mask out, or train without --from",
+    )
 
 
 def _with_budget(

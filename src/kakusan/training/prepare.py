@@ -117,11 +117,13 @@ def reopen_data(
 def example_condition(prepared: Prepared) -> Condition | None:
     """What samples of this run are given where nothing is asked for: that of some held-out images, evenly spread.
 
-    None where they come with classes alone, or with nothing.
+    None where they come with classes alone, or with nothing. Where masks are all else that they come with, masks alone.
     """
     dataset, split = prepared.dataset, prepared.split
     if dataset.vectors is None and dataset.pairs is None:
-        return None
+        if not dataset.masked:
+            return None
+        dataset = replace(dataset, labels=None, class_names=())
     indices = split.held_out if len(split.held_out) else split.training
     places = np.linspace(0, len(indices) - 1, min(EXAMPLES, len(indices))).astype(np.int64)
     return dataset.condition(indices[places])
@@ -179,6 +181,7 @@ def data_record(prepared: Prepared) -> dict[str, Any]:
         "class_names": list(dataset.class_names),
         **({} if dataset.vectors is None else {"vectors": dataset.vectors.form.to_state()}),
         **({} if dataset.pairs is None else {"pairs": dataset.pairs.form.to_state()}),
+        **({"masked": True} if dataset.masked else {}),
         "fingerprint": dataset.fingerprint,
         "notes": [*dataset.notes, *prepared.notes],
         "bad_files": [{"name": bad.name, "reason": bad.reason} for bad in dataset.bad_files],

@@ -50,7 +50,9 @@ def held_out_losses(
         gaps = losses["held_out_loss"] - losses["training_loss"]
         figures["gap_standard_error"] = float(gaps.std() / count**0.5)
     if "training_loss" in parts:
-        known = stationary(model, dataset.x_0(spread(split.training, COMPARED)))
+        some = spread(split.training, COMPARED)
+        condition = dataset.condition(some)
+        known = stationary(model, dataset.x_0(some), None if condition is None else condition.mask)
         baseline = _losses(known, loss, dataset, parts["training_loss"], device)
         figures["baseline_loss"] = float(baseline.mean())
     return {**figures, "compared_images": count}
@@ -61,30 +63,52 @@ def spread(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).astype(np.int64)]
 
 
-def stationary(model: NetworkModel, x_0: Samples) -> NetworkModel:
+FILLINGS = 12
+"""Times that missing values are guessed, where a spectrum is asked for the values that are there."""
+
+
+def stationary(model: NetworkModel, x_0: Samples, mask: Samples | None = None) -> NetworkModel:
     """The same process with, in the network's place, the exact denoiser of a stationary Gaussian (a Wiener filter).
 
     It has the mean and the power spectrum of each channel of x_0: how far apart values resemble each other is known,
     and nothing of what the images show, so that its samples are clouds. What it costs is what a network must beat.
+
+    mask: 1 where a value of x_0 is there. Mean and spectrum are then those of the values that are there (the spectrum
+    by the periodogram with the mean in the gaps, over their share); and where a mask is given to it, x_t is filled with
+    what the guess of x_0 makes of it, again and again: expectation maximization, which leads to the exact guess.
     """
     axes = tuple(range(2, x_0.ndim))
-    mean = x_0.mean((0, *axes), keepdim=True)
-    power = torch.fft.fftn(x_0 - mean, dim=axes, norm="ortho").abs().square().mean(0)
+    mean, power = _moments(x_0, mask, axes)
     says_variance = isinstance(variance_named(model.variance), LearnedRange)
 
-    def network(x_t: Samples, time: Tensor, condition: Condition | None = None) -> Tensor:  # noqa: ARG001
+    def network(x_t: Samples, time: Tensor, condition: Condition | None = None) -> Tensor:
         path, t = model.path, time.double().cpu() + 1
         size, (signal, noise) = path.scale_at(t), path.at(t)  # networks are given x_t in the twin's scale
         a, b = (per_sample(part / size, x_t).to(x_t) for part in (signal, noise))
         m, p = mean.to(x_t), power.to(x_t)
-        away = torch.fft.fftn(x_t - a * m, dim=axes, norm="ortho") / (a.square() * p + b.square())
-        x_0_hat, eps_hat = (
-            torch.fft.ifftn(part, dim=axes, norm="ortho").real for part in (a * p * away, b * away)
-        )
+        there = None if condition is None else condition.mask
+        seen = x_t if there is None else torch.where(there == 1, x_t, a * m)
+        for _ in range(1 if there is None else FILLINGS):
+            away = torch.fft.fftn(seen - a * m, dim=axes, norm="ortho") / (a.square() * p + b.square())
+            x_0_hat, eps_hat = (
+                torch.fft.ifftn(part, dim=axes, norm="ortho").real for part in (a * p * away, b * away)
+            )
+            seen = x_t if there is None else torch.where(there == 1, x_t, a * (m + x_0_hat))
         word = model.denoiser.parametrization.target(m + x_0_hat, eps_hat, signal, noise)
         return torch.cat([word, torch.zeros_like(word)], 1) if says_variance else word
 
     return replace(model, denoiser=replace(model.denoiser, network=network, autocast=None))
+
+
+def _moments(x_0: Samples, mask: Samples | None, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Mean (1, channels, 1, ...) and power spectrum (channels, ...) of the values that are there."""
+    if mask is None:
+        mean = x_0.mean((0, *axes), keepdim=True)
+        return mean, torch.fft.fftn(x_0 - mean, dim=axes, norm="ortho").abs().square().mean(0)
+    share = mask.mean((0, *axes), keepdim=True)  # of the values of a channel; some are there
+    mean = (x_0 * mask).mean((0, *axes), keepdim=True) / share
+    filled = (x_0 - mean) * mask
+    return mean, torch.fft.fftn(filled, dim=axes, norm="ortho").abs().square().mean(0) / share[0]
 
 
 @torch.no_grad()

@@ -37,13 +37,14 @@ class MLPOptions(NetworkOptions):
     def build(self, of: "Interface") -> "nn.Module":
         from kakusan.networks import PointMLP
 
-        if of.image_channels or of.mask_channels:
-            raise SettingsError("points come with classes and vectors, not with images or masks")
+        if of.image_channels:
+            raise SettingsError("points come with classes, vectors and masks, not with images")
         return PointMLP(
             channels=of.channels,
             out_channels=of.out_channels,
             classes=of.classes,
             numbers=of.numbers,
+            mask_channels=of.mask_channels,
             null_label=self.null_label,
             width=answered(self.width),
             depth=self.depth,

@@ -230,7 +230,12 @@ def _as_images(x: Samples) -> Samples:
 
 
 def _require_images(run: Run) -> None:
-    """Raises SettingsError for a run of signals or volumes."""
+    """Raises SettingsError for a run of signals or volumes, and for one that takes masks of missing values."""
+    if run.data.masked:
+        raise SettingsError(
+            f"the page follows all values of an image, and some of those of {run.folder} are missing",
+            "its figures: kakusan report, kakusan evaluate",
+        )
     if (kind := kind_of(run.data.shape)) not in ("points", "image"):
         raise SettingsError(
             f"the page draws images and points, and {run.folder} is of {kind}s", "see: kakusan report RUN"

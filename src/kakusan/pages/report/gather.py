@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from kakusan.config.settings import ProcessSettings
-from kakusan.data.dataset import Dataset
+from kakusan.data.dataset import Dataset, chunks
 from kakusan.data.rendering import each, encode_png, grid, pairs_grid, view_of, walk_strip
 from kakusan.data.space import POINTS, Noun, noun_of, size_in_words
 from kakusan.data.units import Levels, Real, Units
@@ -78,8 +78,26 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
     if prepared is None:
         return story
     progress(0.95, f"comparing with the training {story.noun.many}")
-    copying = None if story.noun is POINTS else _copying(x_0, prepared, run.doubt)
+    is_hard, words = _cannot_be_compared(run, prepared)
+    copying = None if story.noun is POINTS or is_hard else _copying(_filled(x_0), prepared, run.doubt)
+    story = replace(story, warnings=[*story.warnings, *words])
     return replace(story, forward=_forward(loaded, prepared), copying=copying)
+
+
+def _cannot_be_compared(run: Run, prepared: Prepared) -> tuple[bool, list[str]]:
+    """Whether samples have no distances from each other, and a warning that says why: other values are missing."""
+    images = prepared.dataset.images
+    if not prepared.dataset.masked:
+        return False, []
+    if all((np.isnan(part) == np.isnan(images[:1])).all() for part in chunks(images)):
+        return False, []  # the same land under every sea
+    many = noun_of(run.data.shape).many
+    return True, [f"whether samples are copies is not said: not in all {many} the same values are missing"]
+
+
+def _filled(x: Samples) -> Samples:
+    """With the mean in place of missing values, as training images are."""
+    return x.nan_to_num(0, torch.inf, -torch.inf)
 
 
 def _walk(loaded: Loaded, run: Run, progress: Progress) -> list[Snapshot]:
@@ -147,7 +165,7 @@ def _channels(x_0: Samples, units: Units, prepared: Prepared | None) -> list[Cha
         if (drawn := view.channel(x_0, units, i)) is None:
             return []
         own, reach = values[..., i], units.shown * scale
-        ends = (drawn.low, drawn.high, float(own.min()), float(own.max()))
+        ends = (drawn.low, drawn.high, float(np.nanmin(own)), float(np.nanmax(own)))
         low, high, lowest, highest = (in_units(value, reach) for value in ends)
         found.append(
             Channel(
@@ -175,7 +193,10 @@ def _some_training(prepared: Prepared | None, count: int) -> NDArray[Any] | None
 
 def histogram(samples: NDArray[Any], training: NDArray[Any] | None) -> Histogram | None:
     """Of the values of one channel, in bins that both have; None where all of them are about the same."""
-    both = [np.ravel(samples)] + ([] if training is None else [np.ravel(training).astype(np.float64)])
+    every = [np.ravel(samples)] + ([] if training is None else [np.ravel(training).astype(np.float64)])
+    both = [values[~np.isnan(values)] for values in every]  # nan is missing
+    if not all(map(len, both)):
+        return None
     low, high = np.quantile(np.concatenate(both), WITHIN)
     if not high - low > 1e-9 * max(abs(low), abs(high)):
         return None
@@ -199,8 +220,9 @@ def _forward(loaded: Loaded, prepared: Prepared) -> Forward:
     chosen = spread(prepared.split.training, view.followed)
     x_0 = dataset.x_0(chosen)
     noise = normals(0, Purpose.EVALUATION, 1, torch.arange(len(x_0)), dataset.shape)
+    gaps = torch.where(dataset.with_gaps(chosen).isnan(), torch.nan, 0.0)  # which hide noise, too
     rows = [q_marginal(schedule, x_0, torch.full((len(x_0),), float(t), dtype=torch.float64)) for t in times]
-    seen = [row.reparametrize(noise) for row in rows]
+    seen = [row.reparametrize(noise) + gaps for row in rows]
     one = noun_of(dataset.shape).one
     name = "" if view.followed > 1 else f"The {one} at t = 0 is {_caption(dataset, int(chosen[0]))}."
     return Forward(
@@ -252,7 +274,10 @@ class _Compared:
         """The first few, each with what is nearest to it, all drawn alike."""
         dataset, count = prepared.dataset, min(NEIGHBOURS, len(self.images))
         near = indices[self.rate.nearest[:count].numpy()]
-        pictures = each(torch.cat([self.images[:count], dataset.x_0(near)]), dataset.units)
+        shown = torch.cat([self.images[:count], dataset.x_0(near)])
+        if dataset.masked:  # all with the same gaps, or they would not be compared
+            shown = shown.masked_fill(dataset.with_gaps(near[:1]).isnan(), torch.nan)
+        pictures = each(shown, dataset.units)
         return [
             Neighbour(
                 png=encode_png(pictures[i]),

@@ -1,0 +1,6 @@
+"""An open run: what commands work with, and `kakusan.Run` too."""
+
+from kakusan.run.opened import Loaded
+from kakusan.run.sampling import Run, usual_sampler
+
+__all__ = ["Loaded", "Run", "usual_sampler"]

@@ -1,0 +1,313 @@
+"""Samples of an open run: what they are given, what they are guided away from, and the record of how they were made."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from kakusan.config.machine import environment
+from kakusan.config.settings import ProcessSettings
+from kakusan.data.asking import EACH, classes_at_once, rows_asked
+from kakusan.data.saving import in_layout
+from kakusan.data.space import noun_of
+from kakusan.data.units import Levels, Units
+from kakusan.diffusion.denoiser import Denoiser
+from kakusan.diffusion.guidance import Composed, Guided
+from kakusan.diffusion.model import Model
+from kakusan.diffusion.variances import variance_named
+from kakusan.errors import SettingsError
+from kakusan.run.opened import Loaded, OpenRun
+from kakusan.samplers import (
+    SAMPLERS,
+    Origin,
+    Sampler,
+    SamplingRequest,
+    as_sampler,
+    sample,
+    sampler_named,
+)
+from kakusan.shapes import Condition, Samples
+from kakusan.storage.agreement import require_agreement
+from kakusan.training.build import build_model, usual_condition
+from kakusan.training.guide import Guidance, composed_of, require_same_samples, snapshot_to_guide
+
+FAR_OUTSIDE = 2.0
+"""Levels lie in [-1, 1]: values beyond this size are in other units."""
+
+
+class Run(OpenRun):
+    """A training and all that came of it, in one folder.
+
+    `kakusan.train` makes one; `Run.open` finds it again. Raises RunError where the folder is none.
+    """
+
+    def sample(
+        self,
+        count: int | None = None,
+        sampler: Sampler | str | None = None,
+        *,
+        seed: int = 0,
+        first: int = 0,
+        label: str | int | None = None,
+        vector: ArrayLike | str | None = None,
+        condition: Samples | NDArray[Any] | Path | str | None = None,
+        mask: NDArray[Any] | Tensor | Path | str | None = None,
+        exact: bool = False,
+        device: str = "auto",
+        images: Samples | None = None,
+        t: int | None = None,
+        guidance: Guidance | float | None = None,
+        progress: bool | None = None,
+    ) -> Samples:
+        """New images, in the network's units: `run.decode(images)` gives the data's own, in the axes of the data.
+
+        count: 16 where none is given. sampler: DDIM in 50 steps where none is given, or one by name; its times are
+        spaced as the run says, unless it says how.
+        label: a class, by name or number, "each" in turn, or several at once, "3:1+7:0.5", for composition.
+        vector: numbers that describe the images, (k,) or (m, k), in their own units, or "thickness=0.3".
+        condition: images that belong to them, an array as data files have it, or the path of an image, a folder or an
+        array; image k is given the (k mod m)-th of m.
+        mask: for runs that learned from data with missing values, where values are to be: "full", an array of booleans
+        or with nan, in the axes of the data, or its file; one, or several in turn. The others are nan.
+        images, t: start from these, with noise added up to time t, rather than from noise at T; one sample for each.
+        guidance: its weight, or `Guidance` with all of it; images are then of the label, or of each class in turn.
+        Where a run has learned vectors, pairs or masks and none are given, those of held-out samples are, in turn.
+        progress: show it; by default where somebody sees it. Image k of a seed is the same whatever the count.
+        """
+        origin = _origin(images, t, self.data.units)
+        loaded, process = self.load(device=device), self.settings.process
+        count = (16 if images is None else len(images)) if count is None else count
+        numbers = {"count": count, "seed": seed, "first": first, "exact": exact, "origin": origin}
+        guidance = Guidance(guidance) if isinstance(guidance, float | int) else guidance
+        guidance, label = self.composed(guidance, label)
+        mask = mask if mask is not None or images is None else _present_in(images)
+        given = self.condition(label=label, vector=vector, image=condition, mask=mask, guidance=guidance)
+        request = self.request(loaded, given, **numbers)
+        chosen = usual_sampler(process) if sampler is None else as_sampler(sampler, process.T)
+        chosen = replace(chosen, spacing=chosen.spacing or process.spacing)
+        with self._watching(f"sampling {request.count:,} {noun_of(request.shape).many}", progress) as watch:
+            return sample(self.guided(loaded, guidance), chosen, request, watch)
+
+    def decode(self, x: Samples) -> NDArray[Any]:
+        """Samples in the units of the data, and in the axes in which these came: an array to go on with.
+
+        Levels are uint8, real values float64, and values that a mask hides nan. Of data that are no array file the
+        channels are last; `run.data.units.decode` has them last always.
+        """
+        return in_layout(self.data.units.decode(x), self.settings.data.layout)
+
+    @contextmanager
+    def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float, str], None]]:  # noqa: ARG002
+        """Who is told how far a sampling has come: here nobody."""
+        yield lambda _, __: None
+
+    def guided(self, loaded: Loaded, guidance: Guidance | None) -> Model[Denoiser]:
+        """The model of these weights under guidance; as it is without any.
+
+        Raises SettingsError where there is nothing to be guided away from, or the guide is of other samples.
+        """
+        return self._guided(loaded, guidance)[0]
+
+    def _guided(self, loaded: Loaded, guidance: Guidance | None) -> tuple[Model[Denoiser], dict[str, Any]]:
+        """The same, and what a record of the samples says of it."""
+        model: Model[Denoiser] = loaded.model
+        if guidance is None:
+            return model, {}
+        if guidance.classes:
+            self._require_a_null_condition()
+            parts = tuple((number, guidance.weight * share) for number, share in guidance.classes)
+            model = replace(model, denoiser=Composed(model.denoiser, parts))
+            return model, {"guidance": guidance.as_json()}
+        weak, about = self._guide(loaded, guidance), guidance.as_json()
+        about |= {} if weak is None else {"guide_step": weak.step}
+        denoiser = None if weak is None else weak.model.denoiser
+        of = Guided(model.denoiser, guidance.weight, denoiser, guidance.interval, guidance.rescale)
+        return replace(model, denoiser=of), {"guidance": about}
+
+    def _require_a_null_condition(self) -> None:
+        """Raises SettingsError where the model without a condition, the weak side, is not there."""
+        if not self.data.is_conditional:
+            raise SettingsError(
+                f"{self.folder} has learned no classes or other conditions to be guided to",
+                "train with --data.labels, --data.vectors or --data.pairs, or name a weaker model: --guide early,"
+                " or --guide RUN",
+            )
+        if not self.settings.network.null_label or not self.settings.data.label_dropout:
+            raise SettingsError(
+                f"{self.folder} was shown no sample without its condition, which guidance goes away from",
+                "train with --data.label-dropout 0.1, or name a weaker model: --guide early, or --guide RUN",
+            )
+
+    def _guide(self, loaded: Loaded, guidance: Guidance) -> Loaded | None:
+        """What is guided away from; None where it is the same model, without a condition."""
+        if guidance.guide is None:
+            self._require_a_null_condition()
+            return None
+        if guidance.is_early:
+            return self.early(loaded, guidance.early_step)
+        return self._other_run(loaded, Path(guidance.guide))
+
+    def early(self, loaded: Loaded, step: int | None = None) -> Loaded:
+        """Less trained weights of this run, kept by `checkpoint.snapshots`, on the machine of those that are loaded.
+
+        step: None leaves the choice to `kakusan.training.guide.early_of`. Raises RunError where there is none.
+        """
+        found = snapshot_to_guide(self.files, loaded.step, step)
+        checkpoint = self.files.load_snapshot(found, loaded.device)
+        require_agreement(self.files, self.settings, checkpoint)
+        settings = replace(self.settings, machine=loaded.settings.machine)
+        network = self._network(settings, checkpoint, "ema")
+        return Loaded(build_model(settings, network, self.data.units), network, found, settings)
+
+    def _other_run(self, loaded: Loaded, folder: Path) -> Loaded:
+        guide = type(self).open(folder)
+        weak = guide.load(device=loaded.device)
+        require_same_samples(guide, self, (weak.model.path, loaded.model.path))
+        return weak
+
+    def request(self, loaded: Loaded, condition: Condition | None, **numbers: Any) -> SamplingRequest:
+        """Images of this run under a condition: of its shape, on the device of these weights.
+
+        numbers: count, seed, first, exact and origin, as `SamplingRequest` has them.
+        """
+        return SamplingRequest(
+            shape=self.data.shape,
+            condition=condition,
+            micro_batch=loaded.settings.machine.micro_batch,
+            device=loaded.device,
+            **numbers,
+        )
+
+    def condition(
+        self,
+        *,
+        label: str | int | None = None,
+        vector: ArrayLike | str | None = None,
+        image: Samples | NDArray[Any] | Path | str | None = None,
+        mask: NDArray[Any] | Tensor | Path | str | None = None,
+        guidance: Guidance | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Condition | None:
+        """What samples are to be given, as `sample` takes it: rows that they take in turn, or the usual ones.
+
+        With guidance and no label, each class in turn. say: is told what was scaled. Raises SettingsError for what the
+        run has not learned, and for rows of different numbers. Masks that are not given are those that the run keeps:
+        all of them in turn, or as many as there are other rows.
+        """
+        if label is vector is image is None and guidance is not None and not guidance.classes:
+            label = EACH if self.data.class_names and not self.data.has_examples else None
+        if label is vector is image is mask is None:
+            kept = self._kept
+            if kept is not None and guidance is not None and guidance.classes:
+                kept = None if kept.mask is None else Condition(mask=kept.mask)
+            return usual_condition(self.settings, self.data, kept)
+        rows = rows_asked(
+            self.data,
+            self.folder,
+            self.settings.data.layout,
+            label=label,
+            vector=vector,
+            image=image,
+            mask=mask,
+            say=say,
+        )
+        most = max(map(len, rows.values()))
+        if "mask" not in rows and (kept := self._kept) is not None and kept.mask is not None:
+            most = len(kept.mask) if most == 1 else most
+            rows["mask"] = kept.mask[torch.arange(most) % len(kept.mask)]
+        return Condition(**{name: x.expand(most, *x.shape[1:]) for name, x in rows.items()})
+
+    @property
+    def _kept(self) -> Condition | None:
+        """The condition that the run keeps as examples, if it has any."""
+        kept = self.files.conditions()
+        return None if kept is None else Condition(**kept)
+
+    def composed(
+        self, guidance: Guidance | None, label: str | int | None
+    ) -> tuple[Guidance | None, str | int | None]:
+        """The guidance and the label, where a label such as "3:1+7:0.5" names several classes at once.
+
+        Raises SettingsError for what composition does not have.
+        """
+        parts = classes_at_once(label, self.data, self.folder)
+        return (guidance, label) if parts is None else (composed_of(guidance, parts), None)
+
+    def sample_with_record(
+        self,
+        loaded: Loaded,
+        sampler: Sampler,
+        request: SamplingRequest,
+        progress: Callable[[float, str], None] = lambda _, __: None,
+        guidance: Guidance | None = None,
+    ) -> tuple[Samples, dict[str, Any]]:
+        """The requested images, on the CPU, and all that it takes to make them again, as plain values."""
+        begun = time.perf_counter()
+        model, about_guidance = self._guided(loaded, guidance)
+        x_0 = sample(model, sampler, request, progress, keep_on="cpu")
+        numbers = ("count", "seed", "first", "micro_batch", "exact")
+        return x_0, {
+            **asdict(sampler),
+            "run": str(self.folder),
+            "checkpoint": loaded.step,
+            "weights": loaded.weights,
+            "sampler": {kind: name for name, kind in SAMPLERS.items()}.get(type(sampler), repr(sampler)),
+            "steps": len(sampler.times(loaded.model.path)) - 1,
+            "spacing": sampler.spacing,
+            "variance": variance_named(loaded.model.variance).name,
+            "clip": loaded.model.clip,
+            **about_guidance,
+            **{name: getattr(request, name) for name in numbers},
+            **self._condition_as_json(request.condition),
+            "machine": asdict(loaded.settings.machine),
+            "environment": environment(loaded.settings.machine),
+            "units": self.data.units.to_state(),
+            "rounded": isinstance(self.data.units, Levels),
+            "seconds": round(time.perf_counter() - begun, 3),
+        }
+
+    def _condition_as_json(self, condition: Condition | None) -> dict[str, Any]:
+        """The classes, vectors and number of condition images that samples were given in turn."""
+        given = None if condition is None else condition.label
+        labels = None if given is None else given.tolist()
+        about: dict[str, Any] = {"label": labels[0] if labels is not None and len(labels) == 1 else labels}
+        about["conditions"] = 0 if condition is None else len(condition)
+        if condition is not None and condition.vector is not None and (form := self.data.vectors) is not None:
+            about["vector_names"], about["vectors"] = form.names, form.decode(condition.vector).tolist()
+        if self.data.masked:
+            mask = None if condition is None else condition.mask
+            about["missing"] = 0.0 if mask is None else 1 - float(mask.mean())
+        return about
+
+
+def _origin(images: Samples | None, t: int | None, units: Units) -> Origin | None:
+    """Where a sampling starts, if not from noise. Raises TypeError where one of the two is missing, and for images
+    that are not in the network's units."""
+    if images is None and t is None:
+        return None
+    if images is None or t is None:
+        raise TypeError("to start from images, give both images and t, the time up to which noise is added")
+    is_encoded = isinstance(images, torch.Tensor) and images.is_floating_point()
+    if not is_encoded or (isinstance(units, Levels) and float(images.abs().max()) > FAR_OUTSIDE):
+        raise TypeError(
+            "images to start from are floats in the network's units"
+            + (", -1 to 1" if isinstance(units, Levels) else "")
+            + ": run.data.units.encode(array), of shape (n, height, width, channels)"
+        )
+    return Origin(images.nan_to_num(0, torch.inf, -torch.inf), t)
+
+
+def _present_in(images: Samples) -> Samples | None:
+    """The masks of samples to start from, of which some values are missing; None where none is."""
+    return None if not images.isnan().any() else (~images.isnan()).to(images)
+
+
+def usual_sampler(process: ProcessSettings) -> Sampler:
+    """DDIM in 50 steps, or in T where there are fewer, spaced as the run says."""
+    return sampler_named("ddim", process.T, spacing=process.spacing)
