@@ -37,28 +37,25 @@ def choose(
 ) -> NetworkOptions:
     """The network that is meant by a kind, where one is named, and by the names of options laid over the current one.
 
-    Another kind than the current one begins with its defaults. Where none is named, options that a single kind has
-    choose it. Raises SettingsError for options of another kind, or of several.
+    Another kind than the current one begins with its defaults. Where none is named, the first kind that has all of the
+    options is chosen. Raises SettingsError for options of another kind, or of no single one.
     """
     if kind is not None and kind != current.kind:
         current = named({AUTO: NetworkOptions, **NETWORKS, OWN: OwnOptions}, kind, "network.kind")()
     known = [name for name in options if any(name in other.names() for other in NETWORKS.values())]
     if current.kind == AUTO and not current.names().issuperset(known):
-        return current.turned_into(_only_kind(known, where))
+        return current.turned_into(_first_kind(known, where))
     for name in known:
         if name not in current.names():
             raise _belongs(name, current.kind, where)
     return current
 
 
-def _only_kind(options: Collection[str], where: str) -> type[NetworkOptions]:
-    """The kind that has all of these options. Raises SettingsError where there is none, or more than one."""
-    found = [kind for kind, network in NETWORKS.items() if network.names().issuperset(options)]
-    if len(found) == 1:
-        return NETWORKS[found[0]]
-    names = ", ".join(f"network.{name}" for name in options)
-    if found:
-        raise SettingsError(f"{names}{where} may be of {' or '.join(found)}", *_advice(found))
+def _first_kind(options: Collection[str], where: str) -> type[NetworkOptions]:
+    """The first kind that has all of these options. Raises SettingsError where there is none."""
+    for network in NETWORKS.values():
+        if network.names().issuperset(options):
+            return network
     own = next(name for name in options if name not in NetworkOptions.names())
     first = having(own)[0]
     other = next(name for name in options if name not in NETWORKS[first].names())
