@@ -144,8 +144,8 @@ def measured(levels: NDArray[np.uint8]) -> Array:
     total = np.maximum(ink.sum((1, 2)), 1)
     up = -(rows - ((ink * rows).sum((1, 2)) / total)[:, None, None])
     right_of = columns - ((ink * columns).sum((1, 2)) / total)[:, None, None]
-    along = (ink * up**2).sum((1, 2))
-    slant = (ink * up * right_of).sum((1, 2)) / np.where(along > 0, along, 1)
+    along = (ink * up * up).sum((1, 2))
+    slant = (ink * right_of * up).sum((1, 2)) / np.where(along > 0, along, 1)
     return np.stack([ink.mean((1, 2)), slant], 1)
 
 
