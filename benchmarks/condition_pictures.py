@@ -50,7 +50,7 @@ def of_vectors(
     figure = Figure(figsize=(11, 3.9), layout="constrained")
     left, *others = figure.subplots(1, 1 + len(names))
     _sheet(left, sheet(shown, int(len(shown) ** 0.5), most=16))
-    left.set_title(f"more {names[0]} to the right, more {names[1]} downwards", fontsize=10)
+    left.set_title(f"{names[0]} to the right, {names[1]} downwards", fontsize=10)
     for k, (axis, name) in enumerate(zip(others, names, strict=True)):
         for (weight, values), colour in zip(found.items(), (OTHER, SAMPLES), strict=False):
             r = np.corrcoef(asked[:, k], values[:, k])[0, 1]

@@ -17,7 +17,13 @@ from kakusan.config.loading import with_values
 from kakusan.config.machine import environment, resolve_machine
 from kakusan.config.settings import ProcessSettings, Settings, answered
 from kakusan.data import Dataset
-from kakusan.data.asking import array_conditions, encoded_vectors, images_asked, vectors_asked
+from kakusan.data.asking import (
+    array_conditions,
+    encoded_vectors,
+    far_from_learned,
+    images_asked,
+    vectors_asked,
+)
 from kakusan.data.conditions import fitted
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.record import DataRecord
@@ -328,8 +334,8 @@ class Run:
     ) -> Condition | None:
         """What samples are to be given, as `sample` takes it: rows that they take in turn, or the usual ones.
 
-        With guidance and no label, each class in turn. say: is told what was scaled. Raises SettingsError for what the
-        run has not learned, and for rows of different numbers.
+        With guidance and no label, each class in turn. say: is told what was scaled, and which number is far from all
+        that was learned. Raises SettingsError for what the run has not learned, and for rows of different numbers.
         """
         if label is vector is image is None and guidance is not None and not guidance.classes:
             label = EACH if self.data.class_names and not self._has_examples else None
@@ -338,7 +344,7 @@ class Run:
             return usual_condition(self.settings, self.data, None if kept is None else Condition(**kept))
         given = {
             "label": self._labels(label),
-            "vector": self._vectors(vector),
+            "vector": self._vectors(vector, say),
             "image": self._condition_images(image, say),
         }
         rows = {name: tensor for name, tensor in given.items() if tensor is not None}
@@ -360,12 +366,15 @@ class Run:
             return torch.arange(len(self.data.class_names))
         return torch.tensor([self.class_number(str(label))])
 
-    def _vectors(self, vector: ArrayLike | str | None) -> Tensor | None:
+    def _vectors(self, vector: ArrayLike | str | None, say: Callable[[str], None]) -> Tensor | None:
         if vector is None:
             return None
         if (form := self.data.vectors) is None:
             raise SettingsError(f"{self.folder} has learned no vectors", "leave the vector out")
-        return vectors_asked(vector, form) if isinstance(vector, str) else encoded_vectors(vector, form)
+        vectors = vectors_asked(vector, form) if isinstance(vector, str) else encoded_vectors(vector, form)
+        if note := far_from_learned(vectors, form):
+            say(note)
+        return vectors
 
     def _condition_images(
         self, image: Samples | NDArray[Any] | Path | str | None, say: Callable[[str], None]
