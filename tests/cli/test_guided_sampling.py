@@ -107,7 +107,8 @@ def test_a_run_without_classes_or_a_guide_says_what_it_lacks(
 ) -> None:
     assert main(["sample", str(plain), "--guidance", "2"]) == 2
     assert "has learned no classes or other conditions to be guided to" in capsys.readouterr().err
-    assert main(["train", "two-moons", "--run", str(tmp_path / "moons"), "--steps", "1"]) == 0
+    moons = ["--run", str(tmp_path / "moons"), "--steps", "1", "--machine.threads", "1"]
+    assert main(["train", "two-moons", *moons]) == 0
     assert main(["sample", str(run), "--guidance", "2", "--guide", str(tmp_path / "moons")]) == 2
     assert "cannot guide" in capsys.readouterr().err
 
