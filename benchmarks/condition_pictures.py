@@ -29,7 +29,7 @@ def of_classes(
     of = [rows[f"guidance {weight:g}"] for weight in weights]
     _curve(middle, weights[1:], [100 * row["asked class"] for row in of[1:]])
     middle.axhline(100 * rows["held-out images"]["asked class"], color=REAL, linestyle="--")
-    middle.set_title("% in which a classifier sees the class asked for", fontsize=10)
+    middle.set_title("% that show the class asked for", fontsize=10)
     middle.text(weights[-1], 100 * rows["held-out images"]["asked class"], "real, held out", **_beside())
     _curve(right, weights, [row["Fréchet distance"] for row in of])
     right.axhline(rows["training images"]["Fréchet distance"], color=REAL, linestyle="--")
