@@ -1,6 +1,8 @@
 """The benchmarks run, and what they say is sane. No figure of speed or quality is asked for here."""
 
+import contextlib
 import importlib
+import io
 import json
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 from PIL import Image
 
 from kakusan.api import train
+from kakusan.cli import main as kakusan_command
 from kakusan.config.loading import settings_for
 from kakusan.config.networks import UNetOptions
 from kakusan.config.settings import Settings
@@ -224,3 +227,62 @@ def test_the_transformer_is_timed_beside_the_u_net(script: Script) -> None:
     assert set(found) == {"U-Net, v", "transformer, x_0"}
     assert all(each["step_ms"]["median"] > 0 for each in found.values())
     assert all(each["sample_ms"]["median"] > 0 for each in found.values())
+
+
+@pytest.mark.parametrize("case", ["classes", "vectors", "pairs"])
+def test_conditions_are_asked_for_by_the_real_commands_and_measured(
+    script: Script, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network has learned nothing, so only the way is tested; in this process, which saves eight starts."""
+    module = importlib.import_module("conditions")
+
+    def in_process(arguments: list[str]) -> None:
+        assert arguments[:2] == ["-m", "kakusan"]
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert kakusan_command(arguments[2:]) == 0
+
+    monkeypatch.setattr(module, "run_command", in_process)
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(module, "garments", lambda: rng.integers(0, 256, (40, 28, 28), dtype=np.uint8))
+    monkeypatch.setattr(module, "GARMENTS_HELD_OUT", 10)
+    monkeypatch.setattr(module, "WEIGHTS", (0.0, 1.5))
+    monkeypatch.setattr(module, "FEW_WEIGHTS", (1.5,))
+    sizes = ("--steps", "1", "--count", "10", "--calls", "1", "--threads", "1")
+    folders = ("--out", str(tmp_path), "--pictures", str(tmp_path / "pictures"))
+    found = script("conditions", case, *sizes, *folders)[case]
+    assert (found["steps"], found["count"]) == (1, 10)
+    assert all(np.isfinite(value) for row in found["rows"].values() for value in row.values())
+    assert module.in_table(case, found).startswith(f"{case}: 1 steps")
+    with Image.open(tmp_path / "pictures" / f"{case}.png") as picture:
+        assert picture.width > 500
+
+
+@pytest.mark.usefixtures("script")
+def test_thickness_and_slant_are_those_of_a_drawn_line() -> None:
+    """A diagonal rises one column for each row; an upright line not at all; no ink has no slant."""
+    measured = importlib.import_module("conditions").measured
+    upright = np.zeros((8, 8), dtype=np.uint8)
+    upright[:, 3] = 16
+    diagonal = 16 * np.eye(8, dtype=np.uint8)
+    lines = np.stack([diagonal[::-1], diagonal, upright, 0 * upright])
+    assert measured(lines) == pytest.approx(np.array([[2, 1], [2, -1], [2, 0], [0, 0]]))
+
+
+@pytest.mark.usefixtures("script")
+def test_an_ensemble_of_the_law_of_the_truth_spreads_as_far_as_it_errs() -> None:
+    """Members and truth from one law: the ratio is 1, up to 1 / sqrt(2 n) of n values; half the spread halves it."""
+    module, rng = importlib.import_module("conditions"), np.random.default_rng(0)
+    mean = rng.uniform(60, 190, (200, 8, 8))
+    truth, members = mean + rng.normal(0, 20, mean.shape), mean + rng.normal(0, 20, (4, *mean.shape))
+    given = module.as_levels(module.coarse(truth))
+    smooth = np.stack([module.bicubic(image) for image in given])
+    good = module.of_members(members, smooth, truth, given)
+    assert good["one sample"]["RMSE"] == pytest.approx(20 * 2**0.5, rel=0.02)
+    assert good["mean of 4 samples"]["RMSE"] == pytest.approx(20 * 1.25**0.5, rel=0.02)
+    assert good["mean of 4 samples"]["spread / error"] == pytest.approx(1, rel=0.02)
+    alike = module.of_members(mean + (members - mean) / 2, smooth, truth, given)
+    assert alike["mean of 4 samples"]["spread"] == pytest.approx(10, rel=0.02)
+    assert alike["mean of 4 samples"]["spread / error"] < 0.6
+    exact = module.of_members(np.stack([truth, truth + 1]), smooth, truth, given)
+    assert exact["one sample"]["RMSE"] == pytest.approx(0.5**0.5)
+    assert exact["one sample"]["RMSE of the area means"] < 1  # rounded, and one of the two a level higher

@@ -59,7 +59,13 @@ def test_without_a_label_each_class_has_a_column(run: Path, tmp_path: Path) -> N
     run_kakusan(["sample", run, "--out", out, "--guidance", "2", "--guidance-rescale", "0.7", *FEW])
     about = json.loads((tmp_path / "grid.png.json").read_text())
     assert about["label"] == [0, 1]
-    assert about["guidance"] == {"weight": 2.0, "interval": None, "rescale": 0.7, "guide": None}
+    assert about["guidance"] == {
+        "weight": 2.0,
+        "interval": None,
+        "rescale": 0.7,
+        "guide": None,
+        "classes": [],
+    }
     with Image.open(out) as grid:
         assert grid.size == (2 * 64 + 8, 2 * 64 + 8)
     each, second = sampled(run, tmp_path, "--label", "each"), sampled(run, tmp_path, "--label", "1")
@@ -100,7 +106,8 @@ def test_a_run_without_classes_or_a_guide_says_what_it_lacks(
 ) -> None:
     assert main(["sample", str(plain), "--guidance", "2"]) == 2
     assert "has learned no classes or other conditions to be guided to" in capsys.readouterr().err
-    assert main(["train", "two-moons", "--run", str(tmp_path / "moons"), "--steps", "1"]) == 0
+    moons = ["--run", str(tmp_path / "moons"), "--steps", "1", "--machine.threads", "1"]
+    assert main(["train", "two-moons", *moons]) == 0
     assert main(["sample", str(run), "--guidance", "2", "--guide", str(tmp_path / "moons")]) == 2
     assert "cannot guide" in capsys.readouterr().err
 
@@ -133,6 +140,24 @@ def test_a_folder_called_early_is_a_run_like_any_other(run: Path, tmp_path: Path
     assert opened.sample(2, kk.DDIM(steps=2), label=1, guidance=guidance).allclose(
         opened.sample(2, kk.DDIM(steps=2), label=1), atol=1e-5
     )
+
+
+def test_a_training_ends_with_the_line_that_asks_for_what_it_has_learned(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 1), dtype=np.uint8)
+    numbers = {"vectors": images.mean((1, 2)), "vector_names": ["mean level"], "conditions": images[:, ::2]}
+    np.savez(tmp_path / "x.npz", images=images, **numbers)
+    for flags, asking in (
+        ([str(data), "--data.labels"], " --label each --guidance 1.5"),
+        ([str(data)], ""),
+        ([str(tmp_path / "x.npz"), "--data.vectors", "--data.pairs"], " --vector 'mean level=1"),
+    ):
+        run = tmp_path / f"run-{len(asking)}"
+        assert main(["train", *flags, "--run", str(run), *TINY]) == 0
+        said = capsys.readouterr().err.replace("\n", " ")
+        assert f"kakusan sample {run} --count 64{asking}" in said
+    assert "--condition FILE" in said
 
 
 def test_guidance_from_python_is_that_of_the_command(run: Path, tmp_path: Path) -> None:

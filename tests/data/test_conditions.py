@@ -12,7 +12,7 @@ from PIL import Image
 
 from kakusan.config.settings import DataSettings
 from kakusan.data import Dataset, open_data
-from kakusan.data.asking import array_conditions, images_asked, vectors_asked
+from kakusan.data.asking import array_conditions, far_from_learned, images_asked, vectors_asked
 from kakusan.data.batches import Batches
 from kakusan.data.conditions import PairForm, VectorForm, fitted, in_form, vector_column
 from kakusan.data.units import Levels, Real
@@ -186,6 +186,41 @@ def test_vectors_are_read_from_files(tmp_path: Path) -> None:
     np.savetxt(tmp_path / "v.csv", VECTORS, delimiter=",")
     for path in tmp_path.iterdir():
         assert np.allclose(FORM.decode(vectors_asked(str(path), FORM)), VECTORS, rtol=1e-5)
+
+
+def test_vectors_in_files_may_be_named_and_are_then_in_any_order(tmp_path: Path) -> None:
+    np.savez(tmp_path / "v.npz", vectors=VECTORS[:, ::-1], vector_names=["slant", "thickness"])
+    np.savetxt(tmp_path / "v.csv", VECTORS[:, ::-1], delimiter=",", header="slant,thickness", comments="")
+    np.savetxt(tmp_path / "some.csv", VECTORS[:, 1:], header="slant", comments="")
+    for path in (tmp_path / "v.npz", tmp_path / "v.csv"):
+        assert np.allclose(FORM.decode(vectors_asked(str(path), FORM)), VECTORS, rtol=1e-5)
+    some = FORM.decode(vectors_asked(str(tmp_path / "some.csv"), FORM))
+    assert np.allclose(some, np.stack([np.full(12, 3.0), VECTORS[:, 1]], 1), rtol=1e-5)
+
+
+def test_vectors_in_files_that_were_not_learned_are_refused(tmp_path: Path) -> None:
+    for number, (content, problem) in enumerate(
+        (
+            ("thickness,weight\n1,2\n", "no number 'weight'"),
+            ("slant,slant\n1,2\n", "2 names"),
+            ("thickness,slant\n", "2 names"),
+            ("1,2\n3\n", "cannot be read"),
+            ("a.png,2\nb.png,3\n", "cannot be read"),
+        )
+    ):
+        path = tmp_path / f"{number}.csv"
+        path.write_text(content)
+        with pytest.raises((SettingsError, DataError), match=problem):
+            vectors_asked(str(path), FORM)
+    np.save(tmp_path / "none.npy", np.empty((0, 2)))
+    with pytest.raises(SettingsError, match="finite numbers"):
+        vectors_asked(str(tmp_path / "none.npy"), FORM)
+
+
+def test_a_number_far_from_all_that_was_learned_is_told() -> None:
+    assert not far_from_learned(vectors_asked("3.3,-380", FORM), FORM)
+    told = far_from_learned(FORM.encode(np.array([[3.0, -200], [3, 100]])), FORM)
+    assert told == "slant=100 is 6.0 deviations from the mean of what was learned (-200 ± 50)"
 
 
 @pytest.mark.parametrize(

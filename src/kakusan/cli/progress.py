@@ -9,6 +9,7 @@ from typing import Any
 
 from kakusan.config.loading import Asked
 from kakusan.config.machine import set_machine
+from kakusan.data.asking import EACH
 from kakusan.data.record import DataRecord
 from kakusan.data.space import noun_of
 from kakusan.errors import RunError, printable, quoted
@@ -21,6 +22,9 @@ from kakusan.terminal.streams import OutputLost
 from kakusan.training.launch import launch
 from kakusan.training.trainer import Began, Ended, Event, Sampled, Saved, Stepped, Trainer, Warned
 from kakusan.training.verdicts import LossGap
+
+SOME_GUIDANCE = 1.5
+"""A weight to begin with: samples show their class, and are hardly less varied."""
 
 
 def begin(asked: Asked, folder: Path, weights_from: Path | None) -> Trainer:
@@ -190,7 +194,8 @@ class _Told:
             to.print(printable(f"{self.run.folder} is at its last step already"), markup=False)
         to.print(printable(f"  report  {page}"), markup=False)
         if self.display.trained:
-            to.print(f"  sample  kakusan sample {name} --count 64", markup=False)
+            asking = _asking(Run(RunFolder.open(self.run.folder)).data)
+            to.print(f"  sample  kakusan sample {name} --count 64{asking}", markup=False)
         to.print(f"  longer  kakusan resume {name} --minutes 15", markup=False)
         sys.stderr.flush()
 
@@ -215,6 +220,18 @@ def report_of(run: Run) -> Path:
     set_machine(run.settings.machine)
     with bar("report", 1.0, to) as shown:
         return write_report(run, shown.at)
+
+
+def _asking(data: DataRecord) -> str:
+    """Flags that ask for what a run has learned, each after a space; none where it has learned no conditions."""
+    flags = ""
+    if data.class_names:
+        flags += f" --label {EACH} --guidance {SOME_GUIDANCE}"
+    if data.vectors is not None:
+        flags += f" --vector {quoted(f'{data.vectors.names[0]}={data.vectors.mean[0]:.3g}')}"
+    if data.pairs is not None:
+        flags += " --condition FILE"
+    return flags
 
 
 def _of_gap(gap: LossGap, shortfall: str) -> str:

@@ -1,7 +1,7 @@
 """Conditions that a user asks samples for: numbers typed in a line or read from a file, images from files."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from kakusan.shapes import Samples, Vectors
 EACH = "each"
 """The label that stands for each class in turn."""
 FILES = (".npy", ".npz", ".csv")
+FAR = 4.0
+"""Deviations from the mean: hardly any sample of a training is so far from it."""
 
 
 def rows_asked(
@@ -42,12 +44,12 @@ def rows_asked(
 ) -> dict[str, Tensor]:
     """The rows of a condition by name, for what is asked of a run whose data are of this record.
 
-    layout: of its arrays. say: is told what was scaled. Raises SettingsError for what the run has not learned, and for
-    rows of different numbers, one of which is not 1.
+    layout: of its arrays. say: is told what was scaled, and what is far from all that was learned. Raises SettingsError
+    for what the run has not learned, and for rows of different numbers, one of which is not 1.
     """
     given = {
         "label": None if label is None else _labels(label, record, run),
-        "vector": None if vector is None else _vectors(vector, record, run),
+        "vector": None if vector is None else _vectors(vector, record, run, say),
         "image": None if image is None else _images(image, record, run, say),
         "mask": None if mask is None else _masks(mask, record, run, layout),
     }
@@ -97,10 +99,13 @@ def _labels(label: str | int, record: DataRecord, run: Path) -> Tensor:
     return torch.tensor([class_number(str(label), record, run)])
 
 
-def _vectors(vector: ArrayLike | str, record: DataRecord, run: Path) -> Tensor:
+def _vectors(vector: ArrayLike | str, record: DataRecord, run: Path, say: Callable[[str], None]) -> Tensor:
     if (form := record.vectors) is None:
         raise SettingsError(f"{run} has learned no vectors", "leave the vector out")
-    return vectors_asked(vector, form) if isinstance(vector, str) else encoded_vectors(vector, form)
+    vectors = vectors_asked(vector, form) if isinstance(vector, str) else encoded_vectors(vector, form)
+    if note := far_from_learned(vectors, form):
+        say(note)
+    return vectors
 
 
 def _images(
@@ -137,17 +142,29 @@ def _masks(mask: NDArray[Any] | Tensor | Path | str, record: DataRecord, run: Pa
 def vectors_asked(text: str, form: VectorForm) -> Vectors:
     """Standardized vectors (m, k) of "0.3,1.5", "thickness=0.3,slant=0" or a .npy, .npz (`vectors`) or .csv file.
 
-    Numbers that are not named are those of the mean. Raises SettingsError or DataError for others than the run learned.
+    A .csv file may begin with a line of names, an .npz hold `vector_names`. Where numbers are named, the others are
+    those of the mean. Raises SettingsError or DataError for others than the run learned.
     """
     path = Path(text).expanduser()
-    values = _vectors_in(path) if path.suffix.lower() in FILES else np.array([_typed(text, form)])
-    return encoded_vectors(values, form, text)
+    names, values = _vectors_in(path) if path.suffix.lower() in FILES else _typed(text, form)
+    return encoded_vectors(_arranged(names, np.atleast_2d(values), form) if names else values, form, text)
+
+
+def far_from_learned(vectors: Vectors, form: VectorForm) -> str:
+    """A sentence on the number that is farthest from what the run has learned, if it is very far; else empty."""
+    distances = vectors.abs()
+    row, k = divmod(int(distances.argmax()), len(form.names))
+    if (distance := float(distances[row, k])) <= FAR:
+        return ""
+    value = form.decode(vectors[row : row + 1])[0, k]
+    learned = f"{form.mean[k]:.3g} ± {form.scale[k]:.2g}"
+    return f"{form.names[k]}={value:.3g} is {distance:.1f} deviations from the mean of what was learned ({learned})"
 
 
 def encoded_vectors(values: ArrayLike, form: VectorForm, where: str = "the vector") -> Vectors:
     """Standardized vectors (m, k) of numbers in their own units, (k,) or (m, k)."""
     array = np.atleast_2d(np.asarray(values, dtype=np.float64))
-    if array.ndim != 2 or array.shape[1] != len(form.names) or not np.isfinite(array).all():
+    if array.ndim != 2 or array.shape[1] != len(form.names) or not len(array) or not np.isfinite(array).all():
         raise SettingsError(
             f"{where} has shape {array.shape}: finite numbers for {len(form.names)} names are needed",
             f"the run has learned: {', '.join(form.names[:20])}",
@@ -155,42 +172,72 @@ def encoded_vectors(values: ArrayLike, form: VectorForm, where: str = "the vecto
     return form.encode(array)
 
 
-def _typed(text: str, form: VectorForm) -> list[float]:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    named = dict(part.split("=", 1) for part in parts if "=" in part)
-    if named and len(named) < len(parts):
+def _typed(text: str, form: VectorForm) -> tuple[list[str], NDArray[np.float64]]:
+    """Names, none where there are none, and one row of numbers."""
+    parts = [part.strip().rpartition("=") for part in text.split(",") if part.strip()]
+    names = [name.strip() for name, _, _ in parts if name]
+    if names and len(names) < len(parts):
         raise SettingsError(f"--vector {text} names some numbers and not others", "name all, or none")
-    if unknown := sorted(set(named) - set(form.names)):
-        raise SettingsError(
-            f"there is no number {unknown[0]!r}", f"the run has learned: {', '.join(form.names[:20])}"
-        )
     try:
-        if named:
-            means = dict(zip(form.names, form.mean, strict=True))
-            return [float(named.get(name, means[name])) for name in form.names]
-        numbers = [float(part) for part in parts]
+        numbers = np.array([[float(value) for _, _, value in parts]])
     except ValueError as error:
         raise SettingsError(f"--vector {text}: {error}", "such as: --vector 0.3,1.5") from error
-    if len(numbers) != len(form.names):
+    if not names and numbers.shape[1] != len(form.names):
         raise SettingsError(
-            f"--vector has {len(numbers)} numbers, and the run has learned {len(form.names)}:"
+            f"--vector has {numbers.shape[1]} numbers, and the run has learned {len(form.names)}:"
             f" {', '.join(form.names[:20])}",
             f"such as: --vector {form.names[0]}={form.mean[0]:.3g}",
         )
-    return numbers
+    return names, numbers
 
 
-def _vectors_in(path: Path) -> NDArray[np.float64]:
+def _arranged(names: Sequence[str], values: NDArray[np.float64], form: VectorForm) -> NDArray[np.float64]:
+    """Rows of named numbers in the order of the run; the mean where a number is not named."""
+    learned = f"the run has learned: {', '.join(form.names[:20])}"
+    if unknown := sorted(set(names) - set(form.names)):
+        raise SettingsError(f"there is no number {printable(unknown[0])!r}", learned)
+    if len(set(names)) < len(names) or values.shape[1:] != (len(names),):
+        raise SettingsError(
+            f"{len(names)} names for numbers of shape {values.shape}: each has one of its own", learned
+        )
+    rows = np.tile(np.array(form.mean), (len(values), 1))
+    rows[:, [form.names.index(name) for name in names]] = values
+    return rows
+
+
+def _vectors_in(path: Path) -> tuple[list[str], NDArray[np.float64]]:
+    """Names, none where there are none, and rows of numbers."""
     try:
         if path.suffix.lower() == ".csv":
-            rows = [row for row in csv.reader(path.read_text("utf-8-sig").splitlines()) if row]
-            return np.array([[float(value) for value in row] for row in rows])
+            return _rows_in(path)
         found = np.load(path, allow_pickle=False)
-        return np.asarray(found["vectors"] if isinstance(found, np.lib.npyio.NpzFile) else found, np.float64)
+        if not isinstance(found, np.lib.npyio.NpzFile):
+            return [], np.asarray(found, np.float64)
+        names = list(map(str, found["vector_names"])) if "vector_names" in found.files else []
+        return names, np.asarray(found["vectors"], np.float64)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"the vectors of {path} cannot be read: {error}", "rows of numbers are needed"
         ) from error
+
+
+def _rows_in(path: Path) -> tuple[list[str], NDArray[np.float64]]:
+    """Of a .csv file; a first line that is no number is a line of names."""
+    rows = [
+        [field.strip() for field in row]
+        for row in csv.reader(path.read_text("utf-8-sig").splitlines())
+        if row
+    ]
+    names = rows.pop(0) if rows and not _is_number(rows[0][0]) else []
+    return names, np.array([[float(value) for value in row] for row in rows])
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def images_asked(path: Path, form: PairForm, size: tuple[int, ...]) -> tuple[Samples, tuple[str, ...]]:
