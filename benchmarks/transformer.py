@@ -25,7 +25,7 @@ import torch
 from automatic import stamps
 from measuring import Figures, Spread, in_words, interleaved, leave, machine, report, table
 
-from kakusan.config.loading import Asked, with_values
+from kakusan.config.loading import Requested, with_values
 from kakusan.config.machine import set_machine
 from kakusan.config.resolve import resolve
 from kakusan.config.settings import DataSettings, MachineSettings, Settings
@@ -137,7 +137,7 @@ def trained(settings: Settings, folder: Path, minutes: float) -> Figures:
     steps = max(1, int(60 * minutes / step_seconds(task)))
     shutil.rmtree(folder, ignore_errors=True)
     begun = time.process_time()
-    asked = Asked(with_values(settings, {"training.steps": steps}), frozenset({"training.steps"}))
+    asked = Requested(with_values(settings, {"training.steps": steps}), frozenset({"training.steps"}))
     for _ in launch(asked, folder).events():
         pass
     used = time.process_time() - begun

@@ -17,7 +17,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from kakusan.config.loading import Asked, from_mapping
+from kakusan.config.loading import Requested, from_mapping
 from kakusan.config.settings import Settings
 from kakusan.data import Batches
 from kakusan.data.batches import Batch
@@ -130,7 +130,7 @@ def train(
         patch.object(Batches, "at", interrupted),
         patch.object(trainer, "_picture", killed_in_the_picture),
     ):
-        launched = launch(Asked(settings(folder.parent, kind)), folder)
+        launched = launch(Requested(settings(folder.parent, kind)), folder)
         with StopRequest() as stop:
             stop.arm()
             for _ in launched.events(stop):

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from kakusan import run
-from kakusan.config.loading import Asked, flat, from_mapping, settings_for, usual_for, with_values
+from kakusan.config.loading import Requested, flat, from_mapping, settings_for, usual_for, with_values
 from kakusan.config.settings import DataSettings, Settings
 from kakusan.data import Dataset, InMemory, open_data
 from kakusan.data.dataset import Progress, silent
@@ -247,7 +247,7 @@ def _asked(
     dataset: Dataset | None,
     settings: Settings | Mapping[str, Any] | None,
     budget: Mapping[str, Any],
-) -> Asked:
+) -> Requested:
     """The settings in a call, and which of them it chooses: those that are given one by one, or are not as usual."""
     usual = settings_for(name)
     given = {key: value for key, value in budget.items() if value is not None}
@@ -263,7 +263,7 @@ def _asked(
             given.setdefault(f"data.{key}", True)
     wanted = _in_the_call(given, wanted)
     source = absolute_source(name) if dataset is None else ""
-    return Asked(with_values(wanted, {"data.source": source}), frozenset(chosen | set(given)))
+    return Requested(with_values(wanted, {"data.source": source}), frozenset(chosen | set(given)))
 
 
 def _in_the_call(values: Mapping[str, Any], base: Settings | None = None) -> Settings:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from kakusan.data.image_files import BadPictureError, StrangerError, read_header, read_pixels
+from kakusan.data.image_files import BadPictureError, NotAnImageError, read_header, read_pixels
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -238,7 +238,7 @@ def test_a_text_that_calls_itself_an_image_is_bad_and_one_that_does_not_is_a_str
     with pytest.raises(BadPictureError, match="no PNG, JPEG, WebP, BMP, TIFF or GIF"):
         read_header(tmp_path / "notes.png")
     (tmp_path / "notes.txt").write_text("milk, eggs")
-    with pytest.raises(StrangerError):
+    with pytest.raises(NotAnImageError):
         read_header(tmp_path / "notes.txt")
     (tmp_path / "void.jpg").touch()
     with pytest.raises(BadPictureError, match="it is empty"):

@@ -112,7 +112,7 @@ def test_an_imported_model_is_trained_further_and_exported_again(classes: int, t
     tuned = tmp_path / "tuned"
     command = ["train", "digits", "--from", str(run.folder), "--run", str(tuned), *QUICK, *flags]
     assert main(command) == 0
-    assert Run.open(tuned).settings.data.label_dropout == (0.0 if classes else 0.1)
+    assert Run.open(tuned).settings.data.condition_dropout == (0.0 if classes else 0.1)
     first = Run.open(tuned).load(step=0, device="cpu").network.conv_in
     assert isinstance(first, torch.nn.Module)
     assert torch.equal(next(first.parameters()), network.conv_in.weight)

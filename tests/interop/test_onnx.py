@@ -149,7 +149,7 @@ def test_inputs_and_output_have_their_names_and_types_and_a_batch_of_any_size(ex
         "x_t": (onnx.TensorProto.FLOAT, ["batch", channels, *size]),
         "time": (onnx.TensorProto.FLOAT, ["batch"]),
         **labels,
-        "word": (onnx.TensorProto.FLOAT, ["batch", out_channels, *size]),
+        "output": (onnx.TensorProto.FLOAT, ["batch", out_channels, *size]),
     }
 
 
@@ -160,7 +160,7 @@ def test_onnxruntime_says_the_words_of_our_network_for_any_batch(exported: Expor
         feeds = {name: value.numpy() for name, value in zip(("x_t", "time", "label"), inputs, strict=False)}
         word = exported.network(*inputs)
         assert word.abs().max() > 0.1
-        (theirs,) = session.run(["word"], feeds)
+        (theirs,) = session.run(["output"], feeds)
         assert theirs.dtype == np.float32
         assert float((torch.from_numpy(theirs) - word).abs().max()) < TOLERANCE  # float32 in another order
     assert largest_difference(exported.model, exported.network, exported.shape, classes=exported.classes) < (

@@ -16,7 +16,15 @@ from kakusan.cli import main
 from kakusan.cli.mistakes import flags_of
 from kakusan.cli.train import Train
 from kakusan.config.facts import DataFacts
-from kakusan.config.loading import Asked, differences, flat, from_file, from_mapping, known_names, to_mapping
+from kakusan.config.loading import (
+    Requested,
+    differences,
+    flat,
+    from_file,
+    from_mapping,
+    known_names,
+    to_mapping,
+)
 from kakusan.config.networks import NETWORKS, NetworkOptions, settled
 from kakusan.config.section import ranges
 from kakusan.config.settings import Settings
@@ -259,7 +267,7 @@ def test_another_kind_begins_with_its_defaults(kind: str) -> None:
 @pytest.mark.parametrize(("kind", "name"), OWN)
 def test_what_a_run_has_not_is_a_difference(kind: str, name: str) -> None:
     chosen = frozenset({"network.kind", f"network.{name}"})
-    asked = Asked(Settings(network=resolved(kind, NETWORKS[kind].dimensions[0])), chosen)
+    asked = Requested(Settings(network=resolved(kind, NETWORKS[kind].dimensions[0])), chosen)
     assert differences(asked, asked.settings) == {}
     for other, network in NETWORKS.items():
         if other != kind:

@@ -14,7 +14,7 @@ import torch
 from tiny import TINY
 
 from kakusan.cli import main
-from kakusan.config.loading import Asked, flat, settings_for, with_values
+from kakusan.config.loading import Requested, flat, settings_for, with_values
 from kakusan.config.networks import TransformerOptions
 from kakusan.errors import RunError, SettingsError
 from kakusan.storage.run_folder import RunFolder
@@ -58,11 +58,11 @@ def test_the_same_line_again_goes_on_with_the_run(choice: str, data: Path, tmp_p
 
 
 def test_a_preset_does_not_undo_a_longer_training(tmp_path: Path) -> None:
-    asked = Asked(with_values(settings_for("two-moons"), {"training.steps": 1, "machine.threads": 1}))
+    asked = Requested(with_values(settings_for("two-moons"), {"training.steps": 1, "machine.threads": 1}))
     launched = launch(asked, tmp_path / "run")
     longer = adjusted(launched.run, {"training.steps": 5})
     run = launched.run.update_config(_mapping(longer))
-    assert launch(Asked(settings_for("two-moons")), run.folder).settings.training.steps == 5
+    assert launch(Requested(settings_for("two-moons")), run.folder).settings.training.steps == 5
 
 
 def _mapping(settings: object) -> dict[str, object]:
@@ -246,7 +246,7 @@ def test_the_warm_up_of_a_preset_yields_to_a_short_training_and_a_chosen_one_doe
     assert settings.training.warmup == 100
     names = frozenset({"training.steps"})
     for chosen, warmup in ((names, 3), (names | {"training.warmup"}, 100)):
-        launched = launch(Asked(settings, chosen), tmp_path / str(warmup))
+        launched = launch(Requested(settings, chosen), tmp_path / str(warmup))
         assert launched.settings.training.warmup == warmup
         assert bool(launched.cautions) == (warmup == 100)
 
@@ -255,7 +255,7 @@ def test_a_presets_u_net_yields_to_a_transformer_but_for_what_was_chosen(tmp_pat
     asked = {"training.steps": 60, "network.kind": "transformer", "network.blocks": 1, "machine.threads": 1}
     settings = with_values(settings_for("digits"), asked)
     names = frozenset(asked)
-    found = launch(Asked(settings, names), tmp_path / "free").settings
+    found = launch(Requested(settings, names), tmp_path / "free").settings
     assert isinstance(found.network, TransformerOptions)
     assert (found.network.width, found.network.blocks) == (192, 1)
     assert (found.process.predicts, found.process.schedule, found.training.loss) == (
@@ -265,7 +265,7 @@ def test_a_presets_u_net_yields_to_a_transformer_but_for_what_was_chosen(tmp_pat
     )
     assert found.training.learning_rate == 3e-3  # as wide as the rate is given for
     chosen = names | {"process.predicts", "network.width"}
-    kept = launch(Asked(settings, chosen), tmp_path / "chosen").settings
+    kept = launch(Requested(settings, chosen), tmp_path / "chosen").settings
     assert (kept.process.predicts, kept.training.loss, kept.network.width) == ("v", "simple", 32)
 
 

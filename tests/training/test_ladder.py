@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from kakusan.config.facts import Size
-from kakusan.config.loading import Asked, settings_for, with_values
+from kakusan.config.loading import Requested, settings_for, with_values
 from kakusan.config.networks import UNetOptions
 from kakusan.config.networks.unet import LADDER
 from kakusan.config.resolve import resolve
@@ -231,7 +231,7 @@ def test_images_of_a_folder_are_as_large_as_the_time_allows(
 ) -> None:
     by_pixels(monkeypatch, seconds_of_64)
     asked = with_values(settings_for(str(photos)), {"training.minutes": 10.0, "training.accumulation": 1})
-    launched = launch(Asked(asked, frozenset({"training.minutes"})), tmp_path / "run")
+    launched = launch(Requested(asked, frozenset({"training.minutes"})), tmp_path / "run")
     assert launched.settings.data.size == (side, side)
     notes = [note for note in launched.run.data["notes"] if "this time allows too few steps" in note]
     assert len(notes) == (side < 64)
@@ -244,13 +244,13 @@ def test_a_size_that_was_chosen_or_is_the_images_own_is_kept(
     by_pixels(monkeypatch, 0.5)
     values = {"training.minutes": 10.0, "training.accumulation": 1}
     chosen = with_values(settings_for(str(photos)), {**values, "data.size": (64, 64)})
-    launched = launch(Asked(chosen, frozenset({"training.minutes", "data.size"})), tmp_path / "chosen")
+    launched = launch(Requested(chosen, frozenset({"training.minutes", "data.size"})), tmp_path / "chosen")
     assert launched.settings.data.size == (64, 64)
     assert any("--data.size 32 32 (up to 4," in words for words in launched.cautions)
     for number, picture in enumerate(photos.iterdir()):
         Image.new("RGB", (48, 48), (number, 0, 0)).save(picture)
     own = with_values(settings_for(str(photos)), values)
-    launched = launch(Asked(own, frozenset({"training.minutes"})), tmp_path / "own")
+    launched = launch(Requested(own, frozenset({"training.minutes"})), tmp_path / "own")
     assert launched.settings.data.size == (48, 48)
 
 

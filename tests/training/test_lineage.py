@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kakusan.cli import main
-from kakusan.config.loading import Asked, flat, settings_for, with_values
+from kakusan.config.loading import Requested, flat, settings_for, with_values
 from kakusan.data import DATASETS, open_data
 from kakusan.errors import RunError
 from kakusan.storage.run_folder import RunFolder
@@ -44,7 +44,7 @@ OF_A_CHILD = FLAGS[FLAGS.index("--training.batch-size") : FLAGS.index("--process
 def begun(source: str, folder: Path, **changes: object) -> RunFolder:
     """A run before its first step."""
     wanted = with_values(settings_for(source), {**TINY, "data.source": source, **changes})
-    return launch(Asked(wanted, frozenset(flat(wanted))), folder).run
+    return launch(Requested(wanted, frozenset(flat(wanted))), folder).run
 
 
 def held_out_by_a_child(parent: RunFolder, source: str, **changes: object) -> tuple[set[int], set[int], str]:

@@ -81,7 +81,7 @@ def write_sheet(found: "Survey", path: Path) -> None:
 
     dataset = found.dataset
     chosen = spread(np.arange(len(dataset)), 2000 if dataset.is_points else ON_SHEET)
-    with durable.telling(f"cannot write {path}", path.parent):
+    with durable.os_errors_as_run_errors(f"cannot write {path}", path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         durable.atomic_write(path, encode_png(grid(dataset.with_gaps(chosen), dataset.units)))
 

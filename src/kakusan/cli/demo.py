@@ -26,11 +26,11 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Demo, arguments, "demo", EXAMPLES)
     from kakusan.cli.progress import begin, train_to_the_end
-    from kakusan.config.loading import Asked, settings_for, with_values
+    from kakusan.config.loading import Requested, settings_for, with_values
 
-    asked = Asked(settings_for("kanji", preset="demo"))
+    asked = Requested(settings_for("kanji", preset="demo"))
     if command.steps is not None:
-        asked = Asked(
+        asked = Requested(
             with_values(asked.settings, {"training.steps": command.steps}), frozenset({"training.steps"})
         )
     return train_to_the_end(begin(asked, command.run, None))

@@ -138,7 +138,7 @@ def _write(command: Evaluate, run: "Run", report: "BoundReport") -> list[Path]:
         makers[command.per_image] = lambda: _csv(report).encode("utf-8", "backslashreplace")
     makers[base.with_name(base.name + ".png")] = lambda: report_png(report)  # last: figures come first
     for path, content in makers.items():
-        with durable.telling(f"cannot write {path}", path.parent):
+        with durable.os_errors_as_run_errors(f"cannot write {path}", path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             durable.atomic_write(path, content())
     return list(makers)

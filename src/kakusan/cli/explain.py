@@ -124,7 +124,7 @@ def _write(story: "Story", command: Explain, out: Path) -> None:
 
     text = render(story, _commands(command, story), f"kakusan {metadata.version('kakusan')}.")
     page = text.encode("utf-8", "backslashreplace")
-    with durable.telling(f"cannot write {out}", out.parent, needed=len(page)):
+    with durable.os_errors_as_run_errors(f"cannot write {out}", out.parent, needed=len(page)):
         durable.make_folders(out.parent)
         durable.atomic_write(out, page)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kakusan.config.loading import Asked
+from kakusan.config.loading import Requested
 from kakusan.config.machine import set_machine
 from kakusan.data.asking import EACH
 from kakusan.data.record import DataRecord
@@ -27,7 +27,7 @@ SOME_GUIDANCE = 1.5
 """A weight to begin with: samples show their class, and are hardly less varied."""
 
 
-def begin(asked: Asked, folder: Path, weights_from: Path | None) -> Trainer:
+def begin(asked: Requested, folder: Path, weights_from: Path | None) -> Trainer:
     """`launch`, with the reading of the data shown."""
     to = console()
     if asked.settings.training.steps == "auto" and not RunFolder.exists(folder):

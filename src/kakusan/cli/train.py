@@ -10,7 +10,7 @@ import tyro
 
 from kakusan.cli.arguments import mentioned, parse
 from kakusan.cli.choices import asks_for_help, first_network, network_of, settings_for_help, with_choices
-from kakusan.config.loading import Asked, chosen_in, flat, presets, settings_for, with_values
+from kakusan.config.loading import Requested, chosen_in, flat, presets, settings_for, with_values
 from kakusan.config.settings import Settings, sections
 
 EXAMPLES = (
@@ -74,7 +74,7 @@ def _defaults(command: Train, arguments: Sequence[str]) -> Train:
     return Train(source=command.source, **values)
 
 
-def asked_of(command: Train, arguments: Sequence[str]) -> Asked:
+def asked_of(command: Train, arguments: Sequence[str]) -> Requested:
     """The settings in a command, its short flags included, and which of them it chooses."""
     settings = Settings(**dict(sections(command)))
     flags = set(mentioned(arguments, flat(settings)))
@@ -89,4 +89,4 @@ def asked_of(command: Train, arguments: Sequence[str]) -> Asked:
         chosen |= chosen_in(tomllib.loads(presets()[str(command.preset)]))
     if command.config is not None:
         chosen |= chosen_in(tomllib.loads(command.config.read_text("utf-8")))
-    return Asked(settings, chosen)
+    return Requested(settings, chosen)

@@ -22,7 +22,7 @@ OF_DATA_SETS = ("digits", "kanji", "swiss-roll", "two-moons")
 
 
 @dataclass(frozen=True)
-class Asked:
+class Requested:
     """Settings, and the dotted names of those that somebody chose; the rest come from presets, and may yield."""
 
     settings: Settings
@@ -187,7 +187,7 @@ def chosen_in(mapping: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(names - set(BUDGETS))
 
 
-def differences(asked: Asked, stored: Settings) -> dict[str, tuple[Any, Any]]:
+def differences(asked: Requested, stored: Settings) -> dict[str, tuple[Any, Any]]:
     """What was chosen and is not what a run has: name -> (asked, stored). "auto" asks for nothing."""
     wanted, had = flat(asked.settings), flat(stored)
     given = {f"network.{name}" for name in asked.settings.network.replaced}

@@ -37,7 +37,7 @@ def resolve(settings: Settings, facts: DataFacts) -> Settings:
         kind=KINDS[len(sides)],
         layout=facts.layout or data.layout,
         follow_links=data.follow_links is True,
-        label_dropout=data.label_dropout if network.null_label else 0.0,  # with nothing in its place
+        condition_dropout=data.condition_dropout if network.null_label else 0.0,  # with nothing in its place
     )
     process = _resolve_process(settings.process, facts, network.predicts)
     training = resolve_batch(settings.training, facts, machine.device)

@@ -79,9 +79,9 @@ class DataSettings(Section):
     are there, samples being told which these are."""
     labels: bool = False
     """Learn the classes too: subfolders, or the labels in the file."""
-    label_dropout: Annotated[float, Range(0, 1)] = 0.1
-    """With classes, vectors or pairs: share of samples shown without them, so that the network also knows samples of
-    which nothing is told, which guidance goes away from."""
+    condition_dropout: Annotated[float, Range(0, 1)] = 0.1
+    """With classes, vectors or pairs: probability of dropping them from a sample in training, so that the network also
+    models samples without a condition (classifier-free guidance)."""
     vectors: bool = False
     """Learn the numbers that describe each sample too: `vectors` (and `vector_names`) of an .npz, or a CSV file in a
     folder of images or beside it (file name, numbers)."""
@@ -212,7 +212,7 @@ class TrainingSettings(Section):
     weight_decay: Annotated[float, Range(0, 10)] = 0.0
     """AdamW's weight decay, on all parameters: those of normalizations, biases and embeddings too."""
     betas: tuple[float, float] = (0.9, 0.99)
-    """AdamW's memories."""
+    """AdamW's betas: decay of the first and second moment."""
     clip_norm: Annotated[float, Range(1e-9, math.inf)] = 1.0
     """Largest norm of the gradient."""
     ema: Annotated[float | Auto, Range(0, 1)] = "auto"
@@ -320,6 +320,8 @@ class Settings:
 
 
 BUDGETS = ("training.steps", "training.minutes")
+RENAMED = {"data.label_dropout": "data.condition_dropout"}
+"""Settings of older versions, by their dotted names, and what they are called now."""
 CHANGEABLE = (*BUDGETS, "samples.", "checkpoint.")
 """Settings that a run may change after its start: its length, on which nothing but a falling learning rate depends,
 and its cadence."""

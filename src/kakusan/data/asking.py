@@ -15,7 +15,7 @@ from kakusan.data.arrays import as_images
 from kakusan.data.conditions import PairForm, VectorForm, fitted
 from kakusan.data.dataset import silent
 from kakusan.data.folder import read_folder
-from kakusan.data.image_files import BadPictureError, StrangerError, read_header, read_pixels
+from kakusan.data.image_files import BadPictureError, NotAnImageError, read_header, read_pixels
 from kakusan.data.layout import CHANNELS_FIRST, CHANNELS_LAST, SINGLE_CHANNEL
 from kakusan.data.missing import MASK
 from kakusan.data.record import DataRecord
@@ -319,7 +319,7 @@ def _picture(path: Path, form: PairForm, notes: list[str]) -> NDArray[np.uint8]:
             sides = f"{_sides(found)} to {_sides((height, width))}"
             notes.append(f"{printable(path.name)}: scaled and cropped from {sides}")
         return read_pixels(path, height, width, channels)
-    except (BadPictureError, StrangerError, OSError) as error:
+    except (BadPictureError, NotAnImageError, OSError) as error:
         raise DataError(f"{path} cannot be read as an image: {error}") from error
 
 

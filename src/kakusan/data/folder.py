@@ -16,7 +16,7 @@ from kakusan.data.image_files import (
     MOST_PIXELS,
     BadPictureError,
     Header,
-    StrangerError,
+    NotAnImageError,
     read_pixels,
 )
 from kakusan.data.labels import classes_if, classes_of_folders
@@ -160,7 +160,7 @@ def _pixels_of(file: ImageFile, form: Form) -> NDArray[np.uint8] | BadFile:
         return read_pixels(file.path, form.height, form.width, form.channels)
     except BadPictureError as error:
         return BadFile(file.name, str(error))
-    except StrangerError:
+    except NotAnImageError:
         return BadFile(file.name, "it changed while it was read")
 
 

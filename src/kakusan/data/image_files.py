@@ -76,7 +76,7 @@ class BadPictureError(Exception):
     """This file ought to be an image and cannot be read; the text says why."""
 
 
-class StrangerError(Exception):
+class NotAnImageError(Exception):
     """This file is no image and does not claim to be one."""
 
 
@@ -95,18 +95,18 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Raises BadPictureError or StrangerError."""
+    """Raises BadPictureError or NotAnImageError."""
     try:
         with _open(path) as image:
             return _header_of(image)
-    except (BadPictureError, StrangerError):
+    except (BadPictureError, NotAnImageError):
         raise
     except Exception as error:  # a damaged file can make a decoder raise anything
         raise BadPictureError(_reason(error)) from error
 
 
 def read_pixels(path: Path, height: int, width: int, channels: int) -> NDArray[np.uint8]:
-    """(height, width, channels) bytes. Raises BadPictureError or StrangerError."""
+    """(height, width, channels) bytes. Raises BadPictureError or NotAnImageError."""
     try:
         with _open(path) as image:
             enough = 2 * max(height, width)
@@ -115,7 +115,7 @@ def read_pixels(path: Path, height: int, width: int, channels: int) -> NDArray[n
             if plain.size != (width, height):
                 plain = ImageOps.fit(plain, (width, height), Image.Resampling.LANCZOS)
             return np.asarray(plain, np.uint8).reshape(height, width, channels)
-    except (BadPictureError, StrangerError):
+    except (BadPictureError, NotAnImageError):
         raise
     except Exception as error:  # a damaged file can make a decoder raise anything
         raise BadPictureError(_reason(error)) from error
@@ -126,7 +126,7 @@ def _open(path: Path) -> Image.Image:
         image = Image.open(path, formats=FORMATS)
     except UnidentifiedImageError:
         if path.suffix.lower() not in IMAGE_NAMES:
-            raise StrangerError from None
+            raise NotAnImageError from None
         empty = path.stat().st_size == 0
         raise BadPictureError(
             "it is empty" if empty else f"no {FORMATS_IN_WORDS} can be recognized in it"

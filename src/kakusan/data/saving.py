@@ -35,7 +35,7 @@ class Output:
     """Axes of an array; auto: the channels last."""
 
     def check(self, shape: Sequence[int]) -> None:
-        """Raises SettingsError for what cannot be written, or would replace something. Asked before the work.
+        """Raises SettingsError for what cannot be written, or would replace something. Requested before the work.
 
         shape: of one sample, (channels, ...), of any rank.
         """
@@ -79,7 +79,7 @@ class Output:
         given: the images that the samples were given in turn, which a grid shows above them.
         """
         beside = {sidecar(self.path): (json.dumps(about, indent=2) + "\n").encode()}
-        with durable.telling(f"cannot write {self.path}", self.path.parent):
+        with durable.os_errors_as_run_errors(f"cannot write {self.path}", self.path.parent):
             durable.make_folders(self.path.parent)
             if not self.path.suffix:
                 first, images = self.numbers.start, shaded(x_0, units)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from kakusan.config.settings import DataSettings, given
 from kakusan.data.dataset import BadFile, Progress
-from kakusan.data.image_files import LOSSY, BadPictureError, Header, StrangerError, read_header
+from kakusan.data.image_files import LOSSY, BadPictureError, Header, NotAnImageError, read_header
 from kakusan.data.listing import ImageFile, Listing
 from kakusan.data.space import in_pixels
 
@@ -112,7 +112,7 @@ def _header_of(file: ImageFile) -> Header | BadFile | None:
         return read_header(file.path)
     except BadPictureError as error:
         return BadFile(file.name, str(error))
-    except StrangerError:
+    except NotAnImageError:
         return None
 
 

@@ -168,7 +168,7 @@ def variational_bound(
     terms: how many of the T terms to measure for each image, at least 3 (None: all);
     they are L_0 and a stratified draw of the others, and the total stays unbiased. The expectation over x_t is
     taken with one draw for each image and term, a function of (seed, the image's number, t): numbers are
-    0, 1, ... unless given, and an image has the same bound in any company.
+    0, 1, ... unless given, and the bound of an image is independent of the rest of the batch.
     Raises DataError where the data should be levels and are not, SettingsError for fewer than 3 terms.
     """
     return concatenated(list(bounds(model, x_0, terms, seed, numbers, condition)))

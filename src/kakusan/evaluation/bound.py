@@ -1,7 +1,7 @@
-"""What a run is worth: its bound on training and on held-out images side by side, and where the bits go.
+"""The variational bound of a run on training and held-out images, and where the bits go.
 
 The gap between the two is what memorizing looks like; so is a network whose guesses come near to those of
-`FiniteSetOracle`, the denoiser that knows the training images by heart and nothing else.
+`FiniteSetOracle`, the optimal denoiser of the training set (the memorizer), which knows nothing else.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -81,7 +81,7 @@ def export_model(run: Run | Path | str, to: str, target: Path | str, wish: Wish 
     _check_process(run, to)
     loaded = run.load(weights=wish.weights, step=wish.step, device="cpu", precision="fp32")
     export = FORMATS[to](run, loaded, wish)
-    with durable.telling(
+    with durable.os_errors_as_run_errors(
         f"cannot write {target}", target.parent, needed=sum(map(len, export.files.values()))
     ):
         _write(target, export.files, is_file=to == "safetensors")

@@ -144,7 +144,7 @@ def _write(target: Path, draft: Draft, weights: dict[str, torch.Tensor]) -> None
             "environment": environment(settings.machine),
         },
     )
-    telling = durable.telling(f"cannot make the run {target}", target.parent)
+    telling = durable.os_errors_as_run_errors(f"cannot make the run {target}", target.parent)
     with telling, durable.whole_folder(target, "importing") as unfinished:
         made = RunFolder.create(unfinished, to_mapping(settings), environment(settings.machine), draft.record)
         made.save(checkpoint)

@@ -34,7 +34,7 @@ from kakusan.samplers import (
 )
 from kakusan.shapes import Condition, Samples
 from kakusan.storage.agreement import require_agreement
-from kakusan.training.build import build_model, usual_condition
+from kakusan.training.build import build_model, default_condition
 from kakusan.training.guide import Guidance, composed_of, require_same_samples, snapshot_to_guide
 
 FAR_OUTSIDE = 2.0
@@ -138,10 +138,10 @@ class Run(OpenRun):
                 "train with --data.labels, --data.vectors or --data.pairs, or name a weaker model: --guide early,"
                 " or --guide RUN",
             )
-        if not self.settings.network.null_label or not self.settings.data.label_dropout:
+        if not self.settings.network.null_label or not self.settings.data.condition_dropout:
             raise SettingsError(
                 f"{self.folder} was shown no sample without its condition, which guidance goes away from",
-                "train with --data.label-dropout 0.1, or name a weaker model: --guide early, or --guide RUN",
+                "train with --data.condition-dropout 0.1, or name a weaker model: --guide early, or --guide RUN",
             )
 
     def _guide(self, loaded: Loaded, guidance: Guidance) -> Loaded | None:
@@ -206,7 +206,7 @@ class Run(OpenRun):
             kept = self._kept
             if kept is not None and guidance is not None and guidance.classes:
                 kept = None if kept.mask is None else Condition(mask=kept.mask)
-            return usual_condition(self.settings, self.data, kept)
+            return default_condition(self.settings, self.data, kept)
         rows = rows_asked(
             self.data,
             self.folder,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from kakusan.config.loading import flat, foreign, usual_for
-from kakusan.config.settings import CHANGEABLE, Settings
+from kakusan.config.settings import CHANGEABLE, RENAMED, Settings
 from kakusan.errors import RunError
 from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.run_folder import CONFIG, DATA, RunFolder
@@ -77,7 +77,8 @@ def changed_settings(settings: Settings, checkpoint: Checkpoint) -> dict[str, tu
         raise RunError(f"the checkpoint of step {checkpoint.step} does not hold its settings")
     now = frozen_settings(settings)
     # older ones lack newer settings, which had no effect; the kind of their data is that of the shape in data.json
-    was = {**usual_for(settings), "data.kind": now["data.kind"], **stored}
+    renamed: dict[str, Any] = {RENAMED.get(name, name): value for name, value in stored.items()}
+    was = {**usual_for(settings), "data.kind": now["data.kind"], **renamed}
     return {name: (was[name], value) for name, value in now.items() if was[name] != value}
 
 

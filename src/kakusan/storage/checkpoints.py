@@ -78,7 +78,7 @@ def save(
         raise ValueError("at least one checkpoint must stay")
     refuse_what_is_not_finite(checkpoint)
     path = folder / folder_name(checkpoint.step)
-    with durable.telling(f"cannot save {path}", folder, needed=_size(checkpoint)):
+    with durable.os_errors_as_run_errors(f"cannot save {path}", folder, needed=_size(checkpoint)):
         durable.make_folders(folder)
         _sweep(folder)
         if not _is_good(path):

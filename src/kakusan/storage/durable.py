@@ -216,7 +216,7 @@ def remove_tree(path: Path) -> None:
 
 
 @contextmanager
-def telling(problem: str, folder: Path, needed: int | None = None) -> Iterator[None]:
+def os_errors_as_run_errors(problem: str, folder: Path, needed: int | None = None) -> Iterator[None]:
     """Turn the system's refusals into a RunError that says what was not done, and why."""
     try:
         yield

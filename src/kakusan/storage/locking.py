@@ -28,7 +28,7 @@ def hold(lock: Path, holder: Path, problem: str) -> Iterator[None]:
     except OSError as error:
         raise RunError(f"cannot lock {lock}: {error.strerror or error}") from error
     try:
-        with durable.telling(f"cannot write {holder}", holder.parent):
+        with durable.os_errors_as_run_errors(f"cannot write {holder}", holder.parent):
             durable.atomic_write(holder, json.dumps(_ourselves()).encode())
         yield
     finally:

@@ -83,7 +83,7 @@ class RunFolder:
         folder = Path(folder)
         run = cls(folder, config)
         _refuse_what_is_there(folder)
-        with durable.telling(f"cannot make the run {folder}", folder):
+        with durable.os_errors_as_run_errors(f"cannot make the run {folder}", folder):
             durable.make_folders(folder)
             with run.lock():
                 _refuse_what_is_there(folder)  # now that nobody else can make it one
@@ -248,7 +248,7 @@ class RunFolder:
 
     def truncate_snapshots(self, step: int) -> None:
         """Forget the snapshots after a step: the training comes there again, perhaps with another length."""
-        with durable.telling(f"cannot remove what is in {self.snapshots}", self.folder):
+        with durable.os_errors_as_run_errors(f"cannot remove what is in {self.snapshots}", self.folder):
             checkpoints.drop_after(self.snapshots, step)
 
     # Figures, pictures, words
@@ -256,7 +256,7 @@ class RunFolder:
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """One more line of figures; what is not a finite number is written as null, as JSON wants it."""
         text = json.dumps(_finite(line), ensure_ascii=False, allow_nan=False)
-        with durable.telling(f"cannot write {self.folder / METRICS}", self.folder):
+        with durable.os_errors_as_run_errors(f"cannot write {self.folder / METRICS}", self.folder):
             durable.append_line(self.folder / METRICS, text.encode("utf-8", "backslashreplace"))
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -270,7 +270,7 @@ class RunFolder:
 
     def _lines(self) -> Iterator[tuple[dict[str, Any], bytes]]:
         path = self.folder / METRICS
-        with durable.telling(f"cannot read {path}", self.folder):
+        with durable.os_errors_as_run_errors(f"cannot read {path}", self.folder):
             content = path.read_bytes() if path.exists() else b""
         for raw in content.split(b"\n"):
             with suppress(ValueError, RecursionError):
@@ -281,13 +281,13 @@ class RunFolder:
     def log(self, text: str) -> None:
         """Add to log.txt, with the time."""
         now = datetime.now().astimezone().isoformat(timespec="seconds")
-        with durable.telling(f"cannot write {self.folder / LOG}", self.folder):
+        with durable.os_errors_as_run_errors(f"cannot write {self.folder / LOG}", self.folder):
             durable.append_line(self.folder / LOG, f"{now}  {text}".encode("utf-8", "backslashreplace"))
 
     def samples_path(self, step: int) -> Path:
         """Where the picture of the samples after a step goes; its folder is there."""
         folder = self.folder / SAMPLES
-        with durable.telling(f"cannot make {folder}", self.folder):
+        with durable.os_errors_as_run_errors(f"cannot make {folder}", self.folder):
             durable.make_folders(folder)
         return folder / f"{folder_name(step)}.png"
 
@@ -308,7 +308,7 @@ class RunFolder:
     def evaluation_path(self, step: int, suffix: str = "") -> Path:
         """Where the figures of the weights of a step go, without the ending of the file; its folder is there."""
         folder = self.folder / EVALUATION
-        with durable.telling(f"cannot make {folder}", self.folder):
+        with durable.os_errors_as_run_errors(f"cannot make {folder}", self.folder):
             durable.make_folders(folder)
         return folder / f"{folder_name(step)}{suffix}"
 
@@ -345,7 +345,9 @@ class RunFolder:
         return self.folder / f"not-finite-{folder_name(step)}.safetensors"
 
     def _write(self, name: str, content: bytes) -> None:
-        with durable.telling(f"cannot write {self.folder / name}", self.folder, needed=len(content)):
+        with durable.os_errors_as_run_errors(
+            f"cannot write {self.folder / name}", self.folder, needed=len(content)
+        ):
             durable.atomic_write(self.folder / name, content)
 
     def _read_json(self, name: str) -> Any:

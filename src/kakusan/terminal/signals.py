@@ -54,7 +54,7 @@ def _stop(number: int, _: FrameType | None) -> None:
 
 
 class StopRequest:
-    """Asked to stop? A context manager that listens to signals; before `arm` they stop at once."""
+    """Requested to stop? A context manager that listens to signals; before `arm` they stop at once."""
 
     def __init__(self) -> None:
         self.signal = 0

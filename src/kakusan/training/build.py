@@ -84,7 +84,7 @@ def build_network(settings: Settings, record: DataRecord, own: nn.Module | None 
     return placed.to(machine.device, memory_format=last or torch.contiguous_format)  # type: ignore[no-any-return]
 
 
-def usual_condition(
+def default_condition(
     settings: Settings, record: DataRecord, examples: Condition | None = None
 ) -> Condition | None:
     """What samples are given where nothing is asked for.
@@ -129,5 +129,5 @@ def build_batches(settings: Settings, prepared: Prepared) -> Batches:
         answered(settings.training.batch_size),
         settings.training.seed,
         flip=settings.data.flip,
-        condition_dropout=settings.data.label_dropout if prepared.dataset.is_conditional else 0.0,
+        condition_dropout=settings.data.condition_dropout if prepared.dataset.is_conditional else 0.0,
     )

@@ -11,12 +11,20 @@ from typing import Any
 
 from torch import nn
 
-from kakusan.config.loading import Asked, differences, flat, foreign, from_mapping, to_mapping, with_values
+from kakusan.config.loading import (
+    Requested,
+    differences,
+    flat,
+    foreign,
+    from_mapping,
+    to_mapping,
+    with_values,
+)
 from kakusan.config.machine import environment, resolve_machine, set_machine
 from kakusan.config.networks import NETWORKS
 from kakusan.config.recipe import ENOUGH_STEPS, usual_warmup
 from kakusan.config.resolve import resolve, resolve_cadence
-from kakusan.config.settings import BUDGETS, CHANGEABLE, MachineSettings, Settings, answered
+from kakusan.config.settings import BUDGETS, CHANGEABLE, RENAMED, MachineSettings, Settings, answered
 from kakusan.data import DATASETS, Dataset, is_image_folder
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.record import DataRecord
@@ -52,7 +60,7 @@ def free_folder(source: str, parent: Path = Path("runs")) -> Path:
 
 
 def launch(
-    asked: Asked,
+    asked: Requested,
     folder: Path,
     *,
     weights_from: Path | None = None,
@@ -97,6 +105,10 @@ def upgraded(config: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, An
     had the options of all kinds.
     """
     tables = {name: dict(table) for name, table in config.items()}
+    for old, new in RENAMED.items():
+        section, _, name = old.partition(".")
+        if name in tables.get(section, {}):
+            tables[section][new.partition(".")[2]] = tables[section].pop(name)
     network = tables.get("network", {})
     if network.get("kind") == "mlp":  # which had the options of the U-Net beside its own, without effect
         others = NETWORKS["unet"].names() - NETWORKS["mlp"].names()
@@ -157,7 +169,7 @@ def adjusted(run: RunFolder, changes: Mapping[str, Any]) -> Settings:
 
 
 def _start(
-    asked: Asked,
+    asked: Requested,
     folder: Path,
     *,
     weights_from: Path | None,
@@ -188,7 +200,7 @@ def _start(
     return Trainer(run, settings, task, words, in_memory, network)
 
 
-def _with_own(asked: Asked, network: nn.Module) -> Asked:
+def _with_own(asked: Requested, network: nn.Module) -> Requested:
     """The same with what a run remembers of this module. Raises SettingsError where a network is chosen too."""
     if others := sorted(name for name in asked.chosen if name.startswith("network.")):
         raise SettingsError(
@@ -225,7 +237,7 @@ def _settled(
     return replace(prepared, notes=(note, *prepared.notes)), found
 
 
-def _yielded(asked: Asked) -> Settings:
+def _yielded(asked: Requested) -> Settings:
     """What a preset says of one path, schedule, loss or network yields to the choice of another."""
     process = asked.settings.process.yielded(asked.chosen)
     training = asked.settings.training.yielded(asked.chosen)
@@ -244,7 +256,7 @@ OF_THE_SAMPLING = frozenset(
 """Settings of the process that the weights know nothing of."""
 
 
-def _like(asked: Asked, parent: RunFolder) -> Settings:
+def _like(asked: Requested, parent: RunFolder) -> Settings:
     """Fine-tuning keeps the parent's network and process, whatever a preset says.
 
     Choosing others is an error, but for what the weights know nothing of.

@@ -234,7 +234,7 @@ def _micro_step(
 
 
 @dataclass(frozen=True)
-class Fed:
+class TrainingInputs:
     """What a micro-batch is fed."""
 
     x_0: Samples
@@ -245,7 +245,9 @@ class Fed:
     """Of each loss, where t is not uniform."""
 
 
-def drawn(state: TrainState, batches: BatchSource, training: TrainingSettings, step: int, micro: int) -> Fed:
+def drawn(
+    state: TrainState, batches: BatchSource, training: TrainingSettings, step: int, micro: int
+) -> TrainingInputs:
     """A micro-batch as a function of (seed, step, slot) and of what the sampler of t has learned before the step."""
     whole = answered(training.batch_size)
     count = whole // answered(training.accumulation)
@@ -255,7 +257,9 @@ def drawn(state: TrainState, batches: BatchSource, training: TrainingSettings, s
     x_0 = batch.x_0.to(state.device, non_blocking=True)
     noise = normals(training.seed, Purpose.NOISE, step, slots.to(state.device), tuple(x_0.shape[1:]))
     condition = None if batch.condition is None else batch.condition.to(state.device)
-    return Fed(x_0, t, noise, condition, None if weights is None else weights.float().to(state.device))
+    return TrainingInputs(
+        x_0, t, noise, condition, None if weights is None else weights.float().to(state.device)
+    )
 
 
 def _update(state: TrainState, finite: Tensor, clip_norm: float) -> None:

@@ -18,7 +18,7 @@ from kakusan.errors import SettingsError
 from kakusan.shapes import Condition
 from kakusan.storage.agreement import DATA_HASHES, data_hashes, frozen_settings
 from kakusan.storage.checkpoints import Checkpoint
-from kakusan.training.build import build_batches, build_loss, build_model, build_network, usual_condition
+from kakusan.training.build import build_batches, build_loss, build_model, build_network, default_condition
 from kakusan.training.loop import Tally, TrainState, learning_rate, new_state
 from kakusan.training.losses import Loss, NetworkModel
 from kakusan.training.own import require_answers
@@ -64,7 +64,7 @@ def assemble(settings: Settings, prepared: Prepared, stored: Mapping[str, Any] |
         state=new_state(model, network, settings.training, device),
         batches=build_batches(settings, prepared),
         loss=build_loss(settings, model),
-        shown=usual_condition(settings, record, example_condition(prepared)),
+        shown=default_condition(settings, record, example_condition(prepared)),
         data_hashes=data_hashes(made if stored is None else stored),
     )
 

@@ -310,7 +310,7 @@ def _picture(task: Task, run: RunFolder) -> Sampled | Warned:
         x_0 = sample(task.model, sampler, request)
     try:
         path = run.samples_path(task.state.step)
-        with durable.telling(f"cannot write {path}", path.parent):
+        with durable.os_errors_as_run_errors(f"cannot write {path}", path.parent):
             durable.atomic_write(path, encode_png(_grid(task, x_0)))
     except RunError as error:
         return Warned(str(error))

@@ -1,4 +1,4 @@
-"""What a trained model is worth, in figures."""
+"""Losses and bounds of a model on training and held-out samples."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -79,7 +79,7 @@ def stationary(model: NetworkModel, x_0: Samples, mask: Samples | None = None) -
     """
     axes = tuple(range(2, x_0.ndim))
     mean, power = _moments(x_0, mask, axes)
-    says_variance = isinstance(variance_named(model.variance), LearnedRange)
+    learns_variance = isinstance(variance_named(model.variance), LearnedRange)
 
     def network(x_t: Samples, time: Tensor, condition: Condition | None = None) -> Tensor:
         path, t = model.path, time.double().cpu() + 1
@@ -94,8 +94,8 @@ def stationary(model: NetworkModel, x_0: Samples, mask: Samples | None = None) -
                 torch.fft.ifftn(part, dim=axes, norm="ortho").real for part in (a * p * away, b * away)
             )
             seen = x_t if there is None else torch.where(there == 1, x_t, a * (m + x_0_hat))
-        word = model.denoiser.parametrization.target(m + x_0_hat, eps_hat, signal, noise)
-        return torch.cat([word, torch.zeros_like(word)], 1) if says_variance else word
+        output = model.denoiser.parametrization.target(m + x_0_hat, eps_hat, signal, noise)
+        return torch.cat([output, torch.zeros_like(output)], 1) if learns_variance else output
 
     return replace(model, denoiser=replace(model.denoiser, network=network, autocast=None))
 

@@ -90,15 +90,15 @@ class UNetOptions(NetworkOptions):
     norm_eps: Annotated[float, Range(0, 1)] = 1e-6
     """What normalizations add to the variance."""
     scale_shift: bool = False
-    """The time scales and shifts the second normalization of a block, rather than being added before it."""
+    """The timestep embedding scales and shifts the second normalization of a block, rather than is added before it."""
     pad_all_sides: bool = False
     """Pad all sides before the resolution is halved, rather than the right and the bottom."""
     frequency_shift: Annotated[float, Range(-1e6, 1e6)] = 1.0
-    """Which frequencies tell the time: 1 as Ho et al., 0 as Vaswani et al."""
+    """Frequency shift of the sinusoidal timestep embedding: 1 (Ho et al.), 0 (Vaswani et al.)."""
     cos_first: bool = False
     """Cosines before sines."""
     time_width: Annotated[int, Range(0, 1_048_576)] = 0
-    """Width of the time's embedding; 0: four times the first level's."""
+    """Width of the timestep embedding; 0: four times the first level's."""
     dropout: Annotated[float | Auto, Range(0, 0.99)] = "auto"
     """Dropout in the residual blocks; auto: more, the more often each image is seen."""
     patch: Annotated[int | Auto, Range(1, 64)] = "auto"

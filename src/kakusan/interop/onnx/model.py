@@ -1,7 +1,7 @@
 """The denoising network as ONNX: one file with its weights, standard operators of opset 20, batches of any size.
 
 Inputs: ``x_t`` float32 (batch, channels, height, width), ``time`` float32 (batch,), which is t - 1, and, for a
-network with classes, ``label`` int64 (batch,). Output: ``word`` float32, of the images' shape or with twice the
+network with classes, ``label`` int64 (batch,). Output: ``output`` float32, of the images' shape or with twice the
 channels.
 """
 
@@ -38,7 +38,7 @@ Shape = tuple[int, int, int]
 
 
 def onnx_model(network: nn.Module, shape: Shape, *, classes: bool) -> bytes:
-    """The network (x_t, time[, label]) -> word as the bytes of an ONNX file, checked.
+    """The network (x_t, time[, label]) -> output as the bytes of an ONNX file, checked.
 
     Raises ModelError where onnx, onnxscript or onnxruntime is missing, and for weights of more than 2 GB.
     """
@@ -53,9 +53,9 @@ def onnx_model(network: nn.Module, shape: Shape, *, classes: bool) -> bytes:
 
 
 def largest_difference(model: bytes, network: nn.Module, shape: Shape, *, classes: bool) -> float:
-    """How far onnxruntime's words lie from ours, at most, relative to the largest of ours or 1; inf where one is NaN.
+    """How far onnxruntime's outputs lie from ours, at most, relative to the largest of ours or 1; inf where one is NaN.
 
-    Asked at random images, the same each time, in batches of 1 and 3 at times from 0 to 999.
+    Requested at random images, the same each time, in batches of 1 and 3 at times from 0 to 999.
     """
     _check_packages()
     import onnxruntime
@@ -70,7 +70,7 @@ def largest_difference(model: bytes, network: nn.Module, shape: Shape, *, classe
         feeds = {name: value.numpy() for name, value in zip(INPUTS, inputs, strict=False)}
         with torch.no_grad():
             ours = plain(*inputs)
-        theirs = torch.from_numpy(session.run(["word"], feeds)[0])
+        theirs = torch.from_numpy(session.run(["output"], feeds)[0])
         differences.append((theirs - ours).abs().max() / ours.abs().max().clamp(min=1))
     return float(torch.stack(differences).max().nan_to_num(nan=math.inf))
 
@@ -128,7 +128,7 @@ def _exported(network: nn.Module, shape: Shape, *, classes: bool) -> "ModelProto
             network,
             inputs,
             input_names=list(INPUTS[: len(inputs)]),
-            output_names=["word"],
+            output_names=["output"],
             opset_version=OPSET,
             dynamic_shapes=({0: batch},) * len(inputs),
             dynamo=True,

@@ -21,8 +21,8 @@ def sample(x: np.ndarray, rng: np.random.Generator, label: int | np.ndarray | No
     inputs = {} if label is None else {"label": np.full(len(x), label, np.int64)}
     for step in TABLE["steps"]:
         inputs |= {"x_t": x, "time": np.full(len(x), step["time"], np.float32)}
-        word = MODEL.run(["word"], inputs)[0][:, : TABLE["channels"]]
-        x_0 = step["guess"][0] * x + step["guess"][1] * word
+        output = MODEL.run(["output"], inputs)[0][:, : TABLE["channels"]]
+        x_0 = step["guess"][0] * x + step["guess"][1] * output
         x_0 = x_0 if TABLE["clip"] is None else x_0.clip(-TABLE["clip"], TABLE["clip"])
         noise = step["noise"] * rng.standard_normal(x.shape, np.float32)
         x = step["next"][0] * x_0 + step["next"][1] * x + noise

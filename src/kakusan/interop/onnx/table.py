@@ -2,7 +2,7 @@
 
 A step from x_t to x_s, with z fresh standard normal noise, is
 
-    x_0 = guess[0] x_t + guess[1] word         what the network's word says of the image, by Eq. (2)
+    x_0 = guess[0] x_t + guess[1] output       what the network's output says of the image, by Eq. (2)
     x_0 held to [-clip, clip]                  where clip is not null
     x_s = next[0] x_0 + next[1] x_t + noise z
 
@@ -34,8 +34,8 @@ def sampler_table(
 ) -> dict[str, Any]:
     """The walk of this sampler with this denoiser, ready for JSON; shape: channels, height, width of an image.
 
-    The word in it is the first ``channels`` channels of the network's. Raises ModelError for a sampler that uses a
-    learned variance, and for one whose steps depend on more than x_t, one word and one draw of noise, linearly.
+    The output in it is the first ``channels`` channels of the network's. Raises ModelError for a sampler that uses a
+    learned variance, and for one whose steps depend on more than x_t, one output and one draw of noise, linearly.
     """
     times = sampler.times(model.path)
     steps = [
@@ -97,9 +97,9 @@ def _with(
 
 
 def _guess(model: Model[NetworkDenoiser], t: float) -> list[float]:
-    """How much of x_t, and how much of the word, the guess of x_0 is before it is clipped."""
-    x_t, word = torch.eye(2, dtype=torch.float64).view(2, 2, 1, 1, 1)
-    return _numbers(model.denoiser.to_prediction(word, None, x_t, times_like(t, x_t)).x_0)
+    """How much of x_t, and how much of the output, the guess of x_0 is before it is clipped."""
+    x_t, output = torch.eye(2, dtype=torch.float64).view(2, 2, 1, 1, 1)
+    return _numbers(model.denoiser.to_prediction(output, None, x_t, times_like(t, x_t)).x_0)
 
 
 def _next(model: Model[NetworkDenoiser], sampler: Sampler, t: float, s: float) -> dict[str, Any]:
@@ -138,8 +138,8 @@ def _check(model: Model[NetworkDenoiser], sampler: Sampler, steps: list[dict[str
     noises = _DoubleNoise(seed=0, indices=torch.arange(4), shape=(1, 2, 2))
     for ordinal, (here, there) in enumerate(pairwise(walk(sampler, formula, noises))):
         step = steps[ordinal]
-        word = _bent(here.x, times_like(step["time"] + 1, here.x))
-        x_0 = step["guess"][0] * here.x + step["guess"][1] * word
+        output = _bent(here.x, times_like(step["time"] + 1, here.x))
+        x_0 = step["guess"][0] * here.x + step["guess"][1] * output
         if model.clip is not None:
             x_0 = x_0.clamp(-model.clip, model.clip)
         x_s = step["next"][0] * x_0 + step["next"][1] * here.x + step["noise"] * noises.draw(ordinal)

@@ -55,7 +55,7 @@ def write_report(run: Run, progress: Progress = lambda _, __: None) -> Path:
     """Make report.html anew from the newest good checkpoint. Raises RunError if there is none."""
     page = render(tell(run, progress))
     path = run.files.report_path
-    with durable.telling(f"cannot write {path}", run.folder, needed=len(page)):
+    with durable.os_errors_as_run_errors(f"cannot write {path}", run.folder, needed=len(page)):
         durable.atomic_write(path, page.encode("utf-8", "backslashreplace"))
     return path
 
