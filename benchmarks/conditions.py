@@ -31,7 +31,7 @@ from torch import from_numpy
 
 from kakusan.data.builtin import digits
 from kakusan.errors import DataError
-from kakusan.evaluation.metrics import frechet
+from kakusan.evaluation.metrics import copy_rate, frechet
 from kakusan.run import Run
 from kakusan.shapes import Samples
 
@@ -86,13 +86,18 @@ def classes(plan: Plan) -> Figures:
     asked = np.arange(plan.count) % len(dataset.class_names)
     rows = {
         "training images": seen(judge, training, dataset.labels[split.training], held_out),
-        "held-out images": {"asked class": right(judge, held_out, dataset.labels[split.held_out])},
+        "held-out images": {
+            "asked class": right(judge, held_out, dataset.labels[split.held_out]),
+            "copies": copy_rate(held_out, training).rate,
+        },
     }
     shown = np.empty((0, 8, 8), np.uint8)
     for weight in WEIGHTS:
         flags = ("--label", "each", "--guidance", str(weight))
         levels = plan.sampled(run, f"classes-{weight}", plan.count, *flags)
-        rows[f"guidance {weight:g}"] = seen(judge, units.encode(levels[..., None]), asked, held_out)
+        x = units.encode(levels[..., None])
+        copies = {"copies": copy_rate(x, training).rate}
+        rows[f"guidance {weight:g}"] = seen(judge, x, asked, held_out) | copies
         shown = levels if weight == SHOWN_WEIGHT else shown
     if plan.pictures is not None:
         pictures.of_classes(plan.pictures / "classes.png", rows, WEIGHTS, shown[: 6 * 10], SHOWN_WEIGHT)
