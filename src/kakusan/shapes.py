@@ -48,9 +48,13 @@ class Condition:
     """Rows whose label, vector and image are withheld (classifier-free guidance); None: no row."""
 
     def __post_init__(self) -> None:
-        lengths = {name: len(tensor) for name, tensor in self.tensors()}
-        if len(set(lengths.values())) != 1:
-            raise ValueError(f"a condition has tensors of one length, at least one, not {lengths}")
+        sizes = {
+            name: tensor.shape[0] for name, tensor in self.tensors()
+        }  # `len` would fix the batch of an export
+        if not sizes or any(
+            size != first for first in [*sizes.values()][:1] for size in [*sizes.values()][1:]
+        ):
+            raise ValueError(f"a condition has tensors of one length, at least one, not {sizes}")
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Those that are given, by name."""

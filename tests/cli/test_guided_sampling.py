@@ -64,7 +64,6 @@ def test_without_a_label_each_class_has_a_column(run: Path, tmp_path: Path) -> N
         "interval": None,
         "rescale": 0.7,
         "guide": None,
-        "classes": [],
     }
     with Image.open(out) as grid:
         assert grid.size == (2 * 64 + 8, 2 * 64 + 8)
@@ -154,7 +153,7 @@ def test_a_training_ends_with_the_line_that_asks_for_what_it_has_learned(
         ([str(tmp_path / "x.npz"), "--data.vectors", "--data.pairs"], " --vector 'mean level=1"),
     ):
         run = tmp_path / f"run-{len(asking)}"
-        assert main(["train", *flags, "--run", str(run), *TINY]) == 0
+        assert main(["train", *flags, "--run", str(run), *FLAGS]) == 0
         said = capsys.readouterr().err.replace("\n", " ")
         assert f"kakusan sample {run} --count 64{asking}" in said
     assert "--condition FILE" in said

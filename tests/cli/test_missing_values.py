@@ -136,8 +136,8 @@ def test_the_report_draws_gaps_and_says_what_it_cannot_compare(trained: tuple[Pa
     ("command", "words"),
     [
         (["explain"], "some of those of"),
-        (["export", "--to", "onnx", "OUT"], "has no words for a mask of missing values"),
-        (["export", "--to", "diffusers", "OUT"], "has no words for a mask of missing values"),
+        (["export", "--to", "onnx", "OUT"], "has no place for a mask of missing values"),
+        (["export", "--to", "diffusers", "OUT"], "has no place for a mask of missing values"),
         (["sample", "--mask", "land.png"], "neither full nor a .npy or .npz file"),
     ],
 )

@@ -220,7 +220,9 @@ def test_other_data_are_measured_in_the_units_of_the_run(run: Run, tmp_path: Pat
 
 
 def test_real_data_have_a_density_of_their_own(tmp_path: Path) -> None:
-    run = trained(tmp_path / "points", "two-moons", **{"network.width": 16, "network.groups": 1})
+    small = {name: value for name, value in SMALL.items() if not name.startswith("network.")}
+    settings = with_values(kk.settings_for("two-moons"), {**small, "network.width": 16})
+    run = kk.train("two-moons", run=tmp_path / "points", settings=settings)
     found = answer(run, images=8)
     assert found.about["levels"] is None
     assert found.about["clip"] is None

@@ -29,6 +29,7 @@ from kakusan.networks import UNet
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Run
 from kakusan.samplers import DDIM, Ancestral, SeededNoise
+from kakusan.shapes import Condition
 
 # their classes are not typed
 DDIMPipeline: Any = diffusers.DDIMPipeline
@@ -45,9 +46,14 @@ def read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text("utf-8")))
 
 
+def named(labels: Tensor | None) -> Condition | None:
+    """The condition of these classes."""
+    return None if labels is None else Condition(label=labels)
+
+
 def answers(run: Run, x_t: Tensor, time: Tensor, labels: Tensor | None) -> Tensor:
     with torch.no_grad():
-        out: Tensor = run.load(device="cpu").network(x_t, time, labels)
+        out: Tensor = run.load(device="cpu").network(x_t, time, named(labels))
     return out
 
 
@@ -156,7 +162,7 @@ def test_any_configuration_gives_their_answers_and_comes_back(config: dict[str, 
         with torch.no_grad():
             expected, answer = (
                 network(x_t.double(), time, class_labels=labels).sample,
-                ours(x_t.double(), time, labels),
+                ours(x_t.double(), time, named(labels)),
             )
         assert (answer - expected).abs().max() < 1e-9 * max(1.0, float(expected.abs().max()))
         export_model(model.run, "diffusers", root / "out")
@@ -430,7 +436,7 @@ def test_plain_weights_say_what_they_are_of(saved: dict[str, Saved], tmp_path: P
     again.load_state_dict(load_file(tmp_path / "plain.safetensors"))
     x_t, time, labels = saved["classes"].question()
     with torch.no_grad():
-        answer = again(x_t, time, labels)
+        answer = again(x_t, time, named(labels))
     assert (answer - answers(run, x_t, time, labels)).abs().max() < ROUNDING  # in another layout
 
 

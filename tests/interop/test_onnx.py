@@ -124,6 +124,13 @@ def inputs_of(exported: Exported, batch: int) -> tuple[torch.Tensor, ...]:
     return inputs if exported.classes else inputs[:2]
 
 
+def answer_of(exported: Exported, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """What our network gives for the inputs of the model."""
+    x_t, time, *labels = inputs
+    out: torch.Tensor = exported.network(x_t, time, Condition(label=labels[0]) if labels else None)
+    return out
+
+
 def test_the_model_has_standard_operators_only_and_nothing_of_this_machine(exported: Exported) -> None:
     model = onnx.load_from_string(exported.model)
     assert [(one.domain, one.version) for one in model.opset_import] == [("", 20)]
@@ -143,7 +150,7 @@ def test_inputs_and_output_have_their_names_and_types_and_a_batch_of_any_size(ex
         for value in (*graph.input, *graph.output)
     }
     channels, *size = exported.shape
-    out_channels = exported.network(*inputs_of(exported, 1)).shape[1]
+    out_channels = answer_of(exported, inputs_of(exported, 1)).shape[1]
     labels = {"label": (onnx.TensorProto.INT64, ["batch"])} if exported.classes else {}
     assert said == {
         "x_t": (onnx.TensorProto.FLOAT, ["batch", channels, *size]),
@@ -158,7 +165,7 @@ def test_onnxruntime_says_the_words_of_our_network_for_any_batch(exported: Expor
     for batch in (1, 2, 5):
         inputs = inputs_of(exported, batch)
         feeds = {name: value.numpy() for name, value in zip(("x_t", "time", "label"), inputs, strict=False)}
-        word = exported.network(*inputs)
+        word = answer_of(exported, inputs)
         assert word.abs().max() > 0.1
         (theirs,) = session.run(["output"], feeds)
         assert theirs.dtype == np.float32

@@ -265,7 +265,9 @@ def test_a_presets_u_net_yields_to_a_transformer_but_for_what_was_chosen(tmp_pat
     )
     assert found.training.learning_rate == 3e-3  # as wide as the rate is given for
     chosen = names | {"process.predicts", "network.width"}
-    kept = launch(Requested(settings, chosen), tmp_path / "chosen").settings
+    kept = launch(
+        Requested(with_values(settings, {"network.width": 32}), chosen), tmp_path / "chosen"
+    ).settings
     assert (kept.process.predicts, kept.training.loss, kept.network.width) == ("v", "simple", 32)
 
 

@@ -6,7 +6,7 @@ _LINES: tuple[tuple[str, str], ...] = (
         "it is --guidance of kakusan sample, for a run that learned classes: kakusan sample RUN --guidance 2",
     ),
     (
-        "inpaint inpainting mask repaint",
+        "inpaint inpainting repaint",
         "inpainting is a Sampler of a dozen lines, which keeps the known pixels: docs/python.md, Inpainting",
     ),
     (
