@@ -79,9 +79,31 @@ def test_vectors_that_are_none_are_refused(tmp_path: Path, vectors: Any, problem
         open_data(archive(tmp_path / "x.npz", vectors=vectors), DataSettings(vectors=True))
 
 
-def test_a_constant_number_is_taken_as_it_is() -> None:
+def test_a_constant_number_is_far_from_every_other_and_is_told() -> None:
     column = vector_column(np.ones((5, 1)), 5, "here")
     assert torch.equal(column.encoded(np.arange(5)), torch.zeros(5, 1))
+    assert "deviations from the mean" in far_from_learned(column.form.encode(np.array([[1.1]])), column.form)
+    dataset = open_data(IMAGES, vectors=np.ones((12, 1)))
+    assert any("same for all samples" in note for note in dataset.notes)
+
+
+def test_a_table_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
+    images = folder(tmp_path / "pictures")
+    rows = [[f"{i:02d}.png", i] for i in range(12)]
+    table(images / "a.csv", [*rows, ["03.png", 3]])  # said twice, alike
+    assert open_data(str(images), DataSettings(vectors=True)).vectors is not None
+    table(images / "a.csv", [*rows, ["03.png", 4]])
+    with pytest.raises(DataError, match=r"line 13 .* gives 03\.png other numbers"):
+        open_data(str(images), DataSettings(vectors=True))
+
+
+def test_a_folder_of_conditions_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
+    pictures = folder(tmp_path / "pictures")
+    (pictures / "05.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"1 of the images in .* cannot be read: 05\.png"):
+        images_asked(pictures, PairForm((1, 6, 4), Levels(256)), (6, 4))
+    with pytest.raises(DataError, match="cannot be read as an image"):
+        images_asked(Path(), PairForm((1, 6, 4), Levels(256)), (6, 4))
 
 
 @pytest.mark.parametrize("header", [True, False])
@@ -202,8 +224,8 @@ def test_vectors_in_files_that_were_not_learned_are_refused(tmp_path: Path) -> N
     for number, (content, problem) in enumerate(
         (
             ("thickness,weight\n1,2\n", "no number 'weight'"),
-            ("slant,slant\n1,2\n", "2 names"),
-            ("thickness,slant\n", "2 names"),
+            ("slant,slant\n1,2\n", "slant is given twice"),
+            ("thickness,slant\n", "no row of numbers"),
             ("1,2\n3\n", "cannot be read"),
             ("a.png,2\nb.png,3\n", "cannot be read"),
         )

@@ -164,9 +164,14 @@ def far_from_learned(vectors: Vectors, form: VectorForm) -> str:
 def encoded_vectors(values: ArrayLike, form: VectorForm, where: str = "the vector") -> Vectors:
     """Standardized vectors (m, k) of numbers in their own units, (k,) or (m, k)."""
     array = np.atleast_2d(np.asarray(values, dtype=np.float64))
-    if array.ndim != 2 or array.shape[1] != len(form.names) or not len(array) or not np.isfinite(array).all():
+    if array.ndim == 2 and len(bad := np.argwhere(~np.isfinite(array))):
+        row, column = bad[0]
         raise SettingsError(
-            f"{where} has shape {array.shape}: finite numbers for {len(form.names)} names are needed",
+            f"{where}: number {column + 1} of row {row + 1} is {array[row, column]}, not finite"
+        )
+    if array.ndim != 2 or array.shape[1] != len(form.names) or not len(array):
+        raise SettingsError(
+            f"{where} has shape {array.shape}: rows of {len(form.names)} numbers are needed",
             f"the run has learned: {', '.join(form.names[:20])}",
         )
     return form.encode(array)
@@ -196,7 +201,11 @@ def _arranged(names: Sequence[str], values: NDArray[np.float64], form: VectorFor
     learned = f"the run has learned: {', '.join(form.names[:20])}"
     if unknown := sorted(set(names) - set(form.names)):
         raise SettingsError(f"there is no number {printable(unknown[0])!r}", learned)
-    if len(set(names)) < len(names) or values.shape[1:] != (len(names),):
+    if twice := [name for name in names if list(names).count(name) > 1]:
+        raise SettingsError(f"{printable(twice[0])} is given twice", "give each number once")
+    if not values.size:
+        raise SettingsError("there are names and no row of numbers", learned)
+    if values.shape[1:] != (len(names),):
         raise SettingsError(
             f"{len(names)} names for numbers of shape {values.shape}: each has one of its own", learned
         )
@@ -251,8 +260,14 @@ def images_asked(path: Path, form: PairForm, size: tuple[int, ...]) -> tuple[Sam
     if path.suffix.lower() in (".npy", ".npz"):
         array = _array_in(path)
         images = array_conditions(array, form, str(path))
-    elif path.is_dir():
+    elif path.is_dir() and str(path) != ".":  # an empty --condition is the folder here
         folder = read_folder(path, _of_form(form), silent, write_cache=False)
+        if folder.bad_files:
+            bad = folder.bad_files[0]
+            raise DataError(
+                f"{len(folder.bad_files):,} of the images in {path} cannot be read: {bad.name}: {bad.reason}",
+                "sample k is given the k-th image, so all are needed: mend them, or take them away",
+            )
         images = form.units.encode(_levels(folder.images, form))
     else:
         images = form.units.encode(_levels(_picture(path, form, notes)[None], form))
@@ -320,7 +335,11 @@ def _picture(path: Path, form: PairForm, notes: list[str]) -> NDArray[np.uint8]:
             notes.append(f"{printable(path.name)}: scaled and cropped from {sides}")
         return read_pixels(path, height, width, channels)
     except (BadPictureError, NotAnImageError, OSError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}") from error
+        why = str(error) or "it is none"
+        raise DataError(
+            f"{path} cannot be read as an image: {why}",
+            "give an image, a folder of images, or a .npy or .npz array",
+        ) from error
 
 
 FULL = "full"

@@ -18,6 +18,8 @@ from kakusan.shapes import Samples, Vectors
 
 MOST_NUMBERS = 4096
 """Of a vector."""
+CONSTANT = 1e-6
+"""In place of the deviation of a number that is the same for all samples: any other value is far from it."""
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 """PyTorch's name for linear interpolation, by dimensions."""
 
@@ -135,20 +137,23 @@ def vector_column(
             f"a vector in {where} has {array.shape[1]:,} numbers: 1 to {MOST_NUMBERS:,} are taken"
         )
     numbers = array.astype(np.float64)
-    if len(bad := np.flatnonzero(~np.isfinite(numbers).all(1))):
-        raise DataError(
-            f"{len(bad):,} vectors in {where} hold values that are not finite; the first is number {bad[0]}"
-        )
     known = tuple(map(printable, names)) if names is not None else tuple(map(str, range(numbers.shape[1])))
     if len(known) != numbers.shape[1] or len(set(known)) != len(known):
         raise DataError(
             f"{where} names {len(known)} numbers for vectors of {numbers.shape[1]}: each needs a name of its own"
         )
+    if len(bad := np.argwhere(~np.isfinite(numbers))):
+        row, column = bad[0]
+        raise DataError(
+            f"{len(np.unique(bad[:, 0])):,} vectors in {where} hold values that are not finite: {known[column]} of the"
+            f" {row + 1}. sample is {numbers[row, column]}",
+            "each sample needs all of its numbers",
+        )
     deviation = numbers.std(0)
     form = VectorForm(
         names=known,
         mean=tuple(numbers.mean(0).tolist()),
-        scale=tuple(np.where(deviation > 0, deviation, 1.0).tolist()),  # a constant tells nothing
+        scale=tuple(np.where(deviation > 0, deviation, CONSTANT).tolist()),
     )
     return VectorColumn(numbers, form)
 

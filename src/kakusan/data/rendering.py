@@ -90,6 +90,8 @@ def pairs_grid(given: Samples, given_units: Units, x: Samples, units: Units) -> 
 
     given: (m, channels, ...). More than 12 conditions make several such bands.
     """
+    if len(given) == 1:  # a column would be long and thin: the samples in about a square below it
+        return _stacked([grid(given, given_units, columns=1), grid(x, units)])
     m = min(len(given), len(x))
     bands = []
     for start in range(0, m, BAND):

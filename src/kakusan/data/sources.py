@@ -20,7 +20,7 @@ from kakusan.data.cifar import (
     read_cifar,
     refuse_pickled_cifar,
 )
-from kakusan.data.conditions import PairColumn
+from kakusan.data.conditions import CONSTANT, PairColumn
 from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.folder import read_folder
 from kakusan.data.idx import is_idx, read_idx_file, training_set_in
@@ -162,6 +162,10 @@ def _on_pairs(dataset: Dataset, options: DataSettings) -> Iterator[str]:
     if dataset.pairs is not None and dataset.pairs.form.shape[1:] != dataset.shape[1:]:
         theirs, ours = (size_in_words(shape) for shape in (dataset.pairs.form.shape, dataset.shape))
         yield f"conditions from {dataset.pairs.name}: {theirs}, scaled to the size of the samples ({ours})"
+    if dataset.vectors is not None and options.vectors:
+        for name, scale in zip(dataset.vectors.form.names, dataset.vectors.form.scale, strict=True):
+            if scale == CONSTANT:
+                yield f"{name} is the same for all samples: nothing is learned from it"
     if options.vectors and options.flip:
         yield "half of the images are mirrored (--data.flip), and the numbers that describe them are not"
 

@@ -39,6 +39,11 @@ def read_table(path: Path, files: Sequence[str]) -> VectorColumn:
                 f" {printable(', '.join(values)[:60])}",
                 f"{len(lines[0]) - 1} numbers are needed behind the file name {printable(name)}",
             )
+        if rows.get(name, values) != values:
+            raise DataError(
+                f"line {number} of {path} gives {printable(name)} other numbers than a line before",
+                "leave one of the two",
+            )
         rows[name] = values
     found = [rows.get(name) or _by_last_part(rows, name) for name in files]
     if lacking := [name for name, row in zip(files, found, strict=True) if row is None]:
