@@ -235,7 +235,7 @@ def test_vectors_in_files_that_were_not_learned_are_refused(tmp_path: Path) -> N
         with pytest.raises((SettingsError, DataError), match=problem):
             vectors_asked(str(path), FORM)
     np.save(tmp_path / "none.npy", np.empty((0, 2)))
-    with pytest.raises(SettingsError, match="finite numbers"):
+    with pytest.raises(SettingsError, match="rows of 2 numbers"):
         vectors_asked(str(tmp_path / "none.npy"), FORM)
 
 
