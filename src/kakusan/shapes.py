@@ -51,9 +51,8 @@ class Condition:
         sizes = {
             name: tensor.shape[0] for name, tensor in self.tensors()
         }  # `len` would fix the batch of an export
-        if not sizes or any(
-            size != first for first in [*sizes.values()][:1] for size in [*sizes.values()][1:]
-        ):
+        first, *others = sizes.values() or (None,)
+        if first is None or any(size != first for size in others):
             raise ValueError(f"a condition has tensors of one length, at least one, not {sizes}")
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:

@@ -183,6 +183,7 @@ def test_bound_report_and_page_know_the_conditions(kind: str, runs: dict[str, Pa
         ("vectors", ["--label", "1"], "has learned no classes"),
         ("vectors", ["--vector", "1"], "1 numbers, and the run has learned 2"),
         ("pairs", ["--condition", "nowhere.png"], "cannot be read"),
+        ("pairs", ["--condition", ""], "empty name"),
         ("pairs", ["--label", "1+2"], "has learned no classes"),
         ("all", ["--label", "1+2", "--guidance-interval", "1", "2"], "belongs to --guidance"),
         ("all", ["--label", "1+2:x"], "share of a class is a number"),

@@ -64,7 +64,7 @@ class Sample:
     vector: str | None = None
     """Numbers that describe the samples, for runs that learned vectors: 0.3,1.5 or thickness=0.3, or a .npy, .npz or
     .csv file of several. Default: those of held-out samples."""
-    condition: Path | None = None
+    condition: str | None = None
     """For runs that learned pairs: an image, a folder of images, or an array; sample k is given the k-th, in turn, a
     column of a grid each. Default: those of held-out samples."""
     mask: str | None = None

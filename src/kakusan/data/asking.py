@@ -115,6 +115,10 @@ def _images(
         raise SettingsError(
             f"{run} was not trained on pairs", "leave the condition out, or train with --data.pairs"
         )
+    if isinstance(image, str) and not image:
+        raise SettingsError(
+            "the condition is an empty name", "give an image, a folder of images, or an array"
+        )
     size = record.shape[1:]
     if isinstance(image, torch.Tensor):
         return fitted(image, size)
@@ -260,7 +264,7 @@ def images_asked(path: Path, form: PairForm, size: tuple[int, ...]) -> tuple[Sam
     if path.suffix.lower() in (".npy", ".npz"):
         array = _array_in(path)
         images = array_conditions(array, form, str(path))
-    elif path.is_dir() and str(path) != ".":  # an empty --condition is the folder here
+    elif path.is_dir():
         folder = read_folder(path, _of_form(form), silent, write_cache=False)
         if folder.bad_files:
             bad = folder.bad_files[0]
