@@ -187,6 +187,8 @@ def test_bound_report_and_page_know_the_conditions(kind: str, runs: dict[str, Pa
         ("pairs", ["--label", "1+2"], "has learned no classes"),
         ("all", ["--label", "1+2", "--guidance-interval", "1", "2"], "belongs to --guidance"),
         ("all", ["--label", "1+2:x"], "share of a class is a number"),
+        ("all", ["--label", "1:0+2:0"], "each class the share 0"),
+        ("all", ["--vector", "there/is/none.npy"], "none.npy cannot be read: No such file or directory"),
         (
             "all",
             ["--label", "1+2", "--guidance", "2", "--guidance-rescale", "0.5"],

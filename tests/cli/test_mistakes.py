@@ -46,6 +46,11 @@ def told(line: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
         ("train digits --training.minutes 5m", ["--training.minutes takes a number or auto, not '5m'"]),
         ("train digits --training.betas 0.9", ["--training.betas needs 2 numbers"]),
         (
+            "sample runs/x --sampler ancestral --odd",
+            ["--odd", "see: kakusan sample --sampler ancestral --help"],
+        ),
+        ("export runs/x --odd", ["--odd", "see: kakusan export --help"]),
+        (
             "sample runs/x --spacing odd",
             ["--spacing knows no 'odd'", "there are: leading, linspace, trailing"],
         ),

@@ -124,6 +124,7 @@ def test_options_of_a_sampler_are_flags_with_their_docstrings(
     with pytest.raises(SystemExit):
         main(["sample", *arguments])
     shown = capsys.readouterr().out
+    assert f"Denoising steps; default: {SAMPLERS[name].usual_steps() or 'all T'}." in shown
     for other, kind in SAMPLERS.items():
         assert other in shown
         for option in own_options(kind):

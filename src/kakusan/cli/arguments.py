@@ -18,12 +18,17 @@ def parse(
     prog: str,
     examples: Sequence[str],
     default: Command | None = None,
+    kind_chosen: str = "",
 ) -> Command:
-    """The command of these arguments. Raises SettingsError if they are none; --help prints, and exits."""
+    """The command of these arguments. Raises SettingsError if they are none; --help prints, and exits.
+
+    kind_chosen: the flag whose value decides which options there are, with that value.
+    """
     text = "\n".join(("examples:", *(f"  {line}" for line in examples)))
     description = f"{cleandoc(kind.__doc__ or '')}\n\n{text}"
     options: dict[str, Any] = {} if default is None else {"default": default}
-    with in_our_words(kind, f"kakusan {prog}", " ".join(examples[0].partition("  ")[0].split())):
+    example = " ".join(examples[0].partition("  ")[0].split())
+    with in_our_words(kind, f"kakusan {prog}", example, f"kakusan {prog} {kind_chosen}".rstrip() + " --help"):
         parsed: Command = tyro.cli(
             kind,
             args=list(arguments),

@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from kakusan.cli.arguments import parse
 from kakusan.cli.choices import value_of
-from kakusan.cli.sampler_options import USUAL, options_in, with_sampler
+from kakusan.cli.sampler_options import USUAL, options_in, parse_with_sampler
 from kakusan.errors import SettingsError, printable
 
 EXAMPLES = (
@@ -35,7 +34,7 @@ class Export:
     """onnx: whose times and coefficients are written: ddim (default), ancestral, ...; --sampler NAME --help shows the
     options of this one, such as --eta of ddim."""
     steps: int | None = None
-    """onnx: steps of the sampler; default: 50 for ddim, all T for ancestral."""
+    """onnx: steps of the sampler; default: what is usual for the sampler, 50 for ddim."""
     weights: Literal["ema", "model"] = "ema"
     """Averaged weights, or those of the last step."""
     step: int | None = None
@@ -44,7 +43,7 @@ class Export:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    command = parse(with_sampler(Export, arguments), arguments, "export", EXAMPLES)
+    command = parse_with_sampler(Export, arguments, "export", EXAMPLES)
     from kakusan.interop.exporting import Wish, export_model
     from kakusan.run import Run
     from kakusan.samplers import sampler_named

@@ -18,7 +18,7 @@ from kakusan.errors import SettingsError
 KINDS = {"INT": "a whole number", "FLOAT": "a number", "STR": "a word", "PATH": "a path"}
 
 
-def in_our_words(kind: type, prog: str, example: str) -> AbstractContextManager[Any]:
+def in_our_words(kind: type, prog: str, example: str, help_command: str) -> AbstractContextManager[Any]:
     """While it lasts, a mistake that tyro finds is raised as a SettingsError; what is unknown to us stays tyro's.
 
     tyro's hook is not part of its public face, so an event is known by its name, and without the hook there are boxes.
@@ -31,7 +31,7 @@ def in_our_words(kind: type, prog: str, example: str) -> AbstractContextManager[
     def translate(event: Any) -> None:
         error = _error(event, kind, prog, example)
         if error is not None:
-            raise SettingsError(*error, f"see: {prog} --help")
+            raise SettingsError(*error, f"see: {help_command}")
 
     context: AbstractContextManager[Any] = hook(translate)
     return context

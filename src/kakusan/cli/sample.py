@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from kakusan.cli.arguments import parse
-from kakusan.cli.sampler_options import USUAL, options_in, with_sampler
+from kakusan.cli.sampler_options import USUAL, options_in, parse_with_sampler
 
 if TYPE_CHECKING:
     from kakusan.data.units import Units
@@ -49,7 +48,7 @@ class Sample:
     """ddim, ancestral (Algorithm 2), ...; --sampler NAME --help names all, and shows the options of this one, such as
     --eta of ddim."""
     steps: int | None = None
-    """Denoising steps; default: 50 for ddim, all T for ancestral."""
+    """Denoising steps; default: what is usual for the sampler, 50 for ddim."""
     spacing: Literal["trailing", "leading", "linspace"] | None = None
     """Which times fewer steps visit: from T on, down to 1, or both; default: as the run says."""
     variance: Literal["fixed-large", "fixed-small", "learned", "analytic"] | None = None
@@ -97,7 +96,7 @@ class Sample:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    command = parse(with_sampler(Sample, arguments), arguments, "sample", EXAMPLES)
+    command = parse_with_sampler(Sample, arguments, "sample", EXAMPLES)
     from kakusan.config.machine import set_machine
     from kakusan.data.saving import Output, free_output, sidecar
     from kakusan.data.units import Real

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
+from kakusan.cli.arguments import parse
 from kakusan.cli.choices import asks_for_help, value_of
 from kakusan.config.documented import docstrings, summary
 from kakusan.errors import SettingsError
@@ -17,6 +18,18 @@ from kakusan.errors import SettingsError
 Command = TypeVar("Command")
 
 USUAL = "ddim"
+
+
+def parse_with_sampler(
+    command: type[Command], arguments: Sequence[str], prog: str, examples: Sequence[str]
+) -> Command:
+    """The command of these arguments, with the options of the sampler that they name.
+
+    Raises SettingsError as `parse` does, for a sampler that there is not, and for a flag that only others have.
+    """
+    name = value_of("--sampler", arguments)
+    chosen = "" if name is None else f"--sampler {name}"
+    return parse(with_sampler(command, arguments), arguments, prog, examples, kind_chosen=chosen)
 
 
 def with_sampler(command: type[Command], arguments: Sequence[str]) -> type[Command]:
@@ -39,10 +52,11 @@ def with_sampler(command: type[Command], arguments: Sequence[str]) -> type[Comma
         (each, Annotated[hints[each], tyro.conf.arg(help=words.get(each, f"Of {name}."))], field.default)
         for each, field in own.items()
     ]
-    chosen = ", ".join(SAMPLERS)
-    flags.append(
-        ("sampler", Annotated[str, tyro.conf.arg(help=f"There are: {chosen}. {summary(kind)}")], name)
-    )
+    chosen, usual = ", ".join(SAMPLERS), kind.usual_steps() or "all T"
+    flags += [
+        ("sampler", Annotated[str, tyro.conf.arg(help=f"There are: {chosen}. {summary(kind)}")], name),
+        ("steps", Annotated[int | None, tyro.conf.arg(help=f"Denoising steps; default: {usual}.")], None),
+    ]
     return make_dataclass(
         command.__name__, flags, bases=(command,), frozen=True, namespace={"__doc__": command.__doc__}
     )

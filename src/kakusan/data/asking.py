@@ -90,6 +90,10 @@ def classes_at_once(
             raise SettingsError(
                 f"the share of a class is a number, not {share!r}", "--label 3:1+7:0.5"
             ) from error
+    if not any(share for _, share in parts):
+        raise SettingsError(
+            f"--label {text} gives each class the share 0, so none is asked for", "--label 3:1+7:0.5"
+        )
     return tuple(parts)
 
 
@@ -113,7 +117,8 @@ def _images(
 ) -> Tensor:
     if (form := record.pairs) is None:
         raise SettingsError(
-            f"{run} was not trained on pairs", "leave the condition out, or train with --data.pairs"
+            f"{run} was not trained on pairs",
+            "leave the condition out, or train with --data.condition-from FOLDER, or --data.pairs for an .npz file",
         )
     if isinstance(image, str) and not image:
         raise SettingsError(
@@ -228,7 +233,9 @@ def _vectors_in(path: Path) -> tuple[list[str], NDArray[np.float64]]:
             return [], np.asarray(found, np.float64)
         names = list(map(str, found["vector_names"])) if "vector_names" in found.files else []
         return names, np.asarray(found["vectors"], np.float64)
-    except (OSError, ValueError, KeyError) as error:
+    except OSError as error:
+        raise DataError(f"the vectors of {path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError) as error:
         raise DataError(
             f"the vectors of {path} cannot be read: {error}", "rows of numbers are needed"
         ) from error
@@ -272,6 +279,7 @@ def images_asked(path: Path, form: PairForm, size: tuple[int, ...]) -> tuple[Sam
                 f"{len(folder.bad_files):,} of the images in {path} cannot be read: {bad.name}: {bad.reason}",
                 "sample k is given the k-th image, so all are needed: mend them, or take them away",
             )
+        notes += [f"conditions in {path}: {note}" for note in folder.notes]
         images = form.units.encode(_levels(folder.images, form))
     else:
         images = form.units.encode(_levels(_picture(path, form, notes)[None], form))
@@ -315,7 +323,9 @@ def _array_in(path: Path, key: str = "conditions") -> NDArray[np.generic]:
         if isinstance(found, np.lib.npyio.NpzFile):
             return np.asarray(found[key if key in found.files else found.files[0]])
         return np.asarray(found)
-    except (OSError, ValueError, IndexError) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, IndexError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 

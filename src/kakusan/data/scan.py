@@ -20,6 +20,8 @@ from kakusan.data.space import in_pixels
 
 SCALED = "scaled and cropped to"
 """In a note: the images were of other sizes."""
+SIZE_ADVICE = " (--data.size changes that)"
+"""The end of such a note on training data."""
 SIDES = (8, 16, 32, 64)
 """What the size is chosen from where the images do not agree on one."""
 LARGEST_SHARED = 256
@@ -63,7 +65,7 @@ class Scan:
         notes = []
         height, width = options.height_and_width or self._size()
         if self._shared_size() != (height, width):
-            advice = "" if options.size != "auto" else " (--data.size changes that)"
+            advice = "" if options.size != "auto" else SIZE_ADVICE
             notes.append(f"{self._sizes_in_words()}; {SCALED} {in_pixels(height, width)}{advice}")
         changed = Counter(name for header in self.headers for name in header.conversions if name in LOSSY)
         if changed:

@@ -25,6 +25,7 @@ from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.folder import read_folder
 from kakusan.data.idx import is_idx, read_idx_file, training_set_in
 from kakusan.data.memory import InMemory, dataset_in_memory
+from kakusan.data.scan import SIZE_ADVICE
 from kakusan.data.space import kind_of, size_in_words
 from kakusan.errors import DataError, SettingsError, printable
 
@@ -138,7 +139,8 @@ def _paired(dataset: Dataset, options: DataSettings, progress: Progress) -> Data
             f"{other.name} has {len(other):,} images for {len(dataset):,} of {dataset.name}",
             "without names they belong together by their order: as many are needed",
         )
-    return replace(dataset, pairs=PairColumn(images, other.units, other.name))
+    notes = (f"conditions from {other.name}: {note.removesuffix(SIZE_ADVICE)}" for note in other.notes)
+    return replace(dataset, notes=(*dataset.notes, *notes), pairs=PairColumn(images, other.units, other.name))
 
 
 def _places(dataset: Dataset, other: Dataset) -> list[int]:

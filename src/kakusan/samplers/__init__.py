@@ -14,7 +14,7 @@ SAMPLERS: dict[str, type[Sampler]] = {"ancestral": Ancestral, "ddim": DDIM}
 
 
 def sampler_named(name: str, T: int, setting: str = "--sampler", **options: Any) -> Sampler:
-    """The sampler of this name with those of the options that are not None; DDIM takes 50 steps, or T, without any.
+    """The sampler of this name with those of the options that are not None; its usual number of steps, or T if fewer.
 
     Raises SettingsError for a name that is not in the table, and for an option that the sampler lacks.
     """
@@ -22,8 +22,8 @@ def sampler_named(name: str, T: int, setting: str = "--sampler", **options: Any)
     given = {key: value for key, value in options.items() if value is not None}
     if unknown := set(given) - set(kind.__dataclass_fields__):
         raise SettingsError(f"the {name} sampler has no --{min(unknown)}")
-    if kind is DDIM:
-        given.setdefault("steps", min(50, T))
+    if kind.usual_steps() is not None:
+        given.setdefault("steps", min(kind.usual_steps(), T))
     sampler: Sampler = kind(**given)
     return sampler
 

@@ -94,6 +94,11 @@ class Sampler(ABC):
         if self.steps is not None and self.steps < 1:
             raise SettingsError(f"a sampler needs at least 1 step, not {self.steps}")
 
+    @classmethod
+    def usual_steps(cls) -> int | None:
+        """The default of its `steps`; None: all T."""
+        return cls.steps
+
     def times(self, path: Path) -> tuple[float | int, ...]:
         """t_0 > t_1 > ... > 0: from where the noise is, T unless the spacing starts below it, down to 0."""
         steps = path.T if self.steps is None else self.steps
