@@ -48,6 +48,8 @@ def _error(event: Any, kind: type, prog: str, example: str) -> tuple[str, ...] |
         case "InvalidChoice":
             choices = ", ".join(sorted(choice for choice in event.choices if choice != "None"))
             return f"{_name(event.argument)} knows no {event.value!r}", f"there are: {choices}"
+        case "BadValue" if event.reason == "too_few_values" and event.argument.is_positional():
+            return f"{prog} needs {_name(event.argument)}", f"such as: {example}"
         case "BadValue" if event.reason == "too_few_values":
             return (f"{_name(event.argument)} needs {_wanted(event.argument)}",)
         case "InstantiationFailure" if event.argument is not None:
