@@ -1,4 +1,4 @@
-"""What the argument parser cannot read, in the words of all other errors: subject first, then what to do."""
+"""Errors of the argument parser, in the words of all other errors: subject first, then what to do."""
 
 import difflib
 import re
@@ -62,13 +62,13 @@ def _name(argument: Any) -> str:
 
 
 def _given(message: str) -> str:
-    """What was typed, out of tyro's message: a list where several kinds were tried, else quoted at its end."""
+    """The words typed, out of tyro's message: a list where several kinds were tried, else quoted at its end."""
     found = re.search(r"from \[(.*?)\]", message) or re.search(r"('[^']*')\W*$", message)
     return f", not {found[1]}" if found else ""
 
 
 def _wanted(argument: Any) -> str:
-    """What kind of value: "a number or auto" for FLOAT|{auto}."""
+    """The kind of value that is asked for: "a number or auto" for FLOAT|{auto}."""
     return " or ".join(_kind(part.strip("{}").split()) for part in str(argument.lowered.metavar).split("|"))
 
 

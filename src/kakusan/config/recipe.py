@@ -1,4 +1,4 @@
-"""What "auto" comes to in the recipe: rules of the data, the device and the steps. No clock. Those of the network stand
+"""Rules of the recipe for "auto", by the data, the device and the steps. No clock. Those of the network stand
 with its options, in `kakusan.config.networks`.
 
 The figures behind the constants stand in benchmarks/README.md ("The automatic choice").

@@ -15,7 +15,7 @@ from kakusan.config.settings import KINDS, CheckpointSettings, ProcessSettings, 
 from kakusan.errors import SettingsError
 
 OF_PATHS = {"flow": "flow", "edm": "edm"}
-"""What a network predicts on these paths unless it is chosen; v on others."""
+"""The default prediction target on these paths; v on others."""
 SHORT = 200
 """Steps: grids come no oftener by themselves, so that they take at most about a twentieth of the time."""
 EARLY_SHARES = (16, 8, 4, 2)

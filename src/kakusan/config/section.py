@@ -1,4 +1,4 @@
-"""What every part of the settings is made of: frozen fields, with their range and their choice beside them.
+"""The base of all sections of the settings: frozen fields, with their range and their choice beside them.
 
 `Range` bounds a number. `Of` says that a field is an option of one choice among several, such as sigma_min of the path
 edm: then it is shown, written and accepted with that choice alone. `Table` says where the values of a choice stand;
@@ -34,11 +34,11 @@ class Of(NamedTuple):
     choice: str
     kinds: tuple[str, ...]
     called: str = ""
-    """What the chosen part calls the option, where that is another name."""
+    """The name of the option in the chosen part, where that is another one."""
 
 
 class Table(NamedTuple):
-    """Where the values of a choice stand by their names. It is read for names alone that are not declared with the
+    """The table of the values of a choice, by their names. It is read only for names that are not declared with the
     setting: most tables need torch, which takes a second to import, and --help answers at once."""
 
     place: str
@@ -73,7 +73,7 @@ def given(value: Given | Auto) -> Given | None:
 
 
 def _marks(section: type, kind: type[Mark]) -> dict[str, Mark]:
-    """What is written beside the fields, of one kind of mark."""
+    """The marks of one kind beside the fields, by field name."""
     hints = get_type_hints(section, include_extras=True)
     return {name: mark for name, hint in hints.items() for mark in get_args(hint) if isinstance(mark, kind)}
 

@@ -1,4 +1,4 @@
-"""What the options of every network have in common, and the rules they answer "auto" by.
+"""The common part of the options of every network, and the rules by which they answer "auto".
 
 They know no torch until a network is built, so that --help answers at once: importing it takes more than a second.
 """

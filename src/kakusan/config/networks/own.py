@@ -28,7 +28,7 @@ class OwnOptions(NetworkOptions):
     module: Annotated[str, tyro.conf.Suppress] = ""
     """The name of its class, for people. No code is ever looked up by it."""
     parameters: Annotated[int, tyro.conf.Suppress] = 0
-    """How many numbers it learns."""
+    """Number of its parameters."""
     signature: Annotated[str, tyro.conf.Suppress] = ""
     """The SHA-256 of the names, types and shapes of its state, by which it is known again."""
 
