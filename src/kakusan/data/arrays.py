@@ -34,7 +34,7 @@ ZIP = b"PK"
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a file holds, before it is judged."""
+    """The content of a file, before it is judged."""
 
     images: NDArray[Any]
     name: str

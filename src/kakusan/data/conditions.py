@@ -1,4 +1,4 @@
-"""What the samples of a data set come with: numbers that describe each, and an image that belongs to each.
+"""Conditions of the samples of a data set: numbers that describe each, and an image that belongs to each.
 
 Both are stored as they were found; a batch of them is encoded on the way to the network, by forms that the run keeps.
 """
@@ -92,7 +92,7 @@ class PairColumn:
     images: NDArray[Any]
     units: Units
     name: str
-    """Where they come from."""
+    """The name of their source."""
 
     @property
     def form(self) -> PairForm:

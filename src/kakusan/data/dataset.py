@@ -57,12 +57,12 @@ class Dataset:
     captions: tuple[str, ...]
     """One for each image: its character, or its file relative to the folder; empty where there are none."""
     source: str
-    """Where the images come from: a sentence with the licence, or the resolved path."""
+    """Origin of the images: a sentence with the licence, or the resolved path."""
     reserved: tuple[int, ...] = ()
     """Indices that are held out of every training."""
     bad_files: tuple[BadFile, ...] = ()
     notes: tuple[str, ...] = ()
-    """What was chosen or left out while reading, in sentences for the log."""
+    """Notes on what was chosen or left out while reading, in sentences for the log."""
     layout: Layout | None = None
     """Of an array file: how its axes were read; None for other sources."""
     scaled: bool = False
@@ -120,7 +120,7 @@ class Dataset:
     def condition(
         self, indices: NDArray[np.int64], *, mirrored: NDArray[np.bool_] | None = None
     ) -> Condition | None:
-        """What these samples come with, as a network takes it: classes, vectors, images, and masks of the values that
+        """The condition of these samples, as a network takes it: classes, vectors, images, and masks of the values that
         are there; None where there is nothing.
 
         mirrored: which of the samples are mirrored; the images that belong to them, and the masks, are, too.

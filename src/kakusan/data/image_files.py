@@ -82,7 +82,7 @@ class NotAnImageError(Exception):
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its image before it is decoded."""
+    """The properties of an image that its file states before it is decoded."""
 
     width: int
     height: int
@@ -91,7 +91,7 @@ class Header:
     format: str
     is_grey: bool
     conversions: tuple[str, ...]
-    """What will be done to its pixels, apart from their size."""
+    """The conversions that its pixels will undergo, apart from their size."""
 
 
 def read_header(path: Path) -> Header:

@@ -1,4 +1,4 @@
-"""Which axis of an array is which. The first counts the samples; the rule for the others stands here and nowhere else.
+"""The axes of an array. The first counts the samples; the rule for the others stands here and nowhere else.
 
 - (n, a, b, c, d): volumes with channels, the axis of at most 4 among the second and the last; the last if both are.
 - (n, a, b, c): images with channels, the axis of at most 4 among the second and the last, the last one if both are so
@@ -72,7 +72,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Axes:
-    """How an array is read, and what is to be said of it."""
+    """The reading of an array, and the notes on it."""
 
     reading: Reading
     notes: tuple[str, ...] = ()
@@ -211,7 +211,7 @@ def _note(shape: tuple[int, ...], name: str, chosen: Reading, others: list[Readi
 
 
 def _flags(other: Reading, chosen: Reading) -> str:
-    """What asks for another reading."""
+    """The flags that ask for another reading."""
     kind = f"--data.kind {other.kind}" if other.kind != chosen.kind else ""
     layout = f"--data.layout {other.layout}" if other.layout != chosen.layout or not kind else ""
     return " ".join(flag for flag in (kind, layout) if flag)

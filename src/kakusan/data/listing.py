@@ -24,7 +24,7 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a folder: files to look into, sorted by name, and what was passed over."""
+    """The content of a folder: files to look into, sorted by name, and what was passed over."""
 
     files: tuple[ImageFile, ...]
     bad: tuple[BadFile, ...]

@@ -27,7 +27,7 @@ class Lacks:
 
 
 def missing_in(images: NDArray[Any], name: str, reading: Reading, axes: int, options: DataSettings) -> Lacks:
-    """What an array (n, ..., channels) lacks. Raises DataError where it lacks more than `data.missing` allows.
+    """The missing values of an array (n, ..., channels). Raises DataError for more than `data.missing` allows.
 
     Infinite values are always refused. `reading` and the number of axes say how the array of the file was read, for
     lines that fit it.
@@ -79,7 +79,7 @@ def _inner(images: NDArray[Any]) -> tuple[int, ...]:
 
 
 def _lost(images: NDArray[Any]) -> NDArray[np.int64]:
-    """How many values are not finite, by sample and channel."""
+    """The number of values that are not finite, by sample and channel."""
     return np.concatenate(
         [(~np.isfinite(rows)).sum(_inner(images), dtype=np.int64) for rows in chunks(images)]
     )

@@ -39,7 +39,7 @@ class DataRecord:
 
     @property
     def inputs(self) -> tuple[tuple[int, int], int, int]:
-        """What a network has to fit: channels and classes, numbers of a vector, channels of an image condition."""
+        """The sizes for a network: (channels, classes), numbers of a vector, channels of an image condition."""
         numbers = 0 if self.vectors is None else len(self.vectors.names)
         channels = 0 if self.pairs is None else self.pairs.shape[0]
         return (self.shape[0], len(self.class_names)), numbers, channels
@@ -79,7 +79,7 @@ Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 
 
 class _Imported(msgspec.Struct, frozen=True):
-    """Where a model came from."""
+    """The origin of an imported model."""
 
     source: str
     revision: str | None = None

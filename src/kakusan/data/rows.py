@@ -1,4 +1,4 @@
-"""Where decoded images go, block by block: into memory, or into a .npy file that is then memory-mapped."""
+"""Storage of decoded images, block by block: in memory, or in a .npy file that is then memory-mapped."""
 
 import os
 from contextlib import suppress

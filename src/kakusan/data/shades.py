@@ -137,7 +137,7 @@ def evenly_spaced(depth: int) -> list[int]:
 
 
 def _unrounded(units: Units) -> Units:
-    """What is between noise and image is on no level of the data."""
+    """Units with 256 levels in place of the data's own, on which nothing between noise and image lies."""
     return Levels(256) if isinstance(units, Levels) else units
 
 

@@ -1,4 +1,4 @@
-"""How far apart a channel's values lie: what floats that were rounded, or that are levels in truth, give away."""
+"""The spacing of a channel's values, by which floats that were rounded, or are levels in truth, are recognized."""
 
 from typing import Any
 
@@ -106,7 +106,7 @@ def _present(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def steps_of(values: NDArray[np.float64], low: float, high: float, eps: float) -> int:
-    """How many equal steps lead from low to high, if all values stand on them; 0 if not, or if they are too many.
+    """The number of equal steps from low to high, if all values stand on them; 0 if not, or if they are too many.
 
     Few values prove nothing: there must be several for each that is distinct. `eps` is that of their type.
     """

@@ -1,4 +1,4 @@
-"""What the numbers of an array mean, by their type and their values.
+"""The meaning of the numbers of an array, by their type and their values.
 
 - bool is two levels, uint8 is levels 0..255, or as many as are said.
 - Other whole numbers that all lie in 0..255 are levels too; those that do not, or are given a range, are real values.
