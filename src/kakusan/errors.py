@@ -12,7 +12,7 @@ from pathlib import Path
 CONTROLS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode's categories of what commands a terminal, turns the direction of text, or is no text at all."""
 PLAIN = frozenset(string.ascii_letters + string.digits + "/._- ")
-"""What stands for itself wherever a shell reads it in quotes."""
+"""Characters that stand for themselves wherever a shell reads them in quotes."""
 JOINERS = "\u200c\u200d"
 """Of the same categories, and yet parts of words and emoji."""
 

@@ -30,7 +30,7 @@ Vectors: TypeAlias = Float[Tensor, "batch numbers"]
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """What samples are generated for: batch-first tensors by name, one row for each sample; None: not given.
+    """The condition of samples: batch-first tensors by name, one row for each sample; None: not given.
 
     How a network stands for what is not given, or is dropped, is the network's affair: an embedding, or zeros.
     Raises ValueError where the rows differ in number.

@@ -95,7 +95,7 @@ class VariationalBound:
     t: Int64[Tensor, "batch terms"]
     weight: Float64[Tensor, "batch terms"]
     sampling_variance: Float64[Tensor, "batch terms"]
-    """What a term's stratum adds to the variance of the total by not being measured whole, spread over its terms."""
+    """A term's share of what its stratum adds to the variance of the total by not being measured whole."""
     bits: Float64[Tensor, "batch terms"]
     """L_{t-1} for t >= 2, L_0 for t = 1, not weighted."""
     squared_error: Float64[Tensor, "batch terms"]
@@ -232,7 +232,7 @@ def check_levels(x_0: Samples, levels: int) -> None:
 
 
 def strata(T: int, count: int) -> list[tuple[int, int, int]]:
-    """Which terms are measured, as (first t, last t, how many): t = 1, then parts of 2..T that widen with t.
+    """The terms that are measured, as (first t, last t, how many): t = 1, then parts of 2..T that widen with t.
 
     Most bits are spent at small t. Two draws a part, so that the spread within it shows, and three in the last where
     that makes the count.

@@ -38,7 +38,7 @@ LOG_2_PI = math.log(2 * math.pi)
 DRAWS = 64
 """Images that are drawn together, always as many: so image k is the same to the last bit whatever the count."""
 WORKING_BYTES = 64 << 20
-"""What a finite set may take at a time, for x_t of up to a few hundred images."""
+"""Memory that a finite set may take at a time, in bytes, for x_t of up to a few hundred images."""
 NO_DENSITY = (
     "single points and singular covariances have no density",
     "ask for log_density(x_t, t) at t > 0",
@@ -55,7 +55,7 @@ class Oracle(Denoiser):
 
     @abstractmethod
     def parts(self, x_t: Values, a: PerRow, b: PerRow) -> Iterator[Part]:
-        """What each part says of x_t = a x_0 + b eps. Raises SettingsError for a density that does not exist."""
+        """Density and guess of each part at x_t = a x_0 + b eps. Raises SettingsError where there is no density."""
 
     @abstractmethod
     def drawn(self, seed: int, indices: Int64[Tensor, " batch"]) -> Values:

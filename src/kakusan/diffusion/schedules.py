@@ -19,7 +19,7 @@ from kakusan.errors import SettingsError
 from kakusan.shapes import Coefficients, Times
 
 BETA_MAX = 0.999
-"""Where betas that are derived, not given, are capped (Nichol & Dhariwal 2021)."""
+"""The cap of betas that are derived, not given (Nichol & Dhariwal 2021)."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Part:
 
     @property
     def spent(self) -> Floats:
-        """What the term of each t = 1..T adds to the mean total, in bits/dim, estimated where not all were measured."""
+        """Bits/dim that the term of each t = 1..T adds to the mean total, estimated where not all were measured."""
         return _sums(self.bound, (self.bound.bits * self.bound.weight).numpy()) / len(self.numbers)
 
     @property
@@ -170,7 +170,7 @@ def measure_bound(
 def _on_missing(
     chosen: Sequence[tuple[str, Dataset, NDArray[np.int64]]], units: Units, prepared: Prepared | None
 ) -> dict[str, Any]:
-    """Where values are missing: which share, and that the figures are over those that are there.
+    """The record of missing values, if there are any: their share, and that the figures are over those that are there.
 
     So is the offset to the data's own units: the mean log2 of the scale, image by image, as the bound is.
     """
@@ -228,7 +228,7 @@ def _chosen(
     options: BoundOptions,
     progress: Progress,
 ) -> list[tuple[str, Dataset, NDArray[np.int64]]]:
-    """Which images: some of each split, evenly spread, or of another source."""
+    """The images to measure: some of each split, evenly spread, or of another source."""
     if source is not None:
         other = _other(run, source, progress)
         return [(other.name, other, spread(np.arange(len(other)), options.images))]
@@ -376,7 +376,7 @@ def _about(run: Run, loaded: Loaded, source: Path | Dataset | None, options: Bou
 
 
 def _offset(units: Units) -> float:
-    """What to add to bits/dim of a density in the network's units for the data's own: the mean log2 of the scale."""
+    """The difference of bits/dim in the data's own units from those in the network's: the mean log2 of the scale."""
     return 0.0 if isinstance(units, Levels) else float(np.log2(units.scale).mean())
 
 

@@ -31,7 +31,7 @@ PLAIN_ATTENTION = 1024  # pixels
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """What the blocks of a network have in common."""
+    """The options that the blocks of a network share."""
 
     groups: int
     heads: int = 1
@@ -55,7 +55,7 @@ class Style:
         return nn.GroupNorm(self.groups, channels, eps=self.norm_eps)
 
     def heads_of(self, channels: int) -> tuple[int, int]:
-        """How many heads attend over these channels, and the width of each."""
+        """The number of heads that attend over these channels, and the width of each."""
         if self.head_width:
             return channels // self.head_width, self.head_width
         return self.heads, channels // self.heads

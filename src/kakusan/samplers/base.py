@@ -1,4 +1,4 @@
-"""What a sampler is: a frozen value that says which times to visit and how to step from one to the next."""
+"""The interface of samplers: a frozen value with the times to visit and the step from one to the next."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,7 +17,7 @@ AnyModel: TypeAlias = Model[Denoiser]
 
 @dataclass(frozen=True)
 class State:
-    """Where a trajectory stands: x_t, and the predictions that led there, as many as a method keeps."""
+    """The state of a trajectory: x_t, and the predictions that led there, as many as a method keeps."""
 
     x: Samples
     condition: Condition | None = None
