@@ -45,7 +45,7 @@ LOGGER = logging.getLogger("kakusan")
 
 
 def nobody(event: Event) -> None:
-    """Who watches a training where nobody does."""
+    """A watcher of a training that passes over each event."""
 
 
 def is_seen(progress: bool | None) -> bool:
@@ -294,7 +294,7 @@ def _trained(trainer: Trainer, watch: Watch, progress: bool | None) -> Run:
 
 
 def _notes(run: RunFolder, began: Began) -> list[str]:
-    """What was chosen, left out or not used while the data were read, when a training begins."""
+    """Notes on what was chosen, left out or not used while the data were read, when a training begins."""
     return [] if began.step else [str(note) for note in run.data.get("notes", ())]
 
 

@@ -26,7 +26,7 @@ DATA_HASHES = "data_sha256"
 
 
 def frozen_settings(settings: Settings) -> dict[str, Any]:
-    """What a run may not change after its start, by dotted name, as JSON has it."""
+    """The settings that a run may not change after its start, by dotted name, as JSON has them."""
     others = foreign(settings)
     return {
         name: list(value) if isinstance(value, tuple) else value

@@ -206,7 +206,7 @@ def _is_good(path: Path) -> bool:
 
 
 def verify(path: Path) -> list[str]:
-    """What is wrong with a checkpoint, file by file; nothing, if it is good. All of it is read."""
+    """The faults of a checkpoint, file by file; none, if it is good. All of it is read."""
     try:
         return _faults(path)
     except NewerFormat as error:

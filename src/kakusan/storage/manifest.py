@@ -62,7 +62,7 @@ def manifest(step: int, entries: Mapping[str, Written]) -> dict[str, Any]:
 
 
 def read_manifest(path: Path) -> dict[str, Written]:
-    """What each file of a checkpoint has to hold; ValueError if that cannot be known.
+    """Size and hash that each file of a checkpoint has to have; ValueError if they cannot be known.
 
     Raises NewerFormat where a newer version wrote it.
     """
@@ -87,7 +87,7 @@ def read_manifest(path: Path) -> dict[str, Written]:
 
 
 def _refuse_what_is_newer(path: Path, found: Any) -> None:
-    """What a newer version wrote is not damaged, and nothing is to be done behind its back."""
+    """Raise NewerFormat for what a newer version wrote: it is not damaged, and nothing is done behind its back."""
     if type(found) is int and found > FORMAT:
         raise NewerFormat(
             f"{path} was made by a newer kakusan (format {found}, known here: {FORMAT})",

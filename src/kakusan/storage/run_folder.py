@@ -48,14 +48,14 @@ LOCK = "lock"
 HOLDER = "lock.json"
 
 OF_MODELS = ("model_index.json", "config.json", "unet")
-"""What tells a folder of diffusers."""
+"""Files that mark a folder of diffusers."""
 BY_T = "loss_by_t"
 """The one figure that is a list."""
 
 TRAINERS = (CONFIG, ENVIRONMENT, DATA, METRICS)
-"""What only the holder of the lock writes."""
+"""Files that only the holder of the lock writes."""
 UNFINISHED = {ENVIRONMENT, DATA, CONDITIONS, LOCK, HOLDER}
-"""What a killed creation may have left: it is begun again."""
+"""Files that a killed creation may have left: it is begun again."""
 
 Complain = Callable[[str], None]
 
@@ -119,7 +119,7 @@ class RunFolder:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What is remembered of the data: their kind, their fingerprint, what was held out."""
+        """The record of the data: their kind, their fingerprint, what was held out."""
         return dict(self._read_json(DATA))
 
     @property
@@ -285,7 +285,7 @@ class RunFolder:
             durable.append_line(self.folder / LOG, f"{now}  {text}".encode("utf-8", "backslashreplace"))
 
     def samples_path(self, step: int) -> Path:
-        """Where the picture of the samples after a step goes; its folder is there."""
+        """The path of the picture of the samples after a step; its folder is there."""
         folder = self.folder / SAMPLES
         with durable.os_errors_as_run_errors(f"cannot make {folder}", self.folder):
             durable.make_folders(folder)
@@ -306,7 +306,7 @@ class RunFolder:
         return self.folder / REPORT
 
     def evaluation_path(self, step: int, suffix: str = "") -> Path:
-        """Where the figures of the weights of a step go, without the ending of the file; its folder is there."""
+        """The path of the figures of the weights of a step, without the ending of the file; its folder is there."""
         folder = self.folder / EVALUATION
         with durable.os_errors_as_run_errors(f"cannot make {folder}", self.folder):
             durable.make_folders(folder)
@@ -341,7 +341,7 @@ class RunFolder:
         self._write(ANALYTIC, json_bytes([*entries, {"key": dict(key), **about, "errors": list(errors)}]))
 
     def dump_path(self, step: int) -> Path:
-        """Where what was fed goes when a step's numbers were not finite."""
+        """The path of the dump of a step's inputs, where its numbers were not finite."""
         return self.folder / f"not-finite-{folder_name(step)}.safetensors"
 
     def _write(self, name: str, content: bytes) -> None:
@@ -404,7 +404,7 @@ def _refuse_what_is_there(folder: Path) -> None:
 
 
 def _advice(folder: Path) -> Iterator[str]:
-    """What may have been meant instead of a folder that is no run."""
+    """Advice on a folder that is no run: what may have been meant instead."""
     around = [path for path in folder.parents if RunFolder.exists(path)]
     near = {path.name: path for path in (*_runs_in(Path("runs")), *_runs_in(folder.parent))}
     meant = [*around, *(near[name] for name in get_close_matches(folder.name, near, n=1))]

@@ -1,4 +1,4 @@
-"""What asks a command to stop: Ctrl-C, a lost terminal, a batch system. A training finishes its step and saves."""
+"""Signals that stop a command: Ctrl-C, a lost terminal, a batch system. A training finishes its step and saves."""
 
 import os
 import signal

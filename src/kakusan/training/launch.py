@@ -238,7 +238,7 @@ def _settled(
 
 
 def _yielded(asked: Requested) -> Settings:
-    """What a preset says of one path, schedule, loss or network yields to the choice of another."""
+    """The settings without what a preset sets for one path, schedule, loss or network where another was chosen."""
     process = asked.settings.process.yielded(asked.chosen)
     training = asked.settings.training.yielded(asked.chosen)
     has_target = asked.settings.network.predicts is not None and "network.kind" in asked.chosen
@@ -283,7 +283,7 @@ def _like(asked: Requested, parent: RunFolder) -> Settings:
 
 
 def _weights_source(parent: RunFolder, record: DataRecord) -> dict[str, Any]:
-    """What a run remembers of the run that its weights come from. Raises SettingsError where they do not fit."""
+    """The record of the run that a run's weights come from. Raises SettingsError where they do not fit."""
     theirs = DataRecord.read(parent.data)
     if theirs.masked != record.masked:
         raise _other_masks(parent, theirs)
@@ -305,7 +305,7 @@ def _weights_source(parent: RunFolder, record: DataRecord) -> dict[str, Any]:
 
 
 def _other_masks(parent: RunFolder, theirs: DataRecord) -> SettingsError:
-    """Why weights that take a mask, and data that have none, do not fit; or the reverse."""
+    """The error of weights that take a mask, and data that have none; or the reverse."""
     if theirs.masked:
         return SettingsError(
             f"{parent.folder} was trained on data with missing values, and in these none is masked",

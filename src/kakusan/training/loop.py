@@ -23,7 +23,7 @@ from kakusan.training.losses import Loss, NetworkModel
 from kakusan.training.timesteps import TIMES, TimeSampler
 
 SCALING_DEVICES = ("cpu", "cuda")
-"""Where the fused optimizer heeds a scale and a flag; Metal's ignores both."""
+"""Devices whose fused optimizer heeds a scale and a flag; Metal's ignores both."""
 BUCKETS = 10
 """The loss is also reported by tenths of 1..T."""
 
@@ -235,7 +235,7 @@ def _micro_step(
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What a micro-batch is fed."""
+    """The inputs of a micro-batch."""
 
     x_0: Samples
     t: Times

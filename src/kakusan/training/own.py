@@ -23,7 +23,7 @@ HOW = "in Python, with the module: kakusan.Run.open(RUN, network=module).sample(
 
 
 def own_settings(network: nn.Module) -> OwnOptions:
-    """What config.toml says of a module. Raises SettingsError where it cannot be trained or stored."""
+    """The entries of config.toml on a module. Raises SettingsError where it cannot be trained or stored."""
     _require_learning(network)
     return OwnOptions(
         module=type(network).__name__,

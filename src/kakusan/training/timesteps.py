@@ -1,4 +1,4 @@
-"""How training draws t. A new way is a class and a line in `TIMES`.
+"""Distributions of t in training. A new one is a class and a line in `TIMES`.
 
 A draw is a function of (seed, step, slot) and, for ways that learn, of a history that is part of the checkpoint.
 Losses at t are multiplied by 1 / (T p_t), so that whatever p is, their mean estimates the mean over uniform t.
@@ -37,7 +37,7 @@ class TimeSampler(ABC):
         """t, and the weight of each loss (None: all 1)."""
 
     def learn(self, t: Times, losses: Float[Tensor, " batch"]) -> None:  # noqa: B027
-        """What the losses of a step were, not weighted; called after the step, once for each of its micro-batches."""
+        """Update by the unweighted losses of a step; called after the step, once for each of its micro-batches."""
 
     def state(self) -> dict[str, Tensor]:
         """The history, for a checkpoint; empty where there is none."""

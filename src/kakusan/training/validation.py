@@ -167,7 +167,7 @@ def distances_between(
     numbers: NDArray[np.int64],
     condition: Condition | None,
 ) -> Float64[Tensor, " batch"]:
-    """How far two models' predictions of x_0 are apart at t, root mean square over the pixel values of each image."""
+    """The distance of two models' predictions of x_0 at t: root mean square over the pixel values of each image."""
     noise = normals(
         SEED, Purpose.EVALUATION, t, torch.from_numpy(numbers).to(x_0.device), tuple(x_0.shape[1:])
     )

@@ -1,4 +1,4 @@
-"""What the figures of a run allow to say, and what not: numbers in, a sentence out.
+"""Verdicts on the figures of a run, what they allow to say and what not: numbers in, a sentence out.
 
 The report, the last lines of a training and `kakusan evaluate` all judge here, so that they say the same.
 """
@@ -27,7 +27,7 @@ GAP_OF_RATES = 0.1
 
 
 class Verdict(Enum):
-    """What a gap between held-out and training images says; of losses and bounds, as the end of a sentence."""
+    """The meaning of a gap between held-out and training images; of losses and bounds, as the end of a sentence."""
 
     SIGN = "a sign of overfitting"
     SLIGHT_SIGN = "a slight sign of overfitting"
@@ -49,7 +49,7 @@ class Gap:
     matters: float
     """The smallest gap that one would want to know of."""
     doubt: str = ""
-    """Why it is not known that the held-out images are new to the weights; empty where it is."""
+    """The reason to doubt that the held-out images are new to the weights; empty where there is none."""
 
     @property
     def reach(self) -> float:
@@ -121,7 +121,7 @@ def loss_gap(lines: Lines, doubt: str = "") -> LossGap | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """How a training went, as far as one must know to say whether anything was learned."""
+    """The course of a training, as far as needed to say whether anything was learned."""
 
     lines: Lines
     step: int
@@ -150,7 +150,7 @@ def hardly_learned(trained: Trained) -> str:
 
 
 def _evidence(trained: Trained, line: Mapping[str, Any], *, warming: bool) -> str | None:
-    """What shows it, perhaps nothing but the number of steps (""); None where it has learned."""
+    """Evidence that it has hardly learned, perhaps nothing but the number of steps (""); None where it has learned."""
     loss = float(line["training_loss"]) if line else math.nan
     if _finite(line, "baseline_loss"):
         baseline = float(line["baseline_loss"])
