@@ -30,7 +30,7 @@ Files = Mapping[str, bytes]
 """Path inside of the export -> content."""
 
 DIFFUSERS_METADATA = {"format": "pt"}
-"""What diffusers writes into the head of its weights, and wants to find there."""
+"""The metadata that diffusers writes into the head of its weights, and requires there."""
 
 
 THEIR_TARGETS = ("eps", "x_0", "v")
@@ -39,7 +39,7 @@ THEIR_TARGETS = ("eps", "x_0", "v")
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What is wanted beyond the format."""
+    """Options of an export beyond its format."""
 
     weights: Literal["ema", "model"] = "ema"
     step: int | None = None
@@ -53,7 +53,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and what a user should know of it."""
+    """The path of an export, and notes for the user."""
 
     path: Path
     notes: tuple[str, ...] = ()
@@ -117,7 +117,7 @@ def _check_process(run: Run, to: str) -> None:
 
 
 def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
-    """What DDPMPipeline, DDIMPipeline and UNet2DModel open. Raises ModelError for other networks."""
+    """A model that DDPMPipeline, DDIMPipeline and UNet2DModel open. Raises ModelError for other networks."""
     settings, network = loaded.settings, loaded.network
     if not isinstance(network, UNet):
         raise ModelError(

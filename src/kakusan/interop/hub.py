@@ -66,7 +66,7 @@ class HubName:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Where the files of a model are now, and which commit they are of."""
+    """The local folder of a model's files, and their commit."""
 
     folder: Path
     """In the hub's cache, which others read too: not to be changed."""
@@ -201,7 +201,7 @@ def _told(name: HubName, error: Exception) -> ModelError:
 
 
 def _first_line(error: BaseException) -> str:
-    """What an error says, at its root, in one short line."""
+    """The message of an error's root cause, in one short line."""
     while error.__cause__ is not None and str(error.__cause__):
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

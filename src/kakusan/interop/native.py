@@ -37,7 +37,7 @@ class Units:
 
 @dataclass(frozen=True)
 class Data:
-    """What was trained on."""
+    """The training data of a model."""
 
     name: str
     shape: tuple[int, int, int]
@@ -56,7 +56,7 @@ class About:
 
 
 def about(run: Run, loaded: Loaded) -> dict[str, Any]:
-    """What a model is beyond its weights, ready for JSON."""
+    """The properties of a model beyond its weights, ready for JSON."""
     data = run.data
     return {
         "kakusan": metadata.version("kakusan"),

@@ -84,7 +84,7 @@ def _patience(source: Path) -> float:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """What a child needs to find its libraries: one thread, no accelerator, none of our secrets."""
+    """The environment of a child process: paths to its libraries, one thread, no accelerator, no secrets."""
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     return kept | {
         "HOME": str(home),

@@ -64,7 +64,7 @@ AVERAGING = {
     "inv_gamma",
     "power",
 }
-"""How an average of weights was made: in the configuration of `unet_ema`, and without meaning for the network."""
+"""Keys on the averaging of weights: in the configuration of `unet_ema`, and without meaning for the network."""
 OF_OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD_NAME = re.compile(r"(.*attentions\.\d+\.)(query|key|value|proj_attn)(\.(?:weight|bias))")
 
@@ -81,7 +81,7 @@ class Translated:
     classes: int
     scheduler: Scheduler
     notes: tuple[str, ...] = ()
-    """How something was read that one might have read otherwise."""
+    """Notes on values that might have been read otherwise."""
 
 
 # Theirs into ours
@@ -406,7 +406,7 @@ def _their_betas(name: str, schedule: NoiseSchedule, kind: Scheduler) -> dict[st
 
 
 def model_index(kind: Scheduler) -> dict[str, Any]:
-    """Which classes of theirs the parts of the folder are for."""
+    """The content of model_index.json: the classes of diffusers that the parts of the folder are for."""
     return {
         "_class_name": PIPELINES[kind],
         "_diffusers_version": FORMAT,

@@ -345,7 +345,7 @@ def _words(run: Run, loaded: Loaded) -> Story:
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where the weights came from, and what one can do with them for that reason."""
+    """The origin of the weights, and what can be done with them for that reason."""
 
     words: str
     facts: dict[str, str]
