@@ -78,7 +78,7 @@ class RunError(KakusanError):
 
 
 class ModelError(KakusanError):
-    """A model of another program that cannot be read, or one of ours that has no counterpart there."""
+    """A model of another program that cannot be read, or one of kakusan that has no counterpart there."""
 
     exit_code = 4
 

@@ -48,7 +48,7 @@ EXAMPLES = (
 
 PATIENT_SPINS = 200_000
 """Spins of a thread of GNU OpenMP that waits, before it sleeps. By default it spins for minutes: as fast on a
-quiet machine, but a hundred times slower where another program wants the same cores."""
+quiet machine, but a hundred times slower where another program needs the same cores."""
 
 
 def usage() -> str:

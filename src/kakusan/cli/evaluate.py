@@ -159,7 +159,7 @@ def _suffix(command: Evaluate) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """null for what is not a number, as JSON wants it."""
+    """null for what is not a number, which JSON cannot hold."""
     if isinstance(value, dict):
         return {name: _finite(part) for name, part in value.items()}
     if isinstance(value, list):

@@ -99,7 +99,7 @@ def _subject(command: Explain) -> "Subject":
 
 
 def _check_place(out: Path) -> None:
-    """Only a page of ours is ever replaced."""
+    """Raise SettingsError for a folder, and for a file that is no page of kakusan."""
     if out.is_dir():
         raise SettingsError(f"{out} is a folder", f"name a file: --out {out / 'explain.html'}")
     if out.exists() and not _is_ours(out):

@@ -19,7 +19,7 @@ KINDS = {"INT": "a whole number", "FLOAT": "a number", "STR": "a word", "PATH": 
 
 
 def in_our_words(kind: type, prog: str, example: str) -> AbstractContextManager[Any]:
-    """While it lasts, a mistake that tyro finds is raised as a SettingsError; what is unknown to us stays tyro's.
+    """While it lasts, a mistake that tyro finds is raised as a SettingsError; what is unknown here stays tyro's.
 
     tyro's hook is not part of its public face, so an event is known by its name, and without the hook there are boxes.
     """

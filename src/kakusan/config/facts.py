@@ -34,7 +34,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Size:
-    """A size of network, and how many steps of training it wants."""
+    """A size of network, and the number of training steps that it needs."""
 
     width: int
     blocks: int

@@ -23,7 +23,7 @@ OF_DATA_SETS = ("digits", "kanji", "swiss-roll", "two-moons")
 
 @dataclass(frozen=True)
 class Requested:
-    """Settings, and the dotted names of those that somebody chose; the rest come from presets, and may yield."""
+    """Settings, and the dotted names of those that the user chose; the rest come from presets, and may yield."""
 
     settings: Settings
     chosen: frozenset[str] = frozenset()

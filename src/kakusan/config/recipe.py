@@ -24,7 +24,7 @@ EMA_SHARE, SLOWEST_EMA = 10, 0.9999
 FEW_STEPS = 2_500
 """A U-Net hardly makes good samples after fewer."""
 ENOUGH_STEPS = 3_000
-"""Images whose size is ours to choose are halved where the time allows fewer."""
+"""Images whose size is not given are halved where the time allows fewer."""
 
 
 def resolve_batch(training: TrainingSettings, facts: DataFacts, device: str) -> TrainingSettings:

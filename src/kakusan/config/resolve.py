@@ -21,7 +21,7 @@ SHORT = 200
 EARLY_SHARES = (16, 8, 4, 2)
 """Parts of a training after whose first one a snapshot is kept; Karras et al. (2024) guide by a 16th."""
 FIRST_SNAPSHOT = 100
-"""Steps: a network of fewer knows hardly more than it began with."""
+"""Steps: a network of fewer has learned hardly anything."""
 
 
 def resolve(settings: Settings, facts: DataFacts) -> Settings:

@@ -98,7 +98,7 @@ def tables(section: type) -> dict[str, Table]:
 
 @cache
 def defaults(section: type) -> dict[str, Any]:
-    """The values of fields that nobody chose."""
+    """The values of fields that were not chosen."""
     return {each.name: each.default for each in fields(section) if each.default is not MISSING}
 
 
@@ -152,7 +152,7 @@ class Section:
         return next((of.kinds[0] for name, of in belonging if getattr(self, name) != usual[name]), None)
 
     def yielded(self, chosen: Collection[str]) -> Self:
-        """The same where options of what was not chosen are as usual, but for those that somebody chose by name."""
+        """The same where options of what was not chosen are as usual, but for those that were chosen by name."""
         usual = defaults(self._type)
         free = {name: usual[name] for name in self.foreign() if f"{self.title}.{name}" not in chosen}
         return replace(self, **free)

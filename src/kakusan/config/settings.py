@@ -2,7 +2,7 @@
 (`config/loading.py` reads them).
 
 "auto" (TOML has no null) means that the data or the machine decide, once, at the start: `config/resolve.py`. A run's
-config.toml holds the answers, so no later command has to be told again.
+config.toml holds the answers, so no later command needs them again.
 """
 
 import math
@@ -302,7 +302,7 @@ class MachineSettings(Section):
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that a run can be told."""
+    """All settings of a run."""
 
     data: DataSettings = field(default_factory=DataSettings)
     process: ProcessSettings = field(default_factory=ProcessSettings)

@@ -118,7 +118,7 @@ def _found(path: Path, options: DataSettings) -> Found:
 
 
 def _refusal(path: Path, error: ValueError) -> DataError:
-    """In our words what NumPy says of object arrays, of strange files and of damaged ones."""
+    """Errors, in the words of kakusan, for what NumPy says of object arrays, of strange files and of damaged ones."""
     if "Object arrays" in str(error) or "Python objects" in str(error):
         return DataError(
             f"{path} holds pickled Python objects, which are never loaded: they could run any code",

@@ -24,7 +24,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 
 def silent(done: int, total: int) -> None:
-    """The progress that nobody watches."""
+    """A progress callback that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Dataset:
     layout: Layout | None = None
     """Of an array file: how its axes were read; None for other sources."""
     scaled: bool = False
-    """Whether nobody asked for the size of these images, which are brought to one of ours."""
+    """Whether the images are brought to a size that was not asked for."""
     vectors: VectorColumn | None = None
     """Numbers that describe each sample."""
     pairs: PairColumn | None = None
@@ -107,7 +107,7 @@ class Dataset:
 
     @cached_property
     def rounded_hashes(self) -> NDArray[np.uint64]:
-        """Of the values in float32: what runs remember, so that the type in which data come makes no difference."""
+        """Of the values in float32: what runs record, so that the type in which data come makes no difference."""
         if self.images.dtype == np.uint8:
             return self.hashes
         return np.concatenate([hashes_of(rows, rounded=True) for rows in chunks(self.images)])

@@ -1,6 +1,6 @@
 """One image file to bytes, by rules that are stated here and nowhere else.
 
-- The format is told by content, not by name: PNG, JPEG, WebP, BMP, TIFF, GIF. Of several frames, the first.
+- The format is recognized by content, not by name: PNG, JPEG, WebP, BMP, TIFF, GIF. Of several frames, the first.
 - Rotation noted by a camera (EXIF) is applied.
 - Transparent images are laid over white. Palettes become colours; CMYK and other colour spaces become RGB.
 - 16-bit grey becomes 8-bit by a division by 257, rounded; of 16-bit colour Pillow keeps the upper 8 bits.

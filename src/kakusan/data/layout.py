@@ -7,7 +7,7 @@
   4 and the other 16 or more.
 - (n, 2), floats: points in the plane. (n, length) from 16 on: signals of one channel.
 - A kind, a layout, a number of channels or a size that is asked for leaves only the readings that have it.
-Whatever another reading would have been as likely for is told in a note.
+A note names any other reading that would have been as likely.
 """
 
 import math

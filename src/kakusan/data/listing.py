@@ -19,7 +19,7 @@ class ImageFile:
     path: Path
     size: int
     changed: int
-    """Nanoseconds; with name and size it tells whether a cached copy is stale."""
+    """Nanoseconds; with name and size it shows whether a cached copy is stale."""
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def _leaving_out(bad: int, count: int, axes: int) -> tuple[str, ...]:
 
 
 def _filling_in(reading: Reading, axes: int, channels: list[int]) -> tuple[str, ...]:
-    """Fill with the mean of the channel, and tell the network where, by a mask for each channel that needs one."""
+    """Fill with the mean of the channel, and mark the places in a mask for each channel that needs one."""
     first, all_channels = reading.layout == CHANNELS_FIRST, reading.shape[0]
     if reading.layout == SINGLE_CHANNEL:
         mean, join = "array[mask].mean()", "numpy.stack((filled, mask), axis=-1)"

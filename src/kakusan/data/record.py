@@ -1,4 +1,4 @@
-"""data.json of a run, read back and checked: it may have been edited, or be a stranger's."""
+"""data.json of a run, read back and checked: it may have been edited, or be of another program."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class DataRecord:
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> "DataRecord":
-        """Raises RunError where it is not of our making: a stranger's file, or one that was edited."""
+        """Raises RunError where it is not as kakusan writes it: another program's file, or one that was edited."""
         try:
             stored = msgspec.convert(record, _Stored)
             _check_held_out(stored)

@@ -47,7 +47,7 @@ class RowsInMemory:
 class RowsInFile:
     """Images in a .npy file, which appears under its name only when it is complete.
 
-    Written front to back and not through a memory map, since a full disk kills whoever writes through a map.
+    Written front to back and not through a memory map, since a full disk kills a process that writes through a map.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:

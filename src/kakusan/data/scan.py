@@ -119,7 +119,7 @@ def _header_of(file: ImageFile) -> Header | BadFile | None:
 def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result, None, None]:
     """The results in the items' order. Pillow decodes outside of the interpreter's lock, so threads help.
 
-    To be closed by whoever leaves early: an interrupt must not wait for a million files.
+    To be closed where the caller leaves early: an interrupt must not wait for a million files.
     """
     blocks = [items[start : start + BLOCK] for start in range(0, len(items), BLOCK)]
     with _pillows_warnings():

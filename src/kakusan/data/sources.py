@@ -171,7 +171,7 @@ def _on_pairs(dataset: Dataset, options: DataSettings) -> Iterator[str]:
 
 
 def _on_classes(dataset: Dataset) -> tuple[str, ...]:
-    """A note where there are classes that nobody asked for."""
+    """A note on classes that were not asked for."""
     if dataset.labels is None:
         return ()
     names = ", ".join(printable(name, 30) for name in dataset.class_names[:NAMED])

@@ -147,7 +147,7 @@ def _classes(dataset: Dataset) -> dict[str, int]:
 
 
 def _duplicates(dataset: Dataset) -> tuple[tuple[int, ...], ...]:
-    """Groups of images that are equal by value, as the split knows them."""
+    """Groups of images that are equal by value, as the split forms them."""
     groups: defaultdict[int, list[int]] = defaultdict(list)
     for index, number in enumerate(dataset.hashes.tolist()):
         groups[number].append(index)

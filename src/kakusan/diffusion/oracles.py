@@ -46,7 +46,7 @@ NO_DENSITY = (
 
 
 class Oracle(Denoiser):
-    """A denoiser that knows the law of its data."""
+    """A denoiser of a known data distribution, hence an exact one."""
 
     @property
     @abstractmethod
@@ -314,7 +314,7 @@ class LinearOracle(Denoiser):
 
 @dataclass(frozen=True, eq=False)
 class FiniteSetOracle(Oracle):
-    """Data that are one of these images, each as likely: the denoiser that has learned them by heart.
+    """Data that are one of these images, each as likely: the optimal denoiser of a training set.
 
     images: (n, c, ...), raises SettingsError for others. A softmax over all of -|x_t - a x_0|^2 / (2 (1 - alpha_bar)),
     as matrix products in float64; those in float32 are off by 2e-5 for 784 values, exponents at 1 - alpha_bar = 1e-4

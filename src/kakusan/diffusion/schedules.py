@@ -105,7 +105,7 @@ class BetweenEnds(NoiseSchedule):
 
     @property
     def ends(self) -> tuple[float, float]:
-        """beta_1 and beta_T, whoever chose them."""
+        """beta_1 and beta_T, given or by default."""
         first, last = (min(value * 1000 / self.T, BETA_MAX) for value in self.usual)
         if self.T == 1 and self.beta_1 is not None:
             last = self.beta_1

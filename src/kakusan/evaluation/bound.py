@@ -1,7 +1,7 @@
 """The variational bound of a run on training and held-out images, and where the bits go.
 
 The gap between the two is what memorizing looks like; so is a network whose guesses come near to those of
-`FiniteSetOracle`, the optimal denoiser of the training set (the memorizer), which knows nothing else.
+`FiniteSetOracle`, the optimal denoiser of the training set (the memorizer).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -83,7 +83,7 @@ class Part:
 
 
 def telling_times(parts: Sequence[Part]) -> tuple[int, int]:
-    """The first and last t at which x_t neither shows x_0 nor hides it: nearness to the memorizer tells something.
+    """The first and last t at which x_t neither shows x_0 nor hides it: where nearness to the memorizer is informative.
 
     The error of the guess of images that were not trained on, where there are such, is 20 to 60 % of that at T.
     """
@@ -326,7 +326,7 @@ def memorizer(loaded: Loaded, prepared: Prepared) -> FiniteSetOracle:
 
 
 def _is_comparable(prepared: Prepared) -> bool:
-    """Whether the set fits into memory. With classes, knowing by heart would be one set for each, as with masks."""
+    """Whether the set fits into memory. With classes, the memorizer would be one set for each, as with masks."""
     if prepared.dataset.class_names or prepared.dataset.masked:
         return False
     return len(prepared.split.training) * int(np.prod(prepared.dataset.shape)) <= MOST_VALUES

@@ -34,7 +34,7 @@ class BoundOptions:
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Type of convolutions and products; auto: as trained. Half precision costs bits."""
     memorizer: bool = True
-    """Compare the guesses with those of the denoiser that knows the training images by heart."""
+    """Compare the guesses with those of the optimal denoiser of the training images, which memorizes them."""
 
     def __post_init__(self) -> None:
         if self.images < 1:

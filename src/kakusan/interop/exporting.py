@@ -1,4 +1,4 @@
-"""Our models out: a run becomes a folder of diffusers, an ONNX model with its sampler, or a file of weights."""
+"""Export of models: a run becomes a folder of diffusers, an ONNX model with its sampler, or a file of weights."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -48,7 +48,7 @@ class Wish:
     sampler: Sampler | None = None
     """onnx: whose times and coefficients; None: DDIM in 50 steps."""
     say: Callable[[str], None] = lambda _: None
-    """Is told what takes long."""
+    """Called with a line on each part that takes long."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
 
 
 def _imported_kind(run: Run) -> Scheduler:
-    """That of the model it began from, unless it knows no learned variance."""
+    """That of the model it began from, unless that has no learned variance."""
     return "ddim" if run.files.scheduler == "ddim" and run.settings.process.variance != "learned" else "ddpm"
 
 
@@ -186,7 +186,7 @@ def _to_onnx(run: Run, loaded: Loaded, wish: Wish) -> _Export:
 
 
 def _to_safetensors(run: Run, loaded: Loaded, _: Wish) -> _Export:
-    """The plain weights under our names, with all that makes a model of them in the head of the file."""
+    """The plain weights under the names of kakusan, with all that makes a model of them in the head of the file."""
     head = {
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in about(run, loaded).items()

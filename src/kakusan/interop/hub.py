@@ -1,8 +1,8 @@
 """Names like ``hf:google/ddpm-cifar10-32``: the few files of a model on the Hugging Face hub that are needed.
 
 A name is first resolved to a commit, and only files of that commit are taken: what a run says of its origin stays
-true. The list of files is a stranger's. It is only asked whether it holds the names below, so that nothing else is
-ever requested, and no name from there becomes a path of ours.
+true. The list of files is not trusted. It is only searched for the names below, so that nothing else is
+ever requested, and no name from there becomes a local path.
 """
 
 import re
@@ -82,7 +82,7 @@ def fetch(
 ) -> Fetched:
     """Download what is needed of a model and is not in the cache yet.
 
-    say: is told each file and its size; check: is given the folder when all but the weights is there, and may raise.
+    say: called with each file and its size. check: called with the folder before the weights; it may raise.
     Raises ModelError where the model is not there, may not be read or is of another kind, and where the hub is
     out of reach.
     """

@@ -44,7 +44,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Imported:
-    """The run, and what a user should know of how the model was read."""
+    """The run, and notes for the user on how the model was read."""
 
     run: Run
     parameters: int

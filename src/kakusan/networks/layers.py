@@ -103,7 +103,7 @@ def sinusoids(
 
 
 class TimeEmbedding(nn.Module):
-    """The time as sinusoids, through a small network: what every block is told about t."""
+    """The time embedding: sinusoids through a small network, an input of every block."""
 
     def __init__(self, width: int, out_width: int, shift: float = 1.0, *, cos_first: bool = False) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ def norm_silu(x: Features, norm: nn.GroupNorm) -> Features:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(dropout(act(conv(act(x)) + shift))): ``act`` is GroupNorm and SiLU, ``shift`` tells the time.
+    """x + conv(dropout(act(conv(act(x)) + shift))): ``act`` is GroupNorm and SiLU, ``shift`` depends on the time.
 
     With ``scale_shift`` the time comes between the second GroupNorm and its SiLU instead, as factor and summand.
     The second convolution starts near zero, and so the block as the identity (or its 1x1 shortcut).

@@ -42,7 +42,7 @@ Modulation: TypeAlias = Float[Tensor, "batch 1 _"]
 
 NORM_EPS = 1e-6
 HIDDEN_MULTIPLE = 32
-"""The hidden channels of an MLP are a multiple of it, as fast products want."""
+"""The hidden channels of an MLP are a multiple of it, as fast products need."""
 OF_A_BLOCK, OF_THE_OUTPUT = 6, 2
 """Modulations of each channel: shift, scale and gate of two branches; shift and scale."""
 

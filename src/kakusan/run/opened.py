@@ -172,11 +172,11 @@ class OpenRun:
         device: str = "auto",
         precision: Literal["auto", "fp32", "bf16"] = "auto",
     ) -> NetworkModel:
-        """The trained network, on averaged weights, with path, variance and clipping; bounds want precision "fp32"."""
+        """The trained network, on averaged weights, with path, variance and clipping; bounds need precision "fp32"."""
         return self.load(weights=weights, device=device, precision=precision).model
 
     def hardly_learned(self, step: int) -> str:
-        """A sentence where the weights of this step know hardly more of the data than mean and spread; else empty."""
+        """A sentence where these weights have learned hardly more of the data than mean and spread; else empty."""
         settings = self.settings
         return hardly_learned(
             Trained(

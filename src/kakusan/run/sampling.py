@@ -196,9 +196,9 @@ class Run(OpenRun):
     ) -> Condition | None:
         """The condition of samples, as `sample` takes it: rows that they take in turn, or the usual ones.
 
-        With guidance and no label, each class in turn. say: is told what was scaled. Raises SettingsError for what the
-        run has not learned, and for rows of different numbers. Masks that are not given are those that the run keeps:
-        all of them in turn, or as many as there are other rows.
+        With guidance and no label, each class in turn. say: called with a line on what was scaled. Masks that are
+        not given are those that the run keeps: all of them in turn, or as many as there are other rows. Raises
+        SettingsError for what the run has not learned, and for rows of different numbers.
         """
         if label is vector is image is None and guidance is not None and not guidance.classes:
             label = EACH if self.data.class_names and not self.data.has_examples else None

@@ -82,7 +82,7 @@ SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
 class Sampler(ABC):
     """Walks from t = T to t = 0 in `steps` steps (None: all T of them), which lie as `spacing` says.
 
-    spacing: None means "trailing", but for a run (`Run.sample`), which knows its own.
+    spacing: None means "trailing", but for a run (`Run.sample`), which has its own.
     """
 
     steps: int | None = None
@@ -106,4 +106,4 @@ class Sampler(ABC):
 
     @abstractmethod
     def step(self, model: AnyModel, state: State, t: Times, s: Times, noise: Noise) -> State:
-        """From time t to s < t. `model.predict` may be called as often as the method wants."""
+        """From time t to s < t. `model.predict` may be called as often as the method needs."""

@@ -1,6 +1,6 @@
 """The manifest of a checkpoint: what each of its files has to hold, and whether it does.
 
-``manifest.json`` is written last. It is believed only if it is exactly of our making, and a file only if its
+``manifest.json`` is written last. It is trusted only if it is exactly as written here, and a file only if its
 size and its SHA-256 are the manifest's. A ValueError says what is wrong; its catcher, with which checkpoint.
 """
 
@@ -49,7 +49,7 @@ def part_name(part: str) -> str:
 
 
 def json_bytes(content: Any) -> bytes:
-    """JSON for people and machines; ValueError for NaN, which JSON does not know."""
+    """JSON for people and machines; ValueError for NaN, which JSON does not have."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return text.encode(
         "utf-8", "backslashreplace"

@@ -1,4 +1,4 @@
-"""The folder that remembers one training, a run. Only this module and storage/checkpoints.py know its file names.
+"""The folder of one training, a run. Its file names stand in this module and storage/checkpoints.py alone.
 
     config.toml  environment.json  data.json  metrics.jsonl  checkpoints/  snapshots/  samples/step-00001200.png
     report.html  explain.html  evaluation/step-00001200.json  analytic.json  log.txt
@@ -247,24 +247,24 @@ class RunFolder:
         return checkpoints.load(self.snapshots / folder_name(step), device)
 
     def truncate_snapshots(self, step: int) -> None:
-        """Forget the snapshots after a step: the training comes there again, perhaps with another length."""
+        """Delete the snapshots after a step: the training comes there again, perhaps with another length."""
         with durable.os_errors_as_run_errors(f"cannot remove what is in {self.snapshots}", self.folder):
             checkpoints.drop_after(self.snapshots, step)
 
     # Figures, pictures, words
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
-        """One more line of figures; what is not a finite number is written as null, as JSON wants it."""
+        """One more line of figures; what is not a finite number is written as null, since JSON has no other word."""
         text = json.dumps(_finite(line), ensure_ascii=False, allow_nan=False)
         with durable.os_errors_as_run_errors(f"cannot write {self.folder / METRICS}", self.folder):
             durable.append_line(self.folder / METRICS, text.encode("utf-8", "backslashreplace"))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All figures; what is no line of ours, or is left in pieces by a power cut, is passed over."""
+        """All figures; what is no such line, or is left in pieces by a power cut, is passed over."""
         return [line for line, _ in self._lines()]
 
     def truncate_metrics(self, step: int) -> None:
-        """Forget the figures after a step, so that a resumed run goes on as if it had never stopped."""
+        """Delete the figures after a step, so that a resumed run goes on as if it had never stopped."""
         kept = [raw for line, raw in self._lines() if line["step"] <= step]
         self._write(METRICS, b"".join(raw + b"\n" for raw in kept))
 
@@ -335,7 +335,7 @@ class RunFolder:
     def save_analytic(
         self, key: Mapping[str, Any], errors: Sequence[float], about: Mapping[str, Any]
     ) -> None:
-        """Remember them, with how they were estimated."""
+        """Store them, with how they were estimated."""
         path = self.folder / ANALYTIC
         entries = [e for e in (self._read_json(ANALYTIC) if path.exists() else []) if e["key"] != dict(key)]
         self._write(ANALYTIC, json_bytes([*entries, {"key": dict(key), **about, "errors": list(errors)}]))

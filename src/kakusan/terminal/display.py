@@ -129,7 +129,7 @@ def bar(title: str, total: float, to: Console) -> Iterator[Bar]:
 
 @contextmanager
 def reading(to: Console, title: str = "reading the data") -> Iterator[Report]:
-    """A progress function for whoever reads data; nothing is shown where nothing is reported."""
+    """A progress function for reading data; nothing is shown where nothing is reported."""
     shown: list[Bar] = []
 
     def report(done: int, total: int) -> None:

@@ -90,7 +90,7 @@ def default_condition(
     """The condition of samples where nothing is asked for.
 
     Where they come with vectors, images or masks, the examples that the run keeps, in turn; where with classes alone,
-    none, or each in turn if the network knows no samples without a class.
+    none, or each in turn if the network has no null label.
     """
     if examples is not None:
         return examples

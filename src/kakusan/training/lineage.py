@@ -18,7 +18,7 @@ def past_of(parent: RunFolder, settings: Settings, progress: Progress = silent) 
     """The images behind the weights of a run, those of its own parents too. settings: the run's.
 
     A run of an older version has no hashes of its images: then its data are opened, where they are as they were.
-    Raises RunError where data.json is none of ours.
+    Raises RunError where data.json is none of kakusan's.
     """
     record = parent.data
     form = form_of(tuple(record["shape"]), record["units"])

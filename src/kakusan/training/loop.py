@@ -263,7 +263,7 @@ def drawn(
 
 
 def _update(state: TrainState, finite: Tensor, clip_norm: float) -> None:
-    """Clip and step in one pass: the fused optimizer divides by a scale, and skips where told, without a wait."""
+    """Clip and step in one pass: the fused optimizer divides by a scale, and skips by a flag, without a wait."""
     gradients = [p.grad for p in state.network.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     finite = finite & norm.isfinite()

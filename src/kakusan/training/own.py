@@ -1,4 +1,4 @@
-"""A network of one's own: what a run remembers of a module, and whether a module is the one that it remembers.
+"""A network of one's own: the record of a module in a run, and whether a module is the one on record.
 
 A run's folder holds weights and no code: the module comes from the caller, each time, and is known by the names, types
 and shapes of its state.

@@ -94,7 +94,7 @@ def reopen_data(
 ) -> Prepared:
     """The data of a run, in its units and divided as when it began. Raises RunError if they have changed since.
 
-    A cache that the settings name is only read: they may be a stranger's. Who trains the run may write it too.
+    A cache that the settings name is only read: they may come from elsewhere. Who trains the run may write it too.
     """
     if in_memory is None and not settings.data.source:
         raise _not_named("imported" in record)

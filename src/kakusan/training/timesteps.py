@@ -27,7 +27,7 @@ class TimeSampler(ABC):
     """Draws t in 1..T for the slots of a batch."""
 
     learns: bool = False
-    """Whether it wants to see the losses."""
+    """Whether the draws depend on the losses of earlier steps."""
 
     def __init__(self, T: int) -> None:
         self.T = T

@@ -81,7 +81,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Ended:
-    """The last step is done (finished), or somebody asked to stop. All is saved."""
+    """The last step is done (finished), or a stop was asked for. All is saved."""
 
     step: int
     finished: bool
@@ -89,7 +89,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Warned:
-    """Something that the user should know and that does not stop the work."""
+    """A warning to the user that does not stop the work."""
 
     text: str
 

@@ -152,7 +152,7 @@ def bounds_of(
 
 
 def mean_errors(bound: VariationalBound) -> Float64[Tensor, " entries"]:
-    """The mean squared error of the guess of x_0 at t = 0, ..., T, what `Analytic` wants. All terms must be there."""
+    """The mean squared error of the guess of x_0 at t = 0, ..., T, which `Analytic` needs. All terms must be there."""
     if bound.t.shape[1] != bound.T:
         raise ValueError("the errors at every t need all T terms")
     return torch.cat([torch.zeros(1, dtype=torch.float64), bound.squared_error.mean(0)])

@@ -1,6 +1,6 @@
 """Verdicts on the figures of a run, what they allow to say and what not: numbers in, a sentence out.
 
-The report, the last lines of a training and `kakusan evaluate` all judge here, so that they say the same.
+The report, the last lines of a training and `kakusan evaluate` all use these, so that they say the same.
 """
 
 import math
@@ -47,7 +47,7 @@ class Gap:
     degrees: float
     """Of freedom in the standard error: pairs of images - 1, or all images - 2."""
     matters: float
-    """The smallest gap that one would want to know of."""
+    """The smallest gap of practical interest."""
     doubt: str = ""
     """The reason to doubt that the held-out images are new to the weights; empty where there is none."""
 
@@ -134,7 +134,7 @@ class Trained:
 
 
 def hardly_learned(trained: Trained) -> str:
-    """A sentence where the network knows no more of the data than their mean and power spectrum; else empty."""
+    """A sentence where the network has learned no more of the data than their mean and power spectrum; else empty."""
     measured = [line for line in trained.lines if _finite(line, "training_loss", "step")]
     line = (
         measured[-1] if measured and 2 * measured[-1]["step"] >= trained.step else {}

@@ -1,6 +1,6 @@
 """The common part of the options of every network, and the rules by which they answer "auto".
 
-They know no torch until a network is built, so that --help answers at once: importing it takes more than a second.
+They import no torch until a network is built, so that --help answers at once: the import takes more than a second.
 """
 
 import math

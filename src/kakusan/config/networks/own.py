@@ -1,4 +1,4 @@
-"""A module given to `kakusan.train` in Python: what a run remembers of it. Nothing is built from this."""
+"""A module given to `kakusan.train` in Python: the record of it in a run. Nothing is built from this."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, NoReturn

@@ -54,7 +54,7 @@ LADDER = (
 are equal (Fashion-MNIST: 1,900 steps of the second); the others follow it, about double for double the work."""
 UNFOLDED = tuple(size for size in LADDER if not size.folded)
 FEW_IMAGES = 500
-"""Fewer than these get the smallest network: a larger one learns them by heart sooner, and nothing more."""
+"""Fewer than these get the smallest network: a larger one memorizes them sooner, and nothing more."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A stranger's configuration, read key by key: each value is checked, and what nobody asked for is refused."""
+"""An untrusted configuration, read key by key: each value is checked, and keys that are not read are refused."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ LONGEST = 64
 
 @dataclass
 class Keys:
-    """A configuration, what has been read of it, and what a user should know of how it was read.
+    """A configuration, the keys read so far, and notes for the user on how it was read.
 
     All readers raise ModelError, with key and value, for a value that is not of their kind.
     """
@@ -105,7 +105,7 @@ def is_number(value: Any) -> bool:
 
 
 def brief(text: str) -> str:
-    """A stranger's word, fit for a terminal: on one line, without control characters, of no great length."""
+    """An untrusted string, made fit for a terminal: on one line, without control characters, of no great length."""
     return printable(text, 120)
 
 

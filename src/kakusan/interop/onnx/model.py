@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 OPSET = 20
 TOLERANCE = 1e-4
-"""The largest difference from our network that an export may have: a hundred times what rounding makes of it."""
+"""The largest difference from the network that an export may have: a hundred times what rounding makes of it."""
 LARGEST = 2**31 - 2**24
 """Bytes of weights in one file: a protobuf message ends at 2 GiB, and the graph needs room too."""
 NEEDED = ("onnx", "onnxscript", "onnxruntime")

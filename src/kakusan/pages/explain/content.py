@@ -42,7 +42,7 @@ class Stop:
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """All that is told. Strings may come from anywhere: the page escapes them."""
+    """The whole explanation. Strings may come from anywhere: the page escapes them."""
 
     image: str
     """The name of the image: a character, a number."""

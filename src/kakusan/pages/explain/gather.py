@@ -40,7 +40,7 @@ class Through(Ancestral):
 
 
 def tell(subject: Subject, t: int, progress: Progress = lambda _, __: None) -> Story:
-    """All that is told of an image at t (1..T), and of the same image at the other stops."""
+    """The explanation of an image at t (1..T), and of the same image at the other stops."""
     times = stops(subject.schedule.T, t)
     progress(0, "the bound")
     always, bound_words = _bound(subject)

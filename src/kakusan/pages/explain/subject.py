@@ -48,7 +48,7 @@ class Subject:
     """A remark on the denoiser, in a sentence or two; with $formulas$."""
     warnings: tuple[str, ...] = ()
     known: Dataset | None = None
-    """The images that an exact denoiser knows by heart."""
+    """The finite set of an exact denoiser's images."""
     run: Path | None = None
 
     @property
@@ -162,7 +162,7 @@ def _given(model: Model[NetworkDenoiser], given: Condition) -> Model[NetworkDeno
 
 
 def _image_of(run: Run, image: str | None) -> tuple[Samples, str, Condition | None, list[str]]:
-    """A held-out image (or cloud of points), its name, its condition where the network must know it, and warnings.
+    """A held-out image (or cloud of points), its name, its condition where the network needs it, and warnings.
 
     It is one that the run makes itself if the data are gone.
     """

@@ -114,7 +114,7 @@ def value_histogram(histogram: Histogram, name: str) -> str:
 
 
 def having(rows: Rows, key: str) -> Rows:
-    """The rows that speak of this at all; null is a gap, but a row about something else is none."""
+    """The rows that have this figure; null is a gap, but a row about something else is none."""
     return [row for row in rows if key in row]
 
 

@@ -1,4 +1,4 @@
-"""From a run to its story: samples, film strip, neighbours and words. The only part of the report that knows runs."""
+"""From a run to its story: samples, film strip, neighbours and words. The only part of the report that opens runs."""
 
 import math
 from collections.abc import Callable, Mapping
