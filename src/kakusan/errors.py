@@ -14,7 +14,7 @@ CONTROLS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 PLAIN = frozenset(string.ascii_letters + string.digits + "/._- ")
 """Characters that stand for themselves wherever a shell reads them in quotes."""
 JOINERS = "\u200c\u200d"
-"""Of the same categories, and yet parts of words and emoji."""
+"""Characters of the same categories that are parts of words and emoji."""
 
 
 def printable(text: str, most: int | None = None) -> str:

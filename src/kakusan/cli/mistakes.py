@@ -57,7 +57,7 @@ def _error(event: Any, kind: type, prog: str, example: str) -> tuple[str, ...] |
 
 
 def _name(argument: Any) -> str:
-    """As it is typed: DATA, or --steps."""
+    """The name of an argument as it is typed: DATA, or --steps."""
     return str(argument.lowered.metavar if argument.is_positional() else argument.lowered.name_or_flags[-1])
 
 
@@ -79,7 +79,7 @@ def _kind(words: list[str]) -> str:
 
 
 def unknown(tokens: list[str], kind: type, prog: str) -> tuple[str, ...]:
-    """Of an option that there is not, or of a word too many."""
+    """Problem and advice for an option that there is not, or for a word too many."""
     token = next((token for token in tokens if token.startswith("-")), tokens[0])
     if not token.startswith("-"):
         return (f"{prog} can do nothing with {token!r}",)

@@ -177,7 +177,7 @@ class _Told:
             self.log(f"note: {note}")
 
     def stopping_words(self) -> None:
-        """That it is saved, and first of all whether it has hardly learned yet."""
+        """Print that it is saved, and first of all whether it has hardly learned yet."""
         to = console()
         if shortfall := Run(RunFolder.open(self.run.folder)).hardly_learned(self.run.steps[-1]):
             self.log(shortfall)

@@ -31,7 +31,7 @@ EXAMPLES = (
 
 
 MOST_COLUMNS = 32
-"""Of a grid with a column for each class."""
+"""Columns of a grid, at most, with one for each class."""
 
 
 @dataclass(frozen=True)

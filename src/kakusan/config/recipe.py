@@ -18,7 +18,7 @@ HIGHEST_RATE, LOWEST_RATE = 3e-3, 2e-4
 LONG = 10_000
 """Steps; in longer trainings the rate falls as the square root of their number."""
 FINE_TUNING = 0.3
-"""Of the rate, where the weights are trained already."""
+"""Factor on the rate, where the weights are trained already."""
 WARM_SHARE, LONGEST_WARMUP = 20, 500
 EMA_SHARE, SLOWEST_EMA = 10, 0.9999
 FEW_STEPS = 2_500

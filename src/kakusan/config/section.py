@@ -80,7 +80,7 @@ def _marks(section: type, kind: type[Mark]) -> dict[str, Mark]:
 
 @cache
 def ranges(section: type) -> dict[str, Range]:
-    """Of the numbers of a section that have one."""
+    """The ranges of the numbers of a section, by field name."""
     return _marks(section, Range)
 
 

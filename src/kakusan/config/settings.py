@@ -218,7 +218,7 @@ class TrainingSettings(Section):
     ema: Annotated[float | Auto, Range(0, 1)] = "auto"
     """Decay of the averaged weights that sampling uses; auto: a memory of a tenth of the training."""
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
-    """All randomness of a run."""
+    """Seed of all randomness of a run."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -272,7 +272,7 @@ class CheckpointSettings(Section):
 
     @property
     def snapshot_steps(self) -> tuple[int, ...]:
-        """Of the training; none where they are still to be settled."""
+        """The steps of snapshots; none where they are still to be settled."""
         return self.snapshots if isinstance(self.snapshots, tuple) else ()
 
 
@@ -329,7 +329,7 @@ and its cadence."""
 RANGES = {
     f"{s}.{name}": r for s, kind in get_type_hints(Settings).items() for name, r in ranges(kind).items()
 }
-"""Of the settings that have one, by their dotted names; those of one kind of network stand with its options."""
+"""Ranges of the settings that have one, by their dotted names; those of one kind of network stand with its options."""
 
 
 def sections(settings: Settings) -> Iterator[tuple[str, Any]]:

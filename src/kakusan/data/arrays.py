@@ -210,7 +210,7 @@ class ArrayImages:
     layout: Layout | None = None
     """None where the format leaves no choice."""
     notes: tuple[str, ...] = ()
-    """On the axes, and on missing values."""
+    """Notes on the axes, and on missing values."""
     masked: bool = False
     """Whether values are missing (nan)."""
 

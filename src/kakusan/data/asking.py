@@ -235,7 +235,7 @@ def _vectors_in(path: Path) -> tuple[list[str], NDArray[np.float64]]:
 
 
 def _rows_in(path: Path) -> tuple[list[str], NDArray[np.float64]]:
-    """Of a .csv file; a first line that is no number is a line of names."""
+    """The names and rows of a .csv file; a first line that is no number is a line of names."""
     rows = [
         [field.strip() for field in row]
         for row in csv.reader(path.read_text("utf-8-sig").splitlines())

@@ -64,7 +64,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     """Notes on what was chosen or left out while reading, in sentences for the log."""
     layout: Layout | None = None
-    """Of an array file: how its axes were read; None for other sources."""
+    """The reading of an array file's axes; None for other sources."""
     scaled: bool = False
     """Whether the images are brought to a size that was not asked for."""
     vectors: VectorColumn | None = None
@@ -102,12 +102,12 @@ class Dataset:
 
     @cached_property
     def hashes(self) -> NDArray[np.uint64]:
-        """Of the values of each image: equal images have equal ones, whatever else is in the data set."""
+        """Hashes of the values of each image: equal images have equal ones, whatever else is in the data set."""
         return np.concatenate([hashes_of(rows) for rows in chunks(self.images)])
 
     @cached_property
     def rounded_hashes(self) -> NDArray[np.uint64]:
-        """Of the values in float32: what runs record, so that the type in which data come makes no difference."""
+        """Hashes of the values in float32, which runs record: the type in which data come makes no difference."""
         if self.images.dtype == np.uint8:
             return self.hashes
         return np.concatenate([hashes_of(rows, rounded=True) for rows in chunks(self.images)])

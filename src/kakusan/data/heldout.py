@@ -34,9 +34,9 @@ class Past:
     form: str
     """The form of the images that were hashed, `form_of`."""
     trained: Hashes = field(default_factory=_none)
-    """Of the images that the parent and its own parents were trained on."""
+    """Hashes of the images that the parent and its own parents were trained on."""
     held_out: Hashes = field(default_factory=_none)
-    """Of those that were held out of all of them."""
+    """Hashes of the images that were held out of all of these trainings."""
     unknown: str = ""
     """The reason why not all that the weights were trained on is known; empty where it is."""
 
@@ -69,7 +69,7 @@ class Divided:
 
 
 def packed(hashes: Hashes) -> str:
-    """As base64 of little-endian bytes, for JSON."""
+    """The hashes as base64 of little-endian bytes, for JSON."""
     return base64.b64encode(hashes.astype("<u8").tobytes()).decode("ascii")
 
 

@@ -79,7 +79,7 @@ class Axes:
 
 
 def axes_of(shape: tuple[int, ...], name: str, options: DataSettings, *, is_float: bool) -> Axes:
-    """By the kind and the layout that are asked for, else by the rule. Raises DataError where neither settles it."""
+    """Axes by the kind and the layout that are asked for, else by the rule. Raises DataError if neither settles them."""
     if not 2 <= len(shape) <= 5:
         raise _not_samples(shape, name)
     readings = _asked(readings_of(shape), shape, name, options)
@@ -121,7 +121,7 @@ def _fits(reading: Reading, options: DataSettings) -> bool:
 def _asked(
     readings: list[Reading], shape: tuple[int, ...], name: str, options: DataSettings
 ) -> list[Reading]:
-    """Those of the kind and the layout that are asked for. Raises DataError where there is none."""
+    """The readings of the kind and the layout that are asked for. Raises DataError where there is none."""
     found = [
         reading
         for reading in readings

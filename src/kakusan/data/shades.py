@@ -31,7 +31,7 @@ from kakusan.data.units import Levels, Units, channels_last, of_channel
 from kakusan.shapes import Samples
 
 MOST_SLICES = 8
-"""Of a volume that a cell shows."""
+"""Slices of a volume that a cell shows."""
 SLICE = CELL // 2
 """Small slices are magnified up to this many pixels on their longer side."""
 IN_A_CHANNEL = 16

@@ -105,7 +105,7 @@ class Normal:
     spectrum: Float64[Tensor, " values"]
     """The variances along the axes."""
     axes: Float64[Tensor, "values values"] | None
-    """In columns; None where they are those of the image."""
+    """The axes, in columns; None where they are those of the image."""
 
     def part(self, x_t: Values, a: PerRow, b: PerRow) -> Part:
         mean, spectrum = self.mean.to(x_t), self.spectrum.to(x_t)
@@ -245,7 +245,7 @@ class MixtureOracle(Oracle):
             yield nats + log_share, x_0
 
     def predict(self, x_t: Samples, t: Times, condition: Condition | None = None) -> Prediction:
-        """That of the whole mixture or, where the condition has a label, of the component of this number alone."""
+        """Prediction of the whole mixture or, where the condition has a label, of the component of this number alone."""
         whole = super().predict(x_t, t)
         if condition is None or condition.label is None:
             return whole

@@ -36,7 +36,7 @@ FOR_ANALYTIC = 128
 COMPARED_TIMES = 20
 COMPARED_IMAGES = 64
 MOST_VALUES = 1 << 28
-"""Of a training set that is compared with: 1 GiB."""
+"""Values of a training set that is compared with: 1 GiB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ class BoundReport:
         return (self.units.levels - 1) / 2 if isinstance(self.units, Levels) else 1.0
 
     def as_json(self) -> dict[str, Any]:
-        """Everything as plain numbers; by t = 1..T where nothing else is said."""
+        """The report as plain numbers; by t = 1..T where nothing else is said."""
         return {**self.about, "parts": {part.name: _figures(part, self.scale) for part in self.parts}}
 
 

@@ -28,7 +28,7 @@ class BoundOptions:
     weights: Literal["ema", "model"] = "ema"
     """Averaged weights, or those of the last step."""
     seed: int = 0
-    """Of the noise, and of the draw of terms."""
+    """Seed of the noise, and of the draw of terms."""
     device: str = "auto"
     """cpu, cuda or mps; default: as trained, where that is here."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"

@@ -48,7 +48,7 @@ class Data:
 
 @dataclass(frozen=True)
 class About:
-    """All of it."""
+    """The content of kakusan.json."""
 
     network: UNetOptions
     process: ProcessSettings

@@ -22,7 +22,7 @@ Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
 CONVOLUTIONS: dict[int, type[Convolution]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
-"""By the number of dimensions: signals, images, volumes."""
+"""Convolutions by the number of dimensions: signals, images, volumes."""
 
 NEAR_ZERO = 1e-10  # the variance scale of layers that start as zero, in effect
 FAST_GROUP = 16  # channels
@@ -46,7 +46,7 @@ class Style:
     pad_all_sides: bool = False
     """Before the resolution is halved, rather than on the right and at the bottom."""
     divisor: float = 1.0
-    """Of each residual sum."""
+    """Divisor of each residual sum."""
     dropout: float = 0.0
     dimensions: int = 2
     """1 for signals, 2 for images, 3 for volumes."""

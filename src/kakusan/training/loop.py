@@ -123,7 +123,7 @@ class Tally:
 
 @dataclass
 class TrainState:
-    """All that a step changes."""
+    """The state that a step changes."""
 
     model: NetworkModel
     network: nn.Module
@@ -242,7 +242,7 @@ class TrainingInputs:
     noise: Samples
     condition: Condition | None
     weights: Float[Tensor, " batch"] | None
-    """Of each loss, where t is not uniform."""
+    """Weight of each loss, where t is not uniform."""
 
 
 def drawn(

@@ -51,7 +51,7 @@ class Loss(ABC):
 def squared_error(
     model: NetworkModel, x_0: Samples, t: Times, noise: Samples, condition: Condition | None
 ) -> PerExample:
-    """Of the network's output, mean over the values that are there."""
+    """Squared error of the network's output, mean over the values that are there."""
     x_t = q_marginal(model.path, x_0, t).reparametrize(noise)
     output, _ = model.denoiser.output(x_t, t, condition)
     return _output_error(model, output, x_0, t, noise, _mask(condition))

@@ -18,9 +18,9 @@ from kakusan.shapes import Times
 Weights: TypeAlias = Float64[Tensor, " batch"]
 
 REMEMBERED = 10
-"""Losses that are remembered for each t (Nichol & Dhariwal 2021, section 3.3)."""
+"""Losses that are kept for each t (Nichol & Dhariwal 2021, section 3.3)."""
 UNIFORM_SHARE = 0.001
-"""Of the draws, so that no t is ever forgotten."""
+"""Share of the draws that is uniform, so that no t is left out."""
 
 
 class TimeSampler(ABC):

@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 from kakusan.statistics.student import student_quantile
 
 Lines: TypeAlias = Sequence[Mapping[str, Any]]
-"""Of metrics.jsonl, in order."""
+"""Lines of metrics.jsonl, in order."""
 
 ALWAYS_ZERO = 0.95
-"""Of an older run's loss in eps: above it, hardly more is known than that always predicting 0 costs 1."""
+"""Bound of an older run's loss in eps: above it, it is hardly below 1, the loss of always predicting 0."""
 FEW_SEEN = 5_000
 """Images over all steps, where nothing else is known: 40 batches of 128."""
 GAP_OF_LOSSES = 0.1
@@ -45,7 +45,7 @@ class Gap:
     value: float
     standard_error: float
     degrees: float
-    """Of freedom in the standard error: pairs of images - 1, or all images - 2."""
+    """Degrees of freedom in the standard error: pairs of images - 1, or all images - 2."""
     matters: float
     """The smallest gap of practical interest."""
     doubt: str = ""
@@ -67,7 +67,7 @@ def verdict_on(gap: Gap) -> Verdict:
 
 
 def gap_of_rates(rate: float, expected: float, samples: int, held_out: int, doubt: str = "") -> Gap:
-    """Of the copy rate of samples above that of held-out images.
+    """The gap of the copy rate of samples above that of held-out images.
 
     The standard error is that of Agresti & Caffo 2000, which is right at few images and at rates of 0, too.
     """
@@ -85,7 +85,7 @@ class LossGap:
     training: float
     held_out: float
     images: int
-    """Of each of the two; 0 where an older version did not say."""
+    """Images of each of the two; 0 where an older version did not say."""
     gap: Gap | None
     """None where an older version wrote no standard error."""
 
@@ -130,7 +130,7 @@ class Trained:
     predicts: str
     loss: str
     continued: bool = False
-    """It began from the weights of another run."""
+    """Whether it began from the weights of another run."""
 
 
 def hardly_learned(trained: Trained) -> str:

@@ -29,7 +29,7 @@ NETWORKS: dict[str, type[NetworkOptions]] = {
     "mlp": MLPOptions,
     "transformer": TransformerOptions,
 }
-"""By their kind; of two that are for the same data, the first is what "auto" comes to."""
+"""Options by the kind of network; of two that are for the same data, the first is what "auto" comes to."""
 
 
 def choose(

@@ -34,7 +34,7 @@ POSITIONS = {"cpu": 32 * 32}
 POSITIONS_ELSEWHERE = 64 * 64
 """Positions of the first level; larger images are folded into patches."""
 FEWEST_POSITIONS = 12 * 12
-"""Of the first level, where it is folded further: smaller images lose too much."""
+"""Positions of the first level, at least, where it is folded further: smaller images lose too much."""
 GROUP = 16
 """Channels of a normalization's group: fewer are slow on a CPU in bf16."""
 RATE, RATE_WIDTH = 3e-3, 32
@@ -164,7 +164,7 @@ def _attending(sides: tuple[int, ...], levels: int) -> tuple[int, ...]:
 
 
 def _groups(width: int) -> int:
-    """As many as there may be with 16 channels each, and 32 at the most."""
+    """Groups of a normalization: as many as there may be with 16 channels each, and 32 at the most."""
     return next(n for n in range(min(32, max(1, width // GROUP)), 0, -1) if width % n == 0)
 
 

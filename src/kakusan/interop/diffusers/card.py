@@ -77,7 +77,7 @@ def _template() -> Template:
 
 
 def _plain(text: object) -> str:
-    """On one line, and nothing that Markdown or HTML would take for its own."""
+    """The text on one line, without what Markdown or HTML would take for its own."""
     return "".join(c for c in " ".join(str(text).split()) if c not in "<>[]|`#*")[:200]
 
 

@@ -36,7 +36,7 @@ class Keys:
         return self.config.get(key, default)
 
     def done(self, silent: set[str]) -> None:
-        """All has been read. Raises ModelError for a key of which nothing is known."""
+        """Check that all has been read. Raises ModelError for a key of which nothing is known."""
         for key in sorted(set(self.config) - self.asked - silent):
             why = "this key is not known here, so what it changes is not known either"
             self.refuse(key, self.config[key], why)
@@ -49,7 +49,7 @@ class Keys:
         return value
 
     def only(self, key: str, known: Any) -> None:
-        """Nothing but the default."""
+        """Raise ModelError for any value but the one known."""
         self.choice(key, known, (known,))
 
     def flag(self, key: str, *, default: bool) -> bool:

@@ -11,7 +11,7 @@ from kakusan.interop.diffusers.keys import brief
 from kakusan.networks import UNet
 
 TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-"""Of weights that are taken in, all as float32."""
+"""Types of weights that are taken in, all as float32."""
 
 
 def joined(network: UNet, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:

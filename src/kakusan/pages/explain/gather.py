@@ -24,7 +24,7 @@ STOPS = 40
 SMALL_TIMES = (1, 2, 5, 10)
 """Stops where the bound changes fastest."""
 TERMS = 21
-"""Of the bound, for a network; an exact denoiser of bundled data is so fast that all T are measured."""
+"""Terms of the bound, for a network; an exact denoiser of bundled data is so fast that all T are measured."""
 
 Progress = Callable[[float, str], None]
 

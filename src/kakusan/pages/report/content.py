@@ -57,9 +57,9 @@ class Channel:
     low: str
     """The value that is black, and all below; of signals that of the lower edge."""
     high: str
-    """That is white, or of the upper edge."""
+    """The value that is white, or that of the upper edge."""
     lowest: str
-    """Of the samples."""
+    """The lowest value of the samples."""
     highest: str
     is_shaded: bool = True
     """Whether values are shades from black to white, rather than heights."""
@@ -71,7 +71,7 @@ class Histogram:
     """A histogram of the values of a channel."""
 
     edges: Sequence[float]
-    """Of the bins; what lies beyond the ends counts with the first and the last."""
+    """The edges of the bins; what lies beyond the ends counts with the first and the last."""
     samples: Sequence[float]
     """The share of the values in each bin."""
     training: Sequence[float] = ()
