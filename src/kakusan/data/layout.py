@@ -79,7 +79,7 @@ class Axes:
 
 
 def axes_of(shape: tuple[int, ...], name: str, options: DataSettings, *, is_float: bool) -> Axes:
-    """Axes by the kind and the layout that are asked for, else by the rule. Raises DataError if neither settles them."""
+    """Axes by the kind and the layout asked for, else by the rule. Raises DataError if neither settles them."""
     if not 2 <= len(shape) <= 5:
         raise _not_samples(shape, name)
     readings = _asked(readings_of(shape), shape, name, options)

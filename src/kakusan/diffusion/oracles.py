@@ -245,7 +245,7 @@ class MixtureOracle(Oracle):
             yield nats + log_share, x_0
 
     def predict(self, x_t: Samples, t: Times, condition: Condition | None = None) -> Prediction:
-        """Prediction of the whole mixture or, where the condition has a label, of the component of this number alone."""
+        """Prediction of the whole mixture or, where the condition has a label, of that component alone."""
         whole = super().predict(x_t, t)
         if condition is None or condition.label is None:
             return whole
