@@ -1,6 +1,6 @@
 """Whole runs from Python: `train`, `sample` and `Run`, as the command line has them, on files or on data in memory.
 
-Progress is shown where somebody sees it: on a terminal or in a notebook, on stderr. `progress=False` switches it off.
+Progress is shown on a terminal or in a notebook, on stderr. `progress=False` switches it off.
 """
 
 import logging
@@ -45,11 +45,11 @@ LOGGER = logging.getLogger("kakusan")
 
 
 def nobody(event: Event) -> None:
-    """Who watches a training where nobody does."""
+    """A watcher of a training that passes over each event."""
 
 
 def is_seen(progress: bool | None) -> bool:
-    """Whether to show progress: as somebody says, else where stderr is a terminal or a notebook's cell."""
+    """Whether to show progress: as asked for, else where stderr is a terminal or a notebook's cell."""
     if progress is not None:
         return progress
     return "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
@@ -57,7 +57,7 @@ def is_seen(progress: bool | None) -> bool:
 
 @contextmanager
 def _share(title: str, progress: bool | None) -> Iterator[Callable[[float, str], None]]:
-    """A bar that is told which share of the work is done, or nothing."""
+    """A progress bar that is updated by (share, words), or nothing."""
     if not is_seen(progress):
         yield lambda _, __: None
         return
@@ -294,7 +294,7 @@ def _trained(trainer: Trainer, watch: Watch, progress: bool | None) -> Run:
 
 
 def _notes(run: RunFolder, began: Began) -> list[str]:
-    """What was chosen, left out or not used while the data were read, when a training begins."""
+    """Notes on what was chosen, left out or not used while the data were read, when a training begins."""
     return [] if began.step else [str(note) for note in run.data.get("notes", ())]
 
 
@@ -310,7 +310,7 @@ def _log_words(run: RunFolder, event: Event) -> None:
 
 @contextmanager
 def _training_shown(run: RunFolder, progress: bool | None) -> Iterator[Watch]:
-    """A live line of the training, its warnings and notes; where nobody sees it, these go to Python's log."""
+    """A live line of the training, its warnings and notes; without a display, these go to Python's log."""
     if not is_seen(progress):
         yield lambda event: _log_words(run, event)
         return

@@ -12,9 +12,9 @@ from pathlib import Path
 CONTROLS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode's categories of what commands a terminal, turns the direction of text, or is no text at all."""
 PLAIN = frozenset(string.ascii_letters + string.digits + "/._- ")
-"""What stands for itself wherever a shell reads it in quotes."""
+"""Characters that stand for themselves wherever a shell reads them in quotes."""
 JOINERS = "\u200c\u200d"
-"""Of the same categories, and yet parts of words and emoji."""
+"""Characters of the same categories that are parts of words and emoji."""
 
 
 def printable(text: str, most: int | None = None) -> str:
@@ -78,7 +78,7 @@ class RunError(KakusanError):
 
 
 class ModelError(KakusanError):
-    """A model of another program that cannot be read, or one of ours that has no counterpart there."""
+    """A model of another program that cannot be read, or one of kakusan that has no counterpart there."""
 
     exit_code = 4
 

@@ -28,7 +28,7 @@ CHUNK = 1 << 14  # counters at a time: the working set stays in the second-level
 
 
 class Purpose(IntEnum):
-    """What a draw is for: a word of the counter, so that no two uses share a number."""
+    """The purpose of a draw: a word of the counter, so that no two uses share a number."""
 
     X_T = 0
     WALK = 1

@@ -30,7 +30,7 @@ Vectors: TypeAlias = Float[Tensor, "batch numbers"]
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """What samples are generated for: batch-first tensors by name, one row for each sample; None: not given.
+    """The condition of samples: batch-first tensors by name, one row for each sample; None: not given.
 
     How a network stands for what is not given, or is dropped, is the network's affair: an embedding, or zeros.
     Raises ValueError where the rows differ in number.
@@ -56,7 +56,7 @@ class Condition:
             raise ValueError(f"a condition has tensors of one length, at least one, not {sizes}")
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Those that are given, by name."""
+        """The tensors that are given, by name."""
         return ((name, tensor) for name, tensor in vars(self).items() if tensor is not None)
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class Condition:
         return Condition(**{name: change(tensor) for name, tensor in self.tensors()})
 
     def rows(self, rows: Tensor | slice) -> "Condition":
-        """That of some of the samples, in this order, on the device of the condition."""
+        """The condition of some of the samples, in this order, on the device of the condition."""
         return self._each(lambda x: x[rows.to(x.device) if isinstance(rows, Tensor) else rows])
 
     def to(self, device: torch.device | str) -> "Condition":

@@ -47,12 +47,12 @@ EXAMPLES = (
 )
 
 PATIENT_SPINS = 200_000
-"""How long a thread of GNU OpenMP waits for the others before it sleeps. By default it spins for minutes: as fast on a
-quiet machine, but a hundred times slower where another program wants the same cores."""
+"""Spins of a thread of GNU OpenMP that waits, before it sleeps. By default it spins for minutes: as fast on a
+quiet machine, but a hundred times slower where another program needs the same cores."""
 
 
 def usage() -> str:
-    """What `kakusan` says of itself."""
+    """The usage text of `kakusan`: its commands, and examples."""
     commands = "\n".join(f"  {name:<8} {line}" for name, line in COMMANDS.items())
     examples = "\n".join(f"  {line:<52} {word}" for line, word in EXAMPLES)
     return (
@@ -108,7 +108,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _do_without_a_temporary_folder() -> None:
-    """Where none can be written, name one all the same: torch wants to know it, and what we do needs none."""
+    """Name a temporary folder even where none can be written: torch asks for its name, and nothing here needs it."""
     try:
         tempfile.gettempdir()
     except FileNotFoundError:

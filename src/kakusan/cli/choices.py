@@ -14,7 +14,7 @@ from kakusan.config.settings import Settings, sections
 
 
 def value_of(flag: str, arguments: Sequence[str]) -> str | None:
-    """What stands behind a flag, the last time that it is given: --flag value, or --flag=value."""
+    """The value of a flag, the last time that it is given: --flag value, or --flag=value."""
     found = None
     for i, word in enumerate(arguments):
         name, equals, value = word.partition("=")
@@ -60,7 +60,7 @@ def with_choices(settings: Settings, arguments: Sequence[str]) -> Settings:
 
 
 def _named(section: Section, title: str, arguments: Sequence[str]) -> dict[str, str]:
-    """What the flags of a section choose, of all that has options."""
+    """The choices that the flags of a section make, of all that have options: name -> value."""
     kind: type = type(section)
     choices = {of.choice for of in options(kind).values()} | {*tables(kind)}
     values = {name: value_of(f"--{title}.{name.replace('_', '-')}", arguments) for name in choices}
@@ -97,6 +97,6 @@ def _shown(section: Section, title: str, arguments: Sequence[str]) -> Any:
 
 
 def _kinds() -> str:
-    """What is said of the kinds of network."""
+    """The help text of --network.kind: the purpose of each kind, and where its options are listed."""
     others = ", ".join(f"--network.kind {kind} --help" for kind in NETWORKS)
     return f"{'; '.join(purposes())}; auto: by the data, or by the options given. Options of each: {others}."

@@ -147,7 +147,7 @@ def _counts(counter: Counter[str]) -> str:
 
 
 def _numbers(values: tuple[float, ...]) -> str:
-    """All of them, or of many channels the range."""
+    """All numbers, or of many channels the range."""
     if len(values) > MOST_NUMBERS:
         return f"{min(values):.4g} to {max(values):.4g} over the channels"
     return ", ".join(f"{value:.6g}" for value in values)

@@ -17,7 +17,7 @@ OPTIONAL = {
 
 @dataclass(frozen=True)
 class Doctor:
-    """What kakusan finds on this machine: versions, devices, and what is optional and missing."""
+    """A check of this machine: versions, devices, and what is optional and missing."""
 
     json: bool = False
     """As JSON, on stdout."""

@@ -46,7 +46,7 @@ FEW_WORDS = (
 
 @dataclass(frozen=True)
 class Evaluate(BoundOptions):
-    """How many bits it takes to write down an image, and at which noise level they are spent: the variational bound.
+    """The variational bound: the bits it takes to write down an image, and the noise levels at which they are spent.
 
     Prints a table; writes the figures as JSON and a picture into RUN/evaluation. By default, all T terms of 180
     training and 180 held-out images, on averaged weights.
@@ -149,7 +149,7 @@ UNNAMED = ("data", "device")
 
 
 def _suffix(command: Evaluate) -> str:
-    """What was asked for beyond the usual, for the name of the files: a quick look replaces no whole evaluation."""
+    """Suffix of the files' names, of all options that are not as usual: a quick look replaces no whole evaluation."""
     words = [] if command.data is None else [command.data.stem]
     for option in fields(BoundOptions):
         value = getattr(command, option.name)
@@ -159,7 +159,7 @@ def _suffix(command: Evaluate) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """null for what is not a number, as JSON wants it."""
+    """null for what is not a number, which JSON cannot hold."""
     if isinstance(value, dict):
         return {name: _finite(part) for name, part in value.items()}
     if isinstance(value, list):
@@ -296,7 +296,7 @@ def _milestones(report: "BoundReport") -> list[int]:
 
 
 def _verdict(training: "Part", held_out: "Part", about: dict[str, Any]) -> str:
-    """What the gap means, in a sentence."""
+    """The meaning of the gap, in a sentence."""
     gap = _gap(training, held_out, about["held_out_doubt"])
     sense = "more" if gap.value >= 0 else "fewer"
     words = f"held-out images need {abs(gap.value):.4f} bits/dim {sense} than training images"

@@ -33,17 +33,17 @@ class Explain:
     run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
     """Folder of a run; without one, bundled data with their exact denoiser."""
     t: int | None = None
-    """Which noise level, 1 to T; default: T/2."""
+    """Noise level, 1 to T; default: T/2."""
     image: str | None = None
-    """Which image: its number, counted from 0 (with RUN, among those held out), its character or its file name."""
+    """Image: its number, counted from 0 (with RUN, among those held out), its character or its file name."""
     data: str | None = None
     """Without RUN: kanji (default), digits, two-moons or swiss-roll."""
     schedule: str | None = None
     """Without RUN: linear (default), cosine, sigmoid, scaled-linear or sigmoid-betas."""
     T: int | None = None
-    """Without RUN: how many steps; default 1000."""
+    """Without RUN: the number of steps; default 1000."""
     out: Path | None = None
-    """Where the page goes; default: RUN/explain.html, or explain.html here."""
+    """Path of the page; default: RUN/explain.html, or explain.html here."""
     json: bool = False
     """Print the numbers as JSON instead of the text."""
 
@@ -99,7 +99,7 @@ def _subject(command: Explain) -> "Subject":
 
 
 def _check_place(out: Path) -> None:
-    """Only a page of ours is ever replaced."""
+    """Raise SettingsError for a folder, and for a file that is no page of kakusan."""
     if out.is_dir():
         raise SettingsError(f"{out} is a folder", f"name a file: --out {out / 'explain.html'}")
     if out.exists() and not _is_ours(out):
@@ -130,7 +130,7 @@ def _write(story: "Story", command: Explain, out: Path) -> None:
 
 
 def _commands(command: Explain, story: "Story") -> list[tuple[str, str]]:
-    """What to type next."""
+    """Suggested next commands: (purpose, line to type)."""
     from kakusan.errors import quoted
 
     other = max(1, story.t // 2)

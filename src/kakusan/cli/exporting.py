@@ -38,7 +38,7 @@ class Export:
     weights: Literal["ema", "model"] = "ema"
     """Averaged weights, or those of the last step."""
     step: int | None = None
-    """Of which checkpoint; default: the newest."""
+    """Step of the checkpoint; default: the newest."""
 
 
 def main(arguments: Sequence[str]) -> int:

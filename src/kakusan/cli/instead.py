@@ -1,4 +1,4 @@
-"""Words that people know from other programs, and what to do here instead: one line each."""
+"""Words of other programs, and the advice on each: what to do here instead, in one line."""
 
 _LINES: tuple[tuple[str, str], ...] = (
     (
@@ -82,5 +82,5 @@ INSTEAD = {word: line for words, line in _LINES for word in words.split()}
 
 
 def instead_of(word: str) -> str | None:
-    """What to do here instead of what is called so elsewhere; None where nothing is known of it."""
+    """The advice on a word of other programs: what to do here instead; None where nothing is known of it."""
     return INSTEAD.get(word.lstrip("-").partition("=")[0].replace("_", "-").lower())

@@ -1,4 +1,4 @@
-"""What the argument parser cannot read, in the words of all other errors: subject first, then what to do."""
+"""Errors of the argument parser, in the words of all other errors: subject first, then what to do."""
 
 import difflib
 import re
@@ -19,7 +19,7 @@ KINDS = {"INT": "a whole number", "FLOAT": "a number", "STR": "a word", "PATH": 
 
 
 def in_our_words(kind: type, prog: str, example: str, help_command: str) -> AbstractContextManager[Any]:
-    """While it lasts, a mistake that tyro finds is raised as a SettingsError; what is unknown to us stays tyro's.
+    """While it lasts, a mistake that tyro finds is raised as a SettingsError; what is unknown here stays tyro's.
 
     tyro's hook is not part of its public face, so an event is known by its name, and without the hook there are boxes.
     """
@@ -59,18 +59,18 @@ def _error(event: Any, kind: type, prog: str, example: str) -> tuple[str, ...] |
 
 
 def _name(argument: Any) -> str:
-    """As it is typed: DATA, or --steps."""
+    """The name of an argument as it is typed: DATA, or --steps."""
     return str(argument.lowered.metavar if argument.is_positional() else argument.lowered.name_or_flags[-1])
 
 
 def _given(message: str) -> str:
-    """What was typed, out of tyro's message: a list where several kinds were tried, else quoted at its end."""
+    """The words typed, out of tyro's message: a list where several kinds were tried, else quoted at its end."""
     found = re.search(r"from \[(.*?)\]", message) or re.search(r"('[^']*')\W*$", message)
     return f", not {found[1]}" if found else ""
 
 
 def _wanted(argument: Any) -> str:
-    """What kind of value: "a number or auto" for FLOAT|{auto}."""
+    """The kind of value that is asked for: "a number or auto" for FLOAT|{auto}."""
     return " or ".join(_kind(part.strip("{}").split()) for part in str(argument.lowered.metavar).split("|"))
 
 
@@ -81,7 +81,7 @@ def _kind(words: list[str]) -> str:
 
 
 def unknown(tokens: list[str], kind: type, prog: str) -> tuple[str, ...]:
-    """Of an option that there is not, or of a word too many."""
+    """Problem and advice for an option that there is not, or for a word too many."""
     token = next((token for token in tokens if token.startswith("-")), tokens[0])
     if not token.startswith("-"):
         return (f"{prog} can do nothing with {token!r}",)

@@ -1,4 +1,4 @@
-"""What `train`, `resume` and `demo` share: a training shown while it runs, and the report at its end."""
+"""The common part of `train`, `resume` and `demo`: a training shown while it runs, and the report at its end."""
 
 import json
 import sys
@@ -166,7 +166,7 @@ class _Told:
         return report.exists() and report.stat().st_mtime > last.stat().st_mtime
 
     def _notes_on_the_data(self) -> None:
-        """What was chosen, left out or not used while the data were read and divided: one line each."""
+        """Print and log what was chosen, left out or not used while the data were read and divided: one line each."""
         bad = [str(file["name"]) for file in self.run.data.get("bad_files", ())]
         notes = [str(note) for note in self.run.data.get("notes", ())]
         if bad:
@@ -177,7 +177,7 @@ class _Told:
             self.log(f"note: {note}")
 
     def stopping_words(self) -> None:
-        """That it is saved, and first of all whether it has hardly learned yet."""
+        """Print that it is saved, and first of all whether it has hardly learned yet."""
         to = console()
         if shortfall := Run(RunFolder.open(self.run.folder)).hardly_learned(self.run.steps[-1]):
             self.log(shortfall)

@@ -30,7 +30,7 @@ EXAMPLES = (
 
 
 MOST_COLUMNS = 32
-"""Of a grid with a column for each class."""
+"""Columns of a grid, at most, with one for each class."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Sample:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
     count: int = 64
-    """How many images."""
+    """Number of images."""
     out: Path | None = None
     """NAME.png: a grid; NAME.npz: an array, in the axes of the data; else, for images, a folder of PNG files. Default:
     the next grid in RUN/samples. A .json beside it says how they were made."""
@@ -50,11 +50,11 @@ class Sample:
     steps: int | None = None
     """Denoising steps; default: what is usual for the sampler, 50 for ddim."""
     spacing: Literal["trailing", "leading", "linspace"] | None = None
-    """Which times fewer steps visit: from T on, down to 1, or both; default: as the run says."""
+    """Times that fewer steps visit: from T on, down to 1, or both; default: as the run says."""
     variance: Literal["fixed-large", "fixed-small", "learned", "analytic"] | None = None
     """sigma^2 of an ancestral step; default: as the run says. analytic: as `kakusan evaluate` has estimated it."""
     seed: int = 0
-    """Which series of images."""
+    """Random seed; each has its own series of images."""
     first: int = 0
     """Number of the first image in the series."""
     label: str | None = None
@@ -76,7 +76,7 @@ class Sample:
     guidance_rescale: float | None = None
     """Share, 0 to 1, to which guided contrast is brought back to that of the model."""
     guide: str | None = None
-    """What to be guided away from in place of the model without a class (autoguidance): "early", weights of the same
+    """Model to be guided away from in place of that without a class (autoguidance): "early", weights of the same
     run after a 16th of its training or more (500 steps), early:STEP (of RUN/snapshots), or a weaker run's folder."""
     weights: Literal["ema", "model"] = "ema"
     """Averaged weights, or those of the last step."""

@@ -1,7 +1,7 @@
 """The flags of a sampler: its own dataclass fields, their help the docstrings below them.
 
 Samplers need torch, which takes a second to import. So --help alone does without them, and --sampler NAME --help shows
-what this one can be told.
+the options of this one.
 """
 
 from collections.abc import Sequence

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _first(arguments: Sequence[str]) -> Train:
-    """What flags are laid over before preset and file are known."""
+    """The defaults of the flags before preset and file are known."""
     if asks_for_help(arguments):
         return Train(**dict(sections(settings_for_help(arguments))))
     settings = with_choices(replace(Settings(), network=first_network(arguments)), arguments)
@@ -67,7 +67,7 @@ def _first(arguments: Sequence[str]) -> Train:
 
 
 def _defaults(command: Train, arguments: Sequence[str]) -> Train:
-    """What flags are laid over: the preset and the file that the same command line names."""
+    """The defaults of the flags, from the preset and the file that the same command line names."""
     settings = settings_for(command.source, preset=command.preset, file=command.config)
     settings = with_choices(settings, arguments)
     values = dict(sections(settings)) | {"network": network_of(settings.network, arguments)}

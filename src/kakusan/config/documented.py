@@ -12,7 +12,7 @@ def summary(kind: type) -> str:
 
 
 def docstrings(kind: type) -> dict[str, str]:
-    """What stands below the fields of a class and of those it inherits from, by their names."""
+    """The docstrings below the fields of a class and of those it inherits from, by field name."""
     found: dict[str, str] = {}
     for each in reversed(kind.__mro__[:-1]):
         try:

@@ -1,10 +1,10 @@
-"""What the rules behind "auto" are told: of the data, and of the size of network that a training affords."""
+"""The facts that the rules behind "auto" depend on: the data, and the size of network that a training affords."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 Layout: TypeAlias = Literal["auto", "channels-last", "channels-first", "single-channel"]
-"""Where the channels of an array stand: (n, h, w, c), (n, c, h, w), or nowhere: (n, h, w)."""
+"""The channel axis of an array: last, (n, h, w, c); first, (n, c, h, w); or none, (n, h, w)."""
 Kind: TypeAlias = Literal["points", "signal", "image", "volume"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """The space of a sample, by its number of axes beside the channels: 0 to 3."""
@@ -12,7 +12,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What the rules want to know of the data."""
+    """The properties of the data that the rules behind "auto" depend on."""
 
     shape: tuple[int, ...]
     """(channels, ...) of a sample: (channels, height, width) of an image."""
@@ -20,7 +20,7 @@ class DataFacts:
     count: int = 0
     """Images to train on."""
     layout: Layout | None = None
-    """How the axes of an array were read; None for other data."""
+    """The reading of an array's axes; None for other data."""
 
     @property
     def dimensions(self) -> int:
@@ -34,7 +34,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Size:
-    """A size of network, and how many steps of training it wants."""
+    """A size of network, and the number of training steps that it needs."""
 
     width: int
     blocks: int

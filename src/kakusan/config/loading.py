@@ -23,7 +23,7 @@ OF_DATA_SETS = ("digits", "kanji", "swiss-roll", "two-moons")
 
 @dataclass(frozen=True)
 class Requested:
-    """Settings, and the dotted names of those that somebody chose; the rest come from presets, and may yield."""
+    """Settings, and the dotted names of those that the user chose; the rest come from presets, and may yield."""
 
     settings: Settings
     chosen: frozenset[str] = frozenset()
@@ -39,7 +39,7 @@ def flat(settings: Settings) -> dict[str, Any]:
 
 
 def usual_for(settings: Settings, base: Settings | None = None) -> dict[str, Any]:
-    """What these settings would have by default, or in a base, by dotted names; with the options of their choices."""
+    """The defaults of these settings, or their values in a base, by dotted names; with the options of their choices."""
     base = base or Settings()
     own = Settings(**{name: type(section)() for name, section in sections(settings)})
     return {**flat(own), **flat(base)}
@@ -188,7 +188,7 @@ def chosen_in(mapping: Mapping[str, Any]) -> frozenset[str]:
 
 
 def differences(asked: Requested, stored: Settings) -> dict[str, tuple[Any, Any]]:
-    """What was chosen and is not what a run has: name -> (asked, stored). "auto" asks for nothing."""
+    """The chosen values that differ from those of a run: name -> (asked, stored). "auto" asks for nothing."""
     wanted, had = flat(asked.settings), flat(stored)
     given = {f"network.{name}" for name in asked.settings.network.replaced}
     return {

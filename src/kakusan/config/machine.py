@@ -76,7 +76,7 @@ def set_machine(machine: MachineSettings) -> None:
 
 
 def _keep_memory() -> None:
-    """Tell glibc to keep what is freed: the next layer wants as much, and asking the system for it takes 12 % of a
+    """Tell glibc to keep what is freed: the next layer needs as much, and asking the system for it takes 12 % of a
     small network's step in page faults."""
     try:
         libc = ctypes.CDLL(None)
@@ -101,7 +101,7 @@ def environment(machine: MachineSettings) -> dict[str, Any]:
 
 
 def processor_name() -> str:
-    """The model of the processor, as the system tells it."""
+    """The model of the processor, as the system states it."""
     if sys.platform == "linux":
         try:
             lines = Path("/proc/cpuinfo").read_text().splitlines()

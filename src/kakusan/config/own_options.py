@@ -20,7 +20,7 @@ Part = TypeVar("Part", bound=Section)
 def extended(section: Part, chosen: Mapping[str, Any]) -> Part:
     """The same with a field for each option of what is chosen, by these values or by the section's own.
 
-    Of what is declared, the section has them already. A name that no table knows is left for others to refuse.
+    Of what is declared, the section has them already. A name that no table has is refused elsewhere.
     """
     for choice, table in tables(_type(section)).items():
         name = chosen.get(choice, getattr(section, choice))

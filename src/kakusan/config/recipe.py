@@ -1,4 +1,4 @@
-"""What "auto" comes to in the recipe: rules of the data, the device and the steps. No clock. Those of the network stand
+"""Rules of the recipe for "auto", by the data, the device and the steps. No clock. Those of the network stand
 with its options, in `kakusan.config.networks`.
 
 The figures behind the constants stand in benchmarks/README.md ("The automatic choice").
@@ -18,13 +18,13 @@ HIGHEST_RATE, LOWEST_RATE = 3e-3, 2e-4
 LONG = 10_000
 """Steps; in longer trainings the rate falls as the square root of their number."""
 FINE_TUNING = 0.3
-"""Of the rate, where the weights are trained already."""
+"""Factor on the rate, where the weights are trained already."""
 WARM_SHARE, LONGEST_WARMUP = 20, 500
 EMA_SHARE, SLOWEST_EMA = 10, 0.9999
 FEW_STEPS = 2_500
 """A U-Net hardly makes good samples after fewer."""
 ENOUGH_STEPS = 3_000
-"""Images whose size is ours to choose are halved where the time allows fewer."""
+"""Images whose size is not given are halved where the time allows fewer."""
 
 
 def resolve_batch(training: TrainingSettings, facts: DataFacts, device: str) -> TrainingSettings:

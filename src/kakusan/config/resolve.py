@@ -15,13 +15,13 @@ from kakusan.config.settings import KINDS, CheckpointSettings, ProcessSettings, 
 from kakusan.errors import SettingsError
 
 OF_PATHS = {"flow": "flow", "edm": "edm"}
-"""What a network predicts on these paths unless it is chosen; v on others."""
+"""The default prediction target on these paths; v on others."""
 SHORT = 200
 """Steps: grids come no oftener by themselves, so that they take at most about a twentieth of the time."""
 EARLY_SHARES = (16, 8, 4, 2)
 """Parts of a training after whose first one a snapshot is kept; Karras et al. (2024) guide by a 16th."""
 FIRST_SNAPSHOT = 100
-"""Steps: a network of fewer knows hardly more than it began with."""
+"""Steps: a network of fewer has learned hardly anything."""
 
 
 def resolve(settings: Settings, facts: DataFacts) -> Settings:

@@ -1,4 +1,4 @@
-"""What every part of the settings is made of: frozen fields, with their range and their choice beside them.
+"""The base of all sections of the settings: frozen fields, with their range and their choice beside them.
 
 `Range` bounds a number. `Of` says that a field is an option of one choice among several, such as sigma_min of the path
 edm: then it is shown, written and accepted with that choice alone. `Table` says where the values of a choice stand;
@@ -34,11 +34,11 @@ class Of(NamedTuple):
     choice: str
     kinds: tuple[str, ...]
     called: str = ""
-    """What the chosen part calls the option, where that is another name."""
+    """The name of the option in the chosen part, where that is another one."""
 
 
 class Table(NamedTuple):
-    """Where the values of a choice stand by their names. It is read for names alone that are not declared with the
+    """The table of the values of a choice, by their names. It is read only for names that are not declared with the
     setting: most tables need torch, which takes a second to import, and --help answers at once."""
 
     place: str
@@ -73,14 +73,14 @@ def given(value: Given | Auto) -> Given | None:
 
 
 def _marks(section: type, kind: type[Mark]) -> dict[str, Mark]:
-    """What is written beside the fields, of one kind of mark."""
+    """The marks of one kind beside the fields, by field name."""
     hints = get_type_hints(section, include_extras=True)
     return {name: mark for name, hint in hints.items() for mark in get_args(hint) if isinstance(mark, kind)}
 
 
 @cache
 def ranges(section: type) -> dict[str, Range]:
-    """Of the numbers of a section that have one."""
+    """The ranges of the numbers of a section, by field name."""
     return _marks(section, Range)
 
 
@@ -98,7 +98,7 @@ def tables(section: type) -> dict[str, Table]:
 
 @cache
 def defaults(section: type) -> dict[str, Any]:
-    """The values of fields that nobody chose."""
+    """The values of fields that were not chosen."""
     return {each.name: each.default for each in fields(section) if each.default is not MISSING}
 
 
@@ -152,7 +152,7 @@ class Section:
         return next((of.kinds[0] for name, of in belonging if getattr(self, name) != usual[name]), None)
 
     def yielded(self, chosen: Collection[str]) -> Self:
-        """The same where options of what was not chosen are as usual, but for those that somebody chose by name."""
+        """The same where options of what was not chosen are as usual, but for those that were chosen by name."""
         usual = defaults(self._type)
         free = {name: usual[name] for name in self.foreign() if f"{self.title}.{name}" not in chosen}
         return replace(self, **free)

@@ -1,8 +1,8 @@
-"""What a run can be told: one frozen typed tree. Every field is a flag of its dotted name
+"""The settings of a run: one frozen typed tree. Every field is a flag of its dotted name
 (`config/loading.py` reads them).
 
 "auto" (TOML has no null) means that the data or the machine decide, once, at the start: `config/resolve.py`. A run's
-config.toml holds the answers, so no later command has to be told again.
+config.toml holds the answers, so no later command needs them again.
 """
 
 import math
@@ -56,7 +56,7 @@ LOSSES = Table(
 
 @dataclass(frozen=True)
 class DataSettings(Section):
-    """What to learn from."""
+    """The training data."""
 
     source: Annotated[str, tyro.conf.Suppress] = ""
     """A bundled name, a folder of images, a .npy, .npz, IDX or CIFAR-10 binary file (the DATA of the command)."""
@@ -65,8 +65,8 @@ class DataSettings(Section):
     channels: int | Auto = "auto"
     """1 (grey) or 3 (colour) for a folder; auto: grey if all images are."""
     kind: Kind | Auto = "auto"
-    """What an array file holds: points (n, 2), signals (n, length) or with channels, images, or volumes (n, d, h, w) or
-    with channels; auto: by its axes, which is stated."""
+    """Kind of the samples in an array file: points (n, 2), signals (n, length) or with channels, images, or volumes
+    (n, d, h, w) or with channels; auto: by its axes, which is stated."""
     layout: Layout = "auto"
     """Axes of an array file: channels-last (n, h, w, c), channels-first (n, c, h, w), single-channel (n, h, w) or
     (n, length). auto: the channels are the axis of at most 4, the last if two are; refused where none is."""
@@ -75,8 +75,8 @@ class DataSettings(Section):
     range: tuple[float, float] | Auto = "auto"
     """Float data: low and high, mapped to -1 and 1; auto: mean and deviation per channel, fitted."""
     missing: Literal["refuse", "mask"] = "refuse"
-    """What to do with missing values (NaN) in arrays of real numbers: refuse them, or mask: learn from the values that
-    are there, samples being told which these are."""
+    """Treatment of missing values (NaN) in arrays of real numbers: refuse them, or mask: learn from the values that are
+    there, with the mask as an input of the network."""
     labels: bool = False
     """Learn the classes too: subfolders, or the labels in the file."""
     condition_dropout: Annotated[float, Range(0, 1)] = 0.1
@@ -176,7 +176,7 @@ class ProcessSettings(Section):
     clip_range: Annotated[float, Range(1e-6, 1e6)] = 1.0
     """The largest size of a clipped guess; level data lie in [-1, 1]."""
     spacing: str = "trailing"
-    """Which times a sampling in fewer steps visits: trailing (from T on), leading (down to 1) or linspace (both)."""
+    """Times that a sampling in fewer steps visits: trailing (from T on), leading (down to 1) or linspace (both)."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class TrainingSettings(Section):
     accumulation: Annotated[int | Auto, Range(1, 10**6)] = "auto"
     """Micro-batches that a batch is split into: less memory, same step; auto: by the memory that a step needs."""
     times: str = "stratified"
-    """How t is drawn: uniform, stratified over the batch, or importance (where losses are large,
+    """Distribution of t in training: uniform, stratified over the batch, or importance (where losses are large,
     once there are ten for each t)."""
     learning_rate: Annotated[float | Auto, Range(0, 10)] = "auto"
     """Step size of AdamW; auto: smaller for wide networks, for long trainings and for fine-tuning."""
@@ -218,7 +218,7 @@ class TrainingSettings(Section):
     ema: Annotated[float | Auto, Range(0, 1)] = "auto"
     """Decay of the averaged weights that sampling uses; auto: a memory of a tenth of the training."""
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
-    """All randomness of a run."""
+    """Seed of all randomness of a run."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -250,7 +250,7 @@ class SamplesSettings(Section):
 
 @dataclass(frozen=True)
 class CheckpointSettings(Section):
-    """When to save, and what to keep."""
+    """Checkpoints: the times to save, and what is kept."""
 
     every: Annotated[int, Range(1, 10**9)] = 1000
     """Steps between two checkpoints."""
@@ -272,13 +272,13 @@ class CheckpointSettings(Section):
 
     @property
     def snapshot_steps(self) -> tuple[int, ...]:
-        """Of the training; none where they are still to be settled."""
+        """The steps of snapshots; none where they are still to be settled."""
         return self.snapshots if isinstance(self.snapshots, tuple) else ()
 
 
 @dataclass(frozen=True)
 class MachineSettings(Section):
-    """What depends on the machine; recorded, and repeated by a resume."""
+    """Settings that depend on the machine; recorded, and repeated by a resume."""
 
     device: str = "auto"
     """cpu, cuda or mps; auto: the fastest there is."""
@@ -302,7 +302,7 @@ class MachineSettings(Section):
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that a run can be told."""
+    """All settings of a run."""
 
     data: DataSettings = field(default_factory=DataSettings)
     process: ProcessSettings = field(default_factory=ProcessSettings)
@@ -329,7 +329,7 @@ and its cadence."""
 RANGES = {
     f"{s}.{name}": r for s, kind in get_type_hints(Settings).items() for name, r in ranges(kind).items()
 }
-"""Of the settings that have one, by their dotted names; those of one kind of network stand with its options."""
+"""Ranges of the settings that have one, by their dotted names; those of one kind of network stand with its options."""
 
 
 def sections(settings: Settings) -> Iterator[tuple[str, Any]]:

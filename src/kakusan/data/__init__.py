@@ -1,4 +1,4 @@
-"""What a run is trained on: built-in sets, folders, arrays; batches as a function of (seed, step)."""
+"""Training data: built-in sets, folders, arrays; batches as a function of (seed, step)."""
 
 from kakusan.data.batches import Batch, Batches, Split, split
 from kakusan.data.builtin import DATASETS, BuiltIn

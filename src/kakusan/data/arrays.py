@@ -34,7 +34,7 @@ ZIP = b"PK"
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a file holds, before it is judged."""
+    """The content of a file, before it is judged."""
 
     images: NDArray[Any]
     name: str
@@ -118,7 +118,7 @@ def _found(path: Path, options: DataSettings) -> Found:
 
 
 def _refusal(path: Path, error: ValueError) -> DataError:
-    """In our words what NumPy says of object arrays, of strange files and of damaged ones."""
+    """Errors, in the words of kakusan, for what NumPy says of object arrays, of strange files and of damaged ones."""
     if "Object arrays" in str(error) or "Python objects" in str(error):
         return DataError(
             f"{path} holds pickled Python objects, which are never loaded: they could run any code",
@@ -210,7 +210,7 @@ class ArrayImages:
     layout: Layout | None = None
     """None where the format leaves no choice."""
     notes: tuple[str, ...] = ()
-    """On the axes, and on missing values."""
+    """Notes on the axes, and on missing values."""
     masked: bool = False
     """Whether values are missing (nan)."""
 

@@ -44,8 +44,8 @@ def rows_asked(
 ) -> dict[str, Tensor]:
     """The rows of a condition by name, for what is asked of a run whose data are of this record.
 
-    layout: of its arrays. say: is told what was scaled, and what is far from all that was learned. Raises SettingsError
-    for what the run has not learned, and for rows of different numbers, one of which is not 1.
+    layout: of its arrays. say: called with lines on what was scaled, and what is far from all that was learned.
+    Raises SettingsError for what the run has not learned, and for rows of different numbers, one of which is not 1.
     """
     given = {
         "label": None if label is None else _labels(label, record, run),
@@ -242,7 +242,7 @@ def _vectors_in(path: Path) -> tuple[list[str], NDArray[np.float64]]:
 
 
 def _rows_in(path: Path) -> tuple[list[str], NDArray[np.float64]]:
-    """Of a .csv file; a first line that is no number is a line of names."""
+    """The names and rows of a .csv file; a first line that is no number is a line of names."""
     rows = [
         [field.strip() for field in row]
         for row in csv.reader(path.read_text("utf-8-sig").splitlines())

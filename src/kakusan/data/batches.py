@@ -63,14 +63,14 @@ def how_many(count: int, held_out: float | int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What one training step is fed."""
+    """The inputs of one training step."""
 
     x_0: Samples
     """float32 in the network's units, channels last in memory."""
     condition: Condition | None
     """Of each image, mirrored with it, and dropped where chance has it so."""
     indices: NDArray[np.int64]
-    """Where each image stands in the data set."""
+    """The position of each image in the data set."""
     epoch: float
     """Epochs that lie behind when this step begins."""
 

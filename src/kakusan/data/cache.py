@@ -33,7 +33,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class CacheFile:
-    """Where the decoded images of one folder, in one form, are kept."""
+    """The cache file of the decoded images of one folder, in one form."""
 
     path: Path
     key: str
@@ -51,7 +51,7 @@ class CacheFile:
         return cls(cache / name, f"{RULES} {PIL.__version__} {listing_key}")
 
     def load(self) -> Decoded | None:
-        """What is kept, or None if there is nothing, or it is stale or damaged."""
+        """The cached images, or None if there are none, or they are stale or damaged."""
         if not (self._about.is_file() and self.path.is_file()):  # a pipe would block whoever opens it
             return None
         try:

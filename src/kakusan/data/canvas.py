@@ -1,4 +1,4 @@
-"""What all pictures are put together from: cells row by row on one canvas, small ones magnified."""
+"""The canvas of all pictures: cells row by row, small ones magnified."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ def marked(cells: Cells, gone: NDArray[np.bool_]) -> Cells:
 
 
 def square_columns(count: int, height: int, width: int) -> int:
-    """How many columns make the picture of so many cells of this size about as wide as high."""
+    """The number of columns with which the picture of so many cells of this size is about as wide as high."""
     return max(1, round(float(np.sqrt(count * (height + GAP) / (width + GAP)))))
 
 

@@ -93,7 +93,7 @@ def _limits(clouds: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], float]
 
 
 def _whole(points: NDArray[Any]) -> NDArray[Any]:
-    """Those of which no coordinate is missing: others have no place in the plane."""
+    """The points of which no coordinate is missing: others have no place in the plane."""
     whole: NDArray[Any] = points[~np.isnan(points).any(axis=1)]
     return whole
 

@@ -1,4 +1,4 @@
-"""What the samples of a data set come with: numbers that describe each, and an image that belongs to each.
+"""Conditions of the samples of a data set: numbers that describe each, and an image that belongs to each.
 
 Both are stored as they were found; a batch of them is encoded on the way to the network, by forms that the run keeps.
 """
@@ -17,9 +17,9 @@ from kakusan.errors import DataError, printable
 from kakusan.shapes import Samples, Vectors
 
 MOST_NUMBERS = 4096
-"""Of a vector."""
+"""Numbers of a vector, at most."""
 CONSTANT = 1e-6
-"""In place of the deviation of a number that is the same for all samples: any other value is far from it."""
+"""Deviation in place of 0 for a number that is the same for all samples: any other value is far from it."""
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 """PyTorch's name for linear interpolation, by dimensions."""
 
@@ -65,7 +65,7 @@ class VectorColumn:
     form: VectorForm
 
     def encoded(self, indices: NDArray[np.int64]) -> Vectors:
-        """Those of some samples, standardized."""
+        """The vectors of some samples, standardized."""
         return self.form.encode(self.values[indices])
 
 
@@ -92,7 +92,7 @@ class PairColumn:
     images: NDArray[Any]
     units: Units
     name: str
-    """Where they come from."""
+    """The name of their source."""
 
     @property
     def form(self) -> PairForm:
@@ -102,7 +102,7 @@ class PairColumn:
     def encoded(
         self, indices: NDArray[np.int64], size: tuple[int, ...], mirrored: NDArray[np.bool_] | None = None
     ) -> Samples:
-        """Those of some samples, mirrored where they are, scaled to the size of the samples."""
+        """The images of some samples, mirrored where these are, scaled to the size of the samples."""
         images = np.ascontiguousarray(self.images[indices])
         if mirrored is not None and mirrored.any():
             images[mirrored] = np.flip(images[mirrored], axis=-2)

@@ -24,7 +24,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 
 def silent(done: int, total: int) -> None:
-    """The progress that nobody watches."""
+    """A progress callback that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,16 @@ class Dataset:
     captions: tuple[str, ...]
     """One for each image: its character, or its file relative to the folder; empty where there are none."""
     source: str
-    """Where the images come from: a sentence with the licence, or the resolved path."""
+    """Origin of the images: a sentence with the licence, or the resolved path."""
     reserved: tuple[int, ...] = ()
     """Indices that are held out of every training."""
     bad_files: tuple[BadFile, ...] = ()
     notes: tuple[str, ...] = ()
-    """What was chosen or left out while reading, in sentences for the log."""
+    """Notes on what was chosen or left out while reading, in sentences for the log."""
     layout: Layout | None = None
-    """Of an array file: how its axes were read; None for other sources."""
+    """The reading of an array file's axes; None for other sources."""
     scaled: bool = False
-    """Whether nobody asked for the size of these images, which are brought to one of ours."""
+    """Whether the images are brought to a size that was not asked for."""
     vectors: VectorColumn | None = None
     """Numbers that describe each sample."""
     pairs: PairColumn | None = None
@@ -102,12 +102,12 @@ class Dataset:
 
     @cached_property
     def hashes(self) -> NDArray[np.uint64]:
-        """Of the values of each image: equal images have equal ones, whatever else is in the data set."""
+        """Hashes of the values of each image: equal images have equal ones, whatever else is in the data set."""
         return np.concatenate([hashes_of(rows) for rows in chunks(self.images)])
 
     @cached_property
     def rounded_hashes(self) -> NDArray[np.uint64]:
-        """Of the values in float32: what runs remember, so that the type in which data come makes no difference."""
+        """Hashes of the values in float32, which runs record: the type in which data come makes no difference."""
         if self.images.dtype == np.uint8:
             return self.hashes
         return np.concatenate([hashes_of(rows, rounded=True) for rows in chunks(self.images)])
@@ -120,7 +120,7 @@ class Dataset:
     def condition(
         self, indices: NDArray[np.int64], *, mirrored: NDArray[np.bool_] | None = None
     ) -> Condition | None:
-        """What these samples come with, as a network takes it: classes, vectors, images, and masks of the values that
+        """The condition of these samples, as a network takes it: classes, vectors, images, and masks of the values that
         are there; None where there is nothing.
 
         mirrored: which of the samples are mirrored; the images that belong to them, and the masks, are, too.

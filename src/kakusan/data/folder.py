@@ -186,7 +186,7 @@ def _check_enough(root: Path, good: int, bad: Sequence[BadFile], ignored: int, s
 
 
 def _on_links(listing: Listing) -> tuple[str, ...]:
-    """What is to be said of links that were not followed."""
+    """A note on links that were not followed; empty where there are none."""
     if not listing.links:
         return ()
     some = ", ".join(map(printable, listing.links[:NAMED])) + (", ..." if len(listing.links) > NAMED else "")

@@ -1,4 +1,4 @@
-"""What is held out, by content: equal images stand on one side, and what weights were trained on stays training data.
+"""Held-out images, by content: equal images stand on one side, and what weights were trained on stays training data.
 
 An image is known by a 64-bit hash of its values (`Dataset.hashes`), so it is found again in data that have grown, were
 reordered, or are others in part. Two different images of a million share a hash with probability 3e-8.
@@ -32,13 +32,13 @@ class Past:
     """The images that a training's first weights come from, where these are another run's (`--from`)."""
 
     form: str
-    """What the hashes are of, `form_of`."""
+    """The form of the images that were hashed, `form_of`."""
     trained: Hashes = field(default_factory=_none)
-    """Of the images that the parent and its own parents were trained on."""
+    """Hashes of the images that the parent and its own parents were trained on."""
     held_out: Hashes = field(default_factory=_none)
-    """Of those that were held out of all of them."""
+    """Hashes of the images that were held out of all of these trainings."""
     unknown: str = ""
-    """Why it is not known of all that the weights were trained on; empty where it is."""
+    """The reason why not all that the weights were trained on is known; empty where it is."""
 
     @property
     def is_known(self) -> bool:
@@ -69,7 +69,7 @@ class Divided:
 
 
 def packed(hashes: Hashes) -> str:
-    """As base64 of little-endian bytes, for JSON."""
+    """The hashes as base64 of little-endian bytes, for JSON."""
     return base64.b64encode(hashes.astype("<u8").tobytes()).decode("ascii")
 
 
@@ -129,7 +129,7 @@ def _kinds(dataset: Dataset, groups: NDArray[np.int64], past: Past | None) -> ND
 
 
 def _in_groups(groups: NDArray[np.int64], members: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which images are in one group with some of these."""
+    """A mask of the images that are in one group with some of these."""
     return np.isin(groups, groups[members])
 
 

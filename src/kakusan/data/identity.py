@@ -1,4 +1,4 @@
-"""Which images are equal: a hash of the values of each."""
+"""Equality of images, by a hash of the values of each."""
 
 import hashlib
 from typing import Any

@@ -1,6 +1,6 @@
 """One image file to bytes, by rules that are stated here and nowhere else.
 
-- The format is told by content, not by name: PNG, JPEG, WebP, BMP, TIFF, GIF. Of several frames, the first.
+- The format is recognized by content, not by name: PNG, JPEG, WebP, BMP, TIFF, GIF. Of several frames, the first.
 - Rotation noted by a camera (EXIF) is applied.
 - Transparent images are laid over white. Palettes become colours; CMYK and other colour spaces become RGB.
 - 16-bit grey becomes 8-bit by a division by 257, rounded; of 16-bit colour Pillow keeps the upper 8 bits.
@@ -82,7 +82,7 @@ class NotAnImageError(Exception):
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its image before it is decoded."""
+    """The properties of an image that its file states before it is decoded."""
 
     width: int
     height: int
@@ -91,7 +91,7 @@ class Header:
     format: str
     is_grey: bool
     conversions: tuple[str, ...]
-    """What will be done to its pixels, apart from their size."""
+    """The conversions that its pixels will undergo, apart from their size."""
 
 
 def read_header(path: Path) -> Header:

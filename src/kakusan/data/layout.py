@@ -1,4 +1,4 @@
-"""Which axis of an array is which. The first counts the samples; the rule for the others stands here and nowhere else.
+"""The axes of an array. The first counts the samples; the rule for the others stands here and nowhere else.
 
 - (n, a, b, c, d): volumes with channels, the axis of at most 4 among the second and the last; the last if both are.
 - (n, a, b, c): images with channels, the axis of at most 4 among the second and the last, the last one if both are so
@@ -7,7 +7,7 @@
   4 and the other 16 or more.
 - (n, 2), floats: points in the plane. (n, length) from 16 on: signals of one channel.
 - A kind, a layout, a number of channels or a size that is asked for leaves only the readings that have it.
-Whatever another reading would have been as likely for is told in a note.
+A note names any other reading that would have been as likely.
 """
 
 import math
@@ -72,14 +72,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Axes:
-    """How an array is read, and what is to be said of it."""
+    """The reading of an array, and the notes on it."""
 
     reading: Reading
     notes: tuple[str, ...] = ()
 
 
 def axes_of(shape: tuple[int, ...], name: str, options: DataSettings, *, is_float: bool) -> Axes:
-    """By the kind and the layout that are asked for, else by the rule. Raises DataError where neither settles it."""
+    """Axes by the kind and the layout asked for, else by the rule. Raises DataError if neither settles them."""
     if not 2 <= len(shape) <= 5:
         raise _not_samples(shape, name)
     readings = _asked(readings_of(shape), shape, name, options)
@@ -121,7 +121,7 @@ def _fits(reading: Reading, options: DataSettings) -> bool:
 def _asked(
     readings: list[Reading], shape: tuple[int, ...], name: str, options: DataSettings
 ) -> list[Reading]:
-    """Those of the kind and the layout that are asked for. Raises DataError where there is none."""
+    """The readings of the kind and the layout that are asked for. Raises DataError where there is none."""
     found = [
         reading
         for reading in readings
@@ -211,7 +211,7 @@ def _note(shape: tuple[int, ...], name: str, chosen: Reading, others: list[Readi
 
 
 def _flags(other: Reading, chosen: Reading) -> str:
-    """What asks for another reading."""
+    """The flags that ask for another reading."""
     kind = f"--data.kind {other.kind}" if other.kind != chosen.kind else ""
     layout = f"--data.layout {other.layout}" if other.layout != chosen.layout or not kind else ""
     return " ".join(flag for flag in (kind, layout) if flag)

@@ -45,7 +45,7 @@ PALETTE: tuple[Colour, ...] = (
 )
 """Colours that are seen on white and on black; one for each of the first channels."""
 GROUND = (128, 128, 128, 0.10)
-"""Of a cell: colour and opacity."""
+"""Colour and opacity of a cell."""
 ZERO = (128, 128, 128, 0.55)
 """The line at 0."""
 WIDTH, HEIGHT = 200, 80
@@ -57,11 +57,11 @@ STROKE = 1.5
 FINE = 4
 """Columns in which a line is computed for each column of pixels."""
 MARGIN = 0.06
-"""Of the height, above and below the values."""
+"""Share of the height, above and below the values."""
 SHOWN = 0.998
 """Share of the values that a scale holds."""
 NOISE_SHOWN = 2.5
-"""Of noise that is cut, in the network's units."""
+"""Range of noise that is shown, beyond which it is cut, in the network's units."""
 MOST_NOISE = 3.0
 """So many times as wide as the clearer end of a strip, its scale is no longer that of the noise."""
 ALIKE = 4.0
@@ -115,7 +115,7 @@ class Lines:
         return [as_picture(cell) for cell in plots(values, limits_of(values))]
 
     def channel(self, x: Samples, units: Units, channel: int) -> OneChannel:
-        """In the colour that it has among the others."""
+        """One channel, in the colour that it has among the others."""
         values = plotted(x[:IN_A_CHANNEL, channel : channel + 1], of_channel(units, channel))
         limits = limits_of(values)
         colour = PALETTE[channel % len(PALETTE)]

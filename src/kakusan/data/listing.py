@@ -19,12 +19,12 @@ class ImageFile:
     path: Path
     size: int
     changed: int
-    """Nanoseconds; with name and size it tells whether a cached copy is stale."""
+    """Nanoseconds; with name and size it shows whether a cached copy is stale."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a folder: files to look into, sorted by name, and what was passed over."""
+    """The content of a folder: files to look into, sorted by name, and what was passed over."""
 
     files: tuple[ImageFile, ...]
     bad: tuple[BadFile, ...]

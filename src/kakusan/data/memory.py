@@ -1,4 +1,4 @@
-"""Data that are in memory already: NumPy arrays, PyTorch tensors and data sets, or a `Dataset` of ours."""
+"""Data that are in memory already: NumPy arrays, PyTorch tensors and data sets, or a `Dataset`."""
 
 from dataclasses import replace
 from pathlib import Path

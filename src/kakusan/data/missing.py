@@ -27,7 +27,7 @@ class Lacks:
 
 
 def missing_in(images: NDArray[Any], name: str, reading: Reading, axes: int, options: DataSettings) -> Lacks:
-    """What an array (n, ..., channels) lacks. Raises DataError where it lacks more than `data.missing` allows.
+    """The missing values of an array (n, ..., channels). Raises DataError for more than `data.missing` allows.
 
     Infinite values are always refused. `reading` and the number of axes say how the array of the file was read, for
     lines that fit it.
@@ -79,7 +79,7 @@ def _inner(images: NDArray[Any]) -> tuple[int, ...]:
 
 
 def _lost(images: NDArray[Any]) -> NDArray[np.int64]:
-    """How many values are not finite, by sample and channel."""
+    """The number of values that are not finite, by sample and channel."""
     return np.concatenate(
         [(~np.isfinite(rows)).sum(_inner(images), dtype=np.int64) for rows in chunks(images)]
     )
@@ -124,7 +124,7 @@ def _leaving_out(bad: int, count: int, axes: int) -> tuple[str, ...]:
 
 
 def _filling_in(reading: Reading, axes: int, channels: list[int]) -> tuple[str, ...]:
-    """Fill with the mean of the channel, and tell the network where, by a mask for each channel that needs one."""
+    """Fill with the mean of the channel, and mark the places in a mask for each channel that needs one."""
     first, all_channels = reading.layout == CHANNELS_FIRST, reading.shape[0]
     if reading.layout == SINGLE_CHANNEL:
         mean, join = "array[mask].mean()", "numpy.stack((filled, mask), axis=-1)"

@@ -1,4 +1,4 @@
-"""data.json of a run, read back and checked: it may have been edited, or be a stranger's."""
+"""data.json of a run, read back and checked: it may have been edited, or be of another program."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class DataRecord:
 
     @property
     def inputs(self) -> tuple[tuple[int, int], int, int]:
-        """What a network has to fit: channels and classes, numbers of a vector, channels of an image condition."""
+        """The sizes for a network: (channels, classes), numbers of a vector, channels of an image condition."""
         numbers = 0 if self.vectors is None else len(self.vectors.names)
         channels = 0 if self.pairs is None else self.pairs.shape[0]
         return (self.shape[0], len(self.class_names)), numbers, channels
@@ -54,7 +54,7 @@ class DataRecord:
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> "DataRecord":
-        """Raises RunError where it is not of our making: a stranger's file, or one that was edited."""
+        """Raises RunError where it is not as kakusan writes it: another program's file, or one that was edited."""
         try:
             stored = msgspec.convert(record, _Stored)
             _check_held_out(stored)
@@ -79,7 +79,7 @@ Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 
 
 class _Imported(msgspec.Struct, frozen=True):
-    """Where a model came from."""
+    """The origin of an imported model."""
 
     source: str
     revision: str | None = None

@@ -27,7 +27,7 @@ from kakusan.storage import durable
 
 
 class View(Protocol):
-    """How samples of one kind are drawn, and how many of them make a good picture."""
+    """The drawing of samples of one kind, and the numbers of them that make a good picture."""
 
     samples: ClassVar[int]
     """To be drawn of a run for its report."""
@@ -64,7 +64,7 @@ VIEWS: dict[Noun, View] = {POINTS: Clouds(), SIGNALS: Lines(), IMAGES: Pictures(
 
 
 def view_of(shape: Sequence[int]) -> View:
-    """How samples of this shape, (channels, ...), are drawn. Raises DataError for a rank without a view."""
+    """The view of samples of this shape, (channels, ...). Raises DataError for a rank without one."""
     return VIEWS[noun_of(shape)]
 
 

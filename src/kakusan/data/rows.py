@@ -1,4 +1,4 @@
-"""Where decoded images go, block by block: into memory, or into a .npy file that is then memory-mapped."""
+"""Storage of decoded images, block by block: in memory, or in a .npy file that is then memory-mapped."""
 
 import os
 from contextlib import suppress
@@ -47,7 +47,7 @@ class RowsInMemory:
 class RowsInFile:
     """Images in a .npy file, which appears under its name only when it is complete.
 
-    Written front to back and not through a memory map, since a full disk kills whoever writes through a map.
+    Written front to back and not through a memory map, since a full disk kills a process that writes through a map.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:

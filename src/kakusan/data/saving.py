@@ -23,7 +23,7 @@ from kakusan.storage import durable
 
 @dataclass(frozen=True)
 class Output:
-    """Where samples go: NAME.png a grid, NAME.npz an array, else a folder of PNG files by number (images only)."""
+    """The output of samples: NAME.png a grid, NAME.npz an array, else a folder of PNG files by number (images only)."""
 
     path: Path
     numbers: range
@@ -101,7 +101,7 @@ class Output:
 
     @property
     def others(self) -> int:
-        """How many numbered images the folder holds beside these."""
+        """The number of numbered images in the folder beside these."""
         if self.path.suffix or not self.path.is_dir():
             return 0
         ours = {file.name for file in numbered(self.path, self.numbers)}
@@ -114,7 +114,7 @@ def free_output(folder: Path) -> Path:
 
 
 def sidecar(out: Path) -> Path:
-    """Where it is written how an output was made."""
+    """The path of the file that says how an output was made."""
     return out.with_name(out.name + ".json")
 
 

@@ -1,4 +1,4 @@
-"""What the headers of a folder's images say, and the one form that all images will take."""
+"""The headers of a folder's images, and the one form that all images will take."""
 
 import statistics
 import threading
@@ -23,7 +23,7 @@ SCALED = "scaled and cropped to"
 SIZE_ADVICE = " (--data.size changes that)"
 """The end of such a note on training data."""
 SIDES = (8, 16, 32, 64)
-"""What the size is chosen from where the images do not agree on one."""
+"""The sides to choose from where the images do not agree on a size."""
 LARGEST_SHARED = 256
 """Up to this side, a size that all images share is taken as it is; beyond, it is hardly meant."""
 BLOCK = 32
@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Form:
-    """What every image is brought to."""
+    """The form that every image is brought to."""
 
     height: int
     width: int
@@ -52,7 +52,7 @@ class Scan:
     bad: tuple[BadFile, ...]
     ignored: int
     looked_into: int
-    """How many files were opened, the bad and the ignored ones included."""
+    """The number of files that were opened, the bad and the ignored ones included."""
 
     def form(self, options: DataSettings) -> Form:
         """As asked for; where nothing is asked, as the images are, if they share a size."""
@@ -61,7 +61,7 @@ class Scan:
         return Form(height, width, given(options.channels) or (1 if grey else 3))
 
     def notes(self, options: DataSettings) -> tuple[str, ...]:
-        """What is done to the images, and what was chosen without being asked, in sentences."""
+        """Notes on what is done to the images, and on what was chosen without being asked, in sentences."""
         notes = []
         height, width = options.height_and_width or self._size()
         if self._shared_size() != (height, width):
@@ -121,7 +121,7 @@ def _header_of(file: ImageFile) -> Header | BadFile | None:
 def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result, None, None]:
     """The results in the items' order. Pillow decodes outside of the interpreter's lock, so threads help.
 
-    To be closed by whoever leaves early: an interrupt must not wait for a million files.
+    To be closed where the caller leaves early: an interrupt must not wait for a million files.
     """
     blocks = [items[start : start + BLOCK] for start in range(0, len(items), BLOCK)]
     with _pillows_warnings():
@@ -134,7 +134,7 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Generat
 
 
 class PixelBudget:
-    """How many pixels all threads together may be decoding: an image more waits, unless it is alone."""
+    """A bound on the pixels that all threads together may be decoding: an image more waits, unless it is alone."""
 
     def __init__(self, most: int) -> None:
         self._most, self._taken, self._changed = most, 0, threading.Condition()

@@ -31,7 +31,7 @@ from kakusan.data.units import Levels, Units, channels_last, of_channel
 from kakusan.shapes import Samples
 
 MOST_SLICES = 8
-"""Of a volume that a cell shows."""
+"""Slices of a volume that a cell shows."""
 SLICE = CELL // 2
 """Small slices are magnified up to this many pixels on their longer side."""
 IN_A_CHANNEL = 16
@@ -137,7 +137,7 @@ def evenly_spaced(depth: int) -> list[int]:
 
 
 def _unrounded(units: Units) -> Units:
-    """What is between noise and image is on no level of the data."""
+    """Units with 256 levels in place of the data's own, on which nothing between noise and image lies."""
     return Levels(256) if isinstance(units, Levels) else units
 
 

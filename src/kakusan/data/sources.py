@@ -144,7 +144,7 @@ def _paired(dataset: Dataset, options: DataSettings, progress: Progress) -> Data
 
 
 def _places(dataset: Dataset, other: Dataset) -> list[int]:
-    """Where the image that belongs to each sample stands: the same name, or the same but for its ending."""
+    """The position of the image that belongs to each sample: the same name, or the same but for its ending."""
     by_name = {name: place for place, name in enumerate(other.captions)}
     by_stem = {str(PurePath(name).with_suffix("")): place for name, place in by_name.items()}
     places = [
@@ -173,7 +173,7 @@ def _on_pairs(dataset: Dataset, options: DataSettings) -> Iterator[str]:
 
 
 def _on_classes(dataset: Dataset) -> tuple[str, ...]:
-    """A note where there are classes that nobody asked for."""
+    """A note on classes that were not asked for."""
     if dataset.labels is None:
         return ()
     names = ", ".join(printable(name, 30) for name in dataset.class_names[:NAMED])
@@ -211,7 +211,7 @@ def _check_shape(dataset: Dataset, options: DataSettings) -> None:
 
 
 def reader_of(path: Path) -> Reader:
-    """Who reads this folder or file. Raises DataError if nobody does."""
+    """The reader of this folder or file. Raises DataError if there is none."""
     if not path.exists():
         raise _missing(path)
     if is_pickled_cifar(path):

@@ -54,11 +54,11 @@ VOLUMES = Noun("volume", "volumes")
 BY_RANK = {1: POINTS, 2: SIGNALS, 3: IMAGES, 4: VOLUMES}
 """By the length of the shape of one sample: (2,), (channels, length), (channels, height, width), ..."""
 SHADES = {1: "grey", 3: "colour"}
-"""What images of so many channels are."""
+"""Adjectives of images, by their number of channels."""
 
 
 def noun_of(shape: Sequence[int]) -> Noun:
-    """What samples of this shape, (channels, ...), are called; (2, 1, 1) too are points, as older versions had them.
+    """The noun for samples of this shape, (channels, ...); (2, 1, 1) too are points, as older versions had them.
 
     Raises DataError for a rank that nothing here has.
     """

@@ -1,4 +1,4 @@
-"""How far apart a channel's values lie: what floats that were rounded, or that are levels in truth, give away."""
+"""The spacing of a channel's values, by which floats that were rounded, or are levels in truth, are recognized."""
 
 from typing import Any
 
@@ -8,23 +8,23 @@ from numpy.typing import NDArray
 from kakusan.statistics.moments import Moments
 
 FINE = {2: 16, 4: 1000, 8: 1000}
-"""By bytes of a float: so many of its steps in a deviation do no harm."""
+"""Steps of a float in a deviation that do no harm, by the bytes of the float."""
 MOST_LEVELS = 256
 LOOKED_AT = 1 << 16
 """Values of a channel that are looked at, of images spread evenly over all."""
 SAME = 1e-5
-"""Of the range: values this near are one level, computed in two ways."""
+"""Share of the range: values this near are one level, computed in two ways."""
 OFF_THE_LEVEL = 0.02
-"""Of a step: so near to a level no value lies by chance. Rounding may add to it."""
+"""Share of a step: so near to a level no value lies by chance. Rounding may add to it."""
 GAPS = 4
-"""On an average, one level in so many is there."""
+"""Steps for each level that is there, on an average and at most."""
 FEWEST_IMAGES = 4
 COPIES = 4
 """Values a level may be computed in: more are no rounding."""
 RARE = 0.01
 """Share of the values, at either end, that do not count as usual."""
 FAR = 30
-"""In widths of the usual range: a value so far beyond it is worth a note."""
+"""Widths of the usual range: a value so far beyond it is worth a note."""
 
 
 def notes_on_spacing(images: NDArray[Any], moments: Moments, name: str) -> tuple[str, ...]:
@@ -101,12 +101,12 @@ def _spread(images: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _present(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Those that are not missing, in one row."""
+    """The values that are not missing, in one row."""
     return values[~np.isnan(values)]
 
 
 def steps_of(values: NDArray[np.float64], low: float, high: float, eps: float) -> int:
-    """How many equal steps lead from low to high, if all values stand on them; 0 if not, or if they are too many.
+    """The number of equal steps from low to high, if all values stand on them; 0 if not, or if they are too many.
 
     Few values prove nothing: there must be several for each that is distinct. `eps` is that of their type.
     """

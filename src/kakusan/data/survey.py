@@ -1,4 +1,4 @@
-"""What is in there: a data set looked at from all sides, before anyone trains on it."""
+"""A survey of a data set: its content looked at from all sides, before a training on it."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ GROUPS_LISTED = 100
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """What the files of a folder are before they are decoded, counted."""
+    """Counts of the files of a folder, before they are decoded."""
 
     sizes: Counter[tuple[int, int]]
     """(width, height), upright."""
@@ -30,7 +30,7 @@ class Files:
     """Pillow's names: L, RGB, P, ..."""
     formats: Counter[str]
     conversions: Counter[str]
-    """What was done to how many images, in words."""
+    """Conversions, in words, and the number of images of each."""
     ignored: int
 
 
@@ -147,7 +147,7 @@ def _classes(dataset: Dataset) -> dict[str, int]:
 
 
 def _duplicates(dataset: Dataset) -> tuple[tuple[int, ...], ...]:
-    """Groups of images that are equal by value, as the split knows them."""
+    """Groups of images that are equal by value, as the split forms them."""
     groups: defaultdict[int, list[int]] = defaultdict(list)
     for index, number in enumerate(dataset.hashes.tolist()):
         groups[number].append(index)

@@ -1,9 +1,9 @@
-"""What the numbers of an array mean, by their type and their values.
+"""The meaning of the numbers of an array, by their type and their values.
 
 - bool is two levels, uint8 is levels 0..255, or as many as are said.
 - Other whole numbers that all lie in 0..255 are levels too; those that do not, or are given a range, are real values.
 - Floats are real values, kept as float64 where they came so. All are normalized in float64.
-What may be meant otherwise is told in notes; nothing is ever rounded or wrapped.
+Notes state what may be meant otherwise; nothing is ever rounded or wrapped.
 """
 
 from dataclasses import dataclass, replace

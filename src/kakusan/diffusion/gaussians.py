@@ -10,7 +10,7 @@ from torch import Tensor
 from kakusan.shapes import Samples
 
 SMALLEST = 1e-150
-"""Of a deviation that is divided by: with 0, a mean on the edge of a bin would give 0 / 0."""
+"""Lower limit of a deviation that is divided by: with 0, a mean on the edge of a bin would give 0 / 0."""
 
 Nats = Float64[Tensor, "batch channels *space"]
 """One number for each value, in nats."""

@@ -131,7 +131,7 @@ def _at_once(of: Denoiser, x_t: Samples, t: Times, conditions: Sequence[Conditio
 
 
 def _deviation(x: Samples, mask: Samples | None) -> Tensor:
-    """Of all values of each sample, or of those where the mask is 1."""
+    """The deviation of all values of each sample, or of those where the mask is 1."""
     if mask is None:
         return x.flatten(1).std(1, correction=0)
     mean = per_sample(mean_by_sample(x, mask), x)

@@ -95,11 +95,11 @@ class VariationalBound:
     t: Int64[Tensor, "batch terms"]
     weight: Float64[Tensor, "batch terms"]
     sampling_variance: Float64[Tensor, "batch terms"]
-    """What a term's stratum adds to the variance of the total by not being measured whole, spread over its terms."""
+    """A term's share of what its stratum adds to the variance of the total by not being measured whole."""
     bits: Float64[Tensor, "batch terms"]
     """L_{t-1} for t >= 2, L_0 for t = 1, not weighted."""
     squared_error: Float64[Tensor, "batch terms"]
-    """Of the guess of x_0 at t, mean over the pixel values, in the network's units."""
+    """Squared error of the guess of x_0 at t, mean over the pixel values, in the network's units."""
     L_T: Float64[Tensor, " batch"]
     T: int
     variance: str
@@ -124,7 +124,7 @@ class VariationalBound:
 
     @property
     def standard_error(self) -> Float64[Tensor, " batch"]:
-        """Of each total, for the terms that were not measured; 0 where all were."""
+        """Standard error of each total, for the terms that were not measured; 0 where all were."""
         return self.sampling_variance.sum(1).sqrt()
 
     @property
@@ -149,7 +149,7 @@ class VariationalBound:
 
     @property
     def mean_standard_error(self) -> float:
-        """Of the mean, over images and over the terms that were not measured. nan for a single image."""
+        """Standard error of the mean, over images and over the terms that were not measured. nan for a single image."""
         return float(self.total.std() / len(self.total) ** 0.5) if len(self.total) > 1 else math.nan
 
 
@@ -232,7 +232,7 @@ def check_levels(x_0: Samples, levels: int) -> None:
 
 
 def strata(T: int, count: int) -> list[tuple[int, int, int]]:
-    """Which terms are measured, as (first t, last t, how many): t = 1, then parts of 2..T that widen with t.
+    """The terms that are measured, as (first t, last t, how many): t = 1, then parts of 2..T that widen with t.
 
     Most bits are spent at small t. Two draws a part, so that the spread within it shows, and three in the last where
     that makes the count.
@@ -247,7 +247,7 @@ def strata(T: int, count: int) -> list[tuple[int, int, int]]:
 
 
 def _columns(layout: list[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:
-    """Of each stratum where its terms begin, and how many they are."""
+    """The first column of each stratum's terms, and their number."""
     start = 0
     for _, _, n in layout:
         yield start, n

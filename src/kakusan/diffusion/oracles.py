@@ -38,7 +38,7 @@ LOG_2_PI = math.log(2 * math.pi)
 DRAWS = 64
 """Images that are drawn together, always as many: so image k is the same to the last bit whatever the count."""
 WORKING_BYTES = 64 << 20
-"""What a finite set may take at a time, for x_t of up to a few hundred images."""
+"""Memory that a finite set may take at a time, in bytes, for x_t of up to a few hundred images."""
 NO_DENSITY = (
     "single points and singular covariances have no density",
     "ask for log_density(x_t, t) at t > 0",
@@ -46,7 +46,7 @@ NO_DENSITY = (
 
 
 class Oracle(Denoiser):
-    """A denoiser that knows the law of its data."""
+    """A denoiser of a known data distribution, hence an exact one."""
 
     @property
     @abstractmethod
@@ -55,7 +55,7 @@ class Oracle(Denoiser):
 
     @abstractmethod
     def parts(self, x_t: Values, a: PerRow, b: PerRow) -> Iterator[Part]:
-        """What each part says of x_t = a x_0 + b eps. Raises SettingsError for a density that does not exist."""
+        """Density and guess of each part at x_t = a x_0 + b eps. Raises SettingsError where there is no density."""
 
     @abstractmethod
     def drawn(self, seed: int, indices: Int64[Tensor, " batch"]) -> Values:
@@ -105,7 +105,7 @@ class Normal:
     spectrum: Float64[Tensor, " values"]
     """The variances along the axes."""
     axes: Float64[Tensor, "values values"] | None
-    """In columns; None where they are those of the image."""
+    """The axes, in columns; None where they are those of the image."""
 
     def part(self, x_t: Values, a: PerRow, b: PerRow) -> Part:
         mean, spectrum = self.mean.to(x_t), self.spectrum.to(x_t)
@@ -245,7 +245,7 @@ class MixtureOracle(Oracle):
             yield nats + log_share, x_0
 
     def predict(self, x_t: Samples, t: Times, condition: Condition | None = None) -> Prediction:
-        """That of the whole mixture or, where the condition has a label, of the component of this number alone."""
+        """Prediction of the whole mixture or, where the condition has a label, of that component alone."""
         whole = super().predict(x_t, t)
         if condition is None or condition.label is None:
             return whole
@@ -314,7 +314,7 @@ class LinearOracle(Denoiser):
 
 @dataclass(frozen=True, eq=False)
 class FiniteSetOracle(Oracle):
-    """Data that are one of these images, each as likely: the denoiser that has learned them by heart.
+    """Data that are one of these images, each as likely: the optimal denoiser of a training set.
 
     images: (n, c, ...), raises SettingsError for others. A softmax over all of -|x_t - a x_0|^2 / (2 (1 - alpha_bar)),
     as matrix products in float64; those in float32 are off by 2e-5 for 784 values, exponents at 1 - alpha_bar = 1e-4

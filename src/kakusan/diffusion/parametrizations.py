@@ -1,4 +1,4 @@
-"""What a network may predict: noise, data, velocity, flow, or EDM's mixture. Five views of one guess.
+"""Parametrizations of a network's output: noise, data, velocity, flow, or EDM's mixture. Five views of one guess.
 
 On a path, x_t = a x_0 + b eps (Eq. 2). The output is w = p x_0 + q eps, where p and q depend on t alone, and these two
 equations are solved for x_0 and eps:
@@ -42,7 +42,7 @@ class Parametrization:
         return _sum(q / D, x_t, -b / D, output), _sum(-p / D, x_t, a / D, output)
 
     def gain(self, a: Coefficients, b: Coefficients) -> Coefficients:
-        """How far the guess of x_0 moves, but for the sign, when the output moves by 1: |b / D|."""
+        """The change of the guess of x_0, in absolute value, when the output changes by 1: |b / D|."""
         p, q = self.coefficients(a, b)
         return (b / (a * q - b * p)).abs()
 

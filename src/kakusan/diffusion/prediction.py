@@ -18,11 +18,11 @@ class Prediction:
     """0: beta~, 1: beta; for networks that learned it."""
 
     def rows(self, rows: Tensor) -> "Prediction":
-        """That of some of the samples."""
+        """The prediction of some of the samples."""
         fraction = None if self.fraction is None else self.fraction[rows]
         return Prediction(self.x_0[rows], self.eps[rows], fraction)
 
     def double(self) -> "Prediction":
-        """In float64, for what is measured from it."""
+        """The prediction in float64, for what is measured from it."""
         fraction = None if self.fraction is None else double(self.fraction)
         return Prediction(double(self.x_0), double(self.eps), fraction)

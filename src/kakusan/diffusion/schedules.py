@@ -19,7 +19,7 @@ from kakusan.errors import SettingsError
 from kakusan.shapes import Coefficients, Times
 
 BETA_MAX = 0.999
-"""Where betas that are derived, not given, are capped (Nichol & Dhariwal 2021)."""
+"""The cap of betas that are derived, not given (Nichol & Dhariwal 2021)."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class BetweenEnds(NoiseSchedule):
 
     @property
     def ends(self) -> tuple[float, float]:
-        """beta_1 and beta_T, whoever chose them."""
+        """beta_1 and beta_T, given or by default."""
         first, last = (min(value * 1000 / self.T, BETA_MAX) for value in self.usual)
         if self.T == 1 and self.beta_1 is not None:
             last = self.beta_1

@@ -21,7 +21,7 @@ SCHEDULES: dict[str, type[NoiseSchedule]] = {
     "scaled-linear": ScaledLinear,
     "sigmoid-betas": SigmoidBetas,
 }
-"""Those that follow from T; `Given` and `ZeroTerminalSNR` need more."""
+"""Schedules that follow from T; `Given` and `ZeroTerminalSNR` need more."""
 
 PARAMETRIZATIONS: dict[str, Parametrization] = {
     "eps": parametrizations.EPS,

@@ -26,7 +26,7 @@ StepVariance: TypeAlias = Float64[Tensor, "batch *#values"]
 """One variance a sample, or one a value, ready to broadcast."""
 
 SMALLEST = 1e-20
-"""Of a variance that follows from a measured error, which may be 0: then no likelihood would be finite."""
+"""Lower limit of a variance that follows from a measured error, which may be 0: then no likelihood would be finite."""
 
 
 def _beta_tilde_of_the_next(path: Path, t: Times, s: Times) -> Coefficients:
@@ -137,7 +137,7 @@ class Analytic(Variance):
 
 
 VARIANCES: dict[str, Variance] = {v.name: v for v in (FixedLarge(), FixedSmall(), LearnedRange())}
-"""Those that need no figures of a trained network; `Analytic` does."""
+"""Variances by name, without `Analytic`, which needs figures of a trained network."""
 
 
 def variance_named(choice: Variance | str) -> Variance:

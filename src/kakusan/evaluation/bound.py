@@ -1,7 +1,7 @@
 """The variational bound of a run on training and held-out images, and where the bits go.
 
 The gap between the two is what memorizing looks like; so is a network whose guesses come near to those of
-`FiniteSetOracle`, the optimal denoiser of the training set (the memorizer), which knows nothing else.
+`FiniteSetOracle`, the optimal denoiser of the training set (the memorizer).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +36,7 @@ FOR_ANALYTIC = 128
 COMPARED_TIMES = 20
 COMPARED_IMAGES = 64
 MOST_VALUES = 1 << 28
-"""Of a training set that is compared with: 1 GiB."""
+"""Values of a training set that is compared with: 1 GiB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class Part:
 
     @property
     def spent(self) -> Floats:
-        """What the term of each t = 1..T adds to the mean total, in bits/dim, estimated where not all were measured."""
+        """Bits/dim that the term of each t = 1..T adds to the mean total, estimated where not all were measured."""
         return _sums(self.bound, (self.bound.bits * self.bound.weight).numpy()) / len(self.numbers)
 
     @property
@@ -83,7 +83,7 @@ class Part:
 
 
 def telling_times(parts: Sequence[Part]) -> tuple[int, int]:
-    """The first and last t at which x_t neither shows x_0 nor hides it: nearness to the memorizer tells something.
+    """The first and last t at which x_t neither shows x_0 nor hides it: where nearness to the memorizer is informative.
 
     The error of the guess of images that were not trained on, where there are such, is 20 to 60 % of that at T.
     """
@@ -116,7 +116,7 @@ class BoundReport:
         return (self.units.levels - 1) / 2 if isinstance(self.units, Levels) else 1.0
 
     def as_json(self) -> dict[str, Any]:
-        """Everything as plain numbers; by t = 1..T where nothing else is said."""
+        """The report as plain numbers; by t = 1..T where nothing else is said."""
         return {**self.about, "parts": {part.name: _figures(part, self.scale) for part in self.parts}}
 
 
@@ -170,7 +170,7 @@ def measure_bound(
 def _on_missing(
     chosen: Sequence[tuple[str, Dataset, NDArray[np.int64]]], units: Units, prepared: Prepared | None
 ) -> dict[str, Any]:
-    """Where values are missing: which share, and that the figures are over those that are there.
+    """The record of missing values, if there are any: their share, and that the figures are over those that are there.
 
     So is the offset to the data's own units: the mean log2 of the scale, image by image, as the bound is.
     """
@@ -228,7 +228,7 @@ def _chosen(
     options: BoundOptions,
     progress: Progress,
 ) -> list[tuple[str, Dataset, NDArray[np.int64]]]:
-    """Which images: some of each split, evenly spread, or of another source."""
+    """The images to measure: some of each split, evenly spread, or of another source."""
     if source is not None:
         other = _other(run, source, progress)
         return [(other.name, other, spread(np.arange(len(other)), options.images))]
@@ -326,7 +326,7 @@ def memorizer(loaded: Loaded, prepared: Prepared) -> FiniteSetOracle:
 
 
 def _is_comparable(prepared: Prepared) -> bool:
-    """Whether the set fits into memory. With classes, knowing by heart would be one set for each, as with masks."""
+    """Whether the set fits into memory. With classes, the memorizer would be one set for each, as with masks."""
     if prepared.dataset.class_names or prepared.dataset.masked:
         return False
     return len(prepared.split.training) * int(np.prod(prepared.dataset.shape)) <= MOST_VALUES
@@ -376,7 +376,7 @@ def _about(run: Run, loaded: Loaded, source: Path | Dataset | None, options: Bou
 
 
 def _offset(units: Units) -> float:
-    """What to add to bits/dim of a density in the network's units for the data's own: the mean log2 of the scale."""
+    """The difference of bits/dim in the data's own units from those in the network's: the mean log2 of the scale."""
     return 0.0 if isinstance(units, Levels) else float(np.log2(units.scale).mean())
 
 

@@ -30,7 +30,7 @@ class Neighbours(NamedTuple):
 
 @dataclass(frozen=True)
 class CopyRate:
-    """How many of some images are copies of training images, and which."""
+    """The share of some images that are copies of training images, and which these are."""
 
     rate: float
     """Share of the images whose ratio is below `COPY_RATIO`."""
@@ -134,7 +134,7 @@ def _blocks(references: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def _rows(x: Tensor, copies: int = 1) -> int:
-    """How many rows of x make a block; at most 2048, so that the products of two blocks stay small."""
+    """The number of rows of x in a block; at most 2048, so that the products of two blocks stay small."""
     return max(1, min(2048, _NUMBERS_AT_A_TIME // (copies * x.shape[1])))
 
 

@@ -1,4 +1,4 @@
-"""What `kakusan evaluate` and `Run.evaluate` measure: one set of options, without torch, so that --help is quick."""
+"""Options of `kakusan evaluate` and `Run.evaluate`: one set for both, without torch, so that --help is quick."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +9,14 @@ from kakusan.errors import SettingsError
 
 @dataclass(frozen=True, kw_only=True)
 class BoundOptions:
-    """Which images are measured, under which model, and how. Raises SettingsError for fewer than 1 image."""
+    """Options of a bound: the images, the model, and the method. Raises SettingsError for fewer than 1 image."""
 
     images: int = 180
     """Images of each split, evenly spread over it."""
     terms: int | None = None
     """Measure so many of the T terms of each image, a stratified draw (unbiased); default: all."""
     split: Literal["both", "held-out", "training"] = "both"
-    """Which of the run's images."""
+    """Images of the run: a split, or both."""
     data: Path | None = None
     """Other images: a folder or a file like those that `train` takes."""
     variance: Literal["fixed-large", "fixed-small", "learned", "analytic"] | None = None
@@ -28,13 +28,13 @@ class BoundOptions:
     weights: Literal["ema", "model"] = "ema"
     """Averaged weights, or those of the last step."""
     seed: int = 0
-    """Of the noise, and of the draw of terms."""
+    """Seed of the noise, and of the draw of terms."""
     device: str = "auto"
     """cpu, cuda or mps; default: as trained, where that is here."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Type of convolutions and products; auto: as trained. Half precision costs bits."""
     memorizer: bool = True
-    """Compare the guesses with those of the denoiser that knows the training images by heart."""
+    """Compare the guesses with those of the optimal denoiser of the training images, which memorizes them."""
 
     def __post_init__(self) -> None:
         if self.images < 1:

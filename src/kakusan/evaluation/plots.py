@@ -88,7 +88,7 @@ def _rate_and_distortion(axis: Any, report: BoundReport) -> None:
 
 
 def _images(axis: Any, report: BoundReport) -> None:
-    """How the images differ: those far to the right are odd."""
+    """A histogram of the bounds of the images: those far to the right are odd."""
     totals = [part.bound.total.numpy() for part in report.parts]
     edges = np.histogram_bin_edges(np.concatenate(totals), bins=30)
     for part, values in zip(report.parts, totals, strict=True):

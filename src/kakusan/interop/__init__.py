@@ -1,1 +1,1 @@
-"""Other people's formats: their models in, ours out. One file each; nothing of theirs is ever run."""
+"""Formats of other programs: models in and out. One file each; no code of theirs is ever run."""

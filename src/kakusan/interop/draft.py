@@ -1,4 +1,4 @@
-"""A run that an import is about to make: what it will be told, and what it will remember of data never seen here."""
+"""The draft of an imported run: its settings, and its record of data that are not here."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,7 +35,7 @@ class Draft:
 def drafted(model: Translated, size: Size | None, name: str) -> Draft:
     """The run of this model. Its images count as 256 levels on [-1, 1]; size: theirs, where the model does not say it.
 
-    Raises ModelError where nobody says it, SettingsError for numbers out of their range.
+    Raises ModelError where neither does, SettingsError for numbers out of their range.
     """
     height, width = _agreed(model.size, size)
     shape = (model.channels, height, width)
@@ -78,7 +78,7 @@ def _agreed(said: Size | None, asked: Size | None) -> Size:
 
 
 def empty_network(draft: Draft) -> UNet:
-    """The network without its weights: names and shapes alone, so that nothing is allocated on a stranger's word.
+    """The network without its weights: names and shapes alone, so that nothing is allocated for an untrusted file.
 
     Raises SettingsError for what cannot be, in the network or in the process.
     """

@@ -1,4 +1,4 @@
-"""Our models out: a run becomes a folder of diffusers, an ONNX model with its sampler, or a file of weights."""
+"""Export of models: a run becomes a folder of diffusers, an ONNX model with its sampler, or a file of weights."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ Files = Mapping[str, bytes]
 """Path inside of the export -> content."""
 
 DIFFUSERS_METADATA = {"format": "pt"}
-"""What diffusers writes into the head of its weights, and wants to find there."""
+"""The metadata that diffusers writes into the head of its weights, and requires there."""
 
 
 THEIR_TARGETS = ("eps", "x_0", "v")
@@ -39,7 +39,7 @@ THEIR_TARGETS = ("eps", "x_0", "v")
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What is wanted beyond the format."""
+    """Options of an export beyond its format."""
 
     weights: Literal["ema", "model"] = "ema"
     step: int | None = None
@@ -48,12 +48,12 @@ class Wish:
     sampler: Sampler | None = None
     """onnx: whose times and coefficients; None: DDIM in 50 steps."""
     say: Callable[[str], None] = lambda _: None
-    """Is told what takes long."""
+    """Called with a line on each part that takes long."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and what a user should know of it."""
+    """The path of an export, and notes for the user."""
 
     path: Path
     notes: tuple[str, ...] = ()
@@ -117,7 +117,7 @@ def _check_process(run: Run, to: str) -> None:
 
 
 def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
-    """What DDPMPipeline, DDIMPipeline and UNet2DModel open. Raises ModelError for other networks."""
+    """A model that DDPMPipeline, DDIMPipeline and UNet2DModel open. Raises ModelError for other networks."""
     settings, network = loaded.settings, loaded.network
     if not isinstance(network, UNet):
         raise ModelError(
@@ -155,7 +155,7 @@ def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
 
 
 def _imported_kind(run: Run) -> Scheduler:
-    """That of the model it began from, unless it knows no learned variance."""
+    """That of the model it began from, unless that has no learned variance."""
     return "ddim" if run.files.scheduler == "ddim" and run.settings.process.variance != "learned" else "ddpm"
 
 
@@ -186,7 +186,7 @@ def _to_onnx(run: Run, loaded: Loaded, wish: Wish) -> _Export:
 
 
 def _to_safetensors(run: Run, loaded: Loaded, _: Wish) -> _Export:
-    """The plain weights under our names, with all that makes a model of them in the head of the file."""
+    """The plain weights under the names of kakusan, with all that makes a model of them in the head of the file."""
     head = {
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in about(run, loaded).items()

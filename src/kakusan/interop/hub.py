@@ -1,8 +1,8 @@
 """Names like ``hf:google/ddpm-cifar10-32``: the few files of a model on the Hugging Face hub that are needed.
 
 A name is first resolved to a commit, and only files of that commit are taken: what a run says of its origin stays
-true. The list of files is a stranger's. It is only asked whether it holds the names below, so that nothing else is
-ever requested, and no name from there becomes a path of ours.
+true. The list of files is not trusted. It is only searched for the names below, so that nothing else is
+ever requested, and no name from there becomes a local path.
 """
 
 import re
@@ -66,7 +66,7 @@ class HubName:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Where the files of a model are now, and which commit they are of."""
+    """The local folder of a model's files, and their commit."""
 
     folder: Path
     """In the hub's cache, which others read too: not to be changed."""
@@ -82,7 +82,7 @@ def fetch(
 ) -> Fetched:
     """Download what is needed of a model and is not in the cache yet.
 
-    say: is told each file and its size; check: is given the folder when all but the weights is there, and may raise.
+    say: called with each file and its size. check: called with the folder before the weights; it may raise.
     Raises ModelError where the model is not there, may not be read or is of another kind, and where the hub is
     out of reach.
     """
@@ -201,7 +201,7 @@ def _told(name: HubName, error: Exception) -> ModelError:
 
 
 def _first_line(error: BaseException) -> str:
-    """What an error says, at its root, in one short line."""
+    """The message of an error's root cause, in one short line."""
     while error.__cause__ is not None and str(error.__cause__):
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model came from, as its run remembers it."""
+    """The origin of a model, as its run records it."""
 
     source: str
     folder: Path
@@ -44,7 +44,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Imported:
-    """The run, and what a user should know of how the model was read."""
+    """The run, and notes for the user on how the model was read."""
 
     run: Run
     parameters: int
@@ -114,7 +114,7 @@ def _telling_notes(model: Translated) -> Iterator[None]:
 
 
 def _understood(folder: Path) -> tuple[Found, Translated]:
-    """What the texts of a folder say. Raises ModelError for what is not known here, before weights are looked at."""
+    """The configuration of a folder, before weights are read. Raises ModelError for what is not known here."""
     found = find(folder)
     return found, translated(found.unet, found.scheduler)
 

@@ -1,7 +1,7 @@
-"""kakusan.json: what a model of ours is beyond what diffusers has words for.
+"""kakusan.json: the properties of a model that diffusers' files have no place for.
 
-Names of classes, levels, the null label, the size before padding. In a folder it is a stranger's text like any other:
-it is believed only if, written again, it gives the very configuration beside it.
+Names of classes, levels, the null label, the size before padding. The text of a folder is not trusted:
+it counts only if, written again, it gives the very configuration beside it.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -37,7 +37,7 @@ class Units:
 
 @dataclass(frozen=True)
 class Data:
-    """What was trained on."""
+    """The training data of a model."""
 
     name: str
     shape: tuple[int, int, int]
@@ -48,7 +48,7 @@ class Data:
 
 @dataclass(frozen=True)
 class About:
-    """All of it."""
+    """The content of kakusan.json."""
 
     network: UNetOptions
     process: ProcessSettings
@@ -56,7 +56,7 @@ class About:
 
 
 def about(run: Run, loaded: Loaded) -> dict[str, Any]:
-    """What a model is beyond its weights, ready for JSON."""
+    """The properties of a model beyond its weights, ready for JSON."""
     data = run.data
     return {
         "kakusan": metadata.version("kakusan"),
@@ -109,7 +109,7 @@ def _data(said: Data) -> DataRecord:
 
 
 def as_exported(path: Path, model: Translated, size: Size | None) -> tuple[Draft | None, tuple[str, ...]]:
-    """The run that kakusan.json speaks of, or nothing and why it was passed over."""
+    """The run that kakusan.json describes, or nothing and why it was passed over."""
     if not path.is_file():
         return None, ()
     try:

@@ -1,4 +1,4 @@
-"""A PyTorch ``.bin`` from a stranger: a pickle, opened in a process of its own that has little to lose.
+"""An untrusted PyTorch ``.bin``: a pickle, opened in a process of its own, with limits and without secrets.
 
 The child reads the file with torch's unpickler of tensors, which runs nothing that a file names, and writes what it
 found as safetensors, a format without code; only that is read here. Limits hold should the file be made to exhaust
@@ -39,7 +39,7 @@ CHILD = "import sys; sys.path[:] = sys.argv[3:]; from kakusan.interop import unp
 def read_bin(path: Path) -> dict[str, Tensor]:
     """The tensors of a pickled state dict, on the CPU.
 
-    Raises ModelError where the file holds anything else, is damaged, or wants more than a file of its size needs.
+    Raises ModelError where the file holds anything else, is damaged, or takes more than a file of its size needs.
     """
     if not path.is_file():
         raise ModelError(f"{path} is not a file")
@@ -84,7 +84,7 @@ def _patience(source: Path) -> float:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """What a child needs to find its libraries: one thread, no accelerator, none of our secrets."""
+    """The environment of a child process: paths to its libraries, one thread, no accelerator, no secrets."""
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     return kept | {
         "HOME": str(home),
@@ -95,7 +95,7 @@ def _environment(home: Path) -> dict[str, str]:
 
 
 def _verdict(source: Path, code: int, said: IO[bytes]) -> ModelError:
-    """The error of a child that failed. Its words are a stranger's: few are taken, and only printable ones."""
+    """The error of a child that failed. Its words are not trusted: few are taken, and only printable ones."""
     said.seek(max(0, said.seek(0, os.SEEK_END) - 4096))
     *_, last = ["", *said.read().decode("utf-8", "replace").splitlines()]
     last = "".join(letter for letter in last if letter.isprintable())
@@ -180,7 +180,7 @@ def _plain(value: object) -> bool:
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, none of which shares memory with another: safetensors knows no ties."""
+    """The same tensors, none of which shares memory with another: safetensors has no ties."""
     seen: set[int] = set()
     apart = {}
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""Networks: weights and shapes; they know no schedule, noise or loss."""
+"""Networks: weights and shapes, independent of schedule, noise and loss."""
 
 from kakusan.networks.interface import Interface
 from kakusan.networks.mlp import PointMLP

@@ -1,4 +1,4 @@
-"""What a network can be asked for, and the advice where it cannot."""
+"""Checks of the sizes of a network, with the advice where they do not fit."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How networks take a condition: labels and vectors beside the time, images and masks as channels.
+"""Conditioning of networks: labels and vectors beside the time, images and masks as channels.
 
 What is not given is the null condition: a row of the table of labels, a learned vector, an image of zeros with a
 channel that says so.
@@ -107,7 +107,7 @@ class _Nothing:
 
 
 def condition_channels(image_channels: int, mask_channels: int) -> int:
-    """How many channels `with_images` adds: the image's and one that says whether it is given, and the mask's."""
+    """Number of channels that `with_images` adds: the image's, one that says whether it is given, and the mask's."""
     return image_channels + (image_channels > 0) + mask_channels
 
 

@@ -1,4 +1,4 @@
-"""What data bring to a network."""
+"""The interface between data and network: channels, classes, conditions, dimensions."""
 
 from dataclasses import dataclass
 

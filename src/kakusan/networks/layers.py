@@ -22,7 +22,7 @@ Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
 CONVOLUTIONS: dict[int, type[Convolution]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
-"""By the number of dimensions: signals, images, volumes."""
+"""Convolutions by the number of dimensions: signals, images, volumes."""
 
 NEAR_ZERO = 1e-10  # the variance scale of layers that start as zero, in effect
 FAST_GROUP = 16  # channels
@@ -31,7 +31,7 @@ PLAIN_ATTENTION = 1024  # pixels
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """What the blocks of a network have in common."""
+    """The options that the blocks of a network share."""
 
     groups: int
     heads: int = 1
@@ -46,7 +46,7 @@ class Style:
     pad_all_sides: bool = False
     """Before the resolution is halved, rather than on the right and at the bottom."""
     divisor: float = 1.0
-    """Of each residual sum."""
+    """Divisor of each residual sum."""
     dropout: float = 0.0
     dimensions: int = 2
     """1 for signals, 2 for images, 3 for volumes."""
@@ -55,7 +55,7 @@ class Style:
         return nn.GroupNorm(self.groups, channels, eps=self.norm_eps)
 
     def heads_of(self, channels: int) -> tuple[int, int]:
-        """How many heads attend over these channels, and the width of each."""
+        """The number of heads that attend over these channels, and the width of each."""
         if self.head_width:
             return channels // self.head_width, self.head_width
         return self.heads, channels // self.heads
@@ -103,7 +103,7 @@ def sinusoids(
 
 
 class TimeEmbedding(nn.Module):
-    """The time as sinusoids, through a small network: what every block is told about t."""
+    """The time embedding: sinusoids through a small network, an input of every block."""
 
     def __init__(self, width: int, out_width: int, shift: float = 1.0, *, cos_first: bool = False) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ def norm_silu(x: Features, norm: nn.GroupNorm) -> Features:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(dropout(act(conv(act(x)) + shift))): ``act`` is GroupNorm and SiLU, ``shift`` tells the time.
+    """x + conv(dropout(act(conv(act(x)) + shift))): ``act`` is GroupNorm and SiLU, ``shift`` depends on the time.
 
     With ``scale_shift`` the time comes between the second GroupNorm and its SiLU instead, as factor and summand.
     The second convolution starts near zero, and so the block as the identity (or its 1x1 shortcut).

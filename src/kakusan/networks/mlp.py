@@ -32,7 +32,7 @@ class PointBlock(nn.Module):
 
 
 class PointMLP(nn.Module):
-    """Points of shape (n, channels), or (n, channels, 1, 1), through ``depth`` residual blocks that are told the time.
+    """Points of shape (n, channels), or (n, channels, 1, 1), through ``depth`` residual blocks with a time embedding.
 
     132,738 parameters as it comes. ``classes``, ``numbers`` and ``mask_channels`` as in ``UNet``.
     """

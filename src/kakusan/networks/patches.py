@@ -20,7 +20,7 @@ def padded_size(size: tuple[int, ...], multiple: int) -> tuple[int, ...]:
 
 
 def crop(x: Features, like: Samples) -> Features:
-    """What ``pad`` added to ``like``, taken away."""
+    """x without the padding that ``pad`` added to ``like``."""
     for axis, side in enumerate(like.shape[2:], start=2):
         x = x.narrow(axis, 0, side) if x.shape[axis] > side else x
     return x

@@ -38,11 +38,11 @@ Tokens: TypeAlias = Float[Tensor, "batch tokens _"]
 """One row of channels for each patch; the last axis of the grid of patches runs fastest."""
 
 Modulation: TypeAlias = Float[Tensor, "batch 1 _"]
-"""What time and condition say to every token alike."""
+"""A shift, scale or gate by time and condition, the same for every token."""
 
 NORM_EPS = 1e-6
 HIDDEN_MULTIPLE = 32
-"""The hidden channels of an MLP are a multiple of it, as fast products want."""
+"""The hidden channels of an MLP are a multiple of it, as fast products need."""
 OF_A_BLOCK, OF_THE_OUTPUT = 6, 2
 """Modulations of each channel: shift, scale and gate of two branches; shift and scale."""
 
@@ -62,7 +62,7 @@ def modulated(x: Tokens, shift: Modulation, scale: Modulation) -> Tokens:
 
 
 class Attention(nn.Module):
-    """What each token gathers from all others.
+    """Self-attention over the tokens.
 
     Queries and keys are normalized in each head, so that no product of them grows without bounds (Dehghani et al.
     2023). Of the weights behind these two norms only the product matters: there is one, ``sharpness``.
@@ -128,7 +128,7 @@ class TransformerBlock(nn.Module):
 
 
 def positions(grid: Sequence[int], width: int, device: torch.device) -> Float[Tensor, "tokens {width}"]:
-    """Where each token is: sines and cosines of its place on each axis, which share the channels evenly.
+    """Positional embeddings: sines and cosines of a token's place on each axis, which share the channels evenly.
 
     Fixed (Vaswani et al. 2017), so of any grid, and added once. Rotations of queries and keys, which the paper adds,
     cost a tenth of each block on a CPU, for distances alone.
@@ -241,7 +241,7 @@ class Transformer(nn.Module):
     def modulations_at(
         self, time: Float[Tensor, " batch"], condition: Condition | None = None
     ) -> tuple[Modulation, ...]:
-        """What this time and label say to each block, and at the end to the output; from one product."""
+        """The modulations of each block, and of the output, by this time and condition; from one product."""
         embedding = embed(time, self.time_embedding, condition, self.class_embedding, self.vector_embedding)
         rows: Tensor = self.modulations(F.silu(embedding))[:, None]
         sizes = [OF_A_BLOCK * self.width] * len(self.blocks) + [OF_THE_OUTPUT * self.width]
@@ -262,7 +262,7 @@ def check_tokens(width: int, dimensions: int, bottleneck: int, mlp_ratio: float)
 
 
 def shared_heads(width: int, heads: int, head_width: int) -> int:
-    """How many heads share the channels of a token, all of them. Raises SettingsError where they do not fit."""
+    """Number of heads that share the channels of a token, all of them. Raises SettingsError where they do not fit."""
     check_heads(width, heads, head_width, "attention")
     if head_width:
         check_shared(width, "channels a head", head_width, "attention")

@@ -257,7 +257,7 @@ class UNet(nn.Module):
     def shifts(
         self, time: Float[Tensor, " batch"], condition: Condition | None = None
     ) -> tuple[Float[Tensor, "batch _"], ...]:
-        """What each residual block adds to its channels for this time and condition, in the order of the blocks."""
+        """The shift of the channels in each residual block by this time and condition, in the order of the blocks."""
         embedding = embed(time, self.time_embedding, condition, self.class_embedding, self.vector_embedding)
         shifts: Tensor = self.time_projections(F.silu(embedding))
         return torch.split(shifts, self.shift_widths, dim=1)

@@ -6,7 +6,7 @@ _SIDE, _MARGIN, _GAP = 16, 4, 2
 
 
 def seal(*glyphs: str, colour: str = "currentColor") -> str:
-    """White glyphs on one colour, from top to bottom as on a stamp; 拡散 unless told otherwise."""
+    """White glyphs on one colour, from top to bottom as on a stamp; 拡散 unless others are given."""
     glyphs = glyphs or (KAKU, SAN)
     width, height = _SIDE + 2 * _MARGIN, len(glyphs) * (_SIDE + _GAP) - _GAP + 2 * _MARGIN
     ink = "".join(

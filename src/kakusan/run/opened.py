@@ -41,7 +41,7 @@ class Loaded:
 
     @property
     def analytic_key(self) -> dict[str, Any]:
-        """What the errors of its guesses depend on."""
+        """The settings that the errors of its guesses depend on."""
         return {
             "step": self.step,
             "weights": self.weights,
@@ -92,7 +92,7 @@ class OpenRun:
 
     @cached_property
     def data(self) -> DataRecord:
-        """What the run remembers of its data: shape, units, classes."""
+        """The run's record of its data: shape, units, classes."""
         return DataRecord.read(self.files.data)
 
     def prepared(self, progress: Progress = silent) -> Prepared:
@@ -172,11 +172,11 @@ class OpenRun:
         device: str = "auto",
         precision: Literal["auto", "fp32", "bf16"] = "auto",
     ) -> NetworkModel:
-        """The trained network, on averaged weights, with path, variance and clipping; bounds want precision "fp32"."""
+        """The trained network, on averaged weights, with path, variance and clipping; bounds need precision "fp32"."""
         return self.load(weights=weights, device=device, precision=precision).model
 
     def hardly_learned(self, step: int) -> str:
-        """A sentence where the weights of this step know hardly more of the data than mean and spread; else empty."""
+        """A sentence where these weights have learned hardly more of the data than mean and spread; else empty."""
         settings = self.settings
         return hardly_learned(
             Trained(
@@ -196,7 +196,7 @@ class OpenRun:
 
     @property
     def doubt(self) -> str:
-        """Why it is not known that its held-out images are new to it; empty where it is."""
+        """The reason to doubt that its held-out images are new to it; empty where there is none."""
         return doubt_of_held_out(self.files.data)
 
     def _lines_to(self, step: int) -> list[dict[str, Any]]:

@@ -104,7 +104,7 @@ class Run(OpenRun):
 
     @contextmanager
     def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float, str], None]]:  # noqa: ARG002
-        """Who is told how far a sampling has come: here nobody."""
+        """A context with the progress callback, (share, words), of a sampling: here one that shows nothing."""
         yield lambda _, __: None
 
     def guided(self, loaded: Loaded, guidance: Guidance | None) -> Model[Denoiser]:
@@ -145,7 +145,7 @@ class Run(OpenRun):
             )
 
     def _guide(self, loaded: Loaded, guidance: Guidance) -> Loaded | None:
-        """What is guided away from; None where it is the same model, without a condition."""
+        """The model to guide away from; None where it is the same model, without a condition."""
         if guidance.guide is None:
             self._require_a_null_condition()
             return None
@@ -194,11 +194,11 @@ class Run(OpenRun):
         guidance: Guidance | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> Condition | None:
-        """What samples are to be given, as `sample` takes it: rows that they take in turn, or the usual ones.
+        """The condition of samples, as `sample` takes it: rows that they take in turn, or the usual ones.
 
-        With guidance and no label, each class in turn. say: is told what was scaled. Raises SettingsError for what the
-        run has not learned, and for rows of different numbers. Masks that are not given are those that the run keeps:
-        all of them in turn, or as many as there are other rows.
+        With guidance and no label, each class in turn. say: called with a line on what was scaled. Masks that are
+        not given are those that the run keeps: all of them in turn, or as many as there are other rows. Raises
+        SettingsError for what the run has not learned, and for rows of different numbers.
         """
         if label is vector is image is None and guidance is not None and not guidance.classes:
             label = EACH if self.data.class_names and not self.data.has_examples else None
@@ -287,7 +287,7 @@ class Run(OpenRun):
 
 
 def _origin(images: Samples | None, t: int | None, units: Units) -> Origin | None:
-    """Where a sampling starts, if not from noise. Raises TypeError where one of the two is missing, and for images
+    """The start of a sampling, if not from noise. Raises TypeError where one of the two is missing, and for images
     that are not in the network's units."""
     if images is None and t is None:
         return None

@@ -1,4 +1,4 @@
-"""What a sampler is: a frozen value that says which times to visit and how to step from one to the next."""
+"""The interface of samplers: a frozen value with the times to visit and the step from one to the next."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,7 +17,7 @@ AnyModel: TypeAlias = Model[Denoiser]
 
 @dataclass(frozen=True)
 class State:
-    """Where a trajectory stands: x_t, and the predictions that led there, as many as a method keeps."""
+    """The state of a trajectory: x_t, and the predictions that led there, as many as a method keeps."""
 
     x: Samples
     condition: Condition | None = None
@@ -82,7 +82,7 @@ SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
 class Sampler(ABC):
     """Walks from t = T to t = 0 in `steps` steps (None: all T of them), which lie as `spacing` says.
 
-    spacing: None means "trailing", but for a run (`Run.sample`), which knows its own.
+    spacing: None means "trailing", but for a run (`Run.sample`), which has its own.
     """
 
     steps: int | None = None
@@ -111,4 +111,4 @@ class Sampler(ABC):
 
     @abstractmethod
     def step(self, model: AnyModel, state: State, t: Times, s: Times, noise: Noise) -> State:
-        """From time t to s < t. `model.predict` may be called as often as the method wants."""
+        """From time t to s < t. `model.predict` may be called as often as the method needs."""

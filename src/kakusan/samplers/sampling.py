@@ -49,7 +49,7 @@ class SamplingRequest:
     seed: int = 0
     first: int = 0
     condition: Condition | None = None
-    """What they are to show, in turn: image k is given row k % len(condition)."""
+    """Conditions of the samples, in turn: image k is given row k % len(condition)."""
     micro_batch: int = 64
     """Images that go through the network at once, a multiple of 16."""
     exact: bool = False

@@ -22,7 +22,7 @@ SEVERAL = 24
 
 @runtime_checkable
 class NoiseSource(Protocol):
-    """Where the noise of a trajectory comes from: a function of the ordinals of step and draw, never of t."""
+    """The noise of a trajectory: a function of the ordinals of step and draw, never of t."""
 
     def start(self) -> Samples:
         """Standard normal noise: with it the chain in Eq. (4) begins, x_T in the scale of the path."""

@@ -52,7 +52,7 @@ def moments_of(images: NDArray[Any], *, skip_missing: bool = False) -> Moments:
 
 
 def _present(images: NDArray[Any]) -> NDArray[np.int64]:
-    """How many values of each channel are not nan."""
+    """The number of values of each channel that are not nan."""
     axes = tuple(range(images.ndim - 1))
     counts = [(~np.isnan(part)).sum(axes, dtype=np.int64) for part in chunks(images)]
     total: NDArray[np.int64] = np.sum(counts, axis=0, dtype=np.int64)

@@ -1,7 +1,7 @@
 """Whether config.toml and data.json of a run are those that its checkpoint was trained with.
 
 A checkpoint is hashed and holds the settings, and a SHA-256 of each part of data.json that its weights depend on.
-Whoever loads weights of a run asks here before the text beside them is believed.
+Checked wherever weights of a run are loaded, before the text beside them is trusted.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ from kakusan.storage.run_folder import CONFIG, DATA, RunFolder
 DESCRIPTIVE = frozenset({"name", "source", "notes", "bad_files", "imported", "weights_from"})
 """Of data.json: what is for people, and may be edited."""
 FREE = ("machine.", "data.source")
-"""Settings that may change between two uses: the machine, and where the data lie, which their fingerprint knows."""
+"""Settings that may change between two uses: the machine, and where the data lie, which their fingerprint covers."""
 DATA_HASHES = "data_sha256"
 
 
 def frozen_settings(settings: Settings) -> dict[str, Any]:
-    """What a run may not change after its start, by dotted name, as JSON has it."""
+    """The settings that a run may not change after its start, by dotted name, as JSON has them."""
     others = foreign(settings)
     return {
         name: list(value) if isinstance(value, tuple) else value

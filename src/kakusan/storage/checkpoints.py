@@ -50,7 +50,7 @@ class Checkpoint:
     tensors: Mapping[str, Mapping[str, Tensor]]
     """Part ("model", "ema", "optimizer", ...) -> name -> tensor. Memory formats and sharing are not kept."""
     state: Mapping[str, Any]
-    """All else, as JSON knows it; when loaded, "step" is among it."""
+    """All else, as JSON; when loaded, "step" is among it."""
 
 
 def listed(folder: Path) -> list[Path]:
@@ -132,7 +132,7 @@ def _fill(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def _tensor_file(tensors: Mapping[str, Tensor]) -> bytes:
-    """The content of a .safetensors file. Copies, since the format knows neither layout nor sharing."""
+    """The content of a .safetensors file. Copies, since the format has neither layout nor sharing."""
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
@@ -144,7 +144,7 @@ def _tensor_file(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what dead writers left. There is no living one: a folder of checkpoints has one writer, us."""
+    """Remove what dead writers left. There is no living one: a folder of checkpoints has one writer, this process."""
     for pattern in LEFTOVERS:
         for leftover in folder.glob(pattern):
             with suppress(OSError):
@@ -206,7 +206,7 @@ def _is_good(path: Path) -> bool:
 
 
 def verify(path: Path) -> list[str]:
-    """What is wrong with a checkpoint, file by file; nothing, if it is good. All of it is read."""
+    """The faults of a checkpoint, file by file; none, if it is good. All of it is read."""
     try:
         return _faults(path)
     except NewerFormat as error:

@@ -76,7 +76,7 @@ def remove_folder(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Written:
-    """What a file holds: its size in bytes and the SHA-256 of its content."""
+    """The size of a file in bytes, and the SHA-256 of its content."""
 
     size: int
     sha256: str

@@ -1,4 +1,4 @@
-"""What a training writes into metrics.jsonl: a line that the disk refuses is kept, and written later."""
+"""The lines that a training writes into metrics.jsonl: one that the disk refuses is kept, and written later."""
 
 from collections.abc import Mapping
 from typing import Any

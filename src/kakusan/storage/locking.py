@@ -16,7 +16,7 @@ from kakusan.storage import durable
 
 @contextmanager
 def hold(lock: Path, holder: Path, problem: str) -> Iterator[None]:
-    """Hold a lock, with our name in the file ``holder``; RunError at once, with that name, if another does.
+    """Hold a lock, with this process's name in the file ``holder``; RunError at once, with that name, if another does.
 
     The system drops the lock of a process that dies, however it dies; its name is then written over.
     """

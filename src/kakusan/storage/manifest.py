@@ -1,6 +1,6 @@
 """The manifest of a checkpoint: what each of its files has to hold, and whether it does.
 
-``manifest.json`` is written last. It is believed only if it is exactly of our making, and a file only if its
+``manifest.json`` is written last. It is trusted only if it is exactly as written here, and a file only if its
 size and its SHA-256 are the manifest's. A ValueError says what is wrong; its catcher, with which checkpoint.
 """
 
@@ -49,7 +49,7 @@ def part_name(part: str) -> str:
 
 
 def json_bytes(content: Any) -> bytes:
-    """JSON for people and machines; ValueError for NaN, which JSON does not know."""
+    """JSON for people and machines; ValueError for NaN, which JSON does not have."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return text.encode(
         "utf-8", "backslashreplace"
@@ -62,7 +62,7 @@ def manifest(step: int, entries: Mapping[str, Written]) -> dict[str, Any]:
 
 
 def read_manifest(path: Path) -> dict[str, Written]:
-    """What each file of a checkpoint has to hold; ValueError if that cannot be known.
+    """Size and hash that each file of a checkpoint has to have; ValueError if they cannot be known.
 
     Raises NewerFormat where a newer version wrote it.
     """
@@ -87,7 +87,7 @@ def read_manifest(path: Path) -> dict[str, Written]:
 
 
 def _refuse_what_is_newer(path: Path, found: Any) -> None:
-    """What a newer version wrote is not damaged, and nothing is to be done behind its back."""
+    """Raise NewerFormat for what a newer version wrote: it is not damaged, and nothing is done behind its back."""
     if type(found) is int and found > FORMAT:
         raise NewerFormat(
             f"{path} was made by a newer kakusan (format {found}, known here: {FORMAT})",

@@ -1,4 +1,4 @@
-"""The folder that remembers one training, a run. Only this module and storage/checkpoints.py know its file names.
+"""The folder of one training, a run. Its file names stand in this module and storage/checkpoints.py alone.
 
     config.toml  environment.json  data.json  metrics.jsonl  checkpoints/  snapshots/  samples/step-00001200.png
     report.html  explain.html  evaluation/step-00001200.json  analytic.json  log.txt
@@ -48,14 +48,14 @@ LOCK = "lock"
 HOLDER = "lock.json"
 
 OF_MODELS = ("model_index.json", "config.json", "unet")
-"""What tells a folder of diffusers."""
+"""Files that mark a folder of diffusers."""
 BY_T = "loss_by_t"
 """The one figure that is a list."""
 
 TRAINERS = (CONFIG, ENVIRONMENT, DATA, METRICS)
-"""What only the holder of the lock writes."""
+"""Files that only the holder of the lock writes."""
 UNFINISHED = {ENVIRONMENT, DATA, CONDITIONS, LOCK, HOLDER}
-"""What a killed creation may have left: it is begun again."""
+"""Files that a killed creation may have left: it is begun again."""
 
 Complain = Callable[[str], None]
 
@@ -119,7 +119,7 @@ class RunFolder:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What is remembered of the data: their kind, their fingerprint, what was held out."""
+        """The record of the data: their kind, their fingerprint, what was held out."""
         return dict(self._read_json(DATA))
 
     @property
@@ -247,24 +247,24 @@ class RunFolder:
         return checkpoints.load(self.snapshots / folder_name(step), device)
 
     def truncate_snapshots(self, step: int) -> None:
-        """Forget the snapshots after a step: the training comes there again, perhaps with another length."""
+        """Delete the snapshots after a step: the training comes there again, perhaps with another length."""
         with durable.os_errors_as_run_errors(f"cannot remove what is in {self.snapshots}", self.folder):
             checkpoints.drop_after(self.snapshots, step)
 
     # Figures, pictures, words
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
-        """One more line of figures; what is not a finite number is written as null, as JSON wants it."""
+        """One more line of figures; what is not a finite number is written as null, since JSON has no other word."""
         text = json.dumps(_finite(line), ensure_ascii=False, allow_nan=False)
         with durable.os_errors_as_run_errors(f"cannot write {self.folder / METRICS}", self.folder):
             durable.append_line(self.folder / METRICS, text.encode("utf-8", "backslashreplace"))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All figures; what is no line of ours, or is left in pieces by a power cut, is passed over."""
+        """All figures; what is no such line, or is left in pieces by a power cut, is passed over."""
         return [line for line, _ in self._lines()]
 
     def truncate_metrics(self, step: int) -> None:
-        """Forget the figures after a step, so that a resumed run goes on as if it had never stopped."""
+        """Delete the figures after a step, so that a resumed run goes on as if it had never stopped."""
         kept = [raw for line, raw in self._lines() if line["step"] <= step]
         self._write(METRICS, b"".join(raw + b"\n" for raw in kept))
 
@@ -285,7 +285,7 @@ class RunFolder:
             durable.append_line(self.folder / LOG, f"{now}  {text}".encode("utf-8", "backslashreplace"))
 
     def samples_path(self, step: int) -> Path:
-        """Where the picture of the samples after a step goes; its folder is there."""
+        """The path of the picture of the samples after a step; its folder is there."""
         folder = self.folder / SAMPLES
         with durable.os_errors_as_run_errors(f"cannot make {folder}", self.folder):
             durable.make_folders(folder)
@@ -306,7 +306,7 @@ class RunFolder:
         return self.folder / REPORT
 
     def evaluation_path(self, step: int, suffix: str = "") -> Path:
-        """Where the figures of the weights of a step go, without the ending of the file; its folder is there."""
+        """The path of the figures of the weights of a step, without the ending of the file; its folder is there."""
         folder = self.folder / EVALUATION
         with durable.os_errors_as_run_errors(f"cannot make {folder}", self.folder):
             durable.make_folders(folder)
@@ -335,13 +335,13 @@ class RunFolder:
     def save_analytic(
         self, key: Mapping[str, Any], errors: Sequence[float], about: Mapping[str, Any]
     ) -> None:
-        """Remember them, with how they were estimated."""
+        """Store them, with how they were estimated."""
         path = self.folder / ANALYTIC
         entries = [e for e in (self._read_json(ANALYTIC) if path.exists() else []) if e["key"] != dict(key)]
         self._write(ANALYTIC, json_bytes([*entries, {"key": dict(key), **about, "errors": list(errors)}]))
 
     def dump_path(self, step: int) -> Path:
-        """Where what was fed goes when a step's numbers were not finite."""
+        """The path of the dump of a step's inputs, where its numbers were not finite."""
         return self.folder / f"not-finite-{folder_name(step)}.safetensors"
 
     def _write(self, name: str, content: bytes) -> None:
@@ -404,7 +404,7 @@ def _refuse_what_is_there(folder: Path) -> None:
 
 
 def _advice(folder: Path) -> Iterator[str]:
-    """What may have been meant instead of a folder that is no run."""
+    """Advice on a folder that is no run: what may have been meant instead."""
     around = [path for path in folder.parents if RunFolder.exists(path)]
     near = {path.name: path for path in (*_runs_in(Path("runs")), *_runs_in(folder.parent))}
     meant = [*around, *(near[name] for name in get_close_matches(folder.name, near, n=1))]

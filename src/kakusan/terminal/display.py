@@ -1,4 +1,4 @@
-"""What is seen while something runs: a live line on a terminal, plain lines elsewhere. All of it on stderr."""
+"""The display of work in progress: a live line on a terminal, plain lines elsewhere. All of it on stderr."""
 
 import sys
 import time
@@ -24,7 +24,7 @@ AROUND = 9
 
 
 def console() -> Console:
-    """Where people look; figures for programs go to stdout."""
+    """The console, on stderr; figures for programs go to stdout."""
     return Console(
         stderr=True, highlight=False, soft_wrap=True, force_jupyter=False
     )  # plain lines in a notebook
@@ -65,7 +65,7 @@ def tell(to: Console, text: str) -> None:
 
 
 class _Figures(ProgressColumn):
-    """What a task says of itself in its `figures` field."""
+    """The column with the `figures` field of a task."""
 
     def __init__(self) -> None:
         super().__init__(table_column=Column(no_wrap=True, overflow="ellipsis"))
@@ -129,7 +129,7 @@ def bar(title: str, total: float, to: Console) -> Iterator[Bar]:
 
 @contextmanager
 def reading(to: Console, title: str = "reading the data") -> Iterator[Report]:
-    """A progress function for whoever reads data; nothing is shown where nothing is reported."""
+    """A progress function for reading data; nothing is shown where nothing is reported."""
     shown: list[Bar] = []
 
     def report(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""What asks a command to stop: Ctrl-C, a lost terminal, a batch system. A training finishes its step and saves."""
+"""Signals that stop a command: Ctrl-C, a lost terminal, a batch system. A training finishes its step and saves."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ Handler = Callable[[int, FrameType | None], Any] | int | None
 WORDS = b"\nfinishing this step, then saving (once more to stop at once, without)\n"
 STDERR = 2
 INSISTENT = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGQUIT") if hasattr(signal, name)}
-"""Somebody wants it to end: the second one stops at once. All others may come in pairs, as when a terminal is lost."""
+"""Signals of a user: the second one stops at once. All others may come in pairs, as when a terminal is lost."""
 NOTICES = {getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)}
 """A terminal that is lost; the warnings of batch systems, which kill soon after."""
 

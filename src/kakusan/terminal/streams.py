@@ -59,7 +59,7 @@ class _Stream:
 
 
 def _forget(stream: TextIO) -> None:
-    """What is still in the buffer goes nowhere, rather than to a complaint at the end of the process."""
+    """Discard what is still in the buffer, rather than complain of it at the end of the process."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

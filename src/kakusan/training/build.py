@@ -52,7 +52,7 @@ def build_schedule(process: ProcessSettings) -> NoiseSchedule:
 
 
 def interface(settings: Settings, record: DataRecord) -> Interface:
-    """What these data, and a variance to be learned, ask of a network."""
+    """The interface that these data, and a variance to be learned, ask of a network."""
     outputs = 2 if settings.process.variance == LearnedRange.name else 1  # the second is about the variance
     channels, *sides = record.shape
     return Interface(
@@ -87,10 +87,10 @@ def build_network(settings: Settings, record: DataRecord, own: nn.Module | None 
 def default_condition(
     settings: Settings, record: DataRecord, examples: Condition | None = None
 ) -> Condition | None:
-    """What samples are given where nothing is asked for.
+    """The condition of samples where nothing is asked for.
 
     Where they come with vectors, images or masks, the examples that the run keeps, in turn; where with classes alone,
-    none, or each in turn if the network knows no samples without a class.
+    none, or each in turn if the network has no null label.
     """
     if examples is not None:
         return examples

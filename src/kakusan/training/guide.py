@@ -1,4 +1,4 @@
-"""What a sampling is guided away from, as it is asked for; and which early weights of a run are fit to be that."""
+"""Guidance of a sampling: the model that it leads away from, and which early weights of a run are fit to be that."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -63,7 +63,7 @@ class WithData(Protocol):
 
 
 def early_of(steps: Sequence[int], step: int) -> int:
-    """Which of these steps, in rising order, is to guide the weights of a later one.
+    """The one of these steps, in rising order, that is to guide the weights of a later one.
 
     The first of at least a 16th of it, as Karras et al. (2024) found best, and of at least 500 steps: after fewer, a
     network errs in ways of its own, rather than more in the ways of the later one. Where there is none, the last.

@@ -1,4 +1,5 @@
-"""What a budget buys on this machine: networks from the smallest up, each timed for a moment on the data themselves.
+"""The choice of a network for a budget of time on this machine: networks from the smallest up, each timed for a moment
+on the data themselves.
 
 The answer is a network and a number of steps, which then stand in config.toml: no later command measures again.
 """
@@ -137,7 +138,7 @@ def within_memory(settings: Settings, prepared: Prepared) -> Settings:
 
 
 def activation_bytes(task: Task) -> int:
-    """What the forward pass keeps for the backward pass, for each image of a batch."""
+    """Bytes that the forward pass keeps for the backward pass, for each image of a batch."""
     one, several = _kept_bytes(task, 1), _kept_bytes(task, COUNTED)
     return (several - one) // (COUNTED - 1)
 
@@ -167,7 +168,7 @@ def _room(device: str) -> int:
 
 
 def cautions(found: Bought, prepared: Prepared, *, can_shrink: bool) -> tuple[str, ...]:
-    """What a user should know before the training, in sentences. can_shrink: --data.size is theirs to choose."""
+    """Cautions for the user before the training, in sentences. can_shrink: --data.size is theirs to choose."""
     return (
         *_stopped_noise(found, prepared),
         *_too_few_steps(found, prepared, can_shrink=can_shrink),

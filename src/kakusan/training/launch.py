@@ -201,7 +201,7 @@ def _start(
 
 
 def _with_own(asked: Requested, network: nn.Module) -> Requested:
-    """The same with what a run remembers of this module. Raises SettingsError where a network is chosen too."""
+    """The same with a run's record of this module. Raises SettingsError where a network is chosen too."""
     if others := sorted(name for name in asked.chosen if name.startswith("network.")):
         raise SettingsError(
             f"{others[0]} is for a network that is built, and one of your own is given",
@@ -213,7 +213,7 @@ def _with_own(asked: Requested, network: nn.Module) -> Requested:
 def _settled(
     settings: Settings, chosen: frozenset[str], prepare: Callable[[Settings], Prepared], *, fine_tuning: bool
 ) -> tuple[Prepared, Bought]:
-    """The data, and every "auto" answered. Images whose size is ours to choose are halved while steps are too few."""
+    """The data, and every "auto" answered. Images whose size is not given are halved while steps are too few."""
     prepared, larger = prepare(settings), None
     while True:
         resolved = resolve(settings, prepared.facts)
@@ -238,7 +238,7 @@ def _settled(
 
 
 def _yielded(asked: Requested) -> Settings:
-    """What a preset says of one path, schedule, loss or network yields to the choice of another."""
+    """The settings without what a preset sets for one path, schedule, loss or network where another was chosen."""
     process = asked.settings.process.yielded(asked.chosen)
     training = asked.settings.training.yielded(asked.chosen)
     has_target = asked.settings.network.predicts is not None and "network.kind" in asked.chosen
@@ -253,13 +253,13 @@ def _yielded(asked: Requested) -> Settings:
 OF_THE_SAMPLING = frozenset(
     f"process.{name}" for name in ("clip", "clip_range", "variance", "sigma_1", "spacing")
 )
-"""Settings of the process that the weights know nothing of."""
+"""Settings of the process that the weights do not depend on."""
 
 
 def _like(asked: Requested, parent: RunFolder) -> Settings:
     """Fine-tuning keeps the parent's network and process, whatever a preset says.
 
-    Choosing others is an error, but for what the weights know nothing of.
+    Choosing others is an error, but for those that the weights do not depend on.
     """
     stored = stored_settings(parent)
     free = asked.chosen & OF_THE_SAMPLING
@@ -283,7 +283,7 @@ def _like(asked: Requested, parent: RunFolder) -> Settings:
 
 
 def _weights_source(parent: RunFolder, record: DataRecord) -> dict[str, Any]:
-    """What a run remembers of the run that its weights come from. Raises SettingsError where they do not fit."""
+    """The record of the run that a run's weights come from. Raises SettingsError where they do not fit."""
     theirs = DataRecord.read(parent.data)
     if theirs.masked != record.masked:
         raise _other_masks(parent, theirs)
@@ -305,7 +305,7 @@ def _weights_source(parent: RunFolder, record: DataRecord) -> dict[str, Any]:
 
 
 def _other_masks(parent: RunFolder, theirs: DataRecord) -> SettingsError:
-    """Why weights that take a mask, and data that have none, do not fit; or the reverse."""
+    """The error of weights that take a mask, and data that have none; or the reverse."""
     if theirs.masked:
         return SettingsError(
             f"{parent.folder} was trained on data with missing values, and in these none is masked",

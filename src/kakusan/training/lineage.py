@@ -1,4 +1,4 @@
-"""What the weights of a run were trained on, and what was held out of them, by content: for who goes on from them."""
+"""The lineage of weights: the images trained on, and those held out, by content, for trainings that begin from them."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def past_of(parent: RunFolder, settings: Settings, progress: Progress = silent) 
     """The images behind the weights of a run, those of its own parents too. settings: the run's.
 
     A run of an older version has no hashes of its images: then its data are opened, where they are as they were.
-    Raises RunError where data.json is none of ours.
+    Raises RunError where data.json is none of kakusan's.
     """
     record = parent.data
     form = form_of(tuple(record["shape"]), record["units"])
@@ -42,7 +42,7 @@ def past_of(parent: RunFolder, settings: Settings, progress: Progress = silent) 
 
 
 def _earlier(record: dict[str, Any], form: str) -> Past:
-    """What is known of the images behind the run's own first weights."""
+    """The images behind the run's own first weights, as far as they are known."""
     if "past" in record:
         earlier = Past.from_state(record["past"])
         if earlier.form == form or earlier.unknown:

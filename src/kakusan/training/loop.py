@@ -23,7 +23,7 @@ from kakusan.training.losses import Loss, NetworkModel
 from kakusan.training.timesteps import TIMES, TimeSampler
 
 SCALING_DEVICES = ("cpu", "cuda")
-"""Where the fused optimizer heeds a scale and a flag; Metal's ignores both."""
+"""Devices whose fused optimizer heeds a scale and a flag; Metal's ignores both."""
 BUCKETS = 10
 """The loss is also reported by tenths of 1..T."""
 
@@ -123,7 +123,7 @@ class Tally:
 
 @dataclass
 class TrainState:
-    """All that a step changes."""
+    """The state that a step changes."""
 
     model: NetworkModel
     network: nn.Module
@@ -235,14 +235,14 @@ def _micro_step(
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What a micro-batch is fed."""
+    """The inputs of a micro-batch."""
 
     x_0: Samples
     t: Times
     noise: Samples
     condition: Condition | None
     weights: Float[Tensor, " batch"] | None
-    """Of each loss, where t is not uniform."""
+    """Weight of each loss, where t is not uniform."""
 
 
 def drawn(
@@ -263,7 +263,7 @@ def drawn(
 
 
 def _update(state: TrainState, finite: Tensor, clip_norm: float) -> None:
-    """Clip and step in one pass: the fused optimizer divides by a scale, and skips where told, without a wait."""
+    """Clip and step in one pass: the fused optimizer divides by a scale, and skips by a flag, without a wait."""
     gradients = [p.grad for p in state.network.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     finite = finite & norm.isfinite()

@@ -1,4 +1,4 @@
-"""What training minimizes. A loss is a frozen value that gives one number an image; a new one is a line in `tables.py`.
+"""Training losses. A loss is a frozen value that gives one number an image; a new one is a line in `tables.py`.
 
 For each parametrization the output moves the predicted x_0 by a known gain, so an error of the output is an error of
 x_0 or of eps on another scale. Hence every weighted loss is the squared error of the output times a number that depends
@@ -44,14 +44,14 @@ class Loss(ABC):
         """The loss of each image at its own t, with its own noise, with gradients; in the type of x_0."""
 
     def cautions(self, model: NetworkModel) -> tuple[str, ...]:  # noqa: ARG002
-        """What one should know before training this denoiser with this loss, in sentences."""
+        """Cautions before a training of this denoiser with this loss, in sentences."""
         return ()
 
 
 def squared_error(
     model: NetworkModel, x_0: Samples, t: Times, noise: Samples, condition: Condition | None
 ) -> PerExample:
-    """Of the network's output, mean over the values that are there."""
+    """Squared error of the network's output, mean over the values that are there."""
     x_t = q_marginal(model.path, x_0, t).reparametrize(noise)
     output, _ = model.denoiser.output(x_t, t, condition)
     return _output_error(model, output, x_0, t, noise, _mask(condition))

@@ -1,4 +1,4 @@
-"""A network of one's own: what a run remembers of a module, and whether a module is the one that it remembers.
+"""A network of one's own: the record of a module in a run, and whether a module is the one on record.
 
 A run's folder holds weights and no code: the module comes from the caller, each time, and is known by the names, types
 and shapes of its state.
@@ -23,7 +23,7 @@ HOW = "in Python, with the module: kakusan.Run.open(RUN, network=module).sample(
 
 
 def own_settings(network: nn.Module) -> OwnOptions:
-    """What config.toml says of a module. Raises SettingsError where it cannot be trained or stored."""
+    """The entries of config.toml on a module. Raises SettingsError where it cannot be trained or stored."""
     _require_learning(network)
     return OwnOptions(
         module=type(network).__name__,

@@ -26,14 +26,14 @@ EXAMPLES = 36
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a training begins with: data that are open and divided, perhaps a network."""
+    """The inputs of a training: data that are open and divided, perhaps a network."""
 
     dataset: Dataset
     split: Split
     past: Past | None = None
     """The images that the first weights come from, where these are another run's."""
     notes: tuple[str, ...] = ()
-    """How they were divided, in sentences, where it was not a plain draw."""
+    """Notes on how they were divided, in sentences, where it was not a plain draw."""
     network: nn.Module | None = None
     """The module to train, where the settings do not build one: see `kakusan.training.own`."""
 
@@ -94,7 +94,7 @@ def reopen_data(
 ) -> Prepared:
     """The data of a run, in its units and divided as when it began. Raises RunError if they have changed since.
 
-    A cache that the settings name is only read: they may be a stranger's. Who trains the run may write it too.
+    A cache that the settings name is only read: they may come from elsewhere. Who trains the run may write it too.
     """
     if in_memory is None and not settings.data.source:
         raise _not_named("imported" in record)
@@ -115,7 +115,7 @@ def reopen_data(
 
 
 def example_condition(prepared: Prepared) -> Condition | None:
-    """What samples of this run are given where nothing is asked for: that of some held-out images, evenly spread.
+    """The condition of samples where nothing is asked for: that of some held-out images, evenly spread.
 
     None where they come with classes alone, or with nothing. Where masks are all else that they come with, masks alone.
     """
@@ -130,7 +130,7 @@ def example_condition(prepared: Prepared) -> Condition | None:
 
 
 def _not_named(imported: bool) -> RunError:
-    """Why the settings of a run name no data."""
+    """The error of a run whose settings name no data."""
     others = "to measure it on others: kakusan evaluate RUN --data DATA"
     if imported:
         return RunError(
@@ -146,7 +146,7 @@ def _not_named(imported: bool) -> RunError:
 
 
 def _change(record: dict[str, Any], dataset: Dataset) -> str:
-    """What is seen of it from a run's record: counts and shapes, or else that it is the contents."""
+    """The change of the data since a run's record: counts and shapes, or else that it is the contents."""
     bad = len(record.get("bad_files", ()))
     then_and_now = {
         "images": (record.get("count"), len(dataset)),
@@ -170,7 +170,7 @@ def _in_units_of(record: dict[str, Any], dataset: Dataset) -> Dataset:
 
 
 def data_record(prepared: Prepared) -> dict[str, Any]:
-    """What a run remembers of its data: enough to sample without them, and to know them again."""
+    """The record of a run's data: enough to sample without them, and to know them again."""
     dataset = prepared.dataset
     return {
         "name": dataset.name,
@@ -192,7 +192,7 @@ def data_record(prepared: Prepared) -> dict[str, Any]:
 
 
 def doubt_of_held_out(record: dict[str, Any]) -> str:
-    """Why it is not known that the run was not trained on its held-out images; empty where it is."""
+    """The reason to doubt that the run was not trained on its held-out images; empty where there is none."""
     if "past" in record:
         return str(record["past"].get("unknown", ""))
     if "weights_from" in record:  # of an older version

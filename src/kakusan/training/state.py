@@ -27,7 +27,7 @@ from kakusan.training.prepare import Prepared, data_record, example_condition
 
 @dataclass(frozen=True)
 class Task:
-    """What a training works with."""
+    """The parts of a training."""
 
     settings: Settings
     record: DataRecord
@@ -38,7 +38,7 @@ class Task:
     loss: Loss
     state: TrainState
     shown: Condition | None
-    """What the samples on the way are given."""
+    """The condition of the samples on the way."""
     data_hashes: Mapping[str, str]
     """Of the run's data.json, for its checkpoints."""
 
@@ -123,7 +123,7 @@ def halved(weight: Tensor) -> Tensor:
 
 
 def _circumstances(task: Task) -> dict[str, Any]:
-    """What the weights of this step came from."""
+    """The provenance of the weights of this step."""
     training, step = task.settings.training, task.state.step
     return {
         "images_seen": step * answered(training.batch_size),
@@ -178,7 +178,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 @contextmanager
 def advice_on_memory(settings: Settings) -> Iterator[None]:
-    """Where memory runs out, a SettingsError that says what needs less."""
+    """A context that turns running out of memory into a SettingsError on what needs less."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

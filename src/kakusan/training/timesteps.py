@@ -1,4 +1,4 @@
-"""How training draws t. A new way is a class and a line in `TIMES`.
+"""Distributions of t in training. A new one is a class and a line in `TIMES`.
 
 A draw is a function of (seed, step, slot) and, for ways that learn, of a history that is part of the checkpoint.
 Losses at t are multiplied by 1 / (T p_t), so that whatever p is, their mean estimates the mean over uniform t.
@@ -18,16 +18,16 @@ from kakusan.shapes import Times
 Weights: TypeAlias = Float64[Tensor, " batch"]
 
 REMEMBERED = 10
-"""Losses that are remembered for each t (Nichol & Dhariwal 2021, section 3.3)."""
+"""Losses that are kept for each t (Nichol & Dhariwal 2021, section 3.3)."""
 UNIFORM_SHARE = 0.001
-"""Of the draws, so that no t is ever forgotten."""
+"""Share of the draws that is uniform, so that no t is left out."""
 
 
 class TimeSampler(ABC):
     """Draws t in 1..T for the slots of a batch."""
 
     learns: bool = False
-    """Whether it wants to see the losses."""
+    """Whether the draws depend on the losses of earlier steps."""
 
     def __init__(self, T: int) -> None:
         self.T = T
@@ -37,7 +37,7 @@ class TimeSampler(ABC):
         """t, and the weight of each loss (None: all 1)."""
 
     def learn(self, t: Times, losses: Float[Tensor, " batch"]) -> None:  # noqa: B027
-        """What the losses of a step were, not weighted; called after the step, once for each of its micro-batches."""
+        """Update by the unweighted losses of a step; called after the step, once for each of its micro-batches."""
 
     def state(self) -> dict[str, Tensor]:
         """The history, for a checkpoint; empty where there is none."""

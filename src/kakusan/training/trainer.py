@@ -81,7 +81,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Ended:
-    """The last step is done (finished), or somebody asked to stop. All is saved."""
+    """The last step is done (finished), or a stop was asked for. All is saved."""
 
     step: int
     finished: bool
@@ -89,7 +89,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Warned:
-    """Something that the user should know and that does not stop the work."""
+    """A warning to the user that does not stop the work."""
 
     text: str
 
@@ -107,7 +107,7 @@ class Trainer:
     task: Task | None = None
     """Its parts, where they are built already and no step is done."""
     cautions: tuple[str, ...] = ()
-    """What a user should know before the training, in sentences."""
+    """Cautions for the user before the training, in sentences."""
     in_memory: Dataset | None = None
     """Its data, where no file has them."""
     network: nn.Module | None = None
@@ -252,7 +252,7 @@ def _restore(task: Task, run: RunFolder) -> Iterator[Event]:
 
 
 def _differences(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:
-    """What is not as it was when the checkpoint was written, and may be otherwise."""
+    """Warnings of what has changed since the checkpoint was written, and may have."""
     changed = changed_settings(task.settings, checkpoint)
     changed.pop("data.source", None)  # the data are the same
     here, there = environment(task.settings.machine), checkpoint.state["environment"]
@@ -330,7 +330,7 @@ def _grid(task: Task, x_0: Samples) -> Image.Image:
 
 @contextmanager
 def _dump_of_bad_numbers(task: Task, run: RunFolder) -> Iterator[None]:
-    """What was fed at the step whose numbers were not finite, for those who want to see why."""
+    """A context that dumps the inputs of the step whose numbers were not finite, for a look at the cause."""
     try:
         yield
     except NumbersError as error:

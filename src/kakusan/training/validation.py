@@ -152,7 +152,7 @@ def bounds_of(
 
 
 def mean_errors(bound: VariationalBound) -> Float64[Tensor, " entries"]:
-    """The mean squared error of the guess of x_0 at t = 0, ..., T, what `Analytic` wants. All terms must be there."""
+    """The mean squared error of the guess of x_0 at t = 0, ..., T, which `Analytic` needs. All terms must be there."""
     if bound.t.shape[1] != bound.T:
         raise ValueError("the errors at every t need all T terms")
     return torch.cat([torch.zeros(1, dtype=torch.float64), bound.squared_error.mean(0)])
@@ -167,7 +167,7 @@ def distances_between(
     numbers: NDArray[np.int64],
     condition: Condition | None,
 ) -> Float64[Tensor, " batch"]:
-    """How far two models' predictions of x_0 are apart at t, root mean square over the pixel values of each image."""
+    """The distance of two models' predictions of x_0 at t: root mean square over the pixel values of each image."""
     noise = normals(
         SEED, Purpose.EVALUATION, t, torch.from_numpy(numbers).to(x_0.device), tuple(x_0.shape[1:])
     )

@@ -1,6 +1,6 @@
-"""What the figures of a run allow to say, and what not: numbers in, a sentence out.
+"""Verdicts on the figures of a run, what they allow to say and what not: numbers in, a sentence out.
 
-The report, the last lines of a training and `kakusan evaluate` all judge here, so that they say the same.
+The report, the last lines of a training and `kakusan evaluate` all use these, so that they say the same.
 """
 
 import math
@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 from kakusan.statistics.student import student_quantile
 
 Lines: TypeAlias = Sequence[Mapping[str, Any]]
-"""Of metrics.jsonl, in order."""
+"""Lines of metrics.jsonl, in order."""
 
 ALWAYS_ZERO = 0.95
-"""Of an older run's loss in eps: above it, hardly more is known than that always predicting 0 costs 1."""
+"""Bound of an older run's loss in eps: above it, it is hardly below 1, the loss of always predicting 0."""
 FEW_SEEN = 5_000
 """Images over all steps, where nothing else is known: 40 batches of 128."""
 GAP_OF_LOSSES = 0.1
@@ -27,7 +27,7 @@ GAP_OF_RATES = 0.1
 
 
 class Verdict(Enum):
-    """What a gap between held-out and training images says; of losses and bounds, as the end of a sentence."""
+    """The meaning of a gap between held-out and training images; of losses and bounds, as the end of a sentence."""
 
     SIGN = "a sign of overfitting"
     SLIGHT_SIGN = "a slight sign of overfitting"
@@ -45,11 +45,11 @@ class Gap:
     value: float
     standard_error: float
     degrees: float
-    """Of freedom in the standard error: pairs of images - 1, or all images - 2."""
+    """Degrees of freedom in the standard error: pairs of images - 1, or all images - 2."""
     matters: float
-    """The smallest gap that one would want to know of."""
+    """The smallest gap of practical interest."""
     doubt: str = ""
-    """Why it is not known that the held-out images are new to the weights; empty where it is."""
+    """The reason to doubt that the held-out images are new to the weights; empty where there is none."""
 
     @property
     def reach(self) -> float:
@@ -67,7 +67,7 @@ def verdict_on(gap: Gap) -> Verdict:
 
 
 def gap_of_rates(rate: float, expected: float, samples: int, held_out: int, doubt: str = "") -> Gap:
-    """Of the copy rate of samples above that of held-out images.
+    """The gap of the copy rate of samples above that of held-out images.
 
     The standard error is that of Agresti & Caffo 2000, which is right at few images and at rates of 0, too.
     """
@@ -85,7 +85,7 @@ class LossGap:
     training: float
     held_out: float
     images: int
-    """Of each of the two; 0 where an older version did not say."""
+    """Images of each of the two; 0 where an older version did not say."""
     gap: Gap | None
     """None where an older version wrote no standard error."""
 
@@ -121,7 +121,7 @@ def loss_gap(lines: Lines, doubt: str = "") -> LossGap | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """How a training went, as far as one must know to say whether anything was learned."""
+    """The course of a training, as far as needed to say whether anything was learned."""
 
     lines: Lines
     step: int
@@ -130,11 +130,11 @@ class Trained:
     predicts: str
     loss: str
     continued: bool = False
-    """It began from the weights of another run."""
+    """Whether it began from the weights of another run."""
 
 
 def hardly_learned(trained: Trained) -> str:
-    """A sentence where the network knows no more of the data than their mean and power spectrum; else empty."""
+    """A sentence where the network has learned no more of the data than their mean and power spectrum; else empty."""
     measured = [line for line in trained.lines if _finite(line, "training_loss", "step")]
     line = (
         measured[-1] if measured and 2 * measured[-1]["step"] >= trained.step else {}
@@ -150,7 +150,7 @@ def hardly_learned(trained: Trained) -> str:
 
 
 def _evidence(trained: Trained, line: Mapping[str, Any], *, warming: bool) -> str | None:
-    """What shows it, perhaps nothing but the number of steps (""); None where it has learned."""
+    """Evidence that it has hardly learned, perhaps nothing but the number of steps (""); None where it has learned."""
     loss = float(line["training_loss"]) if line else math.nan
     if _finite(line, "baseline_loss"):
         baseline = float(line["baseline_loss"])

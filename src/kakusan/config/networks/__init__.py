@@ -29,7 +29,7 @@ NETWORKS: dict[str, type[NetworkOptions]] = {
     "mlp": MLPOptions,
     "transformer": TransformerOptions,
 }
-"""By their kind; of two that are for the same data, the first is what "auto" comes to."""
+"""Options by the kind of network; of two that are for the same data, the first is what "auto" comes to."""
 
 
 def choose(
@@ -88,7 +88,7 @@ def settled(network: NetworkOptions, facts: DataFacts) -> NetworkOptions:
 
 
 def purposes() -> tuple[str, ...]:
-    """What each kind is for: "unet is for signals, images, volumes"."""
+    """The purpose of each kind: "unet is for signals, images, volumes"."""
     plural = [kind if kind.endswith("s") else f"{kind}s" for kind in KINDS]
     return tuple(
         f"{kind} is for {', '.join(plural[rank] for rank in network.dimensions)}"

@@ -1,6 +1,6 @@
-"""What the options of every network have in common, and the rules they answer "auto" by.
+"""The common part of the options of every network, and the rules by which they answer "auto".
 
-They know no torch until a network is built, so that --help answers at once: importing it takes more than a second.
+They import no torch until a network is built, so that --help answers at once: the import takes more than a second.
 """
 
 import math
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kakusan.networks.interface import Interface
 
 MOST_LEVELS, WIDEST = 16, 65_536
-"""Of a network: how many levels, and the channels of one."""
+"""Upper limits of a network: its levels, and the channels of one."""
 FOLDED_SHARE = 0.5
 """Of the channels of a position, at most so many values may be folded into it: what passes through fewer channels
 keeps its noise (photographs in patches of 4, 48 values through 32 channels: noise after 2,000 steps)."""
@@ -35,7 +35,7 @@ class NetworkOptions(Section):
 
     title: ClassVar[str] = "network"
     dimensions: ClassVar[tuple[int, ...]] = ()
-    """Of the samples that this kind is for: 0 for points, 1 for signals, 2 for images, 3 for volumes."""
+    """Dimensions of the samples that this kind is for: 0 for points, 1 for signals, 2 for images, 3 for volumes."""
     predicts: ClassVar[str | None] = None
     """The target of the prediction that this kind is made for; None: any."""
     loss: ClassVar[str | None] = None
@@ -51,7 +51,7 @@ class NetworkOptions(Section):
 
     @classmethod
     def names(cls) -> frozenset[str]:
-        """Of its options."""
+        """The names of its options."""
         return frozenset(each.name for each in fields(cls))
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class NetworkOptions(Section):
         return self
 
     def values_at_a_position(self, shape: tuple[int, ...]) -> int:
-        """Of a sample of this shape, (channels, ...): those of a patch, which are folded into channels."""
+        """Values at a position of a sample of this shape, (channels, ...): those of a patch, folded into channels."""
         channels, *sides = shape
         values: int = channels * answered(getattr(self, "patch", 1)) ** len(sides)
         return values

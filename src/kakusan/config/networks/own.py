@@ -1,4 +1,4 @@
-"""A module given to `kakusan.train` in Python: what a run remembers of it. Nothing is built from this."""
+"""A module given to `kakusan.train` in Python: the record of it in a run. Nothing is built from this."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, NoReturn
@@ -28,7 +28,7 @@ class OwnOptions(NetworkOptions):
     module: Annotated[str, tyro.conf.Suppress] = ""
     """The name of its class, for people. No code is ever looked up by it."""
     parameters: Annotated[int, tyro.conf.Suppress] = 0
-    """How many numbers it learns."""
+    """Number of its parameters."""
     signature: Annotated[str, tyro.conf.Suppress] = ""
     """The SHA-256 of the names, types and shapes of its state, by which it is known again."""
 

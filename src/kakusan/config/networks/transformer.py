@@ -23,7 +23,7 @@ TOKEN_WIDTH, BLOCKS = 6, 6
 which is the base size of the papers."""
 HEAD_WIDTH = 64
 RATE_WIDTH = 192
-"""Of a transformer with AdamW's step `RATE`, which falls as 1 / width."""
+"""Width of a transformer with AdamW's step `RATE`, which falls as 1 / width."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ POSITIONS = {"cpu": 32 * 32}
 POSITIONS_ELSEWHERE = 64 * 64
 """Positions of the first level; larger images are folded into patches."""
 FEWEST_POSITIONS = 12 * 12
-"""Of the first level, where it is folded further: smaller images lose too much."""
+"""Positions of the first level, at least, where it is folded further: smaller images lose too much."""
 GROUP = 16
 """Channels of a normalization's group: fewer are slow on a CPU in bf16."""
 RATE, RATE_WIDTH = 3e-3, 32
@@ -54,7 +54,7 @@ LADDER = (
 are equal (Fashion-MNIST: 1,900 steps of the second); the others follow it, about double for double the work."""
 UNFOLDED = tuple(size for size in LADDER if not size.folded)
 FEW_IMAGES = 500
-"""Fewer than these get the smallest network: a larger one learns them by heart sooner, and nothing more."""
+"""Fewer than these get the smallest network: a larger one memorizes them sooner, and nothing more."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class UNetOptions(NetworkOptions):
     up_attention: tuple[int, ...] | Literal["same"] = "same"
     """Levels with attention on the way up, where they are others."""
     middle: Literal["attention", "blocks", "none"] = "attention"
-    """What is at the lowest resolution: blocks with attention, without it, or nothing."""
+    """The part at the lowest resolution: blocks with attention, without it, or nothing."""
     middle_norm: bool = True
     """Normalize before the attention of the middle."""
     middle_scale: Annotated[float, Range(1e-6, 1e6)] = 1.0
@@ -88,7 +88,7 @@ class UNetOptions(NetworkOptions):
     groups: Annotated[int | Auto, Range(1, 65_536)] = "auto"
     """Groups of a normalization."""
     norm_eps: Annotated[float, Range(0, 1)] = 1e-6
-    """What normalizations add to the variance."""
+    """Epsilon added to the variance in normalizations."""
     scale_shift: bool = False
     """The timestep embedding scales and shifts the second normalization of a block, rather than is added before it."""
     pad_all_sides: bool = False
@@ -164,7 +164,7 @@ def _attending(sides: tuple[int, ...], levels: int) -> tuple[int, ...]:
 
 
 def _groups(width: int) -> int:
-    """As many as there may be with 16 channels each, and 32 at the most."""
+    """Groups of a normalization: as many as there may be with 16 channels each, and 32 at the most."""
     return next(n for n in range(min(32, max(1, width // GROUP)), 0, -1) if width % n == 0)
 
 
@@ -188,7 +188,7 @@ def _patch(facts: DataFacts, device: str, size: Size) -> int:
 
 
 def _halvings(sides: tuple[int, ...]) -> int:
-    """How often the longest side is halved down to about 8, while padding does not enlarge the sample by much."""
+    """Halvings of the longest side down to about 8, as long as padding does not enlarge the sample by much."""
     wanted = max(1, math.ceil(math.log2(max(*sides, FINEST) / FINEST)))
     return next(n for n in range(wanted, -1, -1) if _padded(sides, n) <= MOST_PADDING * math.prod(sides))
 

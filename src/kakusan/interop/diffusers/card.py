@@ -20,7 +20,7 @@ TOLD = (
     *(f"data.{name}" for name in ("held_out", "flip")),
     *(f"network.{name}" for name in ("width", "multipliers", "blocks", "attention", "groups", "dropout")),
 )
-"""Settings that are always told; of the others in these sections, those that are not as usual."""
+"""Settings that are always listed; of the others in these sections, those that are not as usual."""
 NOT_TOLD = {"data.source", "data.cache", "data.size", "data.channels", "network.kind", "training.minutes"}
 
 ALL_IMAGES = """\
@@ -77,7 +77,7 @@ def _template() -> Template:
 
 
 def _plain(text: object) -> str:
-    """On one line, and nothing that Markdown or HTML would take for its own."""
+    """The text on one line, without what Markdown or HTML would take for its own."""
     return "".join(c for c in " ".join(str(text).split()) if c not in "<>[]|`#*")[:200]
 
 

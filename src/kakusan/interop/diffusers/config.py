@@ -1,4 +1,4 @@
-"""The names of diffusers: its `UNet2DModel`, `DDPMScheduler` and `DDIMScheduler`, as settings of ours, and back.
+"""The names of diffusers: its `UNet2DModel`, `DDPMScheduler` and `DDIMScheduler`, as settings of kakusan, and back.
 
 All of it is translation: dictionaries in, values out, and nothing is opened. A key that is missing means what it
 means there (its default at the time of writing, which for `attention_head_dim` is 8). What has no counterpart here is
@@ -64,14 +64,14 @@ AVERAGING = {
     "inv_gamma",
     "power",
 }
-"""How an average of weights was made: in the configuration of `unet_ema`, and without meaning for the network."""
+"""Keys on the averaging of weights: in the configuration of `unet_ema`, and without meaning for the network."""
 OF_OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD_NAME = re.compile(r"(.*attentions\.\d+\.)(query|key|value|proj_attn)(\.(?:weight|bias))")
 
 
 @dataclass(frozen=True)
 class Translated:
-    """A model of theirs in our words."""
+    """A model of diffusers as settings of kakusan."""
 
     network: UNetOptions
     process: ProcessSettings
@@ -81,7 +81,7 @@ class Translated:
     classes: int
     scheduler: Scheduler
     notes: tuple[str, ...] = ()
-    """How something was read that one might have read otherwise."""
+    """Notes on values that might have been read otherwise."""
 
 
 # Theirs into ours
@@ -117,7 +117,7 @@ def translated(unet: Config, scheduler: Config) -> Translated:
 
 
 def read_network(theirs: Keys) -> UNetOptions:
-    """Their network in our options."""
+    """The options of the network for a configuration of diffusers."""
     theirs.only("center_input_sample", False)
     theirs.only("time_embedding_type", "positional")
     theirs.only("downsample_type", "conv")
@@ -225,7 +225,7 @@ def _size(theirs: Keys, multiple: int) -> tuple[int, int] | None:
 
 
 def read_scheduler(config: Config) -> tuple[ProcessSettings, Scheduler]:
-    """Their scheduler as our process. Raises ModelError for what is not known here."""
+    """The process for a scheduler of diffusers. Raises ModelError for what is not known here."""
     theirs = Keys(config, "the scheduler")
     name = theirs.choice("_class_name", "", tuple(SCHEDULERS.values()))
     kind: Scheduler = "ddim" if name == SCHEDULERS["ddim"] else "ddpm"
@@ -283,7 +283,7 @@ def _betas(theirs: Keys, kind: Scheduler) -> dict[str, Any]:
 def unet_config(
     options: NetworkOptions, shape: tuple[int, int, int], *, classes: int, learned: bool
 ) -> dict[str, Any]:
-    """Our network in their words; the size is the one that it pads to. Raises ModelError where they have none."""
+    """The configuration of a network in diffusers; the size is the one it pads to. Raises ModelError without one."""
     network = _known_there(options)
     channels, height, width = shape
     assert network.multipliers != "auto"
@@ -367,7 +367,7 @@ def _whole_if_it_is(number: float) -> float:
 
 
 def scheduler_config(process: ProcessSettings, schedule: NoiseSchedule, kind: Scheduler) -> dict[str, Any]:
-    """Our process in their words."""
+    """The configuration in diffusers of a process."""
     variance = {ours: theirs for theirs, ours in reversed(VARIANCES.items())}[process.variance]
     if kind == "ddim" and process.variance == "learned":
         raise ModelError(
@@ -406,7 +406,7 @@ def _their_betas(name: str, schedule: NoiseSchedule, kind: Scheduler) -> dict[st
 
 
 def model_index(kind: Scheduler) -> dict[str, Any]:
-    """Which classes of theirs the parts of the folder are for."""
+    """The content of model_index.json: the classes of diffusers that the parts of the folder are for."""
     return {
         "_class_name": PIPELINES[kind],
         "_diffusers_version": FORMAT,

@@ -25,7 +25,7 @@ SCHEDULER_CONFIG = "scheduler_config.json"
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 """The better one first."""
 ABOUT_OURS = "kakusan.json"
-"""What a folder that we wrote says beyond theirs."""
+"""The file, in a folder written by kakusan, of what the format of diffusers has no place for."""
 
 LONGEST_TEXT = 16 << 20
 """Bytes of a configuration; ten thousand betas take 300,000."""
@@ -55,7 +55,7 @@ class Found:
 
 
 def find(folder: Path) -> Found:
-    """What is in this folder. Raises ModelError where it is no model that is known here."""
+    """The model in this folder. Raises ModelError where there is none that is known here."""
     if not _is_folder(folder):
         raise ModelError(
             f"there is no folder {folder}" if not folder.exists() else f"{folder} is a file, not a folder",

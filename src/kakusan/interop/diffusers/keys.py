@@ -1,4 +1,4 @@
-"""A stranger's configuration, read key by key: each value is checked, and what nobody asked for is refused."""
+"""An untrusted configuration, read key by key: each value is checked, and keys that are not read are refused."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ LONGEST = 64
 
 @dataclass
 class Keys:
-    """A configuration, what has been read of it, and what a user should know of how it was read.
+    """A configuration, the keys read so far, and notes for the user on how it was read.
 
     All readers raise ModelError, with key and value, for a value that is not of their kind.
     """
@@ -36,7 +36,7 @@ class Keys:
         return self.config.get(key, default)
 
     def done(self, silent: set[str]) -> None:
-        """All has been read. Raises ModelError for a key of which nothing is known."""
+        """Check that all has been read. Raises ModelError for a key of which nothing is known."""
         for key in sorted(set(self.config) - self.asked - silent):
             why = "this key is not known here, so what it changes is not known either"
             self.refuse(key, self.config[key], why)
@@ -49,7 +49,7 @@ class Keys:
         return value
 
     def only(self, key: str, known: Any) -> None:
-        """Nothing but the default."""
+        """Raise ModelError for any value but the one known."""
         self.choice(key, known, (known,))
 
     def flag(self, key: str, *, default: bool) -> bool:
@@ -105,7 +105,7 @@ def is_number(value: Any) -> bool:
 
 
 def brief(text: str) -> str:
-    """A stranger's word, fit for a terminal: on one line, without control characters, of no great length."""
+    """An untrusted string, made fit for a terminal: on one line, without control characters, of no great length."""
     return printable(text, 120)
 
 

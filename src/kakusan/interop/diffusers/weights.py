@@ -1,4 +1,4 @@
-"""Weights from their names to ours and back: products that are computed at once here are joined and taken apart."""
+"""Weights by the names of diffusers and of kakusan: products computed at once here are joined and taken apart."""
 
 from collections.abc import Mapping
 
@@ -11,11 +11,11 @@ from kakusan.interop.diffusers.keys import brief
 from kakusan.networks import UNet
 
 TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-"""Of weights that are taken in, all as float32."""
+"""Types of weights that are taken in, all as float32."""
 
 
 def joined(network: UNet, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Their weights under our names, float32. Raises ModelError for what is missing, left over or of another shape."""
+    """Weights of diffusers by kakusan's names, float32. Raises ModelError for missing ones, others and other shapes."""
     theirs = _todays(theirs)
     wanted = _their_shapes(network)
     if lost := [name for name in wanted if name not in theirs]:
@@ -41,7 +41,7 @@ def _todays(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def separated(network: UNet, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our weights under their names: the inverse of `joined`."""
+    """Weights of kakusan by the names of diffusers: the inverse of `joined`."""
     fused = network.fused_parts()
     parts = {name: fused.get(name, {name: slice(None)}) for name, _ in network.named_parameters()}
     return {

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 OPSET = 20
 TOLERANCE = 1e-4
-"""The largest difference from our network that an export may have: a hundred times what rounding makes of it."""
+"""The largest difference from the network that an export may have: a hundred times what rounding makes of it."""
 LARGEST = 2**31 - 2**24
 """Bytes of weights in one file: a protobuf message ends at 2 GiB, and the graph needs room too."""
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -53,7 +53,7 @@ def onnx_model(network: nn.Module, shape: Shape, *, classes: bool) -> bytes:
 
 
 def largest_difference(model: bytes, network: nn.Module, shape: Shape, *, classes: bool) -> float:
-    """How far onnxruntime's outputs lie from ours, at most, relative to the largest of ours or 1; inf where one is NaN.
+    """Largest difference of onnxruntime's outputs from ours, relative to the largest of ours or 1; inf for NaN.
 
     Requested at random images, the same each time, in batches of 1 and 3 at times from 0 to 999.
     """

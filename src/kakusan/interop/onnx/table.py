@@ -97,13 +97,13 @@ def _with(
 
 
 def _guess(model: Model[NetworkDenoiser], t: float) -> list[float]:
-    """How much of x_t, and how much of the output, the guess of x_0 is before it is clipped."""
+    """The coefficients of x_t and of the output in the guess of x_0, before it is clipped."""
     x_t, output = torch.eye(2, dtype=torch.float64).view(2, 2, 1, 1, 1)
     return _numbers(model.denoiser.to_prediction(output, None, x_t, times_like(t, x_t)).x_0)
 
 
 def _next(model: Model[NetworkDenoiser], sampler: Sampler, t: float, s: float) -> dict[str, Any]:
-    """How much of x_0, of x_t and of the noise x_s is; eps follows from x_0 and x_t, as it does after clipping."""
+    """Coefficients of x_0, x_t and the noise in x_s; eps follows from x_0 and x_t, as it does after clipping."""
     x_0, x_t, noise = torch.eye(3, dtype=torch.float64).view(3, 3, 1, 1, 1)
     told = _with(model, lambda *_: x_0, "x_0", None)
     state = sampler.step(told, State(x_t), times_like(t, x_t), times_like(s, x_t), lambda _=0: noise)

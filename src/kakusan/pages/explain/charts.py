@@ -9,7 +9,7 @@ from kakusan.pages.explain.numbers import shown
 from kakusan.pages.svg import Frame, Scale
 
 DECADES = 1e-5
-"""How far below its highest point the chart of the bound reaches."""
+"""The lowest value on the chart of the bound, relative to its highest."""
 WIDE, HIGH = 300, 100
 """The drawing of the bells, in its own units."""
 
@@ -88,7 +88,7 @@ def bell() -> str:
 
 
 def bells(given: BayesBells | None) -> dict[str, str]:
-    """Where the three curves of (6) lie and how wide they are, as transformations of `bell`."""
+    """The places and widths of the three curves of (6), as transformations of `bell`."""
     if given is None:
         return dict.fromkeys(("bell_step", "bell_prior", "bell_posterior"), "scale(0)")
     named = {"bell_step": given.step, "bell_prior": given.prior, "bell_posterior": given.posterior}

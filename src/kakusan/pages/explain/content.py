@@ -1,4 +1,4 @@
-"""What the explanation tells: plain numbers, words and pictures as text, gathered by whoever knows the subject."""
+"""The content of an explanation: plain numbers, words and pictures as text, put together by `gather`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -42,10 +42,10 @@ class Stop:
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """All that is told. Strings may come from anywhere: the page escapes them."""
+    """The whole explanation. Strings may come from anywhere: the page escapes them."""
 
     image: str
-    """Which image it is about: a character, a number."""
+    """The name of the image: a character, a number."""
     who: str
     """The denoiser in a sentence: "the network"."""
     facts: Mapping[str, str]

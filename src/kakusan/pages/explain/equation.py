@@ -1,4 +1,4 @@
-"""What an equation is to the terminal and to the page: words, symbols, numbers, pictures and the names of functions.
+"""An equation for the terminal and the page: words, symbols, numbers, pictures and the names of functions.
 
 Formulas are in the TeX of `formula`; "&" marks where a line may be broken. Words may hold $formulas$ and {names} of
 numbers and notes; {who} is the denoiser: "the network", or "the exact denoiser".
@@ -28,14 +28,14 @@ class Equation:
     symbols: tuple[str, ...]
     numbers: tuple[str, ...]
     functions: tuple[str, ...]
-    """What computes it, below `kakusan`; for an identity, what computes both sides."""
+    """The functions that compute it, below `kakusan`; for an identity, those that compute both sides."""
     agreement: tuple[str, str] | None = None
     """For an identity: what was compared, and the name of the difference."""
     picture: tuple[View | str, ...] = ()
     """The equation in pictures, with formulas between them."""
     chart: str = ""
     caption: str = ""
-    """What is seen in the picture or the chart, where there is one."""
+    """The caption of the picture or the chart, where there is one."""
     note: str = ""
     """One more sentence, about the numbers."""
 

@@ -1,4 +1,4 @@
-"""The thirteen equations, in the order of the derivation: what the terminal and the page both tell, for a student."""
+"""The thirteen equations, in the order of the derivation: the text of both terminal and page, for a student."""
 
 from kakusan.pages.explain.equation import Chapter, Equation, View
 

@@ -32,7 +32,7 @@ class Sign:
 
 @dataclass(frozen=True)
 class Space:
-    """What stands between two things."""
+    """A space between two terms."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """What stands in parentheses."""
+    """A row in parentheses."""
 
     inner: Row
 
@@ -78,7 +78,7 @@ class Norm:
 
 @dataclass(frozen=True)
 class Scripts:
-    """What is written low and high beside a base, or below and above a large sign."""
+    """The sub- and superscript of a base, or what stands below and above a large sign."""
 
     base: "Node"
     low: "Node | None"

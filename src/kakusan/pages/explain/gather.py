@@ -24,7 +24,7 @@ STOPS = 40
 SMALL_TIMES = (1, 2, 5, 10)
 """Stops where the bound changes fastest."""
 TERMS = 21
-"""Of the bound, for a network; an exact denoiser of bundled data is so fast that all T are measured."""
+"""Terms of the bound, for a network; an exact denoiser of bundled data is so fast that all T are measured."""
 
 Progress = Callable[[float, str], None]
 
@@ -40,7 +40,7 @@ class Through(Ancestral):
 
 
 def tell(subject: Subject, t: int, progress: Progress = lambda _, __: None) -> Story:
-    """All that is told of an image at t (1..T), and of the same image at the other stops."""
+    """The explanation of an image at t (1..T), and of the same image at the other stops."""
     times = stops(subject.schedule.T, t)
     progress(0, "the bound")
     always, bound_words = _bound(subject)
@@ -170,7 +170,7 @@ def _model(bound: VariationalBound) -> str:
 
 
 def _naming(subject: Subject) -> str:
-    """What an exact denoiser ought to need: the bits that say which of its images it is."""
+    """A sentence on the bits that an exact denoiser ought to need: those that say which of its images it is."""
     if subject.known is None or subject.is_points:
         return ""
     count, values = len(subject.known), subject.x_0[0].numel()
@@ -198,7 +198,7 @@ def _case(subject: Subject) -> dict[str, float]:
 
 
 def _end_of(x_0: Samples, subject: Subject) -> str:
-    """Where the walk ends, if that is one of the images known by heart."""
+    """A sentence on the end of the walk, if that is one of the images of the exact denoiser."""
     if subject.known is None or not subject.known.captions:
         return ""
     level = subject.units.decode(x_0)

@@ -44,7 +44,7 @@ class GaussianCase:
 
 
 def gaussian_case(schedule: NoiseSchedule, x_0: Samples, place: int) -> GaussianCase:
-    """The model that knows of one image (1, channels, height, width) only the mean and the spread of its pixels.
+    """The Gaussian model of one image (1, channels, height, width): mean and spread of its pixels alone.
 
     place: of the pixel that (9) is about, in the order of the tensor.
     """

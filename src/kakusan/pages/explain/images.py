@@ -19,7 +19,7 @@ NOISE_SHOWN = 2.5
 CLEAN = frozenset({"x_0", "guess", "walk_guess", "walk_end"})
 NOISE = frozenset({"z", "eps", "eps_hat", "eps_error", "fresh", "walk_start"})
 COLOUR_SHADES = {"clean": 64, "noisy": 16}
-"""Colour noise hardly packs: so many shades a channel keep the page small, and in noise nobody sees it."""
+"""Colour noise hardly packs: so many shades a channel keep the page small, and in noise it is not seen."""
 HALF = 100
 """Half the side of a cloud's picture, in its own units."""
 CLOUD_SHOWN = 3.2

@@ -97,7 +97,7 @@ class Moment:
 
     @cached_property
     def guess(self) -> Prediction:
-        """What the denoiser makes of x_t; its two views are tied anew, so that they agree to float64."""
+        """The prediction at x_t; its two views are tied anew, so that they agree to float64."""
         guess = self.model.predict(self.x_t.to(self.x_0), self.at).double()
         return replace(guess, eps=eps_from_x_0(guess.x_0, self.x_t, *self.schedule.at(self.at)))
 

@@ -124,7 +124,7 @@ def _texts_at(story: Story, stop: Stop, names: list[str]) -> list[str]:
 
 
 def _data(story: Story) -> str:
-    """What the script needs, as JSON that can stand in a <script>."""
+    """The data of the script, as JSON that can stand in a <script>."""
     names = [*story.now.numbers, *(f"{name}()" for name in ("log_prev", "log_jump")), *story.now.notes]
     told = {
         "t": [stop.t for stop in story.stops],

@@ -1,4 +1,4 @@
-"""What is explained: a schedule, a denoiser and an image, from a run or from what ships with kakusan."""
+"""The subject of an explanation: a schedule, a denoiser and an image, from a run or from what ships with kakusan."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,9 +27,9 @@ DEFAULT_DATA = "kanji"
 DEFAULT_SCHEDULE = "linear"
 DEFAULT_T = 1000
 FIRST_CHOICE = {"kanji": "散"}
-"""Which of the bundled images is shown unless another is asked for; elsewhere the first."""
+"""The bundled image that is shown unless another is asked for; elsewhere the first."""
 CLOUD = 160
-"""Where the data are points, as many of them dissolve together."""
+"""The number of points that dissolve together, where the data are points."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +40,15 @@ class Subject:
     x_0: Samples
     units: Units
     image: str
-    """Which image: 散, "held-out image 0"."""
+    """The name of the image: 散, "held-out image 0"."""
     who: str
     """The denoiser in a sentence: "the network", "the exact denoiser"."""
     facts: dict[str, str] = field(default_factory=dict)
     remark: str = ""
-    """What one should know of the denoiser, in a sentence or two; with $formulas$."""
+    """A remark on the denoiser, in a sentence or two; with $formulas$."""
     warnings: tuple[str, ...] = ()
     known: Dataset | None = None
-    """The images that an exact denoiser knows by heart."""
+    """The finite set of an exact denoiser's images."""
     run: Path | None = None
 
     @property
@@ -162,7 +162,7 @@ def _given(model: Model[NetworkDenoiser], given: Condition) -> Model[NetworkDeno
 
 
 def _image_of(run: Run, image: str | None) -> tuple[Samples, str, Condition | None, list[str]]:
-    """A held-out image (or cloud of points), its name, its condition where the network must know it, and warnings.
+    """A held-out image (or cloud of points), its name, its condition where the network needs it, and warnings.
 
     It is one that the run makes itself if the data are gone.
     """

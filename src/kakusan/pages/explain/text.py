@@ -20,11 +20,11 @@ from kakusan.pages.explain.typeset import numbers_in, plain
 WIDEST = 96
 INDENT = 5
 MOST_PIXELS = 24
-"""Of a picture's side: three of them fit in 80 columns."""
+"""Pixels of a picture's side: three pictures fit in 80 columns."""
 
 
 def show(story: Story, to: Console) -> None:
-    """All of it. Where the console has no colours, without them, without pictures and without control codes."""
+    """Print the explanation; on a console without colours, without them, without pictures and control codes."""
     to.print(Text("Diffusion in thirteen equations", style="bold"))
     to.print()
     for label, value in (*story.facts.items(), ("t", f"{story.t:,} of {story.T:,}")):

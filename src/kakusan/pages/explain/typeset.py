@@ -26,7 +26,7 @@ from kakusan.pages.explain.formula import (
 
 UPRIGHT = {"Σ", "𝒩", "𝐈", "𝔼"}
 PLAIN = {"𝒩": "N", "𝐈": "I", "𝔼": "E", "∑": "Σ", "∏": "Π"}
-"""What few fonts of a terminal have, in letters that all have."""
+"""Substitutes, in letters that all fonts have, for what few fonts of a terminal have."""
 ABOVE = {"bar": ("¯", "\u0304"), "tilde": ("~", "\u0303"), "hat": ("^", "\u0302")}
 """An accent as an operator, and as a character that combines with the one before."""
 COMPOSED = {"α\u0304": "ᾱ"}

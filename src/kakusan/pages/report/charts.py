@@ -73,7 +73,7 @@ def signal_and_noise(table: Sequence[float], times: Sequence[int], one: str = "i
 def ratio_histogram(
     samples: Sequence[float], held_out: Sequence[float], threshold: float, many: str = "images"
 ) -> str:
-    """How the distance ratios of samples and of held-out images are spread; left of the line are copies."""
+    """A histogram of the distance ratios of samples and of held-out images; left of the line are copies."""
     edges = np.linspace(0, 1, 31)
     shares = [
         100 * np.histogram(np.clip(values, 0, 1), edges)[0] / len(values) if len(values) else np.zeros(30)
@@ -94,7 +94,7 @@ def ratio_histogram(
 
 
 def value_histogram(histogram: Histogram, name: str) -> str:
-    """How the values of one channel are spread: bars of the samples, a line of the training data."""
+    """A histogram of the values of one channel: bars of the samples, a line of the training data."""
     edges, samples, training = (
         np.asarray(part, dtype=np.float64)
         for part in (histogram.edges, histogram.samples, histogram.training)
@@ -114,7 +114,7 @@ def value_histogram(histogram: Histogram, name: str) -> str:
 
 
 def having(rows: Rows, key: str) -> Rows:
-    """The rows that speak of this at all; null is a gap, but a row about something else is none."""
+    """The rows that have this figure; null is a gap, but a row about something else is none."""
     return [row for row in rows if key in row]
 
 
@@ -153,7 +153,7 @@ def loss_stretches(rows: Rows) -> list[tuple[str, Floats]]:
 
 
 def stretch_styles(count: int) -> list[str]:
-    """How each stretch is drawn, the last one fully."""
+    """The style of each stretch, the last one drawn fully."""
     return ["accent faint", "accent half", "accent"][3 - count :]
 
 

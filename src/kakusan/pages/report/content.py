@@ -1,4 +1,4 @@
-"""What a report tells: plain numbers, strings and PNG bytes, gathered by whoever knows the run.
+"""The content of a report: plain numbers, strings and PNG bytes, put together by `gather`.
 
 Every part but the title may be missing; the page then leaves its section out. Strings may come from anywhere
 (file names, settings): the page escapes them.
@@ -18,7 +18,7 @@ class SampleGrid:
 
     png: bytes
     caption: str
-    """How they were made: "64 samples, DDIM, 50 steps, seed 0"."""
+    """Number, sampler, steps and seed: "64 samples, DDIM, 50 steps, seed 0"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Forward:
     table: Sequence[float] = ()
     """The whole schedule, alpha_bar_0 = 1 to alpha_bar_T, for the curves of signal and noise."""
     caption: str = ""
-    """Which image it is: a character, a file name."""
+    """The name of the image: a character, a file name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +57,9 @@ class Channel:
     low: str
     """The value that is black, and all below; of signals that of the lower edge."""
     high: str
-    """That is white, or of the upper edge."""
+    """The value that is white, or that of the upper edge."""
     lowest: str
-    """Of the samples."""
+    """The lowest value of the samples."""
     highest: str
     is_shaded: bool = True
     """Whether values are shades from black to white, rather than heights."""
@@ -68,10 +68,10 @@ class Channel:
 
 @dataclass(frozen=True, kw_only=True)
 class Histogram:
-    """How the values of a channel are spread."""
+    """A histogram of the values of a channel."""
 
     edges: Sequence[float]
-    """Of the bins; what lies beyond the ends counts with the first and the last."""
+    """The edges of the bins; what lies beyond the ends counts with the first and the last."""
     samples: Sequence[float]
     """The share of the values in each bin."""
     training: Sequence[float] = ()
@@ -87,7 +87,7 @@ class Neighbour:
     ratio: float
     """Its distance to the nearest training image over that to the second nearest."""
     caption: str = ""
-    """What the image is, where it is anything: a character, a file name."""
+    """The name of the image, where it has one: a character, a file name."""
     nearest_caption: str = ""
 
 
@@ -105,7 +105,7 @@ class Copying:
     """The ratio of every sample compared, for the histogram and the count."""
     held_out_ratios: Sequence[float] = ()
     doubt: str = ""
-    """Why it is not known that the held-out images are new to the weights; empty where it is."""
+    """The reason to doubt that the held-out images are new to the weights; empty where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class Story:
 
     title: str
     noun: Noun = IMAGES
-    """What the samples are called."""
+    """The noun for the samples."""
     subtitle: str = ""
     """One sentence: what was trained on what."""
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class Story:
     channels: Sequence[Channel] = ()
     """Of real data, each by itself."""
     channels_left: int = 0
-    """How many more there are, which are not shown."""
+    """The number of channels that are not shown."""
     metrics: Sequence[Mapping[str, Any]] = ()
     """The lines of metrics.jsonl, in order. Read here: step; loss, loss_smooth; loss_by_t, a list of equal parts
     of 1..T; training_loss, held_out_loss; gradient_norm, learning_rate, images_per_second."""
@@ -138,15 +138,15 @@ class Story:
     """The number of noise levels, for the axis of the loss by t."""
     predicts: str = "eps"
     loss: str = "simple"
-    """What the network was trained to give, "eps", "x_0" or "v": the words about the loss depend on it."""
+    """Prediction target, "eps", "x_0" or "v", and loss of the network: the words about the loss depend on them."""
     copying: Copying | None = None
     next_words: str = "The run goes on exactly where it stopped, and gives the same images for the same seed."
     detail_words: str = "All that is needed to make this run again."
     commands: Sequence[tuple[str, str]] = ()
-    """What it does and the line to type: ("Go on training", "kakusan resume runs/demo --steps 4000")."""
+    """(purpose, line to type): ("Go on training", "kakusan resume runs/demo --steps 4000")."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The resolved settings, nested as in config.toml."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Versions and machine: name to value."""
     footer: str = ""
-    """When and by which version this page was written."""
+    """The date and the version that this page was written by."""

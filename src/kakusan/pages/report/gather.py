@@ -1,4 +1,4 @@
-"""From a run to its story: samples, film strip, neighbours and words. The only part of the report that knows runs."""
+"""From a run to its story: samples, film strip, neighbours and words. The only part of the report that opens runs."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -134,7 +134,7 @@ def _data_of(run: Run) -> tuple[Prepared | None, list[str]]:
 
 
 def _rounded(x: Samples, units: Units) -> Samples:
-    """On the levels of the data, as samples are saved."""
+    """The values on the levels of the data, as samples are saved."""
     return units.encode(units.decode(x)) if isinstance(units, Levels) else x
 
 
@@ -156,7 +156,7 @@ def _film(stills: list[Snapshot], run: Run) -> FilmStrip:
 
 
 def _channels(x_0: Samples, units: Units, prepared: Prepared | None) -> list[Channel]:
-    """Of real data each channel by itself, as far as one can be drawn."""
+    """The channels of real data, each by itself, as far as one can be drawn."""
     if not isinstance(units, Real):
         return []
     values, training = units.decode(x_0), _some_training(prepared, len(x_0))
@@ -192,7 +192,7 @@ def _some_training(prepared: Prepared | None, count: int) -> NDArray[Any] | None
 
 
 def histogram(samples: NDArray[Any], training: NDArray[Any] | None) -> Histogram | None:
-    """Of the values of one channel, in bins that both have; None where all of them are about the same."""
+    """A histogram of the values of one channel, in bins that both have; None where all of them are about the same."""
     every = [np.ravel(samples)] + ([] if training is None else [np.ravel(training).astype(np.float64)])
     both = [values[~np.isnan(values)] for values in every]  # nan is missing
     if not all(map(len, both)):
@@ -345,7 +345,7 @@ def _words(run: Run, loaded: Loaded) -> Story:
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where the weights came from, and what one can do with them for that reason."""
+    """The origin of the weights, and what can be done with them for that reason."""
 
     words: str
     facts: dict[str, str]

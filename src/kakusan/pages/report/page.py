@@ -93,7 +93,7 @@ COPYING[Verdict.SLIGHT_SIGN] = COPYING[Verdict.SIGN]
 
 
 def copy_verdict(copying: Copying, shortfall: str = "", many: str = "images") -> str:
-    """What the two copy rates mean, in a sentence; nothing where hardly anything was learned."""
+    """The verdict on the two copy rates, in a sentence; empty where hardly anything was learned."""
     rate, expected = copying.sample_rate, copying.held_out_rate
     if rate is None:
         return ""
