@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
-from kakusan.config.settings import MachineSettings
+from kakusan.config.settings import MachineSettings, answered
 from kakusan.errors import SettingsError, quoted
+from kakusan.networks.parallel import ROWS, set_threads
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # glibc's malloc.h
 
 
 def resolve_machine(machine: MachineSettings) -> MachineSettings:
@@ -27,7 +28,19 @@ def resolve_machine(machine: MachineSettings) -> MachineSettings:
         layout = "channels-last"
     if threads == "auto":
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return replace(machine, device=device, precision=precision, layout=layout, threads=threads)
+    found = replace(machine, device=device, precision=precision, layout=layout, threads=threads)
+    return found if machine.workers != "auto" else replace(found, workers=usual_workers(found))
+
+
+def usual_workers(machine: MachineSettings, rows: int | None = None) -> int:
+    """How many parts of a batch of so many rows, or of a sampling's micro-batch, are computed at once.
+
+    On a CPU as many as there are threads, or a divisor of their number that leaves each part 16 rows; else 1.
+    """
+    threads, rows = answered(machine.threads), machine.micro_batch if rows is None else rows
+    if torch.device(machine.device).type != "cpu":
+        return 1
+    return next(n for n in range(max(1, min(threads, rows // ROWS)), 0, -1) if threads % n == 0)
 
 
 def best_device() -> str:
@@ -67,12 +80,12 @@ def require_device(machine: MachineSettings, folder: Path) -> None:
 
 def set_machine(machine: MachineSettings) -> None:
     """Threads, as resolved. On a GPU, TF32 stays off: bf16 is the fast way, float32 means float32."""
-    if machine.threads != "auto":
-        torch.set_num_threads(machine.threads)
-    torch.backends.cudnn.allow_tf32 = False  # torch's own default for convolutions is True
-    torch.backends.cuda.matmul.allow_tf32 = False  # these older names, since torch.export asks for them
     if machine.device == "cpu" and sys.platform == "linux":
         _keep_memory()
+    if machine.threads != "auto":
+        set_threads(machine.threads, machine.workers if machine.workers != "auto" else 1)
+    torch.backends.cudnn.allow_tf32 = False  # torch's own default for convolutions is True
+    torch.backends.cuda.matmul.allow_tf32 = False  # these older names, since torch.export asks for them
 
 
 def _keep_memory() -> None:
@@ -80,7 +93,12 @@ def _keep_memory() -> None:
     small network's step in page faults."""
     try:
         libc = ctypes.CDLL(None)
-        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 1 << 26)):
+        for option, value in (
+            (M_ARENA_MAX, 1),
+            (M_MMAP_MAX, 0),
+            (M_TRIM_THRESHOLD, -1),
+            (M_TOP_PAD, 1 << 26),
+        ):
             libc.mallopt(option, value)
     except (OSError, AttributeError):  # another C library
         pass

@@ -8,9 +8,10 @@ import math
 from dataclasses import replace
 
 from kakusan.config.facts import DataFacts, Size
-from kakusan.config.machine import resolve_machine
+from kakusan.config.machine import resolve_machine, usual_workers
 from kakusan.config.networks import settled
 from kakusan.config.recipe import resolve_batch, resolve_recipe
+from kakusan.config.section import answered
 from kakusan.config.settings import KINDS, CheckpointSettings, ProcessSettings, SamplesSettings, Settings
 from kakusan.errors import SettingsError
 
@@ -45,6 +46,9 @@ def resolve(settings: Settings, facts: DataFacts) -> Settings:
         plain = network.loss if network.predicts == process.predicts else None
         usual = "hybrid" if process.variance == "learned" else plain or "simple"
         training = replace(training, loss=training.chosen_by_options("loss") or usual)
+    if settings.machine.workers == "auto":
+        rows = answered(training.batch_size) if network.rows_are_independent else 1
+        machine = replace(machine, workers=usual_workers(machine, rows))
     return replace(settings, training=training, data=data, network=network, process=process, machine=machine)
 
 

@@ -288,6 +288,9 @@ class MachineSettings(Section):
     """Memory layout of the network."""
     threads: Annotated[int | Auto, Range(1, 4096)] = "auto"
     """Threads on a CPU; auto: as many as cores."""
+    workers: Annotated[int | Auto, Range(1, 4096)] = "auto"
+    """Parts of a batch that are computed at once on a CPU, each on its share of the threads: where other programs use
+    the cores too, much faster than all threads in every operation. auto: one for each thread, of 16 images at least."""
     micro_batch: int = 64
     """Images at a time in sampling, a multiple of 16."""
 

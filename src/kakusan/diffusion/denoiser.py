@@ -15,6 +15,7 @@ from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.tables import PARAMETRIZATIONS
 from kakusan.errors import SettingsError
+from kakusan.networks.parallel import at_once, shares
 from kakusan.shapes import Condition, Samples, Times, scaled
 
 Network = Callable[..., Tensor]
@@ -75,14 +76,29 @@ class NetworkDenoiser(Denoiser):
         if (taken := getattr(self.network, "channels", x_t.shape[1])) != x_t.shape[1]:
             raise ValueError(f"the network is for samples of {taken} channels, and these have {x_t.shape[1]}")
         time = (t - 1).float().to(x_t.device)
-        with torch.autocast(x_t.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            out = self.network(self._input(x_t, t), time, condition).float()
+        out = self._called(self._input(x_t, t), time, condition)
         channels = x_t.shape[1]
         if out.shape[1] not in (channels, 2 * channels):
             raise ValueError(
                 f"the network gives {out.shape[1]} channels for {channels}: it must be as many, or twice"
             )
         return out[:, :channels], (out[:, channels:] + 1) / 2 if out.shape[1] > channels else None
+
+    def _called(self, x: Samples, time: Tensor, condition: Condition | None) -> Samples:
+        """The output of the network, float32; without gradients, parts of the batch are computed at once."""
+        grad = torch.is_grad_enabled()
+
+        def part(rows: slice) -> Samples:
+            given = None if condition is None else condition.rows(rows)
+            with (
+                torch.set_grad_enabled(grad),
+                torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None),
+            ):
+                return self.network(x[rows], time[rows], given).float()
+
+        if grad or not getattr(self.network, "rows_are_independent", False):
+            return part(slice(None))
+        return torch.cat(at_once(part, shares(len(x))))
 
     def _input(self, x_t: Samples, t: Times) -> Samples:
         """x_t in the scale of the variance-preserving twin, so that its size hardly depends on t."""

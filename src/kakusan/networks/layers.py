@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kakusan.networks.parallel import dropout
+
 Features: TypeAlias = Float[Tensor, "batch _ *space"]
 """Channels of positions, in one to three dimensions, on their way through a network."""
 
@@ -163,7 +165,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Features, shift: Float[Tensor, "batch _"]) -> Features:
         h = self._timed(self.conv1(norm_silu(x, self.norm1)), shift[..., *[None] * self.style.dimensions])
         if self.training and self.style.dropout:
-            h = F.dropout(h, self.style.dropout)
+            h = dropout(h, self.style.dropout)
         out: Tensor = (self.conv_shortcut(x) if self.shortcut else x) + self.conv2(h)
         return divided(out, self.style)
 

@@ -31,6 +31,7 @@ from kakusan.networks.layers import (
     linear,
     sinusoids,
 )
+from kakusan.networks.parallel import dropout
 from kakusan.networks.patches import crop, folded, pad, unfolded
 from kakusan.shapes import Condition, Samples
 
@@ -124,7 +125,7 @@ class TransformerBlock(nn.Module):
         return x + mlp_gate * self._dropped(self.mlp(modulated(x, mlp_shift, mlp_scale)))
 
     def _dropped(self, branch: Tokens) -> Tokens:
-        return F.dropout(branch, self.dropout) if self.training and self.dropout else branch
+        return dropout(branch, self.dropout) if self.training and self.dropout else branch
 
 
 def positions(grid: Sequence[int], width: int, device: torch.device) -> Float[Tensor, "tokens {width}"]:

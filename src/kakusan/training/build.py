@@ -76,12 +76,12 @@ def build_network(settings: Settings, record: DataRecord, own: nn.Module | None 
         return known_again(own, settings.network).to(settings.machine.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.training.seed)
-        built = settings.network.build(interface(settings, record))
+        built: Any = settings.network.build(interface(settings, record))
+    built.rows_are_independent = settings.network.rows_are_independent
     machine = settings.machine
     formats = {3: torch.channels_last, 4: torch.channels_last_3d}  # PyTorch has none for signals and points
     last = formats.get(len(record.shape)) if machine.layout == "channels-last" else None
-    placed: Any = built
-    return placed.to(machine.device, memory_format=last or torch.contiguous_format)  # type: ignore[no-any-return]
+    return built.to(machine.device, memory_format=last or torch.contiguous_format)  # type: ignore[no-any-return]
 
 
 def default_condition(

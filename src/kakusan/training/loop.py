@@ -6,7 +6,7 @@ No figure is waited for at a step: they are read once a log line, and so is the 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kakusan.config.settings import TrainingSettings, answered, named
 from kakusan.errors import NumbersError, SettingsError
+from kakusan.networks.parallel import FEWEST, at_once, dropout_seed, shares
 from kakusan.randomness import Purpose, normals, torch_seed
 from kakusan.shapes import Condition, Samples, Times
 from kakusan.training.ema import EMA
@@ -138,6 +139,11 @@ class TrainState:
     def device(self) -> torch.device:
         return self.first_bad.device
 
+    @property
+    def network_shares_rows(self) -> bool:
+        """Whether parts of a batch may go through the network at once."""
+        return getattr(self.network, "rows_are_independent", False)
+
 
 @dataclass(frozen=True)
 class StepReport:
@@ -223,14 +229,65 @@ def train_step(state: TrainState, batches: BatchSource, loss: Loss, training: Tr
 def _micro_step(
     state: TrainState, batches: BatchSource, loss: Loss, training: TrainingSettings, micro: int
 ) -> tuple[Times, Float[Tensor, " batch"]]:
+    """The losses of a micro-batch; their gradient is added to that of the parameters."""
     fed = drawn(state, batches, training, state.step, micro)
-    torch.manual_seed(torch_seed(training.seed, state.step, micro))  # of dropout alone
-    losses = loss.per_image(state.model, fed.x_0, fed.t, fed.noise, fed.condition)
-    counted = losses if fed.weights is None else losses * fed.weights
-    torch.autograd.backward(counted.mean() / answered(training.accumulation))
-    losses = losses.detach()
+    parts = shares(len(fed.t), FEWEST) if state.network_shares_rows else [slice(len(fed.t))]
+    if len(parts) == 1:
+        torch.manual_seed(torch_seed(training.seed, state.step, micro))  # of dropout alone
+        losses = at_once(lambda _: _backward(state, loss, fed, training), parts)[0]
+    else:
+        losses = _backward_in_parts(state, loss, fed, training, parts, micro)
     state.tally.add(losses, fed.weights, fed.t, state.model.path.T)
     return fed.t, losses
+
+
+def _backward(
+    state: TrainState, loss: Loss, fed: "TrainingInputs", training: TrainingSettings
+) -> Float[Tensor, " batch"]:
+    losses, counted = _losses(state, loss, fed)
+    torch.autograd.backward(counted.mean() / answered(training.accumulation))
+    return losses
+
+
+def _backward_in_parts(
+    state: TrainState,
+    loss: Loss,
+    fed: "TrainingInputs",
+    training: TrainingSettings,
+    parts: Sequence[slice],
+    micro: int,
+) -> Float[Tensor, " batch"]:
+    """The same by parts of the rows, which are computed at once; their gradients are added in the order of the rows."""
+    parameters = [each for each in state.network.parameters() if each.requires_grad]
+    count = len(fed.t) * answered(training.accumulation)
+
+    def part(rows: slice) -> tuple[Float[Tensor, " part"], tuple[Tensor | None, ...]]:
+        with dropout_seed(torch_seed(training.seed, state.step, micro | rows.start << 32)):
+            losses, counted = _losses(state, loss, fed.rows(rows))
+            return losses, torch.autograd.grad(counted.sum() / count, parameters, allow_unused=True)
+
+    losses, gradients = zip(*at_once(part, parts), strict=True)
+    for parameter, column in zip(parameters, zip(*gradients, strict=True), strict=True):
+        _add_gradient(parameter, [gradient for gradient in column if gradient is not None])
+    return torch.cat(losses)
+
+
+def _losses(
+    state: TrainState, loss: Loss, fed: "TrainingInputs"
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """The loss of each image, and what counts of it, with its gradient."""
+    losses = loss.per_image(state.model, fed.x_0, fed.t, fed.noise, fed.condition)
+    return losses.detach(), losses if fed.weights is None else losses * fed.weights
+
+
+def _add_gradient(parameter: nn.Parameter, gradients: Sequence[Tensor]) -> None:
+    """Add the sum to the parameter's gradient, in the layout of the parameter: the fused optimizer wants them alike."""
+    if not gradients:
+        return
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    for gradient in gradients:
+        parameter.grad += gradient
 
 
 @dataclass(frozen=True)
@@ -243,6 +300,12 @@ class TrainingInputs:
     condition: Condition | None
     weights: Float[Tensor, " batch"] | None
     """Weight of each loss, where t is not uniform."""
+
+    def rows(self, rows: slice) -> "TrainingInputs":
+        """The inputs of some of the images."""
+        condition = None if self.condition is None else self.condition.rows(rows)
+        weights = None if self.weights is None else self.weights[rows]
+        return TrainingInputs(self.x_0[rows], self.t[rows], self.noise[rows], condition, weights)
 
 
 def drawn(

@@ -32,6 +32,7 @@ class TransformerOptions(NetworkOptions):
     machine, signals and volumes. auto: by the size of the samples, the device and the length of the training."""
 
     dimensions: ClassVar[tuple[int, ...]] = (1, 2, 3)
+    rows_are_independent: ClassVar[bool] = True
     predicts: ClassVar[str | None] = "x_0"
     loss: ClassVar[str | None] = "velocity"
 

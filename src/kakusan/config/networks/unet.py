@@ -63,6 +63,7 @@ class UNetOptions(NetworkOptions):
     device and the length of the training."""
 
     dimensions: ClassVar[tuple[int, ...]] = (1, 2, 3)
+    rows_are_independent: ClassVar[bool] = True
 
     kind: str = "unet"
     multipliers: tuple[int, ...] | Auto = "auto"

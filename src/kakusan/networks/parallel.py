@@ -1,0 +1,118 @@
+"""Parts of a batch at once, on a CPU: each thread takes some rows through the whole network.
+
+Where all threads share every operation, they meet at the end of each one, hundreds of times a step; and where another
+program uses a core, each meeting lasts until the thread that had to wait has had its turn. Parts meet once. The result
+depends on the number of parts alone, not on the cores that are free, nor on the order in which parts are done.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+ROWS = 16
+"""Rows of multiples of so many come out the same to the last bit, whatever the others are."""
+FEWEST = 4
+"""Rows of a part in training: fewer are not worth a thread."""
+
+
+class _Thread(threading.local):
+    """Per thread: whether it computes a part just now, and the generator that its dropout draws from."""
+
+    in_a_part = False
+    generator: torch.Generator | None = None
+
+
+@dataclass(frozen=True)
+class _Workers:
+    """As many parts at once as there are workers, each on its share of the threads."""
+
+    threads: int
+    count: int
+    pool: ThreadPoolExecutor | None
+    """For all parts but the first."""
+
+    @property
+    def threads_of_each(self) -> int:
+        return max(1, self.threads // self.count)
+
+
+_thread = _Thread()
+_workers: _Workers | None = None
+
+
+def set_threads(threads: int, workers: int) -> None:
+    """Compute up to `workers` parts of a batch at once, each on its share of the threads; in the whole process."""
+    global _workers  # as torch.set_num_threads
+    if _workers is not None and _workers.pool is not None:
+        _workers.pool.shutdown()
+    _workers = _Workers(threads, workers, None)
+    each = _workers.threads_of_each
+    torch.set_num_threads(each)
+    if workers > 1:
+        pool = ThreadPoolExecutor(workers - 1, "kakusan-part", _begin_thread, (each,))
+        _workers = replace(_workers, pool=pool)
+
+
+def shares(rows: int, multiple: int = ROWS) -> list[slice]:
+    """The parts of so many rows, each a multiple but the last: as many as there are workers, or fewer."""
+    count = 1 if _workers is None else _workers.count
+    size = -(-rows // (multiple * count)) * multiple
+    return [slice(begin, min(begin + size, rows)) for begin in range(0, rows, size)]
+
+
+def at_once(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+    """The results for these parts, in their order. The calling thread computes the first; a single one has all threads.
+
+    Modes of torch that belong to a thread (no_grad, autocast) have to be set within the function.
+    """
+    if _workers is None or _workers.pool is None or _thread.in_a_part:
+        return [function(part) for part in parts]
+    if len(parts) == 1:
+        torch.set_num_threads(_workers.threads)
+        try:
+            return [function(parts[0])]
+        finally:
+            torch.set_num_threads(_workers.threads_of_each)
+    others = [_workers.pool.submit(function, part) for part in parts[1:]]
+    _thread.in_a_part = True
+    try:
+        first = function(parts[0])
+    finally:
+        _thread.in_a_part = False
+        wait(others)
+    return [first, *(other.result() for other in others)]
+
+
+@contextmanager
+def dropout_seed(seed: int) -> Iterator[None]:
+    """A context in which the dropout of this thread is a function of the seed, whatever other threads draw."""
+    _thread.generator = torch.Generator().manual_seed(seed)
+    try:
+        yield
+    finally:
+        _thread.generator = None
+
+
+def dropout(x: Tensor, share: float) -> Tensor:
+    """Inverted dropout in training: a share of the values becomes 0, the others grow by 1 / (1 - share).
+
+    It draws from torch's own generator or, within `dropout_seed`, from that of the thread: the same for the same seed.
+    """
+    if _thread.generator is None:
+        return F.dropout(x, share)
+    return x * torch.empty_like(x).bernoulli_(1 - share, generator=_thread.generator).div_(1 - share)
+
+
+def _begin_thread(threads: int) -> None:
+    torch.set_num_threads(threads)
+    _thread.in_a_part = True
