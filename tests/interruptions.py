@@ -57,6 +57,10 @@ LEARNING_TIMES: dict[str, dict[str, Any]] = {
 """With so few t the history of losses is full, and steers the draws, after four steps."""
 
 
+PARTS: dict[str, dict[str, Any]] = {"training": {"batch_size": 16}, "machine": {"threads": 2, "workers": 2}}
+"""Micro-batches of 8, two parts of each at once."""
+
+
 class Interruption(Exception):  # noqa: N818
     """Something that nobody expected."""
 
@@ -89,10 +93,11 @@ MID_EPOCH = 7  # where the ways that need not be tried at every step are tried
 
 
 def settings(base: Path, kind: str) -> Settings:
-    """A small training with dropout, flips, labels and accumulation; kind: fp32, bf16, importance or transformer."""
+    """A small training with dropout, flips, labels and accumulation; kind: fp32, bf16, parts, ..."""
     precision = "bf16" if kind == "bf16" else "fp32"
     sections = [{"data": {"source": str(base / "data.npz")}, "machine": {"precision": precision}}]
     sections += [LEARNING_TIMES] * (kind == "importance") + [TRANSFORMER] * (kind == "transformer")
+    sections += [PARTS] * (kind == "parts")
     merged = from_mapping(SETTINGS, "here")
     for section in sections:
         merged = from_mapping(section, "here", merged)
@@ -187,12 +192,15 @@ def main(base: Path) -> None:
         whole = base / f"whole-{kind}"
         train(whole, kind=kind)
         results[whole.name] = traces(whole)
+    parts = base / "whole-parts"
+    in_a_child(lambda: train(parts, kind="parts"))  # whose threads no fork has to do without
+    results[parts.name] = traces(parts)
     for way in ("exception", "SIGTERM", "SIGKILL"):
         for at in range(STEPS):
             results[f"{way}-{at}"] = tried(base / f"{way}-{at}", way, at)
     results["SIGINT"] = tried(base / "SIGINT", "SIGINT", MID_EPOCH)
     results["bf16"] = tried(base / "bf16", "SIGKILL", MID_EPOCH, "bf16")
-    for kind in ("importance", "transformer"):
+    for kind in ("importance", "transformer", "parts"):
         results[kind] = tried(base / kind, "SIGKILL", MID_EPOCH, kind)
     for step in (6, STEPS):
         folder = base / f"picture-{step}"

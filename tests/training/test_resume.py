@@ -65,10 +65,12 @@ def test_half_precision_resumes_bit_for_bit_too(results: dict[str, Any]) -> None
     assert case["traces"]["files"] != results["whole-fp32"]["files"]
 
 
-def test_a_transformer_resumes_bit_for_bit_too(results: dict[str, Any]) -> None:
-    case = results["transformer"]
+@pytest.mark.parametrize("kind", ["transformer", "parts"])
+def test_a_transformer_and_parts_at_once_resume_bit_for_bit_too(kind: str, results: dict[str, Any]) -> None:
+    case = results[kind]
     assert (case["code"], case["again"]) == (-9, 0)
-    assert case["traces"] == results["whole-transformer"] | {"steps": case["traces"]["steps"]}
+    assert case["traces"] == results[f"whole-{kind}"] | {"steps": case["traces"]["steps"]}
+    assert case["traces"]["files"] != results["whole-fp32"]["files"]
 
 
 def test_a_history_of_losses_that_steers_t_is_part_of_the_checkpoint(results: dict[str, Any]) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
+from kakusan.config.parallel import ROWS, set_threads
 from kakusan.config.settings import MachineSettings, answered
 from kakusan.errors import SettingsError, quoted
-from kakusan.networks.parallel import ROWS, set_threads
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # glibc's malloc.h
 

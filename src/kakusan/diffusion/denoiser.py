@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kakusan.config.parallel import at_once, shares
 from kakusan.diffusion.parametrizations import Parametrization
 from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.tables import PARAMETRIZATIONS
 from kakusan.errors import SettingsError
-from kakusan.networks.parallel import at_once, shares
 from kakusan.shapes import Condition, Samples, Times, scaled
 
 Network = Callable[..., Tensor]
@@ -84,11 +84,11 @@ class NetworkDenoiser(Denoiser):
             )
         return out[:, :channels], (out[:, channels:] + 1) / 2 if out.shape[1] > channels else None
 
-    def _called(self, x: Samples, time: Tensor, condition: Condition | None) -> Samples:
+    def _called(self, x: Samples, time: Tensor, condition: Condition | None) -> Tensor:
         """The output of the network, float32; without gradients, parts of the batch are computed at once."""
         grad = torch.is_grad_enabled()
 
-        def part(rows: slice) -> Samples:
+        def part(rows: slice) -> Tensor:
             given = None if condition is None else condition.rows(rows)
             with (
                 torch.set_grad_enabled(grad),

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kakusan.networks.parallel import dropout
+from kakusan.networks.dropout import dropout
 
 Features: TypeAlias = Float[Tensor, "batch _ *space"]
 """Channels of positions, in one to three dimensions, on their way through a network."""

@@ -23,6 +23,7 @@ from kakusan.networks.conditioning import (
     vector_embedding,
     with_images,
 )
+from kakusan.networks.dropout import dropout
 from kakusan.networks.layers import (
     CONVOLUTIONS,
     NEAR_ZERO,
@@ -31,7 +32,6 @@ from kakusan.networks.layers import (
     linear,
     sinusoids,
 )
-from kakusan.networks.parallel import dropout
 from kakusan.networks.patches import crop, folded, pad, unfolded
 from kakusan.shapes import Condition, Samples
 

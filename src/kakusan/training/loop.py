@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kakusan.config.parallel import FEWEST, at_once, shares
 from kakusan.config.settings import TrainingSettings, answered, named
 from kakusan.errors import NumbersError, SettingsError
-from kakusan.networks.parallel import FEWEST, at_once, dropout_seed, shares
+from kakusan.networks.dropout import dropout_seed
 from kakusan.randomness import Purpose, normals, torch_seed
 from kakusan.shapes import Condition, Samples, Times
 from kakusan.training.ema import EMA

@@ -41,7 +41,7 @@ class NetworkOptions(Section):
     loss: ClassVar[str | None] = None
     """The loss that goes with this target; None: the usual one."""
     rows_are_independent: ClassVar[bool] = False
-    """Whether threads may take parts of a batch through the network at once: see `kakusan.networks.parallel`."""
+    """Whether threads may take parts of a batch through the network at once: see `kakusan.config.parallel`."""
 
     kind: Annotated[str, tyro.conf.arg(metavar="KIND")] = AUTO
     """unet or transformer for signals, images and volumes, mlp for points; auto: unet or mlp, or the one that has the

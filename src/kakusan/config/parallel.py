@@ -5,16 +5,14 @@ program uses a core, each meeting lasts until the thread that had to wait has ha
 depends on the number of parts alone, not on the cores that are free, nor on the order in which parts are done.
 """
 
+import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -26,10 +24,9 @@ FEWEST = 4
 
 
 class _Thread(threading.local):
-    """Per thread: whether it computes a part just now, and the generator that its dropout draws from."""
+    """Per thread: whether it computes a part just now."""
 
     in_a_part = False
-    generator: torch.Generator | None = None
 
 
 @dataclass(frozen=True)
@@ -93,26 +90,16 @@ def at_once(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[R
     return [first, *(other.result() for other in others)]
 
 
-@contextmanager
-def dropout_seed(seed: int) -> Iterator[None]:
-    """A context in which the dropout of this thread is a function of the seed, whatever other threads draw."""
-    _thread.generator = torch.Generator().manual_seed(seed)
-    try:
-        yield
-    finally:
-        _thread.generator = None
-
-
-def dropout(x: Tensor, share: float) -> Tensor:
-    """Inverted dropout in training: a share of the values becomes 0, the others grow by 1 / (1 - share).
-
-    It draws from torch's own generator or, within `dropout_seed`, from that of the thread: the same for the same seed.
-    """
-    if _thread.generator is None:
-        return F.dropout(x, share)
-    return x * torch.empty_like(x).bernoulli_(1 - share, generator=_thread.generator).div_(1 - share)
-
-
 def _begin_thread(threads: int) -> None:
     torch.set_num_threads(threads)
     _thread.in_a_part = True
+
+
+def _forget() -> None:
+    """A fork copies the calling thread alone."""
+    global _workers
+    _workers = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,39 @@
+"""Dropout whose draws may come from a generator of the thread: parts of a batch that are computed at once drop alike
+whichever comes first."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class _Thread(threading.local):
+    """Per thread: the generator that its dropout draws from; None: torch's own."""
+
+    generator: torch.Generator | None = None
+
+
+_thread = _Thread()
+
+
+@contextmanager
+def dropout_seed(seed: int) -> Iterator[None]:
+    """A context in which the dropout of this thread is a function of the seed, whatever other threads draw."""
+    _thread.generator = torch.Generator().manual_seed(seed)
+    try:
+        yield
+    finally:
+        _thread.generator = None
+
+
+def dropout(x: Tensor, share: float) -> Tensor:
+    """Inverted dropout in training: a share of the values becomes 0, the others grow by 1 / (1 - share).
+
+    It draws from torch's own generator or, within `dropout_seed`, from that of the thread: the same for the same seed.
+    """
+    if _thread.generator is None:
+        return F.dropout(x, share)
+    return x * torch.empty_like(x).bernoulli_(1 - share, generator=_thread.generator).div_(1 - share)
