@@ -26,6 +26,8 @@ class DataRecord:
     pairs: PairForm | None = None
     masked: bool = False
     """Whether values were missing, so that the network takes a mask of those that are there."""
+    missing: float | None = None
+    """Their share of all; None where it is not known, as in runs of older versions."""
 
     @property
     def is_conditional(self) -> bool:
@@ -68,6 +70,7 @@ class DataRecord:
                 vectors=None if stored.vectors is None else VectorForm.from_state(stored.vectors),
                 pairs=None if stored.pairs is None else PairForm.from_state(stored.pairs),
                 masked=stored.masked,
+                missing=stored.missing,
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
@@ -112,6 +115,7 @@ class _Stored(msgspec.Struct, frozen=True):
     vectors: dict[str, Any] | None = None
     pairs: dict[str, Any] | None = None
     masked: bool = False
+    missing: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:
