@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from kakusan.api import train
@@ -21,7 +22,10 @@ from kakusan.config.loading import settings_for
 from kakusan.config.networks import UNetOptions
 from kakusan.config.settings import Settings
 from kakusan.data.builtin import RESERVED_KANJI, kanji
+from kakusan.diffusion.oracles import GaussianOracle
+from kakusan.diffusion.schedules import Cosine
 from kakusan.run import Run
+from kakusan.shapes import per_sample
 
 Figures: TypeAlias = dict[str, Any]
 Script: TypeAlias = Callable[..., Figures]
@@ -229,18 +233,19 @@ def test_the_transformer_is_timed_beside_the_u_net(script: Script) -> None:
     assert all(each["sample_ms"]["median"] > 0 for each in found.values())
 
 
+def in_process(arguments: list[str]) -> None:
+    """A command of kakusan without a start of Python."""
+    assert arguments[:2] == ["-m", "kakusan"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert kakusan_command(arguments[2:]) == 0
+
+
 @pytest.mark.parametrize("case", ["classes", "vectors", "pairs"])
 def test_conditions_are_asked_for_by_the_real_commands_and_measured(
     script: Script, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The network has learned nothing, so only the way is tested; in this process, which saves eight starts."""
     module = importlib.import_module("conditions")
-
-    def in_process(arguments: list[str]) -> None:
-        assert arguments[:2] == ["-m", "kakusan"]
-        with contextlib.redirect_stdout(io.StringIO()):
-            assert kakusan_command(arguments[2:]) == 0
-
     monkeypatch.setattr(module, "run_command", in_process)
     rng = np.random.default_rng(0)
     monkeypatch.setattr(module, "garments", lambda: rng.integers(0, 256, (40, 28, 28), dtype=np.uint8))
@@ -286,3 +291,63 @@ def test_an_ensemble_of_the_law_of_the_truth_spreads_as_far_as_it_errs() -> None
     exact = module.of_members(np.stack([truth, truth + 1]), smooth, truth, given)
     assert exact["one sample"]["RMSE"] == pytest.approx(0.5**0.5)
     assert exact["one sample"]["RMSE of the area means"] < 1  # rounded, and one of the two a level higher
+
+
+def test_fields_with_gaps_are_trained_on_and_measured_by_the_real_commands(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The networks have learned nothing, so only the way is tested; on smaller fields, which are quicker."""
+    module = importlib.import_module("missing")
+    smaller = {"COUNT": 40, "SIDE": 8, "LAGS": range(5), "SHOWN_LAGS": (1, 2, 4)}
+    for name, value in {"run_command": in_process, **smaller}.items():
+        monkeypatch.setattr(module, name, value)
+    sizes = ("--steps", "1", "--count", "8", "--calls", "1", "--threads", "1")
+    found = script("missing", *sizes, "--out", str(tmp_path))
+    assert (found["steps"], found["count"]) == (1, 8)
+    assert found["missing"] == pytest.approx(0.3, abs=0.01)
+    rows = found["rows"]
+    assert all(np.isfinite(value) for row in rows.values() for value in row.values())
+    for name in ("trained on whole fields", "trained on fields with gaps"):
+        assert all(rows[name][f"loss: {part}"] > rows[name][f"exact: {part}"] for part in module.LOSSES)
+    assert "trained on fields with gaps | " in module.in_table(found)
+
+
+@pytest.mark.usefixtures("script")
+def test_fields_of_the_law_have_its_moments_and_filled_gaps_have_not() -> None:
+    """A field holds about ten independent values, so covariances of 4,000 err by 1 %: tolerances are thrice that."""
+    module = importlib.import_module("missing")
+    fields, missing = module.fields(4000, seed=3), module.land(4000, seed=4)
+    found = module.compared(fields)
+    assert found["deviation"] == pytest.approx(1, abs=0.015)
+    assert found["roughness"] == pytest.approx(1, abs=0.03)
+    assert found["largest error"] < 0.03
+    assert found["error of the mean"] < 3 / 4000**0.5
+    assert missing.mean() == pytest.approx(0.3, abs=0.001)
+    assert not missing.all((1, 2)).any()
+    filled = module.compared(np.where(missing, module.MEAN, fields))
+    assert filled["deviation"] == pytest.approx(0.7**0.5, abs=0.02)  # of the variance 70 % is left
+    assert filled["roughness"] > 1.2
+
+
+@pytest.mark.usefixtures("script")
+def test_the_loss_of_the_exact_denoiser_is_that_which_it_has_on_fields() -> None:
+    module = importlib.import_module("missing")
+    path = Cosine(T=20)
+    oracle = GaussianOracle(path, 0.0, torch.from_numpy(module.correlation(module.LENGTH)))
+    x_0 = torch.from_numpy(module.smooth(500, module.LENGTH, seed=0)).unsqueeze(1)
+    noise = torch.from_numpy(np.random.default_rng(1).standard_normal(x_0.shape))
+    errors = []
+    for t in range(1, 21):
+        times = torch.full((len(x_0),), float(t), dtype=torch.float64)
+        a, b = (per_sample(part, x_0) for part in path.at(times))
+        guess = oracle.predict(a * x_0 + b * noise, times).x_0
+        errors.append(float(((guess - x_0) / b).square().mean()))
+    whole = np.ones((3, module.SIDE**2), dtype=bool)
+    exact = module.exact_loss(path, module.DEVIATION, whole)
+    assert np.mean(errors) == pytest.approx(
+        exact, rel=0.02
+    )  # 500 fields of about ten independent values each
+    one = np.eye(module.SIDE**2, dtype=bool)[:1]
+    assert module.exact_loss(path, module.DEVIATION, one) == pytest.approx(
+        1
+    )  # one value of variance 1: v is guessed 0
