@@ -4,18 +4,18 @@
 exp(-d^2 / 2 l^2) at a distance of d pixels, l = 2.5. Of a second copy each field lacks about 30 % of its values, as
 under land: one or more blobs, elsewhere in each. The real commands train on both (--data.missing mask on the second)
 and draw whole fields (--mask full). Beside the law stand as many real fields, which show what chance does; the samples
-of both; and the fields with gaps after these were filled with the mean, which is what a network learns that is not
-told of them.
+of the exact denoiser, which show what the sampler does; those of both networks; and the fields with gaps after these
+were filled with the mean, which is what a network learns that is not told of them.
 
 By row: the root mean square over pixels of the error of the mean, in deviations; the deviation of a pixel, of the true
 one (mean and root mean square error); the covariance at a few lags, in true variances, and the largest error of all
-lags; and roughness, the mean squared difference of neighbours, of the true one. Held-out losses stand beside those of
-the exact denoiser, over whole fields and over the values that are there.
+lags; and roughness, the mean squared difference of neighbours, of the true one. Then the squared error of v on the same
+held-out fields, times and noise: over whole fields, and over the values that are there, for who is given no others.
 """
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,13 +24,16 @@ import torch
 from automatic import run_command
 from measuring import Figures, in_words, leave, machine, report, table
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kakusan.data.dataset import Dataset
 from kakusan.data.units import Real
-from kakusan.diffusion.paths import Path as ProcessPath
+from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.run import Run
-from kakusan.training.losses import Velocity
-from kakusan.training.validation import COMPARED, held_out_losses, spread
+from kakusan.samplers import DDIM, SamplingRequest, sample
+from kakusan.shapes import Condition
+from kakusan.training.losses import NetworkModel, Velocity
+from kakusan.training.validation import held_out_losses
 
 Fields: TypeAlias = NDArray[np.float64]
 COUNT, SIDE = 4000, 16
@@ -108,34 +111,39 @@ def compared(found: Fields) -> Figures:
     }
 
 
-def losses(run: Run, whole: Dataset) -> Figures:
-    """Of the averaged weights on held-out fields, beside the exact denoiser: whole ones, and as the run has them."""
-    loaded, prepared, units = run.load(), run.prepared(), run.data.units
-    assert isinstance(units, Real)
-    split, device, found = prepared.split, torch.device(loaded.device), {}
-    for name, dataset in zip(LOSSES, (whole, prepared.dataset), strict=True):
-        measured = held_out_losses(loaded.model, Velocity(largest_weight=np.inf), dataset, split, device)
-        there = ~np.isnan(dataset.gather(spread(split.held_out, COMPARED)))
-        found[f"loss: {name}"] = measured["held_out_loss"]
-        found[f"exact: {name}"] = exact_loss(loaded.model.path, units.scale[0], there.reshape(len(there), -1))
-    return found
+def losses(run: Run, model: NetworkModel, *datasets: Dataset) -> Figures:
+    """The squared error of v on the held-out fields of a run: whole ones, and then those with gaps where there are."""
+    split, device = run.prepared().split, torch.device(run.load().device)
+    loss = Velocity(largest_weight=np.inf)
+    return {
+        f"loss: {name}": held_out_losses(model, loss, dataset, split, device)["held_out_loss"]
+        for name, dataset in zip(LOSSES, datasets, strict=False)
+    }
 
 
-def exact_loss(path: ProcessPath, scale: float, there: NDArray[np.bool_]) -> float:
-    """The squared error of v of the exact denoiser that is given the values that are there (n, side^2): the mean over
-    these, then over samples and t = 1..T.
-
-    Along an axis of the law of variance l, x_0 given x_t = a x_0 + b eps has the variance l b^2 / (a^2 l + b^2), and an
-    error of x_0, divided by b, is one of v. scale: of the network's unit, in that of the fields.
+def exact(model: NetworkModel, units: Real) -> NetworkModel:
+    """The same process with, in the network's place, the exact denoiser of the law, which guesses from the values that
+    are there. The process preserves the variance, as that of the automatic choice does.
     """
-    a, b = (part.numpy()[:, None] for part in path.at(torch.arange(1, path.T + 1, dtype=torch.float64)))
-    covariance = correlation(LENGTH) * (DEVIATION / scale) ** 2
-    masks, counts = np.unique(there, axis=0, return_counts=True)
-    errors = []
-    for mask in masks:
-        variances = np.maximum(np.linalg.eigvalsh(covariance[np.ix_(mask, mask)]), 0)
-        errors.append((variances / (np.square(a) * variances + np.square(b))).mean())
-    return float(np.average(errors, weights=counts))
+    path, parametrization = model.path, model.denoiser.parametrization
+    mean = (MEAN - units.mean[0]) / units.scale[0]
+    covariance = torch.from_numpy(correlation(LENGTH)) * (DEVIATION / units.scale[0]) ** 2
+    of_whole = GaussianOracle(path, mean, covariance)
+
+    def network(x_t: Tensor, time: Tensor, condition: Condition | None = None) -> Tensor:
+        t = time.double().cpu() + 1
+        if condition is None or condition.mask is None:
+            guess = of_whole.predict(x_t, t)
+            return parametrization.target(guess.x_0, guess.eps, *path.at(t))
+        output = torch.zeros_like(x_t)
+        for k, there in enumerate(condition.mask == 1):
+            rows = covariance[there.flatten()][:, there.flatten()]
+            guess = GaussianOracle(path, mean, rows).predict(x_t[k][there].view(1, -1, 1, 1), t[k : k + 1])
+            right = parametrization.target(guess.x_0, guess.eps, *path.at(t[k : k + 1]))
+            output[k][there] = right.flatten()
+        return output
+
+    return replace(model, denoiser=replace(model.denoiser, network=network, autocast=None))
 
 
 @dataclass(frozen=True)
@@ -174,19 +182,26 @@ def measured(plan: Plan) -> Figures:
         np.save(path, values.astype(np.float32))
     whole = plan.trained("run-whole", paths["whole"])
     gaps = plan.trained("run-gaps", paths["gaps"], "--data.missing", "mask")
-    whole_data = whole.prepared().dataset
-    exact = exact_covariances()
+    datasets, units = (whole.prepared().dataset, gaps.prepared().dataset), gaps.data.units
+    assert isinstance(units, Real)
+    assert whole.files.data["held_out"] == gaps.files.data["held_out"]
+    best = exact(gaps.load().model, units)
+    request = SamplingRequest(count=plan.count, shape=gaps.data.shape)
+    from_best = units.decode(sample(best, DDIM(steps=plan.calls), request))[..., 0]
+    by_lag = exact_covariances()
     return {
         "steps": gaps.settings.training.steps,
         "parameters": sum(p.numel() for p in gaps.load().network.parameters()),
         "count": plan.count,
         "missing": float(np.isnan(with_gaps).mean()),
         "rows": {
-            "the law": {"deviation": 1.0} | {f"lag {lag}": float(exact[lag]) for lag in SHOWN_LAGS},
+            "the law": {"deviation": 1.0} | {f"lag {lag}": float(by_lag[lag]) for lag in SHOWN_LAGS},
             "real fields": compared(fields(plan.count, seed=2)),
-            "trained on whole fields": compared(plan.sampled(whole)) | losses(whole, whole_data),
+            "exact denoiser": compared(from_best) | losses(gaps, best, *datasets),
+            "trained on whole fields": compared(plan.sampled(whole))
+            | losses(whole, whole.load().model, datasets[0]),
             "trained on fields with gaps": compared(plan.sampled(gaps, "--mask", "full"))
-            | losses(gaps, whole_data),
+            | losses(gaps, gaps.load().model, *datasets),
             "gaps filled with the mean": compared(np.where(np.isnan(with_gaps), MEAN, found)),
         },
     }

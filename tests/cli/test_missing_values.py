@@ -15,7 +15,6 @@ from kakusan.cli import main
 from kakusan.data.canvas import MISSING
 from kakusan.data.record import DataRecord
 from kakusan.errors import RunError
-from kakusan.pages.report.gather import _missing
 
 SIDE = 12
 FEW = ["--count", "5", "--steps", "3"]
@@ -156,8 +155,9 @@ def test_a_run_whose_record_has_no_share_says_that_some_are_missing(
 ) -> None:
     record = json.loads((trained[0] / "data.json").read_text())
     assert record["missing"] == pytest.approx(np.isnan(trained[1]).mean(), rel=1e-12)
-    assert "some of the values" in _missing(DataRecord.read({**record, "missing": None}))["Missing"]
-    assert not _missing(DataRecord.read({**record, "masked": False, "missing": None}))
+    older = {name: value for name, value in record.items() if name != "missing"}
+    assert DataRecord.read(older).missing_in_words().startswith("some of the values")
+    assert DataRecord.read({**older, "masked": False}).missing_in_words() == ""
     with pytest.raises(RunError, match="not one that kakusan wrote"):
         DataRecord.read({**record, "missing": 1.5})
 

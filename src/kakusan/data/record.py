@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 
 from kakusan.data.conditions import PairForm, VectorForm
+from kakusan.data.missing import in_percent
 from kakusan.data.space import is_points, upgraded
 from kakusan.data.units import Real, Units, units_from_state
 from kakusan.errors import RunError
@@ -53,6 +54,11 @@ class DataRecord:
         parts += [f"condition images of {channels} channels"] * bool(channels)
         parts += ["a mask of missing values"] * self.masked
         return " and ".join(parts) or "neither vectors nor condition images"
+
+    def missing_in_words(self) -> str:
+        """Which share of the values is missing, and what becomes of it; empty where none is masked."""
+        share = "some" if self.missing is None else in_percent(self.missing)
+        return f"{share} of the values: learned from those that are there" if self.masked else ""
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> "DataRecord":

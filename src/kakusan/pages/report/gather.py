@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from kakusan.config.settings import ProcessSettings
 from kakusan.data.dataset import Dataset, chunks
-from kakusan.data.missing import in_percent
-from kakusan.data.record import DataRecord
 from kakusan.data.rendering import each, encode_png, grid, pairs_grid, view_of, walk_strip
 from kakusan.data.space import POINTS, Noun, noun_of, size_in_words
 from kakusan.data.units import Levels, Real, Units
@@ -380,7 +378,7 @@ def _origin(run: Run, loaded: Loaded, noun: Noun) -> _Origin:
         facts={
             "Data": _data(record),
             many.capitalize(): f"{count} to train on, {held_out:,} held out; {size}",
-            **_missing(run.data),
+            **({"Missing": missing} if (missing := run.data.missing_in_words()) else {}),
             "Steps": f"{loaded.step:,} of {run.settings.training.batch_size} {many}",
             **({"Began as": f"{named(parent['run'])}, step {parent['step']:,}"} if parent else {}),
         },
@@ -390,14 +388,6 @@ def _origin(run: Run, loaded: Loaded, noun: Noun) -> _Origin:
         ),
         next_words=f"The run goes on exactly where it stopped, and {again}",
     )
-
-
-def _missing(record: DataRecord) -> dict[str, str]:
-    """The share of the values that are missing, where any is."""
-    if not record.masked:
-        return {}
-    share = "some" if record.missing is None else in_percent(record.missing)
-    return {"Missing": f"{share} of the values: learned from those that are there"}
 
 
 def _data(record: Mapping[str, Any]) -> str:
