@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from kakusan.api import train
@@ -21,7 +22,13 @@ from kakusan.config.loading import settings_for
 from kakusan.config.networks import UNetOptions
 from kakusan.config.settings import Settings
 from kakusan.data.builtin import RESERVED_KANJI, kanji
+from kakusan.data.units import Real
+from kakusan.diffusion.denoiser import NetworkDenoiser
+from kakusan.diffusion.model import Model
+from kakusan.diffusion.schedules import Cosine
 from kakusan.run import Run
+from kakusan.shapes import Condition
+from kakusan.training.tables import LOSSES
 
 Figures: TypeAlias = dict[str, Any]
 Script: TypeAlias = Callable[..., Figures]
@@ -229,18 +236,19 @@ def test_the_transformer_is_timed_beside_the_u_net(script: Script) -> None:
     assert all(each["sample_ms"]["median"] > 0 for each in found.values())
 
 
+def in_process(arguments: list[str]) -> None:
+    """A command of kakusan without a start of Python."""
+    assert arguments[:2] == ["-m", "kakusan"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert kakusan_command(arguments[2:]) == 0
+
+
 @pytest.mark.parametrize("case", ["classes", "vectors", "pairs"])
 def test_conditions_are_asked_for_by_the_real_commands_and_measured(
     script: Script, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The network has learned nothing, so only the way is tested; in this process, which saves eight starts."""
     module = importlib.import_module("conditions")
-
-    def in_process(arguments: list[str]) -> None:
-        assert arguments[:2] == ["-m", "kakusan"]
-        with contextlib.redirect_stdout(io.StringIO()):
-            assert kakusan_command(arguments[2:]) == 0
-
     monkeypatch.setattr(module, "run_command", in_process)
     rng = np.random.default_rng(0)
     monkeypatch.setattr(module, "garments", lambda: rng.integers(0, 256, (40, 28, 28), dtype=np.uint8))
@@ -286,3 +294,75 @@ def test_an_ensemble_of_the_law_of_the_truth_spreads_as_far_as_it_errs() -> None
     exact = module.of_members(np.stack([truth, truth + 1]), smooth, truth, given)
     assert exact["one sample"]["RMSE"] == pytest.approx(0.5**0.5)
     assert exact["one sample"]["RMSE of the area means"] < 1  # rounded, and one of the two a level higher
+
+
+def test_fields_with_gaps_are_trained_on_and_measured_by_the_real_commands(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The networks have learned nothing, so only the way is tested; on smaller fields, which are quicker."""
+    module = importlib.import_module("missing")
+    smaller = {"COUNT": 40, "SIDE": 8, "LAGS": range(5), "SHOWN_LAGS": (1, 2, 4)}
+    for name, value in {"run_command": in_process, **smaller}.items():
+        monkeypatch.setattr(module, name, value)
+    sizes = ("--steps", "1", "--count", "8", "--calls", "1", "--threads", "1")
+    found = script("missing", *sizes, "--out", str(tmp_path))
+    assert (found["steps"], found["count"]) == (1, 8)
+    assert found["missing"] == pytest.approx(0.3, abs=0.01)
+    rows = found["rows"]
+    assert all(np.isfinite(value) for row in rows.values() for value in row.values())
+    for name in ("trained on whole fields", "trained on fields with gaps"):
+        exact = rows["exact denoiser"]
+        own = [column for column in rows[name] if column.startswith("loss: ")]
+        assert len(own) == 1 + ("gaps" in name)
+        assert all(rows[name][column] > exact[column] for column in own)
+    assert "trained on fields with gaps | " in module.in_table(found)
+
+
+@pytest.mark.usefixtures("script")
+def test_fields_of_the_law_have_its_moments_and_filled_gaps_have_not() -> None:
+    """A field holds about ten independent values, so covariances of 4,000 err by 1 %: tolerances are thrice that."""
+    module = importlib.import_module("missing")
+    fields, missing = module.fields(4000, seed=3), module.land(4000, seed=4)
+    found = module.compared(fields)
+    assert found["deviation"] == pytest.approx(1, abs=0.015)
+    assert found["roughness"] == pytest.approx(1, abs=0.03)
+    assert found["largest error"] < 0.03
+    assert found["error of the mean"] < 3 / 4000**0.5
+    assert missing.mean() == pytest.approx(0.3, abs=0.001)
+    assert not missing.all((1, 2)).any()
+    filled = module.compared(np.where(missing, module.MEAN, fields))
+    assert filled["deviation"] == pytest.approx(0.7**0.5, abs=0.02)  # of the variance 70 % is left
+    assert filled["roughness"] > 1.2
+
+
+@pytest.mark.usefixtures("script")
+def test_the_exact_denoiser_errs_as_much_as_the_law_lets_it_and_sees_no_missing_value() -> None:
+    """Along an axis of variance l, v is guessed with the error l / (a^2 l + b^2); of one value of variance 1 that is 1.
+
+    1,000 fields of about ten independent values, at some t each: 2 % is three standard errors.
+    """
+    module, path = importlib.import_module("missing"), Cosine(T=20)
+    empty = Model(NetworkDenoiser(torch.nn.Identity(), path, "v"))
+    exact = module.exact(empty, Real((module.MEAN,), (module.DEVIATION,), 1.0))
+    fields = module.smooth(1000, module.LENGTH, seed=0)
+    x_0 = torch.from_numpy(fields).float().unsqueeze(1)
+    noise = torch.from_numpy(np.random.default_rng(1).standard_normal(x_0.shape)).float()
+    t = (1 + torch.arange(1000) % 20).double()
+    loss = LOSSES["simple"].per_image(exact, x_0, t, noise).double()
+    variances = np.linalg.eigvalsh(module.correlation(module.LENGTH)).clip(0)
+    a, b = (part.numpy()[:, None] for part in path.at(torch.arange(1, 21).double()))
+    assert float(loss.mean()) == pytest.approx((variances / (a**2 * variances + b**2)).mean(), rel=0.02)
+    some = slice(40)
+    mask = torch.from_numpy(~module.land(40, seed=2)).float().unsqueeze(1)
+    hidden = (1 - mask) * 7
+    found, other = (
+        LOSSES["simple"].per_image(
+            exact, x_0[some] + shift, t[some], noise[some] - shift, Condition(mask=mask)
+        )
+        for shift in (0 * hidden, hidden)
+    )
+    assert torch.equal(found, other)
+    one = torch.zeros_like(x_0)
+    one[:, :, 3, 4] = 1
+    alone = LOSSES["simple"].per_image(exact, x_0, t, noise, Condition(mask=one))
+    assert float(alone.mean()) == pytest.approx(1, abs=0.15)  # 1,000 squares: a standard error of 0.045

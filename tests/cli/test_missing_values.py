@@ -13,6 +13,8 @@ from tiny import TINY
 
 from kakusan.cli import main
 from kakusan.data.canvas import MISSING
+from kakusan.data.record import DataRecord
+from kakusan.errors import RunError
 
 SIDE = 12
 FEW = ["--count", "5", "--steps", "3"]
@@ -130,6 +132,34 @@ def test_the_report_draws_gaps_and_says_what_it_cannot_compare(trained: tuple[Pa
     page = (run / "report.html").read_text()
     is_land = (np.isnan(data) == np.isnan(data[0])).all()
     assert ("whether samples are copies is not said" in page) is not is_land
+    assert f"{100 * np.isnan(data).mean():.2g} % of the values: learned from those that are there" in page
+
+
+def test_the_share_of_missing_values_is_told_with_the_data(
+    trained: tuple[Path, NDArray[Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, data = trained
+    told = (
+        f"{100 * np.isnan(data).mean():.2g} % of the values of sst.npy are missing, in 100 % of its samples"
+    )
+    assert told in (run / "log.txt").read_text()
+    look = ["data", str(run.parent / "sst.npy"), "--data.missing", "mask"]
+    assert main(look) == 0
+    assert told in capsys.readouterr().out
+    assert main([*look, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["missing"] == pytest.approx(np.isnan(data).mean(), rel=1e-12)
+
+
+def test_a_run_whose_record_has_no_share_says_that_some_are_missing(
+    trained: tuple[Path, NDArray[Any]],
+) -> None:
+    record = json.loads((trained[0] / "data.json").read_text())
+    assert record["missing"] == pytest.approx(np.isnan(trained[1]).mean(), rel=1e-12)
+    older = {name: value for name, value in record.items() if name != "missing"}
+    assert DataRecord.read(older).missing_in_words().startswith("some of the values")
+    assert DataRecord.read({**older, "masked": False}).missing_in_words() == ""
+    with pytest.raises(RunError, match="not one that kakusan wrote"):
+        DataRecord.read({**record, "missing": 1.5})
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,78 @@ def test_vectors_that_are_none_are_refused(tmp_path: Path, vectors: Any, problem
         open_data(archive(tmp_path / "x.npz", vectors=vectors), DataSettings(vectors=True))
 
 
+def followed(advice: str, **arrays: Any) -> dict[str, Any]:
+    """The names after the lines of code that end an advice."""
+    names = {"numpy": np, **arrays}
+    exec(advice.partition(": ")[2].partition("; one more")[0], names)
+    return names
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_vectors_that_lack_numbers_are_refused_with_what_makes_them_whole(k: int) -> None:
+    vectors = VECTORS[:, 0] if k == 1 else np.array(VECTORS)
+    vectors = np.where(np.arange(12).reshape(-1, *[1] * (k - 1)) == 3, np.nan, vectors)
+    with pytest.raises(
+        DataError, match=r"1 vectors in array .* not finite: 0 of the 4\. sample is nan"
+    ) as caught:
+        open_data(IMAGES, vectors=vectors)
+    alone, leaving_out, filling = caught.value.advice
+    assert "--data.missing mask is for samples alone" in alone
+    found = followed(leaving_out, vectors=vectors, images=IMAGES)
+    assert len(open_data(found["images"], vectors=found["vectors"])) == 11
+    found = followed(filling, vectors=vectors)
+    column = open_data(IMAGES, vectors=found["vectors"]).vectors
+    assert column is not None
+    assert column.values[3] == pytest.approx(np.nanmean(vectors.reshape(12, -1), axis=0))
+
+
+@pytest.mark.parametrize("missing", ["refuse", "mask"])
+@pytest.mark.parametrize("way", ["archive", "other file", "memory"])
+def test_conditions_that_lack_values_are_refused_with_what_makes_them_whole(
+    tmp_path: Path, way: str, missing: Any
+) -> None:
+    """Never with --data.missing mask, which is for samples."""
+    fields = RNG.normal(size=(12, 6, 4))
+    given = fields.copy()
+    given[5, 1, 2] = np.nan
+
+    def opened(images: Any, conditions: Any) -> Dataset:
+        if way == "memory":
+            return open_data(images, DataSettings(missing=missing), conditions=conditions)
+        if way == "archive":
+            np.savez(tmp_path / "x.npz", images=images, conditions=conditions)
+            return open_data(str(tmp_path / "x.npz"), DataSettings(pairs=True, missing=missing))
+        np.save(tmp_path / "x.npy", images)
+        np.save(tmp_path / "given.npy", conditions)
+        own = DataSettings(condition_from=str(tmp_path / "given.npy"), missing=missing)
+        return open_data(str(tmp_path / "x.npy"), own)
+
+    with pytest.raises(DataError, match=r"not finite: 0\.35 % of all, .* image 5 is the first") as caught:
+        opened(fields, given)
+    alone, leaving_out, filling, joining = caught.value.advice
+    assert alone == "a condition is given whole: --data.missing mask is for samples alone"
+    found = followed(leaving_out, array=given, images=fields)
+    assert len(opened(found["images"], found["array"])) == 11
+    found = followed(filling, array=given)
+    assert opened(fields, found["filled"]).pairs is not None
+    found = followed(joining, **{name: found[name] for name in ("filled", "mask")})
+    pairs = opened(fields, found["array"]).pairs
+    assert pairs is not None
+    assert pairs.form.shape == (2, 6, 4)
+    assert (pairs.images[..., 1] == np.isfinite(given)).all()
+
+
+def test_a_condition_that_is_asked_for_is_filled_as_in_the_training() -> None:
+    form, asked = PairForm((1, 6, 4), Real((0.0,), (1.0,))), np.full((6, 4), 1.0)
+    asked[2, 2] = np.nan
+    with pytest.raises(DataError, match="the condition holds values that are not finite") as caught:
+        array_conditions(asked, form, "the condition")
+    assert [line.partition(":")[0] for line in caught.value.advice] == [
+        "a condition is given whole",
+        "fill its gaps in, as those of the training were",
+    ]
+
+
 def test_a_constant_number_is_far_from_every_other_and_is_told() -> None:
     column = vector_column(np.ones((5, 1)), 5, "here")
     assert torch.equal(column.encoded(np.arange(5)), torch.zeros(5, 1))

@@ -14,6 +14,7 @@ from kakusan.data import Dataset, open_data
 from kakusan.data.asking import mask_asked, mask_of
 from kakusan.data.batches import Batches
 from kakusan.data.canvas import MISSING
+from kakusan.data.missing import in_percent
 from kakusan.data.rendering import each, film_strip, grid
 from kakusan.data.survey import survey
 from kakusan.data.units import Real
@@ -150,6 +151,23 @@ def test_a_survey_is_of_the_values_that_are_there(tmp_path: Path) -> None:
     found = survey(tmp_path / "x.npy", ASKED)
     assert found.value_range == (np.nanmin(array), np.nanmax(array))
     assert found.mean == pytest.approx((np.nanmean(array),))
+    assert found.dataset.missing == found.to_dict()["missing"] == pytest.approx(np.isnan(array).mean())
+    assert open_data(np.nan_to_num(array)).missing == 0
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (0.3004, "30 %"),
+        (0.00012, "0.012 %"),
+        (0.986, "99 %"),
+        (0.9974, "99.7 %"),
+        (0.99999, "99.9 %"),
+        (1, "100 %"),
+    ],
+)
+def test_a_share_is_100_per_cent_where_nothing_is_left_and_never_before(share: float, words: str) -> None:
+    assert in_percent(share) == words
 
 
 LAND = np.array([[True, False, True], [True, True, False]])

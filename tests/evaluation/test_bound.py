@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 import kakusan as kk
@@ -532,3 +533,22 @@ def test_a_name_that_looks_like_a_formula_is_a_name(run: Run, tmp_path: Path) ->
     path = tmp_path / "cost$_{x$y.npz"
     np.savez(path, images=images, levels=np.array(17))
     assert report_png(answer(run, data=path)).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("memorizer", [True, False])
+def test_the_fourth_chart_shows_the_error_by_t_where_no_memorizer_is_compared(
+    run: Run, memorizer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    report = answer(run, memorizer=memorizer, terms=9)
+    report_png(report)
+    chart = drawn[0].axes[3]
+    assert ("by heart" in chart.get_title()) is memorizer
+    assert bool(chart.patches) is memorizer  # the band of times that tell something
+    lines = {str(line.get_label()): line.get_ydata() for line in chart.get_lines()}
+    own = [f"{name}: from $x_0$" if memorizer else name for name in ("training", "held-out")]
+    assert set(own) <= set(lines)
+    for label, each in zip(own, report.parts, strict=True):
+        error = each.distortion * report.scale
+        assert np.array_equal(np.asarray(lines[label]), error[np.isfinite(error)])

@@ -18,7 +18,7 @@ from kakusan.data.conditions import PairColumn, vector_column
 from kakusan.data.dataset import Dataset, Progress
 from kakusan.data.labels import Classes, classes_if, classes_of
 from kakusan.data.layout import CHANNELS_FIRST, axes_of
-from kakusan.data.missing import missing_in
+from kakusan.data.missing import missing_in, read_as_conditions
 from kakusan.data.space import kind_of
 from kakusan.data.units import Levels, Real, Units
 from kakusan.data.values import Numbers, numbers_of
@@ -83,7 +83,8 @@ def with_conditions(
         layout: Layout = CHANNELS_FIRST if options.layout == CHANNELS_FIRST else "auto"
         own = DataSettings(kind=kind_of(dataset.shape), layout=layout)
         levels = _shared_levels(pairs, dataset.units)
-        numbers = as_images(pairs, f"`{PAIRS_NAME}` of {name}", own, levels).numbers
+        with read_as_conditions():
+            numbers = as_images(pairs, f"`{PAIRS_NAME}` of {name}", own, levels).numbers
         dataset = replace(
             dataset, pairs=PairColumn(numbers.images, numbers.units, f"`{PAIRS_NAME}` of {name}")
         )

@@ -17,7 +17,7 @@ from kakusan.data.dataset import silent
 from kakusan.data.folder import read_folder
 from kakusan.data.image_files import BadPictureError, NotAnImageError, read_header, read_pixels
 from kakusan.data.layout import CHANNELS_FIRST, CHANNELS_LAST, SINGLE_CHANNEL
-from kakusan.data.missing import MASK
+from kakusan.data.missing import MASK, read_as_conditions
 from kakusan.data.record import DataRecord
 from kakusan.data.space import kind_of
 from kakusan.data.units import Levels
@@ -299,7 +299,8 @@ def array_conditions(array: NDArray[np.generic], form: PairForm, where: str) -> 
     doubled = np.concatenate([array, array]) if one else array  # a data file has two samples at least
     is_levels = levels is not None and array.dtype.kind in "iu"
     options = DataSettings(kind=kind_of(form.shape), levels=levels if levels and is_levels else "auto")
-    images = as_images(doubled, where, options).numbers.images[: len(array)]
+    with read_as_conditions("fill its gaps in, as those of the training were"):
+        images = as_images(doubled, where, options).numbers.images[: len(array)]
     if images.shape[-1] != form.shape[0]:
         raise DataError(
             f"{where} has {images.shape[-1]} channels, and the run has learned conditions of {form.shape[0]}"

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.nn import functional as F
 
+from kakusan.data.missing import NO_MASK
 from kakusan.data.units import Units, units_from_state
 from kakusan.errors import DataError, printable
 from kakusan.shapes import Samples, Vectors
@@ -123,9 +124,8 @@ def vector_column(
     values: ArrayLike, count: int, where: str, names: Sequence[str] | None = None
 ) -> VectorColumn:
     """Vectors of an array (n, k) or (n,). Raises DataError where they are not numbers, one row for each sample."""
-    array = np.asarray(values)
-    if array.ndim == 1:
-        array = array[:, None]
+    given = np.asarray(values)
+    array = given[:, None] if given.ndim == 1 else given
     if array.dtype.kind not in "iufb" or array.ndim != 2:
         raise DataError(
             f"the vectors in {where} are {array.dtype} of shape {array.shape}: numbers (n, k) are needed"
@@ -147,7 +147,7 @@ def vector_column(
         raise DataError(
             f"{len(np.unique(bad[:, 0])):,} vectors in {where} hold values that are not finite: {known[column]} of the"
             f" {row + 1}. sample is {numbers[row, column]}",
-            "each sample needs all of its numbers",
+            *_without_gaps(given.ndim, len(array) - len(np.unique(bad[:, 0]))),
         )
     deviation = numbers.std(0)
     form = VectorForm(
@@ -156,6 +156,19 @@ def vector_column(
         scale=tuple(np.where(deviation > 0, deviation, CONSTANT).tolist()),
     )
     return VectorColumn(numbers, form)
+
+
+def _without_gaps(axes: int, whole: int) -> tuple[str, ...]:
+    """What helps where vectors lack numbers. axes: of their array; whole: how many lack none."""
+    rows = "numpy.isfinite(vectors)" + ".all(axis=1)" * (axes > 1)
+    leaving_out = f"without such samples: whole = {rows}; vectors, images = vectors[whole], images[whole]"
+    filled = "numpy.where(mask, vectors, vectors.mean(axis=0, where=mask))"
+    return (
+        NO_MASK,
+        *([leaving_out] if whole > 1 else []),
+        f"filled with the mean: mask = numpy.isfinite(vectors); vectors = {filled}; one more number, 1 where the"
+        " value was there, tells the network",
+    )
 
 
 def in_form(column: VectorColumn, form: VectorForm, where: str) -> VectorColumn:

@@ -117,6 +117,13 @@ class Dataset:
         """Whether samples come with classes, vectors or images, from which one can be guided away."""
         return not (self.labels is None and self.vectors is None and self.pairs is None)
 
+    @cached_property
+    def missing(self) -> float:
+        """The share of the values that are missing, 0 where none is masked."""
+        if not self.masked:
+            return 0.0
+        return sum(int(np.isnan(rows).sum()) for rows in chunks(self.images)) / self.images.size
+
     def condition(
         self, indices: NDArray[np.int64], *, mirrored: NDArray[np.bool_] | None = None
     ) -> Condition | None:

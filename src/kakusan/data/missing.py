@@ -4,6 +4,9 @@ A masked data set keeps its nan. Units are those of the values that are there, a
 of the others, and a mask that says which these are; and losses and bounds are over the values that are there.
 """
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +19,30 @@ from kakusan.errors import DataError
 from kakusan.statistics.moments import chunks
 
 MASK = "mask"
+NO_MASK = f"a condition is given whole: --data.missing {MASK} is for samples alone"
+"""Advice where conditions lack values, before that of how to make them whole."""
+
+
+class NotFiniteError(DataError):
+    """Values that are missing or infinite, where none may be."""
+
+    def __init__(self, problem: str, *advice: str, of_conditions: tuple[str, ...]) -> None:
+        """of_conditions: the advice where these are no samples, but the images that belong to some."""
+        super().__init__(problem, *advice)
+        self.of_conditions = of_conditions
+
+
+@contextmanager
+def read_as_conditions(*advice: str) -> Iterator[None]:
+    """Arrays that are read meanwhile belong to samples: where they lack values, the error says what helps there.
+
+    A condition has no mask, as a sample has: none of its values may be missing. advice: in place of that for the
+    conditions of data files. Raises DataError.
+    """
+    try:
+        yield
+    except NotFiniteError as error:
+        raise DataError(error.problem, NO_MASK, *(advice or error.of_conditions)) from error
 
 
 @dataclass(frozen=True)
@@ -42,8 +69,9 @@ def missing_in(images: NDArray[Any], name: str, reading: Reading, axes: int, opt
     check_infinite(images, name)
     _check_some_are_there(lost, images, name, axes)
     bad = int(lost.any(axis=1).sum())
-    words = f"{_share(lost.sum(), images.size)} of the values of {name} are missing, in {_share(bad, len(images))}"
-    return Lacks(True, (f"{words} of its samples: learned from the values that are there",))
+    values, samples = in_percent(lost.sum() / images.size), in_percent(bad / len(images))
+    words = f"{values} of the values of {name} are missing, in {samples} of its samples"
+    return Lacks(True, (f"{words}: learned from the values that are there",))
 
 
 def check_infinite(images: NDArray[Any], name: str) -> None:
@@ -51,8 +79,8 @@ def check_infinite(images: NDArray[Any], name: str) -> None:
     rows = np.concatenate([np.isinf(part).any(axis=(*_inner(images), -1)) for part in chunks(images)])
     if rows.any():
         raise DataError(
-            f"{name} holds infinite values in {_share(rows.sum(), len(rows))} of the samples; {int(rows.argmax())} is"
-            " the first",
+            f"{name} holds infinite values in {in_percent(rows.mean())} of the samples; {int(rows.argmax())} is the"
+            " first",
             "those that are missing are NaN: array[numpy.isinf(array)] = numpy.nan",
         )
 
@@ -95,25 +123,29 @@ def check_finite(images: NDArray[Any], name: str, reading: Reading, axes: int) -
     if not bad:
         return
     channels = np.flatnonzero(lost.any(axis=0)).tolist()
-    raise DataError(
-        f"{name} holds values that are not finite: {_share(lost.sum(), images.size)} of all, in "
-        f"{_share(bad, len(images))} of the images; image {int(lost.any(axis=1).argmax())} is the first",
+    filling = _filling_in(reading, axes, channels)
+    raise NotFiniteError(
+        f"{name} holds values that are not finite: {in_percent(lost.sum() / images.size)} of all, in "
+        f"{in_percent(bad / len(images))} of the images; image {int(lost.any(axis=1).argmax())} is the first",
         *_masking(images),
         *_leaving_out(bad, len(images), axes),
-        *_filling_in(reading, axes, channels),
+        *filling,
+        of_conditions=(*_leaving_pairs_out(bad, len(images), axes), *filling),
     )
 
 
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.2g} %" if part < whole else "100 %"
+def in_percent(share: float) -> str:
+    """A share of 0 to 1 in two digits, or in tenths of a per cent near 1: "100 %" is the whole and nothing less."""
+    percent = 100 * share
+    if percent < 99:
+        return f"{percent:.2g} %"
+    return f"{math.floor(10 * percent) / 10:g} %"  # 99.7 in two digits would be 1e+02
 
 
 def _masking(images: NDArray[Any]) -> tuple[str, ...]:
     if any(np.isinf(rows).any() for rows in chunks(images)):
         return ()
-    return (
-        f"to learn from the values that are there: --data.missing {MASK} (for samples; what these are given is whole)",
-    )
+    return (f"to learn from the values that are there: --data.missing {MASK}",)
 
 
 def _leaving_out(bad: int, count: int, axes: int) -> tuple[str, ...]:
@@ -121,6 +153,17 @@ def _leaving_out(bad: int, count: int, axes: int) -> tuple[str, ...]:
         return ()
     rest = tuple(range(1, axes))
     return (f"without such images: array[numpy.isfinite(array).all(axis={rest})]",)
+
+
+def _leaving_pairs_out(bad: int, count: int, axes: int) -> tuple[str, ...]:
+    """The same where a sample belongs to each image, which goes with it."""
+    if count - bad < 2:
+        return ()
+    rest = tuple(range(1, axes))
+    return (
+        f"without such pairs: whole = numpy.isfinite(array).all(axis={rest});"
+        " array, images = array[whole], images[whole]",
+    )
 
 
 def _filling_in(reading: Reading, axes: int, channels: list[int]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 
 from kakusan.data.conditions import PairForm, VectorForm
+from kakusan.data.missing import in_percent
 from kakusan.data.space import is_points, upgraded
 from kakusan.data.units import Real, Units, units_from_state
 from kakusan.errors import RunError
@@ -26,6 +27,8 @@ class DataRecord:
     pairs: PairForm | None = None
     masked: bool = False
     """Whether values were missing, so that the network takes a mask of those that are there."""
+    missing: float | None = None
+    """Their share of all; None where it is not known, as in runs of older versions."""
 
     @property
     def is_conditional(self) -> bool:
@@ -52,6 +55,11 @@ class DataRecord:
         parts += ["a mask of missing values"] * self.masked
         return " and ".join(parts) or "neither vectors nor condition images"
 
+    def missing_in_words(self) -> str:
+        """Which share of the values is missing, and what becomes of it; empty where none is masked."""
+        share = "some" if self.missing is None else in_percent(self.missing)
+        return f"{share} of the values: learned from those that are there" if self.masked else ""
+
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> "DataRecord":
         """Raises RunError where it is not as kakusan writes it: another program's file, or one that was edited."""
@@ -68,6 +76,7 @@ class DataRecord:
                 vectors=None if stored.vectors is None else VectorForm.from_state(stored.vectors),
                 pairs=None if stored.pairs is None else PairForm.from_state(stored.pairs),
                 masked=stored.masked,
+                missing=stored.missing,
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
@@ -112,6 +121,7 @@ class _Stored(msgspec.Struct, frozen=True):
     vectors: dict[str, Any] | None = None
     pairs: dict[str, Any] | None = None
     masked: bool = False
+    missing: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:

@@ -25,6 +25,7 @@ from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.folder import read_folder
 from kakusan.data.idx import is_idx, read_idx_file, training_set_in
 from kakusan.data.memory import InMemory, dataset_in_memory
+from kakusan.data.missing import read_as_conditions
 from kakusan.data.scan import SIZE_ADVICE
 from kakusan.data.space import kind_of, size_in_words
 from kakusan.errors import DataError, SettingsError, printable
@@ -124,7 +125,8 @@ def as_asked(dataset: Dataset, options: DataSettings, progress: Progress = silen
 
 def _paired(dataset: Dataset, options: DataSettings, progress: Progress) -> Dataset:
     """With the images of another folder, by their names, or of an array, by their order."""
-    other = load(options.condition_from, DataSettings(bad_share=options.bad_share), progress)
+    with read_as_conditions():
+        other = load(options.condition_from, DataSettings(bad_share=options.bad_share), progress)
     if len(other.shape) != len(dataset.shape):
         raise DataError(
             f"{other.name} holds {kind_of(other.shape)}s, and {dataset.name} {kind_of(dataset.shape)}s",

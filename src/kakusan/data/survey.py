@@ -68,6 +68,7 @@ class Survey:
             "dtype": str(dataset.images.dtype),
             "layout": dataset.layout or None,
             "units": dataset.units.to_state(),
+            "missing": dataset.missing,
             "range": list(self.value_range),
             "mean": list(self.mean),
             "deviation": list(self.deviation),

@@ -1,4 +1,4 @@
-"""Pictures of a bound: where the bits go, what they buy, and how near the network is to memorizing."""
+"""Pictures of a bound: where the bits go, what they buy, and how near the network is to memorizing, or to the truth."""
 
 import io
 from typing import Any
@@ -23,7 +23,8 @@ def report_png(report: BoundReport) -> bytes:
     _bits_by_t(axes[0, 0], report)
     _rate_and_distortion(axes[0, 1], report)
     _images(axes[1, 0], report)
-    _nearness(axes[1, 1], report)
+    compared = any(part.near for part in report.parts)
+    (_nearness if compared else _error_by_t)(axes[1, 1], report)
     for each in axes.flat:
         each.spines[["top", "right"]].set_visible(False)
         each.grid(alpha=0.25, linewidth=0.6)
@@ -102,36 +103,38 @@ def _images(axis: Any, report: BoundReport) -> None:
 
 def _nearness(axis: Any, report: BoundReport) -> None:
     """Distance of the network's guess from the memorizer's, beside its distance from the truth."""
-    unit = report.about["unit_of_distortion"]
     for part in report.parts:
         if not part.near:
             continue
         t = np.array(list(part.near))
         near = np.array(list(part.near.values())) * report.scale
-        axis.plot(
-            t,
-            near,
-            color=_colour(part),
-            linewidth=1.5,
-            marker=".",
-            label=f"{_plain(part.name)}: from the memorizer",
-        )
-        truth = part.distortion * report.scale
-        every = np.arange(1, len(truth) + 1)
-        shown = np.isfinite(truth)
-        axis.plot(
-            every[shown],
-            truth[shown],
-            color=_colour(part),
-            linewidth=1,
-            linestyle=":",
-            label=f"{_plain(part.name)}: from $x_0$",
-        )
-    axis.set(xlabel="t", ylabel=f"distance of the guess, {unit}", ylim=(0, None))
+        label = f"{_plain(part.name)}: from the memorizer"
+        axis.plot(t, near, color=_colour(part), linewidth=1.5, marker=".", label=label)
+        _from_truth(axis, report, part, linewidth=1, linestyle=":", label=f"{_plain(part.name)}: from $x_0$")
+    _of_the_guess(axis, report)
     first, last = telling_times(report.parts)
     axis.axvspan(first, last, color="#8a8f98", alpha=0.12, linewidth=0)
     axis.set_title("Learned by heart? Then solid lies far below dotted in the grey band", fontsize=10)
-    if any(part.near for part in report.parts):
-        axis.legend(frameon=False, fontsize=8)
-    else:
-        axis.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axis.transAxes)
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _error_by_t(axis: Any, report: BoundReport) -> None:
+    """Distance of the network's guess from the truth, where no memorizer is there to compare it with."""
+    for part in report.parts:
+        _from_truth(axis, report, part, linewidth=_width(part), label=_plain(part.name))
+    _of_the_guess(axis, report)
+    axis.set_title("How far the guess is from $x_0$, by $t$", fontsize=10)
+    axis.legend(frameon=False)
+
+
+def _from_truth(axis: Any, report: BoundReport, part: Part, **style: Any) -> None:
+    """The root mean squared error of the guess of x_0 at the t where it was measured."""
+    error = part.distortion * report.scale
+    t = np.arange(1, len(error) + 1)
+    shown = np.isfinite(error)
+    axis.plot(t[shown], error[shown], color=_colour(part), **style)
+
+
+def _of_the_guess(axis: Any, report: BoundReport) -> None:
+    unit = report.about["unit_of_distortion"]
+    axis.set(xlabel="t", ylabel=f"distance of the guess, {unit}", ylim=(0, None))

@@ -181,7 +181,7 @@ def data_record(prepared: Prepared) -> dict[str, Any]:
         "class_names": list(dataset.class_names),
         **({} if dataset.vectors is None else {"vectors": dataset.vectors.form.to_state()}),
         **({} if dataset.pairs is None else {"pairs": dataset.pairs.form.to_state()}),
-        **({"masked": True} if dataset.masked else {}),
+        **({"masked": True, "missing": dataset.missing} if dataset.masked else {}),
         "fingerprint": dataset.fingerprint,
         "notes": [*dataset.notes, *prepared.notes],
         "bad_files": [{"name": bad.name, "reason": bad.reason} for bad in dataset.bad_files],

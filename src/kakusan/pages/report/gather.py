@@ -378,6 +378,7 @@ def _origin(run: Run, loaded: Loaded, noun: Noun) -> _Origin:
         facts={
             "Data": _data(record),
             many.capitalize(): f"{count} to train on, {held_out:,} held out; {size}",
+            **({"Missing": missing} if (missing := run.data.missing_in_words()) else {}),
             "Steps": f"{loaded.step:,} of {run.settings.training.batch_size} {many}",
             **({"Began as": f"{named(parent['run'])}, step {parent['step']:,}"} if parent else {}),
         },
