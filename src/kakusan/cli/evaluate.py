@@ -6,7 +6,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +17,6 @@ from kakusan.evaluation.options import BoundOptions
 from kakusan.training.verdicts import GAP_IN_BITS, Gap, Verdict, verdict_on
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from kakusan.evaluation.bound import BoundReport, Part
@@ -68,14 +66,14 @@ def main(arguments: Sequence[str]) -> int:
     from kakusan.config.machine import set_machine
     from kakusan.evaluation.bound import measure_bound
     from kakusan.run import Run
-    from kakusan.terminal.display import console, reading
+    from kakusan.terminal.display import bars, console, reading
 
     run = Run.open(command.run)
     _check_outputs(command)
     set_machine(run.settings.machine)
     begun = time.perf_counter()
     to = console()
-    with reading(to) as read, _bars(to) as show:
+    with reading(to) as read, bars(to) as show:
         report = measure_bound(run, command, reading=read, progress=show)
     report.about["seconds"] = round(time.perf_counter() - begun, 1)
     for warning in run.warnings:
@@ -99,30 +97,6 @@ def _check_outputs(command: Evaluate) -> None:
     for flag, path in (("--out", command.out), ("--per-image", command.per_image)):
         if path is not None and (path.is_dir() or not path.name):
             raise SettingsError(f"{flag} {path} is a folder", f"name a file: {flag} {path / 'scores'}")
-
-
-@contextmanager
-def _bars(to: "Console") -> Iterator[Callable[[float, str], None]]:
-    """One bar for each piece of the work, with the time that is left."""
-    from kakusan.terminal.display import Bar, duration
-
-    shown: Bar | None = None
-    what, begun = "", 0.0
-
-    def show(done: float, work: str) -> None:
-        nonlocal shown, what, begun
-        if shown is None or work != what:
-            if shown is not None:
-                shown.stop()
-            what, begun, shown = work, time.monotonic(), Bar(work, 1.0, to)
-        left = (time.monotonic() - begun) / max(done, 1e-9) * (1 - done)
-        shown.at(done, f"{duration(left)} left" if done else "")
-
-    try:
-        yield show
-    finally:
-        if shown is not None:
-            shown.stop()
 
 
 def _write(command: Evaluate, run: "Run", report: "BoundReport") -> list[Path]:
