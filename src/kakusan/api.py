@@ -100,15 +100,19 @@ class Run(run.Run):
         with _reading(progress) as read, _share("the bound", progress) as show:
             return measure_bound(self, asked, other=other, reading=read, progress=show)
 
-    def diagnose(self, *, progress: bool | None = None, **options: Any) -> Diagnosis:
+    def diagnose(
+        self, *, data: InMemory | None = None, progress: bool | None = None, **options: Any
+    ) -> Diagnosis:
         """Is it broken, is it done, does it copy, are the colours right: `kakusan diagnose`. Nothing is written.
 
         Answers are in `broken`, `done`, `copies` and `colours`, each with `answer`, `sentences` and `figures`; printed,
-        the whole is four lines. options: count=256, seed=0, device: `kakusan.evaluation.options.DiagnosisOptions`.
+        the whole is four lines. data: those it was trained on, where they were in memory.
+        options: count=256, seed=0, device: `kakusan.evaluation.options.DiagnosisOptions`.
         """
         asked = DiagnosisOptions(**options)
+        run = self if data is None else Run(self.files, self._reopened(data), self._own)
         with _reading(progress) as read, _share("diagnosis", progress) as show:
-            return diagnose(self, asked, reading=read, progress=show)
+            return diagnose(run, asked, reading=read, progress=show)
 
     def report(self, *, progress: bool | None = None) -> Path:
         """Write RUN/report.html: `kakusan report`. Its path."""

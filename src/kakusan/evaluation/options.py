@@ -8,7 +8,7 @@ from typing import Literal
 
 from kakusan.errors import SettingsError
 
-FEWEST_SAMPLES = 16
+FEWEST_SAMPLES = 32
 """Of a diagnosis."""
 
 
@@ -48,7 +48,7 @@ class BoundOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DiagnosisOptions:
-    """What is drawn for a diagnosis. Raises SettingsError for fewer than 16 samples, which tell nothing."""
+    """What is drawn for a diagnosis. Raises SettingsError for fewer than 32 samples, which tell nothing."""
 
     count: int = 256
     """Samples whose values are compared with those of held-out data: DDIM, 50 steps."""

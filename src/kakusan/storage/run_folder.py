@@ -44,7 +44,6 @@ EVALUATION = "evaluation"
 ANALYTIC = "analytic.json"
 CONDITIONS = "conditions.safetensors"
 LOG = "log.txt"
-NOT_FINITE = "not-finite-"
 LOCK = "lock"
 HOLDER = "lock.json"
 
@@ -343,15 +342,7 @@ class RunFolder:
 
     def dump_path(self, step: int) -> Path:
         """Where what was fed goes when a step's numbers were not finite."""
-        return self.folder / f"{NOT_FINITE}{folder_name(step)}.safetensors"
-
-    @property
-    def stopped_at(self) -> int | None:
-        """The step (counted from 1) whose numbers were not finite, where the run has not come past it since."""
-        dumps = self.folder.glob(f"{NOT_FINITE}step-*.safetensors")
-        numbers = [path.stem.rpartition("-")[2] for path in dumps]
-        latest = max((int(number) for number in numbers if number.isdecimal()), default=0)
-        return latest if latest > max(self.steps, default=0) else None
+        return self.folder / f"not-finite-{folder_name(step)}.safetensors"
 
     def _write(self, name: str, content: bytes) -> None:
         with durable.os_errors_as_run_errors(

@@ -131,7 +131,7 @@ def untaught(
 
 
 def part_edges(T: int) -> list[int]:
-    """0, ..., T: each part of 1..T begins after an edge and ends with the next; ten of them, or T if there are fewer."""
+    """0, ..., T: each part of 1..T begins after an edge and ends with the next; ten parts, or T if that is less."""
     parts = min(PARTS, T)
     return [T * k // parts for k in range(parts + 1)]
 

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from kakusan.data import Dataset
-from kakusan.errors import quoted
 from kakusan.evaluation.diagnosis.finding import Finding, Health
 from kakusan.training.knowledge import MEAN, NETWORK, SPECTRUM, WHITE, Level
 from kakusan.training.replay import FirstBad
@@ -18,7 +16,7 @@ KNOWING = {
 """What a denoiser that is no worse knows, and nothing else."""
 NAMED = 3
 """Images of a bad step that are named."""
-REMEDIES = "a smaller training.learning-rate, a longer training.warmup or machine.precision fp32 often helps"
+REMEDIES = "A smaller training.learning-rate, a longer training.warmup or machine.precision fp32 often helps."
 
 
 def by_noise_level(levels: Sequence[Level], shortfall: str, many: str = "images") -> Finding:
@@ -83,35 +81,26 @@ def without_levels(shortfall: str, why: str) -> Finding:
 
 
 def at_a_bad_step(
-    step: int,
-    checkpoint: int | None,
-    found: FirstBad | None,
-    dataset: Dataset | None,
-    run: str,
-    *,
-    told: bool,
+    step: int, checkpoint: int | None, found: FirstBad | None, names: Sequence[str] = (), unknown: str = ""
 ) -> Finding:
     """The run stopped at a step (counted from 1) that was not finite.
 
-    checkpoint: the step of the last one; found: what the replay of the step showed; told: whether it was replayed.
+    checkpoint: the step of the last one; found: what the step showed when it was done again, None where it is finite
+    here; names: of the images of the data set, or none; unknown: a sentence, where it was not done again.
     """
     last = "there is no checkpoint yet"
     if checkpoint is not None:
         last = f"the last checkpoint is of step {checkpoint:,}"
-    sentences = [f"The training stopped at step {step:,}, whose numbers were not finite; {last}."]
+    happened = f"The training stopped at step {step:,}, whose numbers were not finite; {last}."
+    where = "Replayed here, the step is finite: on another machine the last digits differ."
     if found is not None:
-        sentences.append(f"{_where(found, step)}{_images(found, dataset)}.")
-    elif told:
-        sentences.append("Replayed here, the step is finite: on another machine the last digits differ.")
-    else:
-        sentences.append(f"Which layer and which images it was: kakusan diagnose {quoted(run)}.")
-    sentences.append(f"{REMEDIES[0].upper()}{REMEDIES[1:]}.")
+        where = f"{_where(found, step)}{_images(found, names)}."
     figures = {
         "stopped_at": step,
         "checkpoint": checkpoint,
         "first": None if found is None else asdict(found),
     }
-    return Finding(QUESTION, Health.FAULT, "yes", tuple(sentences), figures)
+    return Finding(QUESTION, Health.FAULT, "yes", (happened, unknown or where, REMEDIES), figures)
 
 
 def _where(found: FirstBad, step: int) -> str:
@@ -119,12 +108,11 @@ def _where(found: FirstBad, step: int) -> str:
     return f"{when}, the first that is not finite is {found.what}"
 
 
-def _images(found: FirstBad, dataset: Dataset | None) -> str:
+def _images(found: FirstBad, captions: Sequence[str]) -> str:
     """For which images of the batch, by number and name."""
     count = len(found.images)
     if not count:
         return ""
-    captions = () if dataset is None else dataset.captions
     names = [f"{i} ({captions[i]})" if captions else str(i) for i in found.images[:NAMED]]
     named = f"number {', '.join(names)}{', ...' * (count > NAMED)}"
     if count == found.batch:

@@ -16,7 +16,11 @@ from kakusan.evaluation.diagnosis.finding import Finding, Health
 
 BINS = 10
 ERRORS = 3
-"""Standard errors beyond which a difference is not chance."""
+"""Standard errors beyond which a difference of means or deviations is not chance."""
+ERRORS_OF_A_BIN = 4
+"""The same for a bin of the histogram, of which there are so many that one is often beyond three."""
+FEWEST = 32
+"""Images on either side, below which standard errors are themselves uncertain, and nothing is judged."""
 MATTERS = 0.02
 """Share of the range of the data by which a mean or a deviation is off, that one sees."""
 MATTERS_IN_A_BIN = 0.03
@@ -136,13 +140,19 @@ class Difference:
         return abs(self.value) / self.matters
 
     @property
+    def by_chance(self) -> float:
+        """How large it may be by chance."""
+        return (ERRORS_OF_A_BIN if self.what == "bin" else ERRORS) * self.standard_error
+
+    @property
     def is_off(self) -> bool:
-        return abs(self.value) > max(ERRORS * self.standard_error, self.matters)
+        """Beyond chance, by an amount that one sees."""
+        return abs(self.value) > max(self.by_chance, self.matters)
 
     @property
     def is_known(self) -> bool:
         """Whether one that matters twice as much would have shown."""
-        return ERRORS * self.standard_error <= 2 * self.matters
+        return self.by_chance <= 2 * self.matters
 
     def of(self, spread: Spread) -> float:
         """The same figure of other images."""
@@ -185,8 +195,15 @@ class Compared:
 
     @property
     def off(self) -> list[Difference]:
-        """What is off beyond chance by an amount that one sees, the most first."""
+        """What is off beyond chance by an amount that one sees, the most first; nothing of too few images."""
+        if not self.is_enough:
+            return []
         return sorted((each for each in self.all if each.is_off), key=lambda each: -each.weight)
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether there are images enough to judge."""
+        return min(self.samples.images, self.data.images) >= FEWEST
 
     @property
     def question(self) -> str:
@@ -213,7 +230,7 @@ def are_right(compared: Compared, causes: tuple[str, ...] | None = None) -> Find
     ]
     counts = f"{compared.samples.images:,} samples, {compared.data.images:,} {compared.of_data}"
     words = f"Means and deviations differ by {share[0]:.1f} % of the range at the most (± {share[1]:.1f}; {counts})."
-    if all(each.is_known for each in compared.all):
+    if compared.is_enough and all(each.is_known for each in compared.all):
         return Finding(compared.question, Health.WELL, "yes", (words,), figures)
     words = f"{words} A difference that one sees might not show with so few."
     return Finding(

@@ -21,6 +21,7 @@ from kakusan.evaluation.diagnosis.finding import Diagnosis, Finding, Health
 from kakusan.evaluation.options import DiagnosisOptions
 from kakusan.run import Loaded, Run
 from kakusan.shapes import Samples
+from kakusan.storage.dumps import stopped_at
 from kakusan.training.build import build_loss
 from kakusan.training.knowledge import levels_of
 from kakusan.training.prepare import Prepared
@@ -28,6 +29,8 @@ from kakusan.training.replay import replay
 from kakusan.training.verdicts import Copies
 
 Show = Callable[[float, str], None]
+NO_CHECKPOINT = "there is no checkpoint yet"
+NOT_COMPARED = "these samples have none"
 ENOUGH = 64
 """Samples of a report, from which something is said of their colours."""
 
@@ -83,7 +86,7 @@ def diagnose(
     where there is nothing to diagnose: no checkpoint, and no step that was not finite.
     """
     loaded = None
-    if run.files.steps or run.files.stopped_at is None:
+    if run.files.steps or stopped_at(run.files) is None:
         loaded = run.load(device=options.device)
     try:
         prepared, why = run.prepared(reading), ""
@@ -118,7 +121,7 @@ def glance(subject: Subject, samples: Samples, copies: Copies | None, *, is_of_a
         about={"run": str(subject.run.folder), "step": subject.step},
         broken=is_broken(subject, replays=False),
         done=is_done(course),
-        copies=does_copy(course, copies, gap, subject.shortfall, subject.many),
+        copies=does_copy(course, copies, gap, subject.shortfall, subject.many, subject.why or NOT_COMPARED),
         colours=colours or _ask_for_colours(subject),
     )
 
@@ -133,15 +136,9 @@ def _at_a_glance(found: Finding, subject: Subject) -> Finding:
 
 def is_broken(subject: Subject, *, replays: bool) -> Finding:
     """replays: whether a step that was not finite is done again, which takes the time of the steps before it."""
-    run, prepared = subject.run, subject.prepared
-    if (step := run.files.stopped_at) is not None:
-        found = None
-        if replays and prepared is not None:
-            found = replay(run.task(prepared), step, subject.progress)
-        checkpoint = run.files.steps[-1] if run.files.steps else None
-        told = replays and prepared is not None
-        dataset = None if prepared is None else prepared.dataset
-        return at_a_bad_step(step, checkpoint, found, dataset, str(run.folder), told=told)
+    prepared = subject.prepared
+    if (step := stopped_at(subject.run.files)) is not None:
+        return _at_a_bad_step(subject, step, replays=replays)
     if prepared is None or subject.loaded is None:
         return without_levels(subject.shortfall, subject.why)
     loaded = subject.loaded
@@ -149,6 +146,19 @@ def is_broken(subject: Subject, *, replays: bool) -> Finding:
     device = torch.device(loaded.device)
     levels = levels_of(loaded.model, loss, prepared.dataset, prepared.split, device, subject.progress)
     return by_noise_level(levels, subject.shortfall, subject.many)
+
+
+def _at_a_bad_step(subject: Subject, step: int, *, replays: bool) -> Finding:
+    run, prepared = subject.run, subject.prepared
+    checkpoint = run.files.steps[-1] if run.files.steps else None
+    if prepared is None:
+        unknown = f"It cannot be replayed, to see which layer and which {subject.many} it was: {subject.why}."
+    elif not replays:
+        unknown = f"Which layer and which {subject.many} it was: kakusan diagnose {quoted(run.folder)}."
+    else:
+        found = replay(run.task(prepared), step, subject.progress)
+        return at_a_bad_step(step, checkpoint, found, prepared.dataset.captions)
+    return at_a_bad_step(step, checkpoint, None, unknown=unknown)
 
 
 def _copies(subject: Subject, samples: Samples | None) -> Finding:
@@ -170,7 +180,7 @@ def _copies(subject: Subject, samples: Samples | None) -> Finding:
 
 def _colours(subject: Subject, drawing: Drawing | None, samples: Samples | None) -> Finding:
     if drawing is None or samples is None or subject.prepared is None:
-        why = subject.why or "there is no checkpoint yet"
+        why = subject.why or NO_CHECKPOINT
         words = f"There is nothing to compare samples with: {why}."
         return Finding("Are the colours right?", Health.UNKNOWN, "not known", (words,))
     found = compared(samples, subject.prepared)

@@ -66,7 +66,8 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
     """All that the report says. The data may have gone since: then what needs them is left out, with a warning."""
     loaded = run.load()
     stills = _walk(loaded, run, progress)
-    prepared, warnings = _data_of(run)
+    prepared, why = _data_of(run)
+    warnings = [f"nothing is shown of the training data: {why}"] if why else []
     x_0 = _rounded(stills[-1].x, run.data.units)
     story = _words(run, loaded)
     story = replace(
@@ -77,14 +78,15 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
         channels_left=max(0, run.data.shape[0] - len(channels)) if channels else 0,
         warnings=[*run.warnings, *warnings, *_doubt(run), *_bad_files(run)],
     )
+    subject = Subject(run, loaded, prepared, why, lambda share, work: progress(0.96 + 0.04 * share, work))
     if prepared is None:
-        return story
+        known = "imported" not in run.files.data  # where there are figures of a training
+        return replace(story, diagnosis=_diagnosis(subject, x_0, None) if known else ())
     progress(0.95, f"comparing with the training {story.noun.many}")
     is_hard, words = _cannot_be_compared(run, prepared)
     copying = None if story.noun is POINTS or is_hard else _copying(_filled(x_0), prepared, run.doubt)
     story = replace(story, warnings=[*story.warnings, *words])
     story = replace(story, forward=_forward(loaded, prepared), copying=copying)
-    subject = Subject(run, loaded, prepared, progress=lambda share, work: progress(0.96 + 0.04 * share, work))
     return replace(story, diagnosis=_diagnosis(subject, x_0, copying))
 
 
@@ -130,14 +132,15 @@ def _steps(loaded: Loaded) -> int:
     return usual_sampler(loaded.settings.process).steps or loaded.model.path.T
 
 
-def _data_of(run: Run) -> tuple[Prepared | None, list[str]]:
+def _data_of(run: Run) -> tuple[Prepared | None, str]:
+    """Its data, or why they are not here."""
     try:
-        return run.prepared(), []
+        return run.prepared(), ""
     except KakusanError as error:
         problem = error.problem.replace(
             run.settings.data.source or " ", named(run.settings.data.source) or " "
         )
-        return None, [f"nothing is shown of the training data: {problem}"]
+        return None, problem
 
 
 def _rounded(x: Samples, units: Units) -> Samples:
