@@ -127,7 +127,7 @@ def test_a_gap_that_grows_is_carried_on_over_the_epochs_and_no_further_than_ten_
     slow = growth_of(course(figures))
     assert slow is not None
     assert slow.epoch_of_sign is None
-    assert "shows no sign that this grows" in does_copy(course(figures), None, None).text
+    assert "nothing in the losses shows that this grows" in does_copy(course(figures), None, None).text
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,13 @@ COPYING = {
     " nothing of memorizing, since the weights may have been trained on those",
 }
 COPYING[Verdict.SLIGHT_SIGN] = COPYING[Verdict.SIGN]
+COPYING_IN_SHORT = {
+    Verdict.SIGN: "the model has begun to memorize; more {many}, fewer steps, dropout or a smaller network would help",
+    Verdict.NO_SIGN: "no sign of memorizing",
+    Verdict.TOO_FEW: "too few {many} to tell",
+    Verdict.UNKNOWN: "which says nothing of memorizing, since the weights may have been trained on the held-out {many}",
+}
+COPYING_IN_SHORT[Verdict.SLIGHT_SIGN] = COPYING_IN_SHORT[Verdict.SIGN]
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,17 @@ class Copies:
             return None
         return verdict_on(gap_of_rates(self.rate, self.expected, self.samples, self.held_out, self.doubt))
 
+    def in_short(self, shortfall: str = "", many: str = "images") -> str:
+        """The rates and what they mean, without the pairs to look at."""
+        words = f"{_percent(self.rate)} of {self.samples:,} samples count as copies"
+        if self.expected is not None:
+            words += f", and {_percent(self.expected)} of {self.held_out:,} held-out {many}"
+        if shortfall:
+            return f"{words}; but noise copies nothing."
+        if self.verdict is None:
+            return f"{words}; nothing is held out to compare with."
+        return f"{words}: {COPYING_IN_SHORT[self.verdict].format(many=many)}."
+
     def words(self, shortfall: str = "", many: str = "images") -> str:
         """What the two rates mean, in a sentence; nothing of memorizing where hardly anything was learned."""
         if shortfall:
@@ -118,6 +136,10 @@ class Copies:
             return f"Without held-out {many} there is nothing to compare it with: look at the pairs below."
         said = COPYING[self.verdict].format(many=many)
         return said + (f": {self.doubt}." if self.verdict is Verdict.UNKNOWN else "")
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f}".removesuffix(".0") + " %"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ counts is the number of epochs, and nothing is forecast but from signs that the 
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -80,8 +79,8 @@ def does_copy(
     """copies: the rates of samples and held-out images, None where they have none: then why says it."""
     growth = growth_of(course)
     figures = _figures(course, copies, gap, growth)
-    said = [*_of_rates(copies, shortfall, many, why), *_of_losses(gap, shortfall, many)]
-    said.append(_outlook(course, growth, many, shortfall))
+    rates = f"The copy rate is not known: {why}." if copies is None else copies.in_short(shortfall, many)
+    said = [rates, _of_losses(gap, shortfall, many), _outlook(course, growth, many, shortfall)]
     health, answer = _answer(copies, gap, shortfall, is_overfitting=overfits(course.lines))
     return Finding(QUESTION, health, answer, tuple(filter(None, said)), figures)
 
@@ -117,48 +116,35 @@ def _answer(
     return Health.WELL, "no sign of it"
 
 
-def _of_rates(copies: Copies | None, shortfall: str, many: str, why: str) -> Iterator[str]:
-    if copies is None:
-        yield f"The copy rate is not known: {why}."
-        return
-    beside = (
-        ""
-        if copies.expected is None
-        else f", {_percent(copies.expected)} of {copies.held_out:,} held-out {many}"
-    )
-    yield f"{_percent(copies.rate)} of {copies.samples:,} samples count as copies{beside}."
-    yield copies.words(shortfall, many)
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.1f}".removesuffix(".0") + " %"
-
-
-def _of_losses(gap: LossGap | None, shortfall: str, many: str) -> Iterator[str]:
+def _of_losses(gap: LossGap | None, shortfall: str, many: str) -> str:
     """The gap with its standard error, and what it says where something was learned."""
     if gap is None:
-        return
+        return ""
     verdict = "" if gap.verdict is None or shortfall else f": {gap.verdict.value.replace('images', many)}"
-    number = f"{gap.images:,} {many} of each" if gap.images else f"{many} of each"
-    yield f"On {number}, with the same times and noise, the gap of held-out and training loss is {gap.words}{verdict}."
+    number = f" ({gap.images:,} {many} of each)" if gap.images else ""
+    return f"The held-out loss is above that of training {many} by {gap.words}{number}{verdict}."
 
 
 def _outlook(course: Course, growth: Growth | None, many: str, shortfall: str) -> str:
     """What the run shows of things to come; else that it shows nothing, after how many epochs."""
     if not math.isfinite(course.epochs):
         return ""
-    seen = f"{course.images:,} {many} were seen {course.epochs:,.3g} times each"
+    seen = f"{course.images:,} {many} were seen {_times(course.epochs)} times each"
     if shortfall:
         return f"{seen}."
     if overfits(course.lines):
         step = lowest(course.lines, HELD_OUT)
-        best = f"{seen}; the held-out loss was lowest after {course.epochs_at(step):,.3g} (step {step:,})."
+        best = f"{seen}; the held-out loss was lowest after {_times(course.epochs_at(step))} (step {step:,})."
         return f"{best} {SOURCE.format(many=many)}"
     if growth is not None and (epoch := growth.epoch_of_sign) is not None:
         grows = f"the gap grows by {growth.slope:.2g} % an epoch (± {growth.reach:.1g}, 95 %)"
         mark = f"{100 * GAP_OF_LOSSES:.0f} %"
         return (
-            f"{seen}; {grows}, and on a straight line would reach {mark} after about {epoch:,.3g} epochs."
+            f"{seen}; {grows}, and on a straight line would reach {mark} after about {_times(epoch)} epochs."
             f" {SOURCE.format(many=many)}"
         )
-    return f"{seen}; the course of the losses shows no sign that this grows."
+    return f"{seen}, and nothing in the losses shows that this grows."
+
+
+def _times(epochs: float) -> str:
+    return f"{epochs:,.0f}" if epochs >= 100 else f"{epochs:.3g}"

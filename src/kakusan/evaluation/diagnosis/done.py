@@ -229,6 +229,6 @@ def _how_to_go_on(course: Course) -> str:
     if course.decay == "constant":
         return f"To go on: kakusan resume {run} --steps {twice}."
     return (
-        "The learning rate has fallen to 0, which makes the end steeper than a longer run is there: take it as the most"
-        f" to expect. To go on, at the rate of the longer schedule: kakusan resume {run} --steps {twice}."
+        "The learning rate fell to 0, which makes the end steep: take it as the most to expect. To go on, at the rate"
+        f" of the longer schedule: kakusan resume {run} --steps {twice}."
     )
