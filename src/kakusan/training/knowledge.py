@@ -120,7 +120,7 @@ def untaught(
 ) -> tuple[dict[str, NetworkModel], Tensor]:
     """The three denoisers that know statistics of x_0 alone, by name; and its power spectrum (channels, ...)."""
     mean, power = moments_of_spectrum(x_0, mask)
-    flat = power.mean(tuple(range(1, power.ndim)), keepdim=True).expand_as(power)
+    flat = power.reshape(len(power), -1).mean(1).view(-1, *[1] * (power.ndim - 1)).expand_as(power)
     image = x_0.mean(0) if mask is None else (x_0 * mask).sum(0) / mask.sum(0).clamp(min=1)
     known = {
         WHITE: gaussian(model, mean, flat),

@@ -32,12 +32,11 @@ def by_noise_level(levels: Sequence[Level], shortfall: str, many: str = "images"
             f"The network's answer is not finite for t = {ranges(lost)}: its weights or activations overflow."
         )
         return Finding(QUESTION, Health.FAULT, "yes", (words,), figures)
-    sentences = (shortfall,) if shortfall else ()
-    if poor:
-        said = (*sentences, *_no_better(poor, many))
-        return Finding(QUESTION, Health.FAULT, "not yet known" if shortfall else "yes", said, figures)
     if shortfall:
-        return Finding(QUESTION, Health.FAULT, "not yet known", sentences, figures)
+        return Finding(QUESTION, Health.MORE, "not yet known", (shortfall,), figures)
+    if poor:
+        answer = "yes" if 2 * len(poor) > len(levels) else "in part"
+        return Finding(QUESTION, Health.FAULT, answer, tuple(_no_better(poor, many)), figures)
     if not all(level.is_known for level in levels):
         unknown = [level for level in levels if not level.is_known]
         words = f"No fault is seen, but these are too few {many} to tell for t = {ranges(unknown)}."
@@ -46,11 +45,10 @@ def by_noise_level(levels: Sequence[Level], shortfall: str, many: str = "images"
 
 
 def _no_better(poor: Sequence[Level], many: str) -> list[str]:
-    """A sentence for each of the other denoisers that the network does not beat."""
+    """A sentence for each of the other denoisers that the network does not beat, or is worse than."""
     said = []
-    for name in dict.fromkeys(level.best for level in poor):
-        here = [level for level in poor if level.best == name]
-        is_worse = any(level.is_worse for level in here)
+    for name, is_worse in dict.fromkeys((level.best, level.is_worse) for level in poor):
+        here = [level for level in poor if (level.best, level.is_worse) == (name, is_worse)]
         own, other = (sum(level.losses[each] for level in here) / len(here) for each in (NETWORK, name))
         said.append(
             f"For t = {ranges(here)} the network is {'worse' if is_worse else 'no better'} than knowing only"
@@ -76,7 +74,7 @@ def _all_well(levels: Sequence[Level], many: str) -> str:
 def without_levels(shortfall: str, why: str) -> Finding:
     """Where the losses by t cannot be measured, and why; there may be evidence all the same."""
     if shortfall:
-        return Finding(QUESTION, Health.FAULT, "not yet known", (shortfall,))
+        return Finding(QUESTION, Health.MORE, "not yet known", (shortfall,))
     return Finding(QUESTION, Health.UNKNOWN, "not known", (f"The loss by noise level is not known: {why}.",))
 
 

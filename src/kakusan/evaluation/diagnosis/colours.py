@@ -244,19 +244,19 @@ def are_right(compared: Compared, causes: tuple[str, ...] | None = None) -> Find
 
 def _off_words(compared: Compared, off: list[Difference]) -> Iterator[str]:
     """The largest difference of each kind; of many channels, how many more are off."""
-    counts = f"{compared.samples.images:,} samples, {compared.data.images:,} {compared.of_data}"
+    counts = f" ({compared.samples.images:,} samples, {compared.data.images:,} {compared.of_data})"
     for what in ("mean", "deviation"):
         of_kind = [each for each in off if each.what == what]
         if of_kind:
-            yield f"{_one(compared, of_kind[0])}{_more(of_kind)} ({counts})."
-            counts = "the same"
+            yield f"{_one(compared, of_kind[0])}{_more(of_kind)}{counts}."
+            counts = ""  # said once
     bins = [each for each in off if each.what == "bin"]
     if bins:
         worst, edges = bins[0], compared.scale.edges[bins[0].channel]
         low, high = (f"{edges[worst.bin + k]:.4g}" for k in (0, 1))
         more, than = ("more", "than") if worst.value > 0 else ("fewer", "than")
         yield (
-            f"{_channel(compared, worst.channel)}{100 * worst.samples:.1f} % of the values lie in {low} to {high},"
+            f"Of the values{_of_channel(compared, worst.channel)}, {100 * worst.samples:.1f} % lie in {low} to {high},"
             f" {more} {than} the {100 * worst.data:.1f} % of the data (± {100 * worst.standard_error:.1f})."
         )
 
@@ -264,13 +264,17 @@ def _off_words(compared: Compared, off: list[Difference]) -> Iterator[str]:
 def _one(compared: Compared, each: Difference) -> str:
     share = 100 * each.value / float(compared.scale.range[each.channel])
     return (
-        f"{_channel(compared, each.channel)}the {each.what} is {each.samples:.4g}, that of the data {each.data:.4g}"
+        f"{_channel(compared, each.channel)} {each.what} is {each.samples:.4g}, that of the data {each.data:.4g}"
         f" (± {each.standard_error:.2g}): off by {share:+.1f} % of the range"
     )
 
 
 def _channel(compared: Compared, i: int) -> str:
-    return f"Channel {i}: " if len(compared.samples.mean) > 1 else ""
+    return f"In channel {i} the" if len(compared.samples.mean) > 1 else "The"
+
+
+def _of_channel(compared: Compared, i: int) -> str:
+    return f" of channel {i}" if len(compared.samples.mean) > 1 else ""
 
 
 def _more(of_kind: list[Difference]) -> str:

@@ -121,7 +121,7 @@ def _of_losses(gap: LossGap | None, shortfall: str, many: str) -> str:
     if gap is None:
         return ""
     verdict = "" if gap.verdict is None or shortfall else f": {gap.verdict.value.replace('images', many)}"
-    number = f" ({gap.images:,} {many} of each)" if gap.images else ""
+    number = f" ({gap.images:,} {many} of each)" if gap.images > 1 else ""
     return f"The held-out loss is above that of training {many} by {gap.words}{number}{verdict}."
 
 
