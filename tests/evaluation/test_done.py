@@ -73,6 +73,17 @@ def test_a_held_out_loss_that_rises_while_the_training_loss_falls_is_overfitting
     assert "twice the images would bear twice the steps" in copies.text
 
 
+def test_two_rising_held_out_losses_and_a_gap_are_overfitting_and_without_the_gap_they_may_be_chance() -> (
+    None
+):
+    rising = lines(0.1, 0.02, training=-0.01)[3::4]
+    assert [line["step"] for line in rising] == [1000, 2000]
+    assert "overfitting" in is_done(course(rising)).text
+    for line in rising:
+        line["gap_standard_error"] = 1.0
+    assert is_done(course(rising)).answer == "too few to tell"
+
+
 def test_where_both_losses_rise_the_training_goes_wrong() -> None:
     assert "the training goes wrong" in is_done(course(lines(0.1, 0.02))).text
 

@@ -96,9 +96,11 @@ def levels_of(
     split: Split,
     device: torch.device,
     progress: Callable[[float, str], None] = lambda _, __: None,
+    *,
+    held_out: bool = True,
 ) -> list[Level]:
-    """The losses by parts of t on up to 128 held-out images, or training images where none are held out."""
-    shown = spread(split.held_out if len(split.held_out) else split.training, LOOKED_AT)
+    """The losses by parts of t on up to 128 held-out images, or on training images, where nothing is held out, too."""
+    shown = spread(split.held_out if held_out and len(split.held_out) else split.training, LOOKED_AT)
     some = spread(split.training, COMPARED)
     condition = dataset.condition(some)
     others, power = untaught(model, dataset.x_0(some), None if condition is None else condition.mask)

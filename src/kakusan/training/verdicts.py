@@ -38,6 +38,9 @@ class Verdict(Enum):
     )
 
 
+SIGNS = (Verdict.SIGN, Verdict.SLIGHT_SIGN)
+
+
 @dataclass(frozen=True)
 class Gap:
     """Held-out minus training, where more is worse."""

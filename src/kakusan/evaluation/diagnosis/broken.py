@@ -19,10 +19,13 @@ NAMED = 3
 REMEDIES = "A smaller training.learning-rate, a longer training.warmup or machine.precision fp32 often helps."
 
 
-def by_noise_level(levels: Sequence[Level], shortfall: str, many: str = "images") -> Finding:
+def by_noise_level(
+    levels: Sequence[Level], shortfall: str, many: str = "images", *, knows_training: bool = False
+) -> Finding:
     """Whether the network knows more than denoisers that were taught nothing, in every part of 1..T.
 
-    shortfall: what `verdicts.hardly_learned` says.
+    shortfall: what `verdicts.hardly_learned` says. knows_training: whether it does on training images, where these
+    levels are of held-out ones.
     """
     figures = {"by_t": [asdict(level) for level in levels]}
     lost = [level for level in levels if not level.is_finite]
@@ -35,8 +38,12 @@ def by_noise_level(levels: Sequence[Level], shortfall: str, many: str = "images"
     if shortfall:
         return Finding(QUESTION, Health.MORE, "not yet known", (shortfall,), figures)
     if poor:
+        said = _no_better(poor, many)
+        if knows_training:
+            learned = f"That is on held-out {many}; on training {many} it is ahead everywhere."
+            return Finding(QUESTION, Health.FAULT, "no: it overfits", (*said, learned), figures)
         answer = "yes" if 2 * len(poor) > len(levels) else "in part"
-        return Finding(QUESTION, Health.FAULT, answer, tuple(_no_better(poor, many)), figures)
+        return Finding(QUESTION, Health.FAULT, answer, tuple(said), figures)
     if not all(level.is_known for level in levels):
         unknown = [level for level in levels if not level.is_known]
         words = f"No fault is seen, but these are too few {many} to tell for t = {ranges(unknown)}."

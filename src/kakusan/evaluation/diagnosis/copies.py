@@ -20,10 +20,9 @@ from kakusan.evaluation.diagnosis.done import (
 )
 from kakusan.evaluation.diagnosis.finding import Finding, Health
 from kakusan.statistics.fits import straight_line
-from kakusan.training.verdicts import GAP_OF_LOSSES, Copies, LossGap, Verdict
+from kakusan.training.verdicts import GAP_OF_LOSSES, SIGNS, Copies, LossGap, Verdict
 
 QUESTION = "Does it copy, or will it?"
-SIGNS = (Verdict.SIGN, Verdict.SLIGHT_SIGN)
 FURTHEST = 10
 """Times the epochs so far, beyond which nothing is forecast."""
 SOURCE = (
@@ -79,9 +78,13 @@ def does_copy(
     """copies: the rates of samples and held-out images, None where they have none: then why says it."""
     growth = growth_of(course)
     figures = _figures(course, copies, gap, growth)
-    rates = f"The copy rate is not known: {why}." if copies is None else copies.in_short(shortfall, many)
-    said = [rates, _of_losses(gap, shortfall, many), _outlook(course, growth, many, shortfall)]
     health, answer = _answer(copies, gap, shortfall, is_overfitting=overfits(course.lines))
+    rates = f"The copy rate is not known: {why}." if copies is None else copies.in_short(shortfall, many)
+    said = [
+        rates,
+        _of_losses(gap, shortfall, many),
+        _outlook(course, growth, many, is_told=bool(shortfall) or health is Health.FAULT),
+    ]
     return Finding(QUESTION, health, answer, tuple(filter(None, said)), figures)
 
 
@@ -125,13 +128,14 @@ def _of_losses(gap: LossGap | None, shortfall: str, many: str) -> str:
     return f"The held-out loss is above that of training {many} by {gap.words}{number}{verdict}."
 
 
-def _outlook(course: Course, growth: Growth | None, many: str, shortfall: str) -> str:
-    """What the run shows of things to come; else that it shows nothing, after how many epochs."""
+def _outlook(course: Course, growth: Growth | None, many: str, *, is_told: bool) -> str:
+    """What the run shows of things to come; else that it shows nothing, after how many epochs.
+
+    is_told: whether there is a sign already, or nothing to be seen yet.
+    """
     if not math.isfinite(course.epochs):
         return ""
     seen = f"{course.images:,} {many} were seen {_times(course.epochs)} times each"
-    if shortfall:
-        return f"{seen}."
     if overfits(course.lines):
         step = lowest(course.lines, HELD_OUT)
         best = f"{seen}; the held-out loss was lowest after {_times(course.epochs_at(step))} (step {step:,})."
@@ -143,6 +147,8 @@ def _outlook(course: Course, growth: Growth | None, many: str, shortfall: str) -
             f"{seen}; {grows}, and on a straight line would reach {mark} after about {_times(epoch)} epochs."
             f" {SOURCE.format(many=many)}"
         )
+    if is_told:
+        return f"{seen}."
     return f"{seen}, and nothing in the losses shows that this grows."
 
 

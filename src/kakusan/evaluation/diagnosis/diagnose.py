@@ -23,7 +23,7 @@ from kakusan.run import Loaded, Run
 from kakusan.shapes import Samples
 from kakusan.storage.dumps import stopped_at
 from kakusan.training.build import build_loss
-from kakusan.training.knowledge import levels_of
+from kakusan.training.knowledge import Level, levels_of
 from kakusan.training.prepare import Prepared
 from kakusan.training.replay import replay
 from kakusan.training.verdicts import Copies
@@ -141,11 +141,21 @@ def is_broken(subject: Subject, *, replays: bool) -> Finding:
         return _at_a_bad_step(subject, step, replays=replays)
     if prepared is None or subject.loaded is None:
         return without_levels(subject.shortfall, subject.why)
-    loaded = subject.loaded
-    loss = build_loss(loaded.settings, loaded.model)
-    device = torch.device(loaded.device)
-    levels = levels_of(loaded.model, loss, prepared.dataset, prepared.split, device, subject.progress)
-    return by_noise_level(levels, subject.shortfall, subject.many)
+    levels, knows_training = _levels(subject), False
+    if any(level.is_no_better for level in levels) and len(prepared.split.held_out):
+        knows_training = not any(level.is_no_better for level in _levels(subject, held_out=False))
+    return by_noise_level(levels, subject.shortfall, subject.many, knows_training=knows_training)
+
+
+def _levels(subject: Subject, *, held_out: bool = True) -> list[Level]:
+    """The losses by noise level, of weights and data that are there."""
+    loaded, prepared = subject.loaded, subject.prepared
+    assert loaded is not None
+    assert prepared is not None
+    loss, device = build_loss(loaded.settings, loaded.model), torch.device(loaded.device)
+    return levels_of(
+        loaded.model, loss, prepared.dataset, prepared.split, device, subject.progress, held_out=held_out
+    )
 
 
 def _at_a_bad_step(subject: Subject, step: int, *, replays: bool) -> Finding:

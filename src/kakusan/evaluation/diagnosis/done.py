@@ -3,8 +3,9 @@
 Losses fall about as straight lines over the logarithm of the steps, so the slope is a fall a doubling, and a forecast
 is the last loss and one slope more. The losses are those of the averaged weights on held-out images, which are measured
 on the same images with the same noise each time, so that their scatter is small. Where there are fewer than four of
-them in the last half, too few for a standard error, they still say how steep it is, and the losses of the batches, of
-which there are many, whether that is more than chance.
+them in the last half, too few for a standard error, they still say how steep it is; that it is more than chance is then
+known by the losses of the batches, of which there are many, where it falls, and by a gap to the training loss where it
+rises.
 """
 
 import math
@@ -15,7 +16,7 @@ from typing import Any
 from kakusan.errors import quoted
 from kakusan.evaluation.diagnosis.finding import Finding, Health
 from kakusan.statistics.fits import StraightLine, straight_line
-from kakusan.training.verdicts import Lines, finite
+from kakusan.training.verdicts import SIGNS, Lines, finite, loss_gap
 
 QUESTION = "Is it done?"
 FEWEST = 4
@@ -71,8 +72,10 @@ class Trend:
     loss: float
     """The last one."""
     line: StraightLine
-    batches: "Trend | None" = None
-    """Of the losses of the batches, where the line has too few points to be judged by itself."""
+    batches_fall: bool = False
+    """Where the line has too few points to be judged by itself: whether the losses of the batches fall."""
+    has_gap: bool = False
+    """Likewise: whether the last held-out loss is above the training loss, beyond chance."""
 
     @property
     def unit(self) -> float:
@@ -96,12 +99,11 @@ class Trend:
     @property
     def falls(self) -> bool:
         """Beyond chance, and by what matters."""
-        is_sure = self.fall > self.unit * self.line.reach or (self.batches is not None and self.batches.falls)
-        return is_sure and self.fall >= self.matters
+        return self.fall >= self.matters and (self.batches_fall or self.fall > self.unit * self.line.reach)
 
     @property
     def rises(self) -> bool:
-        return -self.fall > self.unit * self.line.reach and -self.fall >= self.matters
+        return -self.fall >= self.matters and (self.has_gap or -self.fall > self.unit * self.line.reach)
 
     @property
     def is_flat(self) -> bool:
@@ -162,13 +164,16 @@ def trend(lines: Lines) -> Trend | None:
     batches, held_out = trend_of(lines, BATCHES), trend_of(lines, HELD_OUT, 2)
     if held_out is None or held_out.line.points >= FEWEST:
         return held_out or trend_of(lines, TRAINING) or batches
-    return replace(held_out, batches=batches)
+    gap = loss_gap(lines)
+    has_gap = gap is not None and gap.verdict in SIGNS
+    return replace(held_out, batches_fall=batches is not None and batches.falls, has_gap=has_gap)
 
 
 def overfits(lines: Lines) -> bool:
     """Whether the held-out loss rises, beyond chance, while that of training images falls."""
-    held_out, training = trend_of(lines, HELD_OUT), trend_of(lines, TRAINING)
-    return held_out is not None and held_out.rises and training is not None and training.line.slope < 0
+    found, training = trend(lines), trend_of(lines, TRAINING, 2)
+    is_rising = found is not None and found.key == HELD_OUT and found.rises
+    return is_rising and training is not None and training.line.slope < 0
 
 
 def lowest(lines: Lines, key: str) -> int:
