@@ -48,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     from kakusan.config.machine import set_machine
     from kakusan.evaluation.diagnosis.diagnose import diagnose
     from kakusan.run import Run
+    from kakusan.storage.run_folder import finite
     from kakusan.terminal.display import bars, console, reading
 
     run = Run.open(command.run)
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     for note in found.notes:
         to.print(f"warning: {note}", markup=False)
     if command.json:
-        print(json.dumps(_finite(found.as_json()), ensure_ascii=False))
+        print(json.dumps(finite(found.as_json()), ensure_ascii=False))
         return 0
     _show(found)
     return 0
@@ -129,12 +130,3 @@ def _by_channel(figures: dict[str, Any]) -> Iterator[list[str]]:
 def _short(loss: float) -> str:
     """A loss in at most six characters, where it is neither huge nor tiny."""
     return f"{loss:.3f}" if 1e-3 < abs(loss) < 10 else f"{loss:.3g}"
-
-
-def _finite(value: Any) -> Any:
-    """null for what is not finite, as JSON wants it."""
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value

@@ -66,6 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     from kakusan.config.machine import set_machine
     from kakusan.evaluation.bound import measure_bound
     from kakusan.run import Run
+    from kakusan.storage.run_folder import finite
     from kakusan.terminal.display import bars, console, reading
 
     run = Run.open(command.run)
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
         to.print(f"note: there are fewer than {command.images:,} images: {there}", markup=False)
     written = _write(command, run, report)
     if command.json:
-        print(json.dumps(_finite({**report.as_json(), "out": [str(path) for path in written]})))
+        print(json.dumps(finite({**report.as_json(), "out": [str(path) for path in written]})))
         return 0
     _show(report, written)
     return 0
@@ -103,10 +104,11 @@ def _write(command: Evaluate, run: "Run", report: "BoundReport") -> list[Path]:
     """The figures, the picture and, where asked for, the images one by one."""
     from kakusan.evaluation.plots import report_png
     from kakusan.storage import durable
+    from kakusan.storage.run_folder import finite
 
     base = command.out or run.files.evaluation_path(report.about["step"], _suffix(command))
     base = base.with_suffix("") if base.suffix in (".json", ".png") else base
-    text = (json.dumps(_finite(report.as_json()), indent=1) + "\n").encode()
+    text = (json.dumps(finite(report.as_json()), indent=1) + "\n").encode()
     makers: dict[Path, Callable[[], bytes]] = {base.with_name(base.name + ".json"): lambda: text}
     if command.per_image is not None:
         makers[command.per_image] = lambda: _csv(report).encode("utf-8", "backslashreplace")
@@ -130,15 +132,6 @@ def _suffix(command: Evaluate) -> str:
         if option.name not in UNNAMED and value != option.default:
             words.append(f"{option.name.replace('_', '-')}-{str(value).lower()}")
     return "".join(f"-{word}" for word in words)
-
-
-def _finite(value: Any) -> Any:
-    """null for what is not a number, as JSON wants it."""
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and value != value else value
 
 
 def _csv(report: "BoundReport") -> str:
