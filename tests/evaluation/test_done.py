@@ -113,6 +113,13 @@ def test_what_a_falling_rate_does_to_the_forecast_is_said() -> None:
     assert "stands at step 2,000 of 9,000" in is_done(course(figures, decay="linear", steps=9000)).text
 
 
+def test_a_loss_that_falls_steeply_is_no_line_yet() -> None:
+    answer = is_done(course(lines(5.0, -0.42)))
+    assert answer.answer == "not yet"
+    assert "too early for a forecast" in answer.text
+    assert "forecast" not in answer.figures
+
+
 def test_lines_of_other_hands_are_no_trouble() -> None:
     odd: list[dict[str, Any]] = [
         {"step": 0, "held_out_loss": 1.0},
@@ -169,7 +176,8 @@ def test_a_gap_of_the_losses_alone_is_a_beginning() -> None:
 
 
 def test_times_are_said_in_the_unit_that_fits() -> None:
-    assert [in_time(minutes) for minutes in (0.1, 1.5, 15, 210)] == [
+    assert [in_time(minutes) for minutes in (0.001, 0.1, 1.5, 15, 210)] == [
+        "1 second",
         "6 seconds",
         "90 seconds",
         "15 minutes",

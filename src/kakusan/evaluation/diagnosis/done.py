@@ -23,6 +23,8 @@ FEWEST = 4
 """Measurements in the last half, from which a slope has a standard error that says something."""
 MATTERS = 1.0
 """Per cent a doubling, below which a loss no longer falls, or does not rise."""
+STEEP = 50.0
+"""Per cent a doubling, above which a loss is no straight line yet, and nothing is forecast."""
 SPEEDS = 20
 """Lines of figures, the newest, whose median is the speed."""
 HELD_OUT, TRAINING, BATCHES = "held_out_loss", "training_loss", "loss"
@@ -192,6 +194,11 @@ def is_done(course: Course) -> Finding:
     figures, name = {**found.as_json(), "epochs": course.epochs}, NAMES[found.key]
     if found.rises:
         return Finding(QUESTION, Health.FAULT, "past it", (_rising(course, found),), figures)
+    if found.falls and found.loss > 0 and found.fall > STEEP:
+        words = (
+            f"The {name} falls by more than half with each doubling of the steps: too early for a forecast."
+        )
+        return Finding(QUESTION, Health.MORE, "not yet", (words, _how_to_go_on(course)), figures)
     if found.falls:
         then, minutes = found.loss + found.line.slope, course.minutes_for_as_many
         figures |= {"forecast": then, "minutes": minutes}
@@ -220,9 +227,10 @@ def _rising(course: Course, found: Trend) -> str:
 
 
 def in_time(minutes: float) -> str:
-    """In words: 40 seconds, 15 minutes, 3.5 hours."""
+    """In words: 1 second, 40 seconds, 15 minutes, 3.5 hours."""
     if minutes < 2:
-        return f"{max(1, round(60 * minutes))} seconds"
+        seconds = max(1, round(60 * minutes))
+        return f"{seconds} second{'s' * (seconds > 1)}"
     return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
 
 
