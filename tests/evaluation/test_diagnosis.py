@@ -245,6 +245,7 @@ def test_where_the_network_is_no_better_is_said_in_ranges_of_t() -> None:
     few = [level(1, 10, 0.49, standard_error=0.1, degrees=3)]
     assert by_noise_level(few, "").answer == "too few to tell"
     assert by_noise_level(few, "Has hardly learned yet.").text == "Has hardly learned yet."
+    assert "train for longer before" in by_noise_level(poor, "", still_falls=True).text
     assert "on training images it is ahead everywhere" in by_noise_level(poor, "", knows_training=True).text
     assert ranges([*well[:2], well[5], level(1011, 1011, 0.3)]) == "1 to 202, 506 to 606, 1,011"
 

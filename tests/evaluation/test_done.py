@@ -118,6 +118,7 @@ def test_a_loss_that_falls_steeply_is_no_line_yet() -> None:
     assert answer.answer == "not yet"
     assert "too early for a forecast" in answer.text
     assert "forecast" not in answer.figures
+    assert "take it as" not in is_done(course(lines(5.0, -0.42), decay="linear")).text
 
 
 def test_lines_of_other_hands_are_no_trouble() -> None:

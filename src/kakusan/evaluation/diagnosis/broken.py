@@ -20,12 +20,17 @@ REMEDIES = "A smaller training.learning-rate, a longer training.warmup or machin
 
 
 def by_noise_level(
-    levels: Sequence[Level], shortfall: str, many: str = "images", *, knows_training: bool = False
+    levels: Sequence[Level],
+    shortfall: str,
+    many: str = "images",
+    *,
+    knows_training: bool = False,
+    still_falls: bool = False,
 ) -> Finding:
     """Whether the network knows more than denoisers that were taught nothing, in every part of 1..T.
 
     shortfall: what `verdicts.hardly_learned` says. knows_training: whether it does on training images, where these
-    levels are of held-out ones.
+    levels are of held-out ones. still_falls: whether the trend of the loss does.
     """
     figures = {"by_t": [asdict(level) for level in levels]}
     lost = [level for level in levels if not level.is_finite]
@@ -42,6 +47,8 @@ def by_noise_level(
         if knows_training:
             learned = f"That is on held-out {many}; on training {many} it is ahead everywhere."
             return Finding(QUESTION, Health.FAULT, "no: it overfits", (*said, learned), figures)
+        if still_falls:
+            said.append("The loss still falls: train for longer before looking for a fault.")
         answer = "yes" if 2 * len(poor) > len(levels) else "in part"
         return Finding(QUESTION, Health.FAULT, answer, tuple(said), figures)
     if not all(level.is_known for level in levels):

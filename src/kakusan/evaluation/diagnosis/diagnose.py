@@ -144,7 +144,14 @@ def is_broken(subject: Subject, *, replays: bool) -> Finding:
     levels, knows_training = _levels(subject), False
     if any(level.is_no_better for level in levels) and len(prepared.split.held_out):
         knows_training = not any(level.is_no_better for level in _levels(subject, held_out=False))
-    return by_noise_level(levels, subject.shortfall, subject.many, knows_training=knows_training)
+    found = trend(subject.course.lines)
+    return by_noise_level(
+        levels,
+        subject.shortfall,
+        subject.many,
+        knows_training=knows_training,
+        still_falls=found is not None and found.falls,
+    )
 
 
 def _levels(subject: Subject, *, held_out: bool = True) -> list[Level]:

@@ -198,7 +198,8 @@ def is_done(course: Course) -> Finding:
         words = (
             f"The {name} falls by more than half with each doubling of the steps: too early for a forecast."
         )
-        return Finding(QUESTION, Health.MORE, "not yet", (words, _how_to_go_on(course)), figures)
+        way = _how_to_go_on(replace(course, decay="constant"))  # no word on a forecast that is none
+        return Finding(QUESTION, Health.MORE, "not yet", (words, way), figures)
     if found.falls:
         then, minutes = found.loss + found.line.slope, course.minutes_for_as_many
         figures |= {"forecast": then, "minutes": minutes}
