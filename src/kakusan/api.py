@@ -25,7 +25,9 @@ from kakusan.data.units import Levels
 from kakusan.diffusion.denoiser import Denoiser
 from kakusan.errors import KakusanError, SettingsError
 from kakusan.evaluation.bound import BoundReport, measure_bound
-from kakusan.evaluation.options import BoundOptions
+from kakusan.evaluation.diagnosis.diagnose import diagnose
+from kakusan.evaluation.diagnosis.finding import Diagnosis
+from kakusan.evaluation.options import BoundOptions, DiagnosisOptions
 from kakusan.interop import importing
 from kakusan.pages.report.gather import write_report
 from kakusan.samplers import Origin, Sampler, SamplingRequest, as_sampler, of_classes
@@ -97,6 +99,20 @@ class Run(run.Run):
         asked = BoundOptions(data=path, **options)
         with _reading(progress) as read, _share("the bound", progress) as show:
             return measure_bound(self, asked, other=other, reading=read, progress=show)
+
+    def diagnose(
+        self, *, data: InMemory | None = None, progress: bool | None = None, **options: Any
+    ) -> Diagnosis:
+        """Is it broken, is it done, does it copy, are the colours right: `kakusan diagnose`. Nothing is written.
+
+        Answers are in `broken`, `done`, `copies` and `colours`, each with `answer`, `sentences` and `figures`; printed,
+        the whole is four lines. data: those it was trained on, where they were in memory.
+        options: count=256, seed=0, device: `kakusan.evaluation.options.DiagnosisOptions`.
+        """
+        asked = DiagnosisOptions(**options)
+        run = self if data is None else Run(self.files, self._reopened(data), self._own)
+        with _reading(progress) as read, _share("diagnosis", progress) as show:
+            return diagnose(run, asked, reading=read, progress=show)
 
     def report(self, *, progress: bool | None = None) -> Path:
         """Write RUN/report.html: `kakusan report`. Its path."""

@@ -6,7 +6,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +17,6 @@ from kakusan.evaluation.options import BoundOptions
 from kakusan.training.verdicts import GAP_IN_BITS, Gap, Verdict, verdict_on
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from kakusan.evaluation.bound import BoundReport, Part
@@ -68,14 +66,15 @@ def main(arguments: Sequence[str]) -> int:
     from kakusan.config.machine import set_machine
     from kakusan.evaluation.bound import measure_bound
     from kakusan.run import Run
-    from kakusan.terminal.display import console, reading
+    from kakusan.storage.run_folder import finite
+    from kakusan.terminal.display import bars, console, reading
 
     run = Run.open(command.run)
     _check_outputs(command)
     set_machine(run.settings.machine)
     begun = time.perf_counter()
     to = console()
-    with reading(to) as read, _bars(to) as show:
+    with reading(to) as read, bars(to) as show:
         report = measure_bound(run, command, reading=read, progress=show)
     report.about["seconds"] = round(time.perf_counter() - begun, 1)
     for warning in run.warnings:
@@ -86,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
         to.print(f"note: there are fewer than {command.images:,} images: {there}", markup=False)
     written = _write(command, run, report)
     if command.json:
-        print(json.dumps(_finite({**report.as_json(), "out": [str(path) for path in written]})))
+        print(json.dumps(finite({**report.as_json(), "out": [str(path) for path in written]})))
         return 0
     _show(report, written)
     return 0
@@ -101,38 +100,15 @@ def _check_outputs(command: Evaluate) -> None:
             raise SettingsError(f"{flag} {path} is a folder", f"name a file: {flag} {path / 'scores'}")
 
 
-@contextmanager
-def _bars(to: "Console") -> Iterator[Callable[[float, str], None]]:
-    """One bar for each piece of the work, with the time that is left."""
-    from kakusan.terminal.display import Bar, duration
-
-    shown: Bar | None = None
-    what, begun = "", 0.0
-
-    def show(done: float, work: str) -> None:
-        nonlocal shown, what, begun
-        if shown is None or work != what:
-            if shown is not None:
-                shown.stop()
-            what, begun, shown = work, time.monotonic(), Bar(work, 1.0, to)
-        left = (time.monotonic() - begun) / max(done, 1e-9) * (1 - done)
-        shown.at(done, f"{duration(left)} left" if done else "")
-
-    try:
-        yield show
-    finally:
-        if shown is not None:
-            shown.stop()
-
-
 def _write(command: Evaluate, run: "Run", report: "BoundReport") -> list[Path]:
     """The figures, the picture and, where asked for, the images one by one."""
     from kakusan.evaluation.plots import report_png
     from kakusan.storage import durable
+    from kakusan.storage.run_folder import finite
 
     base = command.out or run.files.evaluation_path(report.about["step"], _suffix(command))
     base = base.with_suffix("") if base.suffix in (".json", ".png") else base
-    text = (json.dumps(_finite(report.as_json()), indent=1) + "\n").encode()
+    text = (json.dumps(finite(report.as_json()), indent=1) + "\n").encode()
     makers: dict[Path, Callable[[], bytes]] = {base.with_name(base.name + ".json"): lambda: text}
     if command.per_image is not None:
         makers[command.per_image] = lambda: _csv(report).encode("utf-8", "backslashreplace")
@@ -156,15 +132,6 @@ def _suffix(command: Evaluate) -> str:
         if option.name not in UNNAMED and value != option.default:
             words.append(f"{option.name.replace('_', '-')}-{str(value).lower()}")
     return "".join(f"-{word}" for word in words)
-
-
-def _finite(value: Any) -> Any:
-    """null for what is not a number, which JSON cannot hold."""
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and value != value else value
 
 
 def _csv(report: "BoundReport") -> str:

@@ -33,7 +33,7 @@ def resolve_machine(machine: MachineSettings) -> MachineSettings:
 
 
 def usual_workers(machine: MachineSettings, rows: int | None = None) -> int:
-    """How many parts of a batch of so many rows, or of a sampling's micro-batch, are computed at once.
+    """The number of parts at once of a batch of so many rows, or of a sampling's micro-batch.
 
     On a CPU as many as there are threads, or a divisor of their number that leaves each part 16 rows; else 1.
     """

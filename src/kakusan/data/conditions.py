@@ -159,7 +159,7 @@ def vector_column(
 
 
 def _without_gaps(axes: int, whole: int) -> tuple[str, ...]:
-    """What helps where vectors lack numbers. axes: of their array; whole: how many lack none."""
+    """Advice where vectors lack numbers. axes: of their array; whole: how many lack none."""
     rows = "numpy.isfinite(vectors)" + ".all(axis=1)" * (axes > 1)
     leaving_out = f"without such samples: whole = {rows}; vectors, images = vectors[whole], images[whole]"
     filled = "numpy.where(mask, vectors, vectors.mean(axis=0, where=mask))"

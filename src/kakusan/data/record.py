@@ -56,7 +56,7 @@ class DataRecord:
         return " and ".join(parts) or "neither vectors nor condition images"
 
     def missing_in_words(self) -> str:
-        """Which share of the values is missing, and what becomes of it; empty where none is masked."""
+        """The share of missing values, and what becomes of them; empty where none is masked."""
         share = "some" if self.missing is None else in_percent(self.missing)
         return f"{share} of the values: learned from those that are there" if self.masked else ""
 

@@ -1,10 +1,13 @@
-"""Options of `kakusan evaluate` and `Run.evaluate`: one set for both, without torch, so that --help is quick."""
+"""Options of `kakusan evaluate`, `kakusan diagnose` and their twins in Python, without torch: --help is quick."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from kakusan.errors import SettingsError
+
+FEWEST_SAMPLES = 32
+"""Of a diagnosis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +42,19 @@ class BoundOptions:
     def __post_init__(self) -> None:
         if self.images < 1:
             raise SettingsError(f"an evaluation needs at least 1 image, not {self.images}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnosisOptions:
+    """The samples of a diagnosis. Raises SettingsError for fewer than 32, which tell nothing."""
+
+    count: int = 256
+    """Samples whose values are compared with those of held-out data: DDIM, 50 steps."""
+    seed: int = 0
+    """Of the samples."""
+    device: str = "auto"
+    """cpu, cuda or mps; default: as trained, where that is here."""
+
+    def __post_init__(self) -> None:
+        if self.count < FEWEST_SAMPLES:
+            raise SettingsError(f"a diagnosis needs at least {FEWEST_SAMPLES} samples, not {self.count}")

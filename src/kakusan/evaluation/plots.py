@@ -68,7 +68,7 @@ def _bits_by_t(axis: Any, report: BoundReport) -> None:
     axis.set(xscale="log", yscale="log", xlabel="t", ylabel="bits/dim")
     axis.set_ylim(**floor)
     axis.set_title("Where the bits go: $L_{t-1}$ by $t$ ($L_0$ at $t = 1$)", fontsize=10)
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="upper right")
 
 
 def _rate_and_distortion(axis: Any, report: BoundReport) -> None:
@@ -85,7 +85,7 @@ def _rate_and_distortion(axis: Any, report: BoundReport) -> None:
     unit = report.about["unit_of_distortion"]
     axis.set(xlabel="bits/dim spent so far", ylabel=f"RMSE of the guess of $x_0$, {unit}", ylim=(0, None))
     axis.set_title("What they buy: rate and distortion", fontsize=10)
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="upper right")
 
 
 def _images(axis: Any, report: BoundReport) -> None:
@@ -98,7 +98,7 @@ def _images(axis: Any, report: BoundReport) -> None:
         axis.axvline(values.mean(), color=_colour(part), linewidth=1.2)
     axis.set(xlabel="bits/dim of a sample", ylabel="% of the samples")
     axis.set_title("Sample by sample", fontsize=10)
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="upper right")
 
 
 def _nearness(axis: Any, report: BoundReport) -> None:
@@ -115,7 +115,7 @@ def _nearness(axis: Any, report: BoundReport) -> None:
     first, last = telling_times(report.parts)
     axis.axvspan(first, last, color="#8a8f98", alpha=0.12, linewidth=0)
     axis.set_title("Learned by heart? Then solid lies far below dotted in the grey band", fontsize=10)
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=8, loc="upper left")
 
 
 def _error_by_t(axis: Any, report: BoundReport) -> None:
@@ -124,7 +124,7 @@ def _error_by_t(axis: Any, report: BoundReport) -> None:
         _from_truth(axis, report, part, linewidth=_width(part), label=_plain(part.name))
     _of_the_guess(axis, report)
     axis.set_title("How far the guess is from $x_0$, by $t$", fontsize=10)
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="upper left")
 
 
 def _from_truth(axis: Any, report: BoundReport, part: Part, **style: Any) -> None:

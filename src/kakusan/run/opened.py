@@ -25,6 +25,7 @@ from kakusan.training.build import build_model, build_network
 from kakusan.training.launch import stored_settings
 from kakusan.training.losses import NetworkModel
 from kakusan.training.prepare import Prepared, doubt_of_held_out, reopen_data
+from kakusan.training.state import Task, assemble, load_state
 from kakusan.training.verdicts import LossGap, Trained, hardly_learned, loss_gap
 
 
@@ -98,6 +99,21 @@ class OpenRun:
     def prepared(self, progress: Progress = silent) -> Prepared:
         """Its images, divided as they were when it began. Raises RunError, DataError where they are not here."""
         return reopen_data(self.settings, self.files.data, progress, in_memory=self._in_memory)
+
+    def task(self, prepared: Prepared) -> Task:
+        """Its training in memory, as the newest good checkpoint left it, on the machine of today. Nothing is written.
+
+        Raises RunError where the checkpoint is of other settings.
+        """
+        settings = self._for_use("auto", "auto")
+        own = deepcopy(self._own)
+        task = assemble(settings, replace(prepared, network=own), self.files.data)
+        if self.files.steps:
+            checkpoint = self.files.load(self.warnings.append, device=settings.machine.device)
+            require_agreement(self.files, self.settings, checkpoint)
+            with fitting(self.files, checkpoint):
+                load_state(task, checkpoint)
+        return task
 
     def load(
         self,

@@ -255,7 +255,7 @@ class RunFolder:
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """One more line of figures; what is not a finite number is written as null, since JSON has no other word."""
-        text = json.dumps(_finite(line), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(finite(line), ensure_ascii=False, allow_nan=False)
         with durable.os_errors_as_run_errors(f"cannot write {self.folder / METRICS}", self.folder):
             durable.append_line(self.folder / METRICS, text.encode("utf-8", "backslashreplace"))
 
@@ -380,12 +380,12 @@ def _toml(config: Mapping[str, Any]) -> bytes:
         ) from error
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The value, with null for NaN and the infinities, at any depth."""
     if isinstance(value, Mapping):
-        return {name: _finite(part) for name, part in value.items()}
+        return {name: finite(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
+        return [finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -125,6 +125,28 @@ def bar(title: str, total: float, to: Console) -> Iterator[Bar]:
         yield shown
     finally:
         shown.stop()
+
+
+@contextmanager
+def bars(to: Console) -> Iterator[Callable[[float, str], None]]:
+    """One bar for each piece of the work, with the time that is left."""
+    shown: Bar | None = None
+    what, begun = "", 0.0
+
+    def show(done: float, work: str) -> None:
+        nonlocal shown, what, begun
+        if shown is None or work != what:
+            if shown is not None:
+                shown.stop()
+            what, begun, shown = work, time.monotonic(), Bar(work, 1.0, to)
+        left = (time.monotonic() - begun) / max(done, 1e-9) * (1 - done)
+        shown.at(done, f"{duration(left)} left" if done else "")
+
+    try:
+        yield show
+    finally:
+        if shown is not None:
+            shown.stop()
 
 
 @contextmanager

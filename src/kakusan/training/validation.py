@@ -77,8 +77,16 @@ def stationary(model: NetworkModel, x_0: Samples, mask: Samples | None = None) -
     by the periodogram with the mean in the gaps, over their share); and where a mask is given to it, x_t is filled with
     what the guess of x_0 makes of it, again and again: expectation maximization, which leads to the exact guess.
     """
-    axes = tuple(range(2, x_0.ndim))
-    mean, power = _moments(x_0, mask, axes)
+    return gaussian(model, *moments_of_spectrum(x_0, mask))
+
+
+def gaussian(model: NetworkModel, mean: Tensor, power: Tensor) -> NetworkModel:
+    """The same process with the exact denoiser of a Gaussian of this mean and power spectrum in the network's place.
+
+    mean: broadcasts over (batch, channels, ...); power: (channels, ...), of what is left without the mean. A flat one
+    is white noise, and with 0 the guess is the mean whatever is seen.
+    """
+    axes = tuple(range(2, power.ndim + 1))
     learns_variance = isinstance(variance_named(model.variance), LearnedRange)
 
     def network(x_t: Samples, time: Tensor, condition: Condition | None = None) -> Tensor:
@@ -100,8 +108,9 @@ def stationary(model: NetworkModel, x_0: Samples, mask: Samples | None = None) -
     return replace(model, denoiser=replace(model.denoiser, network=network, autocast=None))
 
 
-def _moments(x_0: Samples, mask: Samples | None, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def moments_of_spectrum(x_0: Samples, mask: Samples | None = None) -> tuple[Tensor, Tensor]:
     """Mean (1, channels, 1, ...) and power spectrum (channels, ...) of the values that are there."""
+    axes = tuple(range(2, x_0.ndim))
     if mask is None:
         mean = x_0.mean((0, *axes), keepdim=True)
         return mean, torch.fft.fftn(x_0 - mean, dim=axes, norm="ortho").abs().square().mean(0)

@@ -38,6 +38,9 @@ class Verdict(Enum):
     )
 
 
+SIGNS = (Verdict.SIGN, Verdict.SLIGHT_SIGN)
+
+
 @dataclass(frozen=True)
 class Gap:
     """Held-out minus training, where more is worse."""
@@ -78,6 +81,70 @@ def gap_of_rates(rate: float, expected: float, samples: int, held_out: int, doub
     return Gap(rate - expected, math.sqrt(spread), math.inf, GAP_OF_RATES, doubt)
 
 
+COPYING = {
+    Verdict.SIGN: "The samples sit closer to single training {many} than unseen real {many} do: the model has begun"
+    " to memorize. More {many}, fewer steps, dropout or a smaller network would help.",
+    Verdict.NO_SIGN: "The samples sit no closer to single training {many} than real {many} that the model never saw:"
+    " no sign of memorizing.",
+    Verdict.TOO_FEW: "These are too few {many} to tell: look at the pairs below.",
+    Verdict.UNKNOWN: "The samples sit no closer to single training {many} than the held-out {many} do. That says"
+    " nothing of memorizing, since the weights may have been trained on those",
+}
+COPYING[Verdict.SLIGHT_SIGN] = COPYING[Verdict.SIGN]
+COPYING_IN_SHORT = {
+    Verdict.SIGN: "the model has begun to memorize; more {many}, fewer steps, dropout or a smaller network would help",
+    Verdict.NO_SIGN: "no sign of memorizing",
+    Verdict.TOO_FEW: "too few {many} to tell",
+    Verdict.UNKNOWN: "which says nothing of memorizing, since the weights may have been trained on the held-out {many}",
+}
+COPYING_IN_SHORT[Verdict.SLIGHT_SIGN] = COPYING_IN_SHORT[Verdict.SIGN]
+
+
+@dataclass(frozen=True)
+class Copies:
+    """The copy rate of samples, beside that of held-out images, which nobody copied."""
+
+    rate: float
+    """Of the samples, 0..1."""
+    expected: float | None
+    """Of the held-out images; None where there are none."""
+    samples: int
+    held_out: int
+    doubt: str = ""
+    """The reason that held-out images may not be new to the weights."""
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """None where there is nothing to compare the rate with."""
+        if self.expected is None:
+            return None
+        return verdict_on(gap_of_rates(self.rate, self.expected, self.samples, self.held_out, self.doubt))
+
+    def in_short(self, shortfall: str = "", many: str = "images") -> str:
+        """The rates and what they mean, without the pairs to look at."""
+        words = f"{_percent(self.rate)} of {self.samples:,} samples count as copies"
+        if self.expected is not None:
+            words += f", and {_percent(self.expected)} of {self.held_out:,} held-out {many}"
+        if shortfall:
+            return f"{words}; but noise copies nothing."
+        if self.verdict is None:
+            return f"{words}; nothing is held out to compare with."
+        return f"{words}: {COPYING_IN_SHORT[self.verdict].format(many=many)}."
+
+    def words(self, shortfall: str = "", many: str = "images") -> str:
+        """The verdict on the two rates, in a sentence; none on memorizing where hardly anything was learned."""
+        if shortfall:
+            return "The model has hardly learned yet, and noise copies nothing: these rates say nothing of memorizing."
+        if self.verdict is None:
+            return f"Without held-out {many} there is nothing to compare it with: look at the pairs below."
+        said = COPYING[self.verdict].format(many=many)
+        return said + (f": {self.doubt}." if self.verdict is Verdict.UNKNOWN else "")
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f}".removesuffix(".0") + " %"
+
+
 @dataclass(frozen=True)
 class LossGap:
     """The last losses on training and held-out images, and what their gap says."""
@@ -106,14 +173,14 @@ class LossGap:
 
 def loss_gap(lines: Lines, doubt: str = "") -> LossGap | None:
     """The newest pair of losses; None where none was measured."""
-    measured = [line for line in lines if _finite(line, "training_loss", "held_out_loss")]
+    measured = [line for line in lines if finite(line, "training_loss", "held_out_loss")]
     if not measured:
         return None
     line = measured[-1]
     training, held_out = float(line["training_loss"]), float(line["held_out_loss"])
     if "compared_images" not in line:
         return LossGap(training, held_out, 0, None)
-    error = float(line["gap_standard_error"]) if _finite(line, "gap_standard_error") else math.nan
+    error = float(line["gap_standard_error"]) if finite(line, "gap_standard_error") else math.nan
     matters = GAP_OF_LOSSES * training if training > 0 else GAP_IN_BITS
     images = int(line["compared_images"])
     return LossGap(training, held_out, images, Gap(held_out - training, error, images - 1, matters, doubt))
@@ -135,7 +202,7 @@ class Trained:
 
 def hardly_learned(trained: Trained) -> str:
     """A sentence where the network has learned no more of the data than their mean and power spectrum; else empty."""
-    measured = [line for line in trained.lines if _finite(line, "training_loss", "step")]
+    measured = [line for line in trained.lines if finite(line, "training_loss", "step")]
     line = (
         measured[-1] if measured and 2 * measured[-1]["step"] >= trained.step else {}
     )  # not one of long ago
@@ -152,7 +219,7 @@ def hardly_learned(trained: Trained) -> str:
 def _evidence(trained: Trained, line: Mapping[str, Any], *, warming: bool) -> str | None:
     """Evidence that it has hardly learned, perhaps nothing but the number of steps (""); None where it has learned."""
     loss = float(line["training_loss"]) if line else math.nan
-    if _finite(line, "baseline_loss"):
+    if finite(line, "baseline_loss"):
         baseline = float(line["baseline_loss"])
         words = (
             f"loss {loss:.4g}, where knowing only mean and power spectrum of the data gives {baseline:.4g}"
@@ -164,6 +231,7 @@ def _evidence(trained: Trained, line: Mapping[str, Any], *, warming: bool) -> st
     return "" if trained.step and not trained.continued and (warming or few) else None
 
 
-def _finite(line: Mapping[str, Any], *keys: str) -> bool:
+def finite(line: Mapping[str, Any], *keys: str) -> bool:
+    """Whether the line has a finite number under each of these names."""
     values = [line.get(key) for key in keys]
     return all(isinstance(value, int | float) and math.isfinite(value) for value in values)

@@ -13,6 +13,7 @@ from well_formed import WellFormed
 from kakusan.data.builtin import kanji
 from kakusan.data.rendering import encode_png
 from kakusan.data.space import POINTS, SIGNALS, VOLUMES, Noun
+from kakusan.evaluation.diagnosis.finding import Finding, Health
 from kakusan.pages.report import Copying, FilmStrip, Forward, Neighbour, SampleGrid, Story, render
 from kakusan.pages.report.content import Channel, Histogram
 from kakusan.pages.report.page import copy_verdict, show
@@ -257,6 +258,24 @@ def test_the_gap_of_the_losses_stands_beside_them_with_its_error_and_its_verdict
         Page(render(dataclasses.replace(told, shortfall="Has hardly learned yet."))).text.split()
     )
     assert "the gap is 5.0 ± 1.0 %." in early
+
+
+def test_a_page_opens_with_the_diagnosis_and_says_nothing_of_it_twice() -> None:
+    text = f"Copies, {HOSTILE}"
+    findings = [
+        Finding(f"Is it {k}?", health, "so so", (text, f"Figure {k}.")) for k, health in enumerate(Health)
+    ]
+    told = dataclasses.replace(story(), shortfall="Has hardly learned yet.", diagnosis=findings)
+    html = render(told)
+    page = Page(html)
+    head = html[: html.index("<main>")]
+    for k, _ in enumerate(Health):
+        assert head.index(f"Is it {k}?") < head.index(f"Figure {k}.")
+    assert HOSTILE in page.text
+    assert "So so." in page.text
+    assert "Has hardly learned yet." not in page.text  # the diagnosis says so
+    assert "noise copies nothing" not in page.text
+    assert "noise copies nothing" in Page(render(dataclasses.replace(told, diagnosis=()))).text
 
 
 def test_without_held_out_images_there_is_no_verdict() -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kakusan.data.space import IMAGES, Noun
-from kakusan.training.verdicts import LossGap
+from kakusan.evaluation.diagnosis.finding import Finding
+from kakusan.training.verdicts import Copies, LossGap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +108,14 @@ class Copying:
     doubt: str = ""
     """The reason to doubt that the held-out images are new to the weights; empty where there is none."""
 
+    @property
+    def copies(self) -> Copies | None:
+        """The two rates, to be judged; None where there are none."""
+        if self.sample_rate is None:
+            return None
+        counts = len(self.sample_ratios), len(self.held_out_ratios)
+        return Copies(self.sample_rate, self.held_out_rate, *counts, self.doubt)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
@@ -120,7 +129,10 @@ class Story:
     facts: Mapping[str, str] = field(default_factory=dict)
     """Data, counts, parameters, steps, device, time: label to value, ready to read, in this order."""
     shortfall: str = ""
-    """That the network has hardly learned yet, with the evidence; the page opens with it. Empty where it has."""
+    """That the network has hardly learned yet, with the evidence; the page opens with it. Empty where it has. The
+    diagnosis says so, too."""
+    diagnosis: Sequence[Finding] = ()
+    """The four questions of `kakusan diagnose`, answered: the page opens with them, and says nothing of it twice."""
     warnings: Sequence[str] = ()
     samples: SampleGrid | None = None
     forward: Forward | None = None

@@ -1,7 +1,7 @@
 """From a run to its story: samples, film strip, neighbours and words. The only part of the report that opens runs."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -13,14 +13,17 @@ import torch
 from numpy.typing import NDArray
 
 from kakusan.config.settings import ProcessSettings
-from kakusan.data.dataset import Dataset, chunks
+from kakusan.data.dataset import Dataset
 from kakusan.data.rendering import each, encode_png, grid, pairs_grid, view_of, walk_strip
 from kakusan.data.space import POINTS, Noun, noun_of, size_in_words
 from kakusan.data.units import Levels, Real, Units
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.schedules import twin
-from kakusan.errors import DataError, KakusanError, quoted
-from kakusan.evaluation.metrics import CopyRate, copy_rate
+from kakusan.errors import KakusanError, quoted
+from kakusan.evaluation.copies import are_comparable, copy_rates
+from kakusan.evaluation.diagnosis.diagnose import Subject, glance
+from kakusan.evaluation.diagnosis.finding import Finding
+from kakusan.evaluation.metrics import CopyRate
 from kakusan.pages.report.content import (
     Channel,
     Copying,
@@ -46,7 +49,6 @@ BINS = 40
 WITHIN = (0.001, 0.999)  # of the values: between the ends of a histogram
 MOST_DECIMALS = 9
 FILMED = 3  # which image of the seed the film strip follows
-MOST_VALUES = 1 << 29  # of training images that samples are compared with: 2 GiB
 
 Progress = Callable[[float, str], None]
 
@@ -64,7 +66,8 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
     """All that the report says. The data may have gone since: then what needs them is left out, with a warning."""
     loaded = run.load()
     stills = _walk(loaded, run, progress)
-    prepared, warnings = _data_of(run)
+    prepared, why = _data_of(run)
+    warnings = [f"nothing is shown of the training data: {why}"] if why else []
     x_0 = _rounded(stills[-1].x, run.data.units)
     story = _words(run, loaded)
     story = replace(
@@ -75,22 +78,28 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
         channels_left=max(0, run.data.shape[0] - len(channels)) if channels else 0,
         warnings=[*run.warnings, *warnings, *_doubt(run), *_bad_files(run)],
     )
+    subject = Subject(run, loaded, prepared, why, lambda share, work: progress(0.96 + 0.04 * share, work))
     if prepared is None:
-        return story
+        known = "imported" not in run.files.data  # where there are figures of a training
+        return replace(story, diagnosis=_diagnosis(subject, x_0, None) if known else ())
     progress(0.95, f"comparing with the training {story.noun.many}")
     is_hard, words = _cannot_be_compared(run, prepared)
     copying = None if story.noun is POINTS or is_hard else _copying(_filled(x_0), prepared, run.doubt)
     story = replace(story, warnings=[*story.warnings, *words])
-    return replace(story, forward=_forward(loaded, prepared), copying=copying)
+    story = replace(story, forward=_forward(loaded, prepared), copying=copying)
+    return replace(story, diagnosis=_diagnosis(subject, x_0, copying))
+
+
+def _diagnosis(subject: Subject, x_0: Samples, copying: Copying | None) -> Sequence[Finding]:
+    """Findings from the samples of the report and the losses. Samples of given conditions do not stand for all data."""
+    copies = None if copying is None else copying.copies
+    return glance(subject, x_0, copies, is_of_all=not subject.run.data.has_examples).findings
 
 
 def _cannot_be_compared(run: Run, prepared: Prepared) -> tuple[bool, list[str]]:
     """Whether samples have no distances from each other, and a warning that says why: other values are missing."""
-    images = prepared.dataset.images
-    if not prepared.dataset.masked:
+    if are_comparable(prepared.dataset):
         return False, []
-    if all((np.isnan(part) == np.isnan(images[:1])).all() for part in chunks(images)):
-        return False, []  # the same land under every sea
     many = noun_of(run.data.shape).many
     return True, [f"whether samples are copies is not said: not in all {many} the same values are missing"]
 
@@ -123,14 +132,15 @@ def _steps(loaded: Loaded) -> int:
     return usual_sampler(loaded.settings.process).steps or loaded.model.path.T
 
 
-def _data_of(run: Run) -> tuple[Prepared | None, list[str]]:
+def _data_of(run: Run) -> tuple[Prepared | None, str]:
+    """Its data, or why they are not here."""
     try:
-        return run.prepared(), []
+        return run.prepared(), ""
     except KakusanError as error:
         problem = error.problem.replace(
             run.settings.data.source or " ", named(run.settings.data.source) or " "
         )
-        return None, [f"nothing is shown of the training data: {problem}"]
+        return None, problem
 
 
 def _rounded(x: Samples, units: Units) -> Samples:
@@ -239,18 +249,14 @@ def _caption(dataset: Dataset, index: int) -> str:
 
 
 def _copying(x_0: Samples, prepared: Prepared, doubt: str) -> Copying | None:
-    dataset, split = prepared.dataset, prepared.split
-    most = max(2, MOST_VALUES // int(np.prod(dataset.shape)))
-    indices = spread(split.training, most)
-    training = dataset.x_0(indices)
-    try:
-        found = _Compared(x_0, copy_rate(x_0, training), ())
-        aside = spread(split.held_out, len(x_0))
-        unseen = dataset.x_0(aside)
-        captions = tuple(_caption(dataset, int(i)) for i in aside)
-        held_out = _Compared(unseen, copy_rate(unseen, training), captions) if len(aside) else None
-    except DataError:  # fewer than two different images
+    dataset, rates = prepared.dataset, copy_rates(x_0, prepared)
+    if rates is None:
         return None
+    indices, aside = rates.training, rates.aside
+    found, held_out = _Compared(x_0, rates.samples, ()), None
+    if rates.held_out is not None:
+        captions = tuple(_caption(dataset, int(i)) for i in aside)
+        held_out = _Compared(dataset.x_0(aside), rates.held_out, captions)
     return Copying(
         samples=found.neighbours(prepared, indices),
         held_out=held_out.neighbours(prepared, indices) if held_out else (),

@@ -17,7 +17,6 @@ from kakusan.pages.report import charts
 from kakusan.pages.report.content import Channel, Copying, Story
 from kakusan.pages.seal import KAKU, SAN, seal
 from kakusan.pages.svg import Floats
-from kakusan.training.verdicts import Verdict, gap_of_rates, verdict_on
 
 
 def render(story: Story) -> str:
@@ -80,30 +79,10 @@ def is_wide(png: bytes) -> bool:
     return found.width >= 2 * found.height
 
 
-COPYING = {
-    Verdict.SIGN: "The samples sit closer to single training {many} than unseen real {many} do: the model has begun"
-    " to memorize. More {many}, fewer steps, dropout or a smaller network would help.",
-    Verdict.NO_SIGN: "The samples sit no closer to single training {many} than real {many} that the model never saw:"
-    " no sign of memorizing.",
-    Verdict.TOO_FEW: "These are too few {many} to tell: look at the pairs below.",
-    Verdict.UNKNOWN: "The samples sit no closer to single training {many} than the held-out {many} do. That says"
-    " nothing of memorizing, since the weights may have been trained on those",
-}
-COPYING[Verdict.SLIGHT_SIGN] = COPYING[Verdict.SIGN]
-
-
 def copy_verdict(copying: Copying, shortfall: str = "", many: str = "images") -> str:
-    """The verdict on the two copy rates, in a sentence; empty where hardly anything was learned."""
-    rate, expected = copying.sample_rate, copying.held_out_rate
-    if rate is None:
-        return ""
-    if shortfall:
-        return "The model has hardly learned yet, and noise copies nothing: these rates say nothing of memorizing."
-    if expected is None:
-        return f"Without held-out {many} there is nothing to compare it with: look at the pairs below."
-    counts = len(copying.sample_ratios), len(copying.held_out_ratios)
-    found = verdict_on(gap_of_rates(rate, expected, *counts, copying.doubt))
-    return COPYING[found].format(many=many) + (f": {copying.doubt}." if found is Verdict.UNKNOWN else "")
+    """The verdict on the two copy rates, in a sentence; "" where there are none."""
+    found = copying.copies
+    return "" if found is None else found.words(shortfall, many)
 
 
 def share(value: float) -> str:
