@@ -45,7 +45,7 @@ class Growth:
 
     @property
     def epoch_of_sign(self) -> float | None:
-        """The epoch at which a straight line reaches a gap that matters; None where it does not grow, or not so soon."""
+        """The epoch at which a straight line reaches a gap that matters; None where it does not, or not so soon."""
         if not self.slope > self.reach:
             return None
         epoch = self.epochs + (100 * GAP_OF_LOSSES - self.now) / self.slope
