@@ -366,3 +366,13 @@ def test_the_exact_denoiser_errs_as_much_as_the_law_lets_it_and_sees_no_missing_
     one[:, :, 3, 4] = 1
     alone = LOSSES["simple"].per_image(exact, x_0, t, noise, Condition(mask=one))
     assert float(alone.mean()) == pytest.approx(1, abs=0.15)  # 1,000 squares: a standard error of 0.045
+
+
+def test_trainings_that_share_a_machine_are_timed(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that end at once stand for the trainings, of which it takes ten."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    monkeypatch.setattr(importlib.import_module("shared_machine"), "KAKUSAN", (sys.executable, "-c", "pass"))
+    found = script("shared_machine", "--repeats", "1")
+    for way in found["seconds"].values():
+        assert set(way) == {"alone", "two at once", "beside a loop", "beside a long training"}
+        assert all(spread["median"] > 0 for spread in way.values())
