@@ -1,7 +1,7 @@
 """Trainings that share their cores: python benchmarks/shared_machine.py.
 
-Seconds of the whole command `kakusan train digits --steps 60`: alone, two of them at once, and beside another program, a
-loop that keeps one core busy or a long training. Once as it comes, with parts of the batch at once, and once with all
+Seconds of the whole command `kakusan train digits --steps 60`: alone, two of them at once, and beside another program,
+a loop that keeps one core busy or a long training. Once as it comes, with parts of the batch at once, and once with all
 threads in every operation (`--machine.workers 1`).
 """
 

@@ -273,3 +273,15 @@ def test_what_a_run_has_not_is_a_difference(kind: str, name: str) -> None:
         if other != kind:
             found = differences(asked, Settings(network=network()))
             assert found["network.kind"] == (kind, other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rank"), [(kind, rank) for kind, rank in OF_A_KIND if NETWORKS[kind].rows_are_independent]
+)
+def test_rows_that_are_called_independent_do_not_see_each_other(kind: str, rank: int) -> None:
+    network, given = built(kind, rank, **taken(rank)), condition(rank)
+    x_t, time = torch.randn(3, *SHAPES[rank]), torch.tensor([1.0, 50.0, 900.0])
+    with torch.no_grad():
+        rows = [slice(k, k + 1) for k in range(3)]
+        alone = torch.cat([network(x_t[row], time[row], given.rows(row)) for row in rows])
+        torch.testing.assert_close(alone, network(x_t, time, given))  # other batches, other orders of sums
