@@ -379,6 +379,7 @@ def _origin(run: Run, loaded: Loaded, noun: Noun) -> _Origin:
             "Data": _data(record),
             many.capitalize(): f"{count} to train on, {held_out:,} held out; {size}",
             "Steps": f"{loaded.step:,} of {run.settings.training.batch_size} {many}",
+            **run.unplanned(loaded.step),
             **({"Began as": f"{named(parent['run'])}, step {parent['step']:,}"} if parent else {}),
         },
         commands=(
