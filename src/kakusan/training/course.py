@@ -58,7 +58,7 @@ PLANNED = Course()
 
 
 def unplanned(lines: Sequence[Mapping[str, Any]], step: int) -> dict[str, str]:
-    """What came between a training and its plan up to a step, by the lines of metrics.jsonl to there: label to words."""
+    """What came between a training and its plan, by the lines of metrics.jsonl up to a step: label to words."""
     told = {"End": how_it_ended(lines, step)}
     if back := [line for line in lines if line.get("rewinds")]:
         rewinds, bad = back[-1]["rewinds"], back[-1]["not_finite_step"]
