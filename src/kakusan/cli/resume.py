@@ -30,10 +30,10 @@ class Resume:
     minutes: float | None = None
     """Train for about so long from here, at the speed of the run so far: another way to give a new last step."""
     stop_when_done: bool = False
-    """End before the last step where the held-out loss falls no more, or train to the last step all the same; where
-    neither is said: as the run does."""
+    """End before the last step where the held-out loss falls no more; --no-...: train to it all the same; where neither
+    is said, as the run has it."""
     on_nan: Literal["stop", "rewind"] | None = None
-    """Where numbers are not finite, stop, or go back to a checkpoint with half the rate; default: as the run does."""
+    """Where numbers are not finite: stop, or go back to a checkpoint with half the rate; default: as the run has it."""
     device: str | None = None
     """Another device than the run began on: cpu, cuda or mps. No longer bit for bit."""
     samples: SamplesSettings = field(default_factory=SamplesSettings)

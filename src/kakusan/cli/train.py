@@ -42,9 +42,9 @@ class Train(Settings):
     minutes: float | None = None
     """Length of the training: short for --training.minutes."""
     stop_when_done: bool = False
-    """End before that where the held-out loss falls no more: short for --training.stop when-done."""
+    """End earlier where the held-out loss falls no more: short for --training.stop when-done."""
     on_nan: Literal["stop", "rewind"] | None = None
-    """Where numbers are not finite: short for --training.on-nan."""
+    """Where numbers are not finite, stop, or go back with half the rate: short for --training.on-nan."""
     json: bool = False
     """Print each line of figures as JSON on stdout."""
 

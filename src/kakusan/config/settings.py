@@ -190,8 +190,8 @@ class TrainingSettings(Section):
     minutes: Annotated[float | Auto, Range(0.01, 10**6)] = "auto"
     """Length of the training, measured and fixed as a number of steps; auto: 30, unless steps are given."""
     stop: Literal["never", "when-done"] = "never"
-    """Before the last step: never, or when-done: once the held-out loss is known to fall no more (by less than 1 % over
-    the last quarter of the steps so far). The averaged weights are then those of its lowest."""
+    """End before the last step: never, or when-done: where the held-out loss is known to fall no more, by less than 1 %
+    over the last quarter of the steps so far; the averaged weights it ends with are those of its lowest."""
     on_nan: Literal["stop", "rewind"] = "stop"
     """Where a loss or gradient is not finite: stop, or rewind: go back to the last checkpoint of checkpoint.every with
     half the rate, three times in a run at most."""
