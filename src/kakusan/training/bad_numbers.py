@@ -73,12 +73,18 @@ def spared_for_a_rewind(task: Task) -> tuple[int, ...]:
     return (_anchor(task),) if task.settings.training.on_nan == REWIND else ()
 
 
+def last_well(task: Task) -> int:
+    """The last step after which all was well, as far as is known."""
+    bad = int(task.state.first_bad)
+    return (
+        bad if bad >= 0 else max(0, task.state.step - 1)
+    )  # weights may be found not to be finite after a step
+
+
 def _anchor(task: Task) -> int:
     """The last multiple of checkpoint.every at which all was well."""
-    bad, step = int(task.state.first_bad), task.state.step
-    well = bad if bad >= 0 else step - 1  # weights that are not finite after a step are of before it
     every = task.settings.checkpoint.every
-    return max(0, well // every * every)
+    return last_well(task) // every * every
 
 
 def _to_go_back_to(task: Task, run: RunFolder, complain: Callable[[str], None]) -> Checkpoint | None:

@@ -28,7 +28,14 @@ from kakusan.storage.agreement import changed_settings, fitting, require_agreeme
 from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.journal import Journal
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.bad_numbers import MOST_REWINDS, explained, may_rewind, rewind, spared_for_a_rewind
+from kakusan.training.bad_numbers import (
+    MOST_REWINDS,
+    explained,
+    last_well,
+    may_rewind,
+    rewind,
+    spared_for_a_rewind,
+)
 from kakusan.training.loop import check_finite, fit, learning_rate
 from kakusan.training.prepare import reopen_data
 from kakusan.training.state import (
@@ -177,12 +184,12 @@ def _trained(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[E
 
 def _rewound(task: Task, run: RunFolder, problem: str) -> Iterator[Event]:
     """Back, with half the rate. It is noted at the next step, which a resume from before comes to again."""
-    bad, complaints = int(task.state.first_bad), list[str]()
+    well, complaints = last_well(task), list[str]()
     rewind(task, run, complaints.append)
     yield from map(Warned, complaints)
     step, rewinds = task.state.step, task.state.course.rewinds
     line = {"step": step + 1, "rewinds": rewinds, "rate_factor": task.state.course.rate_factor}
-    yield from _warned(Journal(run).add({**line, "not_finite_step": bad + 1}))
+    yield from _warned(Journal(run).add({**line, "not_finite_step": well + 1}))
     words = f"{problem}: back to step {step:,}, with half the learning rate ({rewinds} of {MOST_REWINDS})"
     yield Turned(step, task.steps, words)
 
