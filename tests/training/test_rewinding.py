@@ -21,10 +21,12 @@ from kakusan.data import Batches
 from kakusan.data.batches import Batch
 from kakusan.errors import NumbersError
 from kakusan.run import Run
+from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training import loop, trainer
 from kakusan.training.course import PLANNED, Course
 from kakusan.training.loop import TrainState, learning_rate
+from kakusan.training.state import Task
 
 STEPS, BAD = 8, 5
 FLAGS = [*TINY, "--steps", str(STEPS), "--checkpoint.every", "2", "--training.accumulation", "2"]
@@ -219,3 +221,20 @@ def damage(folder: Path) -> bool:
     if path.exists():
         (path / "model.safetensors").write_bytes(b"rotten")
     return True
+
+
+def test_weights_that_are_found_not_to_be_finite_are_left_behind_too(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = trainer.snapshot
+
+    def spoiled(task: Task) -> Checkpoint:
+        if task.state.step == 4 and not task.state.course.rewinds:
+            next(iter(task.network.parameters())).data.fill_(torch.nan)
+        return plain(task)
+
+    monkeypatch.setattr(trainer, "snapshot", spoiled)
+    assert train(data, tmp_path / "run", *REWIND) == 0
+    (noted,) = [line for line in figures(tmp_path / "run") if "rewinds" in line]
+    assert noted == {"step": 3, "rewinds": 1, "rate_factor": 0.5, "not_finite_step": 4}
+    assert all(value.isfinite().all() for value in tensors(tmp_path / "run").values())
