@@ -26,7 +26,7 @@ from kakusan.storage.run_folder import RunFolder
 from kakusan.training import loop, trainer
 from kakusan.training.course import PLANNED, Course
 from kakusan.training.loop import TrainState, learning_rate
-from kakusan.training.state import Task
+from kakusan.training.state import Task, snapshot
 
 STEPS, BAD = 8, 5
 FLAGS = [*TINY, "--steps", str(STEPS), "--checkpoint.every", "2", "--training.accumulation", "2"]
@@ -226,7 +226,7 @@ def damage(folder: Path) -> bool:
 def test_weights_that_are_found_not_to_be_finite_are_left_behind_too(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = trainer.snapshot
+    plain = snapshot
 
     def spoiled(task: Task) -> Checkpoint:
         if task.state.step == 4 and not task.state.course.rewinds:
