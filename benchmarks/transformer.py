@@ -40,7 +40,7 @@ from kakusan.training.loop import train_step
 from kakusan.training.losses import NetworkModel, Velocity
 from kakusan.training.prepare import Prepared, prepare_data, reopen_data
 from kakusan.training.state import Task, assemble
-from kakusan.training.validation import held_out_losses
+from kakusan.training.validation import compared
 
 SIDES, CALLS, BATCH = (64, 128), 50, 16
 BANDS = ((1, 100), (101, 500), (501, 1000))
@@ -144,7 +144,7 @@ def trained(settings: Settings, folder: Path, minutes: float) -> Figures:
     run = Run.open(folder)
     prepared = reopen_data(run.settings, run.files.data)
     model = run.load(device="cpu").model
-    losses = held_out_losses(model, Velocity(), prepared.dataset, prepared.split, torch.device("cpu"))
+    losses = dict(compared(model, Velocity(), prepared.dataset, prepared.split, torch.device("cpu")).figures)
     x_0 = prepared.dataset.x_0(prepared.split.held_out)
     losses |= {f"held_out_{low}_to_{high}": loss_within(model, x_0, low, high) for low, high in BANDS}
     return {**in_short(task), "steps": steps, "processor_seconds": used, **losses}

@@ -10,12 +10,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kakusan.config.loading import Requested, from_mapping
 from kakusan.config.settings import Settings
@@ -23,9 +25,11 @@ from kakusan.data import Batches
 from kakusan.data.batches import Batch
 from kakusan.storage.run_folder import RunFolder
 from kakusan.terminal.signals import StopRequest
-from kakusan.training import trainer
+from kakusan.training import loop, trainer
 from kakusan.training.launch import launch
+from kakusan.training.loop import TrainState
 from kakusan.training.state import Task
+from kakusan.training.validation import Compared
 
 STEPS = 12
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -55,10 +59,22 @@ LEARNING_TIMES: dict[str, dict[str, Any]] = {
     "training": {"loss": "bound", "times": "importance"},
 }
 """With so few t the history of losses is full, and steers the draws, after four steps."""
-
-
+WATCHED: dict[str, dict[str, Any]] = {"training": {"stop": "when-done"}, "samples": {"every": 2}}
+HELD_OUT = {2: 1.0, 4: 0.9, 6: 0.95, 8: 0.95, 10: 0.95}
+"""Losses of a training that is done at step 10, with the averaged weights of step 4."""
+REWINDING: dict[str, dict[str, Any]] = {"training": {"on_nan": "rewind"}}
+BAD_STEPS = (1, 8)
+"""Finished steps after which the loss is not finite, the first at the whole rate, the second at half of it: one before
+any checkpoint, and one later."""
 PARTS: dict[str, dict[str, Any]] = {"training": {"batch_size": 16}, "machine": {"threads": 2, "workers": 2}}
 """Micro-batches of 8, two parts of each at once."""
+KINDS = {
+    "importance": LEARNING_TIMES,
+    "transformer": TRANSFORMER,
+    "parts": PARTS,
+    "watched": WATCHED,
+    "rewinding": REWINDING,
+}
 
 
 class Interruption(Exception):  # noqa: N818
@@ -89,15 +105,16 @@ WAYS: dict[str, Callable[[], None]] = {
 }
 
 
+OF_THE_UNPLANNED = {"SIGTERM": (1, 3, 8, 9), "SIGKILL": range(STEPS)}
+"""Where a training that leaves its plan is interrupted: SIGTERM, at its bad steps, beside them, and before its end."""
 MID_EPOCH = 7  # where the ways that need not be tried at every step are tried
 
 
 def settings(base: Path, kind: str) -> Settings:
-    """A small training with dropout, flips, labels and accumulation; kind: fp32, bf16, parts, ..."""
+    """A small training with dropout, flips, labels and accumulation; kind: fp32, bf16, or a name of `KINDS`."""
     precision = "bf16" if kind == "bf16" else "fp32"
     sections = [{"data": {"source": str(base / "data.npz")}, "machine": {"precision": precision}}]
-    sections += [LEARNING_TIMES] * (kind == "importance") + [TRANSFORMER] * (kind == "transformer")
-    sections += [PARTS] * (kind == "parts")
+    sections += [KINDS[kind]] if kind in KINDS else []
     merged = from_mapping(SETTINGS, "here")
     for section in sections:
         merged = from_mapping(section, "here", merged)
@@ -119,10 +136,13 @@ def train(
 ) -> None:
     """Train to the end, or until interrupted in the middle of a step: after its first micro-batch was learned."""
     plain, plain_picture = Batches.at, trainer._picture
+    plain_step, plain_losses = loop._micro_step, trainer._losses
+
+    waiting = [interrupt] if interrupt is not None else []  # once: a step may be fed again
 
     def interrupted(self: Batches, step: int, start: int = 0, count: int | None = None) -> Batch:
-        if interrupt is not None and step == at and start > 0:
-            interrupt()
+        if step == at and start > 0 and waiting:
+            waiting.pop()()
         return plain(self, step, start, count)
 
     def killed_in_the_picture(task: Task, run: RunFolder) -> trainer.Sampled | trainer.Warned:
@@ -130,10 +150,21 @@ def train(
             by_sigkill()
         return plain_picture(task, run)
 
+    def not_finite(state: TrainState, *others: Any) -> tuple[Tensor, Tensor]:
+        t, losses = plain_step(state, *others)
+        bad = kind == "rewinding" and state.step in BAD_STEPS[state.course.rewinds :]
+        return t, losses * torch.nan if bad else losses
+
+    def scripted(task: Task) -> Compared:
+        found = plain_losses(task)
+        return replace(found, held_out=(HELD_OUT[task.state.step],) * 2) if kind == "watched" else found
+
     with (
         patch.object(os, "fsync", lambda _: None),  # a power cut is another test's question
         patch.object(Batches, "at", interrupted),
         patch.object(trainer, "_picture", killed_in_the_picture),
+        patch.object(loop, "_micro_step", not_finite),
+        patch.object(trainer, "_losses", scripted),
     ):
         launched = launch(Requested(settings(folder.parent, kind)), folder)
         with StopRequest() as stop:
@@ -170,7 +201,7 @@ def traces(folder: Path) -> dict[str, Any]:
         "steps": run.steps,
         "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
         "snapshots": {step: hashlib.sha256(path.read_bytes()).hexdigest() for step, path in kept.items()},
-        "state": {key: state[key] for key in ("step", "images_seen", "tally")},
+        "state": {key: state.get(key) for key in ("step", "images_seen", "tally", "course", "learning_rate")},
         "metrics": lines,
     }
 
@@ -184,11 +215,12 @@ def tried(folder: Path, way: str, at: int, kind: str = "fp32") -> dict[str, Any]
 
 
 def main(base: Path) -> None:
-    """Every way at every step; Ctrl-C, half precision, times that learn, and a transformer, at one."""
+    """Every way at every step, also where a training ends early or goes back; Ctrl-C, half precision, times that learn,
+    and a transformer, at one."""
     torch.set_num_threads(1)
     write_data(base)
     results: dict[str, Any] = {}
-    for kind in ("fp32", "bf16", "importance", "transformer"):
+    for kind in ("fp32", "bf16", *KINDS):
         whole = base / f"whole-{kind}"
         train(whole, kind=kind)
         results[whole.name] = traces(whole)
@@ -198,6 +230,10 @@ def main(base: Path) -> None:
     for way in ("exception", "SIGTERM", "SIGKILL"):
         for at in range(STEPS):
             results[f"{way}-{at}"] = tried(base / f"{way}-{at}", way, at)
+    for kind in ("watched", "rewinding"):
+        for way, places in OF_THE_UNPLANNED.items():
+            for at in places:
+                results[f"{kind}-{way}-{at}"] = tried(base / f"{kind}-{way}-{at}", way, at, kind)
     results["SIGINT"] = tried(base / "SIGINT", "SIGINT", MID_EPOCH)
     results["bf16"] = tried(base / "bf16", "SIGKILL", MID_EPOCH, "bf16")
     for kind in ("importance", "transformer", "parts"):

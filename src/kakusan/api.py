@@ -38,7 +38,7 @@ from kakusan.storage.run_folder import RunFolder
 from kakusan.terminal.display import TrainingDisplay, bar, console, reading
 from kakusan.terminal.signals import StopRequest
 from kakusan.training.launch import absolute_source, adjusted, free_folder, launch, steps_after
-from kakusan.training.trainer import Began, Event, Stepped, Trainer, Warned
+from kakusan.training.trainer import Began, Event, Stepped, Trainer, Turned, Warned
 
 Watch = Callable[[Event], None]
 
@@ -320,7 +320,7 @@ def _log_words(run: RunFolder, event: Event) -> None:
         case Began():
             for note in _notes(run, event):
                 LOGGER.warning("%s: %s", run.folder, note)
-        case Warned(text):
+        case Warned(text) | Turned(text=text):
             LOGGER.warning("%s: %s", run.folder, text)
 
 
@@ -343,6 +343,9 @@ def _training_shown(run: RunFolder, progress: bool | None) -> Iterator[Watch]:
                 display.began(event.step, event.steps, None)
             case Stepped(step, line):
                 display.stepped(step, None if line is None else dict(line))
+            case Turned(step, steps, text):
+                display.turned(step, steps)
+                display.say(f"step {step:,}: {text}")
             case Warned(text):
                 display.say(f"warning: {text}")
 

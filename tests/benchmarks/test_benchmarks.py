@@ -158,6 +158,14 @@ def test_the_parts_of_a_step_add_up(script: Script) -> None:
     assert min(step["parts_seconds"].values()) > 0
 
 
+def test_a_cooldown_is_compared_with_the_plan_from_the_same_state(script: Script) -> None:
+    rows = script("cooldown", "--steps", "6", "--held-out", "30", "--at", "2", "4", "--share", "0.5")["rows"]
+    assert [(row["step"], row["more"]) for row in rows] == [(2, 1), (4, 2)]
+    assert all(min(row["at_once"], row["planned"], row["cooled"]) > 0 for row in rows)
+    (alone,) = script("cooldown", "--steps", "6", "--held-out", "30", "--at", "4", "--share", "0.5")["rows"]
+    assert alone == rows[1]  # what was tried at 2 leaves no trace
+
+
 def test_both_networks_give_the_same_answers(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("diffusers")
     monkeypatch.setattr(importlib.import_module("versus_diffusers"), "LIMITS", ((1, 16, 8),))

@@ -168,6 +168,12 @@ def test_the_newest_two_stay_and_those_that_keep_every_divides(tmp_path: Path) -
     assert steps(tmp_path) == [3, 6, 8, 9]
 
 
+def test_what_is_spared_stays_as_long_as_it_is(tmp_path: Path) -> None:
+    for step in range(1, 7):
+        save(tmp_path, checkpoint(step), keep=1, spared=(step // 4 * 4, 2))
+    assert steps(tmp_path) == [2, 4, 6]
+
+
 def test_a_damaged_checkpoint_does_not_count_among_those_that_stay(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         save(tmp_path, checkpoint(step))

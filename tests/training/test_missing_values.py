@@ -27,7 +27,7 @@ from kakusan.networks import UNet
 from kakusan.networks.interface import Interface
 from kakusan.shapes import Condition
 from kakusan.training.tables import LOSSES
-from kakusan.training.validation import held_out_losses, stationary
+from kakusan.training.validation import compared, stationary
 
 T = 20
 SETTINGS: dict[str, Any] = {
@@ -349,8 +349,8 @@ def test_held_out_losses_are_over_the_values_that_are_there() -> None:
     dataset = open_data(with_dead_pixels(sea()), DataSettings(missing="mask"))
     model = Model(NetworkDenoiser(network(), Cosine(T=T), "v"))
     split = Split(np.arange(16), np.arange(16, 24))
-    found = held_out_losses(model, LOSSES["simple"], dataset, split, torch.device("cpu"))
+    found = compared(model, LOSSES["simple"], dataset, split, torch.device("cpu")).figures
     filled = replace(dataset, masked=False)
-    other = held_out_losses(model, LOSSES["simple"], filled, split, torch.device("cpu"))
+    other = compared(model, LOSSES["simple"], filled, split, torch.device("cpu")).figures
     assert all(np.isfinite(value) for value in found.values())
     assert found["baseline_loss"] != other["baseline_loss"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interruptions import OF_THE_UNPLANNED
 
 STEPS = 12
 EVERY = 3  # steps between two checkpoints
@@ -78,6 +79,28 @@ def test_a_history_of_losses_that_steers_t_is_part_of_the_checkpoint(results: di
     assert (case["code"], case["again"]) == (-9, 0)
     assert "times.safetensors" in whole["files"]
     assert case["traces"] == whole | {"steps": case["traces"]["steps"]}
+
+
+@pytest.mark.parametrize(("way", "at"), [(way, at) for way, them in OF_THE_UNPLANNED.items() for at in them])
+@pytest.mark.parametrize("kind", ["watched", "rewinding"])
+def test_a_training_that_leaves_its_plan_leaves_it_alike_however_it_is_interrupted(
+    kind: str, way: str, at: int, results: dict[str, Any]
+) -> None:
+    case, whole = results[f"{kind}-{way}-{at}"], results[f"whole-{kind}"]
+    reached = at < whole["state"]["step"]
+    assert (case["code"], case["again"]) == (WAYS[way] if reached else 0, 0)
+    assert case["traces"] == whole | {"steps": case["traces"]["steps"]}
+
+
+def test_the_trainings_that_leave_their_plan_do_so(results: dict[str, Any]) -> None:
+    watched, rewinding = results["whole-watched"], results["whole-rewinding"]
+    assert watched["state"]["step"] == 10  # of 12
+    assert watched["metrics"][-2]["lowest_step"] == 4
+    assert "lowest.safetensors" not in watched["files"]
+    assert rewinding["state"]["course"]["rewinds"] == 2
+    assert [line["step"] for line in rewinding["metrics"] if "rewinds" in line] == [1, 7]
+    lines = [line["step"] for line in rewinding["metrics"] if "loss" in line]
+    assert lines == [5, 10, 12]
 
 
 def test_the_training_that_is_compared_learns_and_reports(results: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from kakusan.shapes import Condition, Samples, Times
 from kakusan.training import validation
 from kakusan.training.losses import Loss, NetworkModel, Simple
 from kakusan.training.tables import LOSSES
-from kakusan.training.validation import held_out_losses, stationary
+from kakusan.training.validation import compared, stationary
 
 CPU = torch.device("cpu")
 DIGITS = DATASETS["digits"].load()
@@ -55,7 +55,7 @@ def test_both_splits_are_measured_on_as_many_images_at_the_same_times_with_the_s
     held_out: int, count: int
 ) -> None:
     loss = Recorded()
-    figures = held_out_losses(denoiser(), loss, DIGITS, split(len(DIGITS), held_out, 0), CPU)
+    figures = compared(denoiser(), loss, DIGITS, split(len(DIGITS), held_out, 0), CPU).figures
     assert figures["compared_images"] == count
     calls = (
         len(loss.seen) // 3
@@ -72,7 +72,7 @@ def test_both_splits_are_measured_on_as_many_images_at_the_same_times_with_the_s
 def test_the_error_of_the_gap_is_that_of_the_pairs() -> None:
     parts = split(len(DIGITS), 180, 0)
     loss = Recorded()
-    figures = held_out_losses(denoiser(), loss, DIGITS, parts, CPU)
+    figures = compared(denoiser(), loss, DIGITS, parts, CPU).figures
     times = torch.cat([t for _, t, _ in loss.seen])[:180]
     weight = 1 + (times > 100).double()
     shown = parts.training[np.linspace(0, len(parts.training) - 1, 180).astype(int)]
@@ -86,7 +86,7 @@ def test_the_stated_error_is_that_of_chance() -> None:
     """Of many halves of digits that a network cannot tell apart: the gaps spread as the standard errors say."""
     network = denoiser("x_0")
     found = [
-        held_out_losses(network, Simple(), DIGITS, Split(order[:150], order[150:300]), CPU)
+        compared(network, Simple(), DIGITS, Split(order[:150], order[150:300]), CPU).figures
         for order in (np.random.default_rng(seed).permutation(1797) for seed in range(60))
     ]
     gaps = np.array([each["held_out_loss"] - each["training_loss"] for each in found])
@@ -95,9 +95,9 @@ def test_the_stated_error_is_that_of_chance() -> None:
 
 
 def test_without_held_out_images_there_is_the_training_loss_alone_and_of_one_no_error() -> None:
-    everything = held_out_losses(denoiser(), Simple(), DIGITS, split(len(DIGITS), 0, 0), CPU)
+    everything = compared(denoiser(), Simple(), DIGITS, split(len(DIGITS), 0, 0), CPU).figures
     assert set(everything) == {"training_loss", "baseline_loss", "compared_images"}
-    one = held_out_losses(denoiser(), Simple(), DIGITS, split(len(DIGITS), 1, 0), CPU)
+    one = compared(denoiser(), Simple(), DIGITS, split(len(DIGITS), 1, 0), CPU).figures
     assert "gap_standard_error" not in one
     assert one["compared_images"] == 1
 
@@ -127,7 +127,7 @@ def test_no_network_beats_the_baseline_on_white_noise_and_every_one_does_on_digi
     white = np.random.default_rng(0).normal(size=(600, 6, 6, 1)).astype(np.float32)
     data = Dataset("white", white, Real((0.0,), (1.0,)), None, (), (), "here")
     monkeypatch.setattr(validation, "FEWEST_PAIRS", 2000)
-    figures = held_out_losses(denoiser(), Simple(), data, split(600, 300, 0), CPU)
+    figures = compared(denoiser(), Simple(), data, split(600, 300, 0), CPU).figures
     assert figures["training_loss"] == pytest.approx(1, abs=0.02)
     expected = float((Linear(T=200).alpha_bar[1:]).mean())  # of unit variance: alpha_bar_t at each t
     assert figures["baseline_loss"] == pytest.approx(expected, rel=0.03)
@@ -143,5 +143,5 @@ def test_every_loss_has_a_baseline(name: str) -> None:
     network = replace(denoiser("v"), variance=variance, levels=17)
     if variance == "learned":
         network = replace(network, denoiser=replace(network.denoiser, network=two_words))
-    figures = held_out_losses(network, LOSSES[name], DIGITS, split(len(DIGITS), 20, 0), CPU)
+    figures = compared(network, LOSSES[name], DIGITS, split(len(DIGITS), 20, 0), CPU).figures
     assert 0 < figures["baseline_loss"] < figures["training_loss"]

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     from kakusan.config.machine import set_machine
     from kakusan.evaluation.diagnosis.diagnose import diagnose
     from kakusan.run import Run
-    from kakusan.storage.run_folder import finite
+    from kakusan.storage.figures import finite
     from kakusan.terminal.display import bars, console, reading
 
     run = Run.open(command.run)

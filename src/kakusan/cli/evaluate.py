@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     from kakusan.config.machine import set_machine
     from kakusan.evaluation.bound import measure_bound
     from kakusan.run import Run
-    from kakusan.storage.run_folder import finite
+    from kakusan.storage.figures import finite
     from kakusan.terminal.display import bars, console, reading
 
     run = Run.open(command.run)
@@ -104,7 +104,7 @@ def _write(command: Evaluate, run: "Run", report: "BoundReport") -> list[Path]:
     """The figures, the picture and, where asked for, the images one by one."""
     from kakusan.evaluation.plots import report_png
     from kakusan.storage import durable
-    from kakusan.storage.run_folder import finite
+    from kakusan.storage.figures import finite
 
     base = command.out or run.files.evaluation_path(report.about["step"], _suffix(command))
     base = base.with_suffix("") if base.suffix in (".json", ".png") else base

@@ -20,7 +20,7 @@ from kakusan.terminal.display import TrainingDisplay, bar, console, duration, re
 from kakusan.terminal.signals import StopRequest
 from kakusan.terminal.streams import OutputLost
 from kakusan.training.launch import launch
-from kakusan.training.trainer import Began, Ended, Event, Sampled, Saved, Stepped, Trainer, Warned
+from kakusan.training.trainer import Began, Ended, Event, Sampled, Saved, Stepped, Trainer, Turned, Warned
 from kakusan.training.verdicts import LossGap
 
 SOME_GUIDANCE = 1.5
@@ -106,6 +106,10 @@ class _Told:
                 self.say(f"  step {step:>7,}  checkpoint  {path}")
             case Warned(text):
                 self._warn(text)
+            case Turned(step, steps, text):
+                self.display.turned(step, steps)
+                self.say(f"  step {step:>7,}  {text}")
+                self.log(f"step {step:,}: {text}")
             case Ended():
                 pass
 
@@ -192,6 +196,8 @@ class _Told:
                 to.print(printable(words), markup=False)
         else:
             to.print(printable(f"{self.run.folder} is at its last step already"), markup=False)
+            for words in Run(RunFolder.open(self.run.folder)).unplanned(self.run.steps[-1]).values():
+                to.print(printable(words), markup=False)
         to.print(printable(f"  report  {page}"), markup=False)
         if self.display.trained:
             asking = _asking(Run(RunFolder.open(self.run.folder)).data)
@@ -212,6 +218,7 @@ class _Told:
                 f", loss {gap.training:.4f}, held-out loss {gap.held_out:.4f} ({_of_gap(gap, shortfall)})"
             )
         yield words
+        yield from opened.unplanned(step).values()
 
 
 def report_of(run: Run) -> Path:

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from kakusan.cli.arguments import mentioned, parse
 from kakusan.config.loading import flat
-from kakusan.config.settings import CheckpointSettings, SamplesSettings, Settings
+from kakusan.config.settings import NEVER, WHEN_DONE, CheckpointSettings, SamplesSettings, Settings
 from kakusan.errors import SettingsError
 
 EXAMPLES = (
@@ -29,6 +29,11 @@ class Resume:
     """The new last step, counted from the run's first."""
     minutes: float | None = None
     """Train for about so long from here, at the speed of the run so far: another way to give a new last step."""
+    stop_when_done: bool = False
+    """End before the last step where the held-out loss falls no more; --no-...: train to it all the same; where neither
+    is said, as the run has it."""
+    on_nan: Literal["stop", "rewind"] | None = None
+    """Response to numbers that are not finite: stop, or go back to a checkpoint with half the rate; default: as the run has it."""
     device: str | None = None
     """Another device than the run began on: cpu, cuda or mps. No longer bit for bit."""
     samples: SamplesSettings = field(default_factory=SamplesSettings)
@@ -44,6 +49,10 @@ def main(arguments: Sequence[str]) -> int:
     changes: dict[str, Any] = {name: flat(settings)[name] for name in sorted(mentioned(arguments))}
     if command.steps is not None:
         changes["training.steps"] = command.steps
+    if command.stop_when_done or "--no-stop-when-done" in arguments:
+        changes["training.stop"] = WHEN_DONE if command.stop_when_done else NEVER
+    if command.on_nan is not None:
+        changes["training.on_nan"] = command.on_nan
     if command.device is not None:
         changes["machine.device"] = command.device
     from kakusan.cli.progress import train_to_the_end

@@ -4,18 +4,19 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from kakusan.cli.arguments import mentioned, parse
 from kakusan.cli.choices import asks_for_help, first_network, network_of, settings_for_help, with_choices
 from kakusan.config.loading import Requested, chosen_in, flat, presets, settings_for, with_values
-from kakusan.config.settings import Settings, sections
+from kakusan.config.settings import WHEN_DONE, Settings, sections
 
 EXAMPLES = (
     "kakusan train kanji                         the bundled kanji, with their preset",
     "kakusan train photos/ --minutes 60          a folder of images, for an hour",
+    "kakusan train photos/ --minutes 60 --stop-when-done    earlier, where nothing more is learned",
     "kakusan train faces.npz --run runs/faces    an array; the same line again goes on with the run",
     "kakusan train new/ --from runs/photos       start from the weights of another run",
     "kakusan train photos/ --preset cifar10 --training.batch-size 64 --training.accumulation 2",
@@ -40,6 +41,10 @@ class Train(Settings):
     """Optimizer steps: short for --training.steps."""
     minutes: float | None = None
     """Length of the training: short for --training.minutes."""
+    stop_when_done: bool = False
+    """End earlier where the held-out loss falls no more: short for --training.stop when-done."""
+    on_nan: Literal["stop", "rewind"] | None = None
+    """Response to numbers that are not finite, stop or rewind (with half the rate): short for --training.on-nan."""
     json: bool = False
     """Print each line of figures as JSON on stdout."""
 
@@ -78,11 +83,11 @@ def asked_of(command: Train, arguments: Sequence[str]) -> Requested:
     """The settings in a command, its short flags included, and which of them it chooses."""
     settings = Settings(**dict(sections(command)))
     flags = set(mentioned(arguments, flat(settings)))
-    for name in ("steps", "minutes"):
-        value = getattr(command, name)
-        if value is not None:
-            settings = with_values(settings, {f"training.{name}": value})
-            flags.add(f"training.{name}")
+    short = {f"training.{name}": getattr(command, name) for name in ("steps", "minutes", "on_nan")}
+    short["training.stop"] = WHEN_DONE if command.stop_when_done else None
+    given = {name: value for name, value in short.items() if value is not None}
+    settings = with_values(settings, given)
+    flags.update(given)
     settings.require_own(flags)
     chosen = frozenset(flags)
     if command.preset not in (None, "none"):

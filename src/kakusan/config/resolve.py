@@ -12,13 +12,21 @@ from kakusan.config.machine import resolve_machine, usual_workers
 from kakusan.config.networks import settled
 from kakusan.config.recipe import resolve_batch, resolve_recipe
 from kakusan.config.section import answered
-from kakusan.config.settings import KINDS, CheckpointSettings, ProcessSettings, SamplesSettings, Settings
+from kakusan.config.settings import (
+    KINDS,
+    WHEN_DONE,
+    CheckpointSettings,
+    ProcessSettings,
+    SamplesSettings,
+    Settings,
+)
 from kakusan.errors import SettingsError
 
 OF_PATHS = {"flow": "flow", "edm": "edm"}
 """The default prediction target on these paths; v on others."""
 SHORT = 200
 """Steps: grids come no oftener by themselves, so that they take at most about a twentieth of the time."""
+GRIDS, WATCHED_GRIDS = 8, 32
 EARLY_SHARES = (16, 8, 4, 2)
 """Parts of a training after whose first one a snapshot is kept; Karras et al. (2024) guide by a 16th."""
 FIRST_SNAPSHOT = 100
@@ -84,7 +92,7 @@ def _resolve_process(process: ProcessSettings, facts: DataFacts, of_network: str
 
 def resolve_cadence(settings: Settings, steps: int) -> Settings:
     """The same with the steps of its grids and snapshots, for a training of so many steps."""
-    samples = resolve_samples(settings.samples, steps)
+    samples = resolve_samples(settings.samples, steps, watched=settings.training.stop == WHEN_DONE)
     return replace(settings, samples=samples, checkpoint=resolve_snapshots(settings.checkpoint, steps))
 
 
@@ -96,8 +104,9 @@ def resolve_snapshots(checkpoint: CheckpointSettings, steps: int) -> CheckpointS
     return replace(checkpoint, snapshots=tuple(step for step in shares if step >= FIRST_SNAPSHOT))
 
 
-def resolve_samples(samples: SamplesSettings, steps: int) -> SamplesSettings:
-    """Eight grids in a long training, the last one alone in a short one."""
+def resolve_samples(samples: SamplesSettings, steps: int, *, watched: bool = False) -> SamplesSettings:
+    """Eight grids in a long training, the last one alone in a short one; more where the losses that are measured with
+    them are watched."""
     if samples.every != "auto":
         return samples
-    return replace(samples, every=max(SHORT, math.ceil(steps / 8)))
+    return replace(samples, every=max(SHORT, math.ceil(steps / (WATCHED_GRIDS if watched else GRIDS))))

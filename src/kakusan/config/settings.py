@@ -37,6 +37,8 @@ __all__ = [
     "named",
 ]
 
+NEVER, WHEN_DONE = "never", "when-done"
+REWIND = "rewind"
 WITH_ENDS = ("linear", "scaled-linear", "sigmoid-betas")
 """Schedules that run from beta_1 to beta_T."""
 PATHS = Table("kakusan.diffusion.tables:PATHS", ("vp", "flow", "edm"))
@@ -187,6 +189,12 @@ class TrainingSettings(Section):
     """Optimizer steps; auto: what --training.minutes buys."""
     minutes: Annotated[float | Auto, Range(0.01, 10**6)] = "auto"
     """Length of the training, measured and fixed as a number of steps; auto: 30, unless steps are given."""
+    stop: Literal["never", "when-done"] = "never"
+    """End before the last step: never, or when-done: where the held-out loss is known to fall no more, by less than 1 %
+    over the last quarter of the steps so far; the averaged weights it ends with are those of its lowest."""
+    on_nan: Literal["stop", "rewind"] = "stop"
+    """Response to a loss or gradient that is not finite: stop, or rewind: go back to the last checkpoint of checkpoint.every with
+    half the rate, three times in a run at most."""
     loss: Annotated[str, LOSSES] = "auto"
     """simple, weighted (Eq. 12), bound, hybrid, min-snr or velocity; auto: simple, hybrid where the variance is
     learned, velocity for a transformer that predicts x_0."""
@@ -239,7 +247,8 @@ class SamplesSettings(Section):
     """Sample grids during training."""
 
     every: Annotated[int | Auto, Range(1, 10**9)] = "auto"
-    """Steps between two grids; auto: eight in all, and every 100 at most."""
+    """Steps between two grids; auto: eight in all (32 where training.stop is
+    when-done), and every 200 at most."""
     count: Annotated[int, Range(1, 4096)] = 36
     """Images a grid."""
     steps: Annotated[int, Range(1, 100_000)] = 25
@@ -325,9 +334,9 @@ class Settings:
 BUDGETS = ("training.steps", "training.minutes")
 RENAMED = {"data.label_dropout": "data.condition_dropout"}
 """Settings of older versions, by their dotted names, and what they are called now."""
-CHANGEABLE = (*BUDGETS, "samples.", "checkpoint.")
+CHANGEABLE = (*BUDGETS, "training.stop", "training.on_nan", "samples.", "checkpoint.")
 """Settings that a run may change after its start: its length, on which nothing but a falling learning rate depends,
-and its cadence."""
+its cadence, and what it does where its numbers are not finite."""
 
 RANGES = {
     f"{s}.{name}": r for s, kind in get_type_hints(Settings).items() for name, r in ranges(kind).items()

@@ -22,6 +22,7 @@ from kakusan.storage.agreement import fitting, require_agreement
 from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.build import build_model, build_network
+from kakusan.training.course import unplanned
 from kakusan.training.launch import stored_settings
 from kakusan.training.losses import NetworkModel
 from kakusan.training.prepare import Prepared, doubt_of_held_out, reopen_data
@@ -209,6 +210,10 @@ class OpenRun:
     def loss_gap(self, step: int) -> LossGap | None:
         """The losses on training and on held-out images that were measured last, up to this step."""
         return loss_gap(self._lines_to(step), self.doubt)
+
+    def unplanned(self, step: int) -> dict[str, str]:
+        """Departures of its training from the plan, by their names, in words; empty where there are none."""
+        return unplanned(self._lines_to(step), step)
 
     @property
     def doubt(self) -> str:

@@ -8,7 +8,7 @@ A folder of checkpoints has one writer at a time (``RunFolder.lock`` sees to tha
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +66,15 @@ def listed(folder: Path) -> list[Path]:
 
 
 def save(
-    folder: Path, checkpoint: Checkpoint, *, keep: int | None = 2, keep_every: int | None = None
+    folder: Path,
+    checkpoint: Checkpoint,
+    *,
+    keep: int | None = 2,
+    keep_every: int | None = None,
+    spared: Collection[int] = (),
 ) -> Path:
     """Write a checkpoint; then drop what is older than the newest ``keep`` good ones (None: all stay), except for the
-    steps that ``keep_every`` divides.
+    steps that ``keep_every`` divides and those that are ``spared``.
 
     A step that is there already, and good, stays as it is: in one run, the step decides the weights.
     Raises NumbersError where a weight is not finite, RunError where the disk refuses; nothing is lost then.
@@ -85,7 +90,7 @@ def save(
             _write(path, checkpoint)
     if keep is not None:
         with suppress(OSError):  # on Windows, while someone reads there; a later save drops it
-            _prune(folder, path, keep, keep_every)
+            _prune(folder, path, keep, keep_every, spared)
     return path
 
 
@@ -151,13 +156,17 @@ def _sweep(folder: Path) -> None:
                 durable.remove_tree(leftover)
 
 
-def _prune(folder: Path, saved: Path, keep: int, keep_every: int | None) -> None:
+def _prune(folder: Path, saved: Path, keep: int, keep_every: int | None, spared: Collection[int]) -> None:
     good = 0
     for path in listed(folder):
         if good < keep:
             good += _is_good(path)  # a bad one does not count, so that ``keep`` good ones stay
-        elif path != saved and not (keep_every and step_of(path) % keep_every == 0):
+        elif path != saved and not _stays(step_of(path), keep_every, spared):
             _doom(path)
+
+
+def _stays(step: int, keep_every: int | None, spared: Collection[int]) -> bool:
+    return step in spared or (bool(keep_every) and step % int(keep_every or 1) == 0)
 
 
 def drop_after(folder: Path, step: int) -> None:

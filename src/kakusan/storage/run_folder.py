@@ -9,9 +9,8 @@
 """
 
 import json
-import math
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -28,6 +27,7 @@ from safetensors.torch import save as tensor_bytes
 from kakusan.errors import RunError, quoted
 from kakusan.storage import checkpoints, durable
 from kakusan.storage.checkpoints import Checkpoint
+from kakusan.storage.figures import finite, is_figures
 from kakusan.storage.locking import hold
 from kakusan.storage.manifest import folder_name, json_bytes, step_of
 
@@ -49,8 +49,6 @@ HOLDER = "lock.json"
 
 OF_MODELS = ("model_index.json", "config.json", "unet")
 """Files that mark a folder of diffusers."""
-BY_T = "loss_by_t"
-"""The one figure that is a list."""
 
 TRAINERS = (CONFIG, ENVIRONMENT, DATA, METRICS)
 """Files that only the holder of the lock writes."""
@@ -176,11 +174,18 @@ class RunFolder:
         """The steps of which there is a checkpoint, good or not, in rising order."""
         return [step_of(path) for path in reversed(checkpoints.listed(self.checkpoints))]
 
-    def save(self, checkpoint: Checkpoint, *, keep: int = 2, keep_every: int | None = None) -> Path:
+    def save(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        keep: int = 2,
+        keep_every: int | None = None,
+        spared: Collection[int] = (),
+    ) -> Path:
         """See ``checkpoints.save``. The figures up to this step reach the disk before it does, if they can."""
         with suppress(OSError):  # without figures the weights are worth no less
             durable.sync_file(self.folder / METRICS)
-        return checkpoints.save(self.checkpoints, checkpoint, keep=keep, keep_every=keep_every)
+        return checkpoints.save(self.checkpoints, checkpoint, keep=keep, keep_every=keep_every, spared=spared)
 
     def newest(self, complain: Complain) -> Path | None:
         """The newest checkpoint that is good, None where there never was one; RunError if all are damaged."""
@@ -275,7 +280,7 @@ class RunFolder:
         for raw in content.split(b"\n"):
             with suppress(ValueError, RecursionError):
                 line = json.loads(raw)
-                if _is_figures(line):
+                if is_figures(line):
                     yield line, raw
 
     def log(self, text: str) -> None:
@@ -357,20 +362,6 @@ class RunFolder:
             raise RunError(f"{self.folder / name} cannot be read: {error}") from error
 
 
-def _is_figures(line: Any) -> bool:
-    """Whether a line of metrics.jsonl holds a step, and under each other name a number, or numbers by t."""
-    if not isinstance(line, dict) or type(line.get("step")) is not int or not _is_number(line["step"]):
-        return False
-    by_t = line.get(BY_T, [])
-    numbers = (value for name, value in line.items() if name != BY_T)
-    return isinstance(by_t, list) and all(map(_is_number, [*numbers, *by_t]))
-
-
-def _is_number(value: Any) -> bool:
-    """null stands for what is not finite."""
-    return value is None or type(value) is float or (type(value) is int and abs(value) < 2**63)
-
-
 def _toml(config: Mapping[str, Any]) -> bytes:
     try:
         return tomli_w.dumps(config).encode()
@@ -378,15 +369,6 @@ def _toml(config: Mapping[str, Any]) -> bytes:
         raise RunError(
             f"the settings cannot be written as TOML, which is Unicode: {error.object!r}"
         ) from error
-
-
-def finite(value: Any) -> Any:
-    """The value, with null for NaN and the infinities, at any depth."""
-    if isinstance(value, Mapping):
-        return {name: finite(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _refuse_what_is_there(folder: Path) -> None:

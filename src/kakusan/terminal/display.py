@@ -195,6 +195,10 @@ class TrainingDisplay:
         left = (time.monotonic() - self._began) / max(step - self._first, 1) * (self._steps - step)
         self._bar.at(step, *self._ways_to_say(f"step {step:,} of {self._steps:,}", f"{duration(left)} left"))
 
+    def turned(self, step: int, steps: int) -> None:
+        """It goes on from another step, perhaps one that it has shown already, to another last one."""
+        self._first, self._steps = min(self._first, step), steps
+
     def _ways_to_say(self, step: str, left: str) -> Iterator[str]:
         """From all figures to few: without the mean, then without memory, pace and loss."""
         mean = f"{self._loss}, mean {self._mean:.4f}" if self._loss else ""

@@ -20,6 +20,7 @@ from kakusan.errors import NumbersError, SettingsError
 from kakusan.networks.dropout import dropout_seed
 from kakusan.randomness import Purpose, normals, torch_seed
 from kakusan.shapes import Condition, Samples, Times
+from kakusan.training.course import PLANNED, Course
 from kakusan.training.ema import EMA
 from kakusan.training.losses import Loss, NetworkModel
 from kakusan.training.timesteps import TIMES, TimeSampler
@@ -68,12 +69,12 @@ DECAYS: dict[str, Callable[[float], float]] = {
 }
 
 
-def learning_rate(training: TrainingSettings, step: int) -> float:
+def learning_rate(training: TrainingSettings, step: int, course: Course = PLANNED) -> float:
     """The rate of a step (counted from 0), in optimizer steps: accumulation and ranks do not matter."""
     warmup = answered(training.warmup)
     warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
     decay = DECAYS[training.decay](min(step / answered(training.steps), 1.0))
-    return answered(training.learning_rate) * warm * decay
+    return answered(training.learning_rate) * warm * decay * course.rate_factor
 
 
 @dataclass
@@ -135,6 +136,9 @@ class TrainState:
     times: TimeSampler
     step: int = 0  # finished steps
     first_bad: Tensor = field(default_factory=lambda: torch.tensor(-1))
+    course: Course = PLANNED
+    lowest: dict[str, Tensor] | None = None
+    """The averaged weights of the lowest held-out loss so far, where that is watched."""
 
     @property
     def device(self) -> torch.device:
@@ -194,13 +198,14 @@ def fit(
 ) -> Iterator[StepReport]:
     """Train to the last step; each finished step is reported, with figures every log_every steps. Algorithm 1.
 
+    Between two steps, who drains this may set the course anew: rate and last step are asked for at each.
+
     training: without any "auto", as for all functions here.
     Raises NumbersError at the log line after a loss or gradient that is not finite; from that step on nothing
     was updated. Call `check_finite` before saving in between.
     """
     state.network.train()
-    steps = answered(training.steps)
-    while state.step < steps:
+    while state.step < (steps := state.course.last_step(answered(training.steps))):
         train_step(state, batches, loss, training)
         if state.step % log_every and state.step != steps:
             yield StepReport(state.step)
@@ -212,7 +217,7 @@ def fit(
 def train_step(state: TrainState, batches: BatchSource, loss: Loss, training: TrainingSettings) -> None:
     """One optimizer step over `accumulation` micro-batches."""
     for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(training, state.step)
+        group["lr"] = learning_rate(training, state.step, state.course)
     finite = torch.ones((), dtype=torch.bool, device=state.device)
     seen = []
     for micro in range(answered(training.accumulation)):
@@ -365,5 +370,5 @@ def _metrics(state: TrainState, training: TrainingSettings) -> dict[str, Any]:
         "loss": sum(sums["loss"]) / sum(sums["count"]),
         "loss_by_t": [s / n if n else None for s, n in zip(sums["loss"], sums["count"], strict=True)],
         "gradient_norm": sums["gradient_norm"] / sums["steps"],
-        "learning_rate": learning_rate(training, state.step - 1),
+        "learning_rate": learning_rate(training, state.step - 1, state.course),
     }

@@ -1,6 +1,6 @@
 """A training in memory, with all its parts, and how its state goes into a checkpoint and comes back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from kakusan.config.machine import environment
-from kakusan.config.settings import Settings, answered, given
+from kakusan.config.networks.own import OWN
+from kakusan.config.settings import WHEN_DONE, Settings, answered, given
 from kakusan.data import Batches
 from kakusan.data.record import DataRecord
 from kakusan.diffusion.variances import LearnedRange
@@ -19,6 +20,7 @@ from kakusan.shapes import Condition
 from kakusan.storage.agreement import DATA_HASHES, data_hashes, frozen_settings
 from kakusan.storage.checkpoints import Checkpoint
 from kakusan.training.build import build_batches, build_loss, build_model, build_network, default_condition
+from kakusan.training.course import Course
 from kakusan.training.loop import Tally, TrainState, learning_rate, new_state
 from kakusan.training.losses import Loss, NetworkModel
 from kakusan.training.own import require_answers
@@ -44,12 +46,16 @@ class Task:
 
     @property
     def steps(self) -> int:
-        """The last step of the training."""
-        return answered(self.settings.training.steps)
+        """The last step of the training, on the course that it is on."""
+        return self.state.course.last_step(answered(self.settings.training.steps))
 
 
 def assemble(settings: Settings, prepared: Prepared, stored: Mapping[str, Any] | None = None) -> Task:
-    """All parts of a training before its first step. stored: the data.json of a run that is there already."""
+    """All parts of a training before its first step. stored: the data.json of a run that is there already.
+
+    Raises SettingsError for settings that do not go with one another, or with these data.
+    """
+    _require_held_out(settings, prepared)
     made = data_record(prepared)
     record = DataRecord.read(made)
     network = build_network(settings, record, prepared.network)
@@ -67,6 +73,15 @@ def assemble(settings: Settings, prepared: Prepared, stored: Mapping[str, Any] |
         shown=default_condition(settings, record, example_condition(prepared)),
         data_hashes=data_hashes(made if stored is None else stored),
     )
+
+
+def _require_held_out(settings: Settings, prepared: Prepared) -> None:
+    if settings.training.stop == WHEN_DONE and len(prepared.split.held_out) < 2:
+        raise SettingsError(
+            f"training.stop {WHEN_DONE} watches the loss of samples that are held out, of which there are too few here:"
+            f" {len(prepared.split.held_out)}",
+            "hold some out, a new run with --data.held-out 0.1, or give the training a length: --steps, --minutes",
+        )
 
 
 def require_fit(settings: Settings, prepared: Prepared) -> None:
@@ -99,8 +114,13 @@ def snapshot(task: Task) -> Checkpoint:
             "ema": state.ema.state(),
             "optimizer": moments,
             **({"times": history} if (history := state.times.state()) else {}),
+            **({"lowest": state.lowest} if state.lowest is not None else {}),
         },
-        state={**_circumstances(task), "tally": state.tally.state()},
+        state={
+            **_circumstances(task),
+            "tally": state.tally.state(),
+            **({"course": course} if (course := state.course.state()) else {}),
+        },
     )
 
 
@@ -129,7 +149,7 @@ def _circumstances(task: Task) -> dict[str, Any]:
         "images_seen": step * answered(training.batch_size),
         "seed": training.seed,
         "settings": frozen_settings(task.settings),
-        "learning_rate": learning_rate(training, step),
+        "learning_rate": learning_rate(training, step, task.state.course),
         "data_fingerprint": task.record.fingerprint,
         DATA_HASHES: dict(task.data_hashes),
         "environment": environment(task.settings.machine),
@@ -155,6 +175,40 @@ def load_state(task: Task, checkpoint: Checkpoint) -> None:
     state.tally = Tally.from_state(checkpoint.state["tally"], state.device)
     state.times.load(checkpoint.tensors.get("times", {}))
     state.step = checkpoint.step
+    state.course = course_of(task.settings, checkpoint)
+    lowest = checkpoint.tensors.get("lowest") if state.course.watch.measured else None
+    state.lowest = None if lowest is None else dict(lowest)
+
+
+def course_of(settings: Settings, checkpoint: Checkpoint) -> Course:
+    """The course that a training is on at this checkpoint, under settings that may have another plan."""
+    training = settings.training
+    course = Course.from_state(checkpoint.state.get("course", {}))
+    return course.under(answered(training.steps), watched=training.stop == WHEN_DONE)
+
+
+def watch(task: Task, losses: Sequence[float]) -> None:
+    """Take the held-out losses of this step into the course. At the last step, planned or not, the averaged weights
+    become those of the lowest."""
+    state, planned = task.state, answered(task.settings.training.steps)
+    state.course = state.course.watched(state.step, losses, planned)
+    if state.course.watch.lowest_step == state.step:
+        state.lowest = {name: value.clone() for name, value in state.ema.state().items()}
+    if state.step == task.steps and state.lowest is not None:
+        state.ema.load(state.lowest)
+        state.lowest = None
+
+
+def begin_anew(task: Task) -> None:
+    """As before the first step: the first weights, which are a function of the seed, and nothing in the optimizer.
+
+    A module of one's own keeps the weights that it has.
+    """
+    settings = task.settings
+    own = task.network if settings.network.kind == OWN else None
+    task.network.load_state_dict(build_network(settings, task.record, own).state_dict())
+    fresh = new_state(task.model, task.network, settings.training, task.state.device)
+    vars(task.state).update(vars(fresh))
 
 
 @contextmanager

@@ -6,20 +6,18 @@ the tests drain alike.
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from PIL import Image
-from safetensors.torch import save as tensor_bytes
-from torch import Tensor, nn
+from torch import nn
 
 from kakusan.config.loading import to_mapping
 from kakusan.config.machine import environment, require_device, set_machine
 from kakusan.config.networks.own import OWN
 from kakusan.config.section import Auto
-from kakusan.config.settings import Settings, answered
+from kakusan.config.settings import WHEN_DONE, Settings, answered
 from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.rendering import encode_png, grid, pairs_grid
 from kakusan.errors import NumbersError, RunError
@@ -30,18 +28,29 @@ from kakusan.storage.agreement import changed_settings, fitting, require_agreeme
 from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.journal import Journal
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.loop import check_finite, drawn, fit, learning_rate
+from kakusan.training.bad_numbers import (
+    MOST_REWINDS,
+    explained,
+    last_well,
+    may_rewind,
+    rewind,
+    spared_for_a_rewind,
+)
+from kakusan.training.loop import check_finite, fit, learning_rate
 from kakusan.training.prepare import reopen_data
 from kakusan.training.state import (
     Task,
     advice_on_memory,
     assemble,
     averaged,
+    course_of,
     early_weights,
     load_state,
     snapshot,
+    watch,
 )
-from kakusan.training.validation import held_out_losses
+from kakusan.training.stopping import end_in_figures, how_it_ended
+from kakusan.training.validation import Compared, compared
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,17 @@ class Warned:
     text: str
 
 
-Event: TypeAlias = Began | Stepped | Saved | Sampled | Ended | Warned
+@dataclass(frozen=True)
+class Turned:
+    """The training takes another course than planned: it goes on from a step at a lower rate, or ends there."""
+
+    step: int
+    steps: int
+    """Its last step from now on."""
+    text: str
+
+
+Event: TypeAlias = Began | Stepped | Saved | Sampled | Ended | Warned | Turned
 
 
 @dataclass(frozen=True)
@@ -136,8 +155,8 @@ class Trainer:
                 training_images=len(task.prepared.split.training),
                 held_out_images=len(task.prepared.split.held_out),
             )
-            with advice_on_memory(task.settings), _dump_of_bad_numbers(task, run):
-                yield from _train(task, run, stop)
+            with advice_on_memory(task.settings):
+                yield from _trained(task, run, stop)
 
     def _reopened(self, progress: Progress) -> Task:
         settings, stored = self.settings, self.run.data
@@ -149,26 +168,54 @@ class Trainer:
             return assemble(settings, prepared, stored)
 
 
+def _trained(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Event]:
+    """Train to the end; where numbers are not finite and settings have it so, again from where all was well."""
+    while True:
+        try:
+            yield from _train(task, run, stop)
+        except NumbersError as error:
+            if not may_rewind(task):
+                raise explained(task, run, error) from error
+            problem = error.problem
+        else:
+            return
+        yield from _rewound(task, run, problem)
+
+
+def _rewound(task: Task, run: RunFolder, problem: str) -> Iterator[Event]:
+    """Back, with half the rate. It is noted at the next step, which a resume from before comes to again."""
+    well, complaints = last_well(task), list[str]()
+    rewind(task, run, complaints.append)
+    yield from map(Warned, complaints)
+    step, rewinds = task.state.step, task.state.course.rewinds
+    line = {"step": step + 1, "rewinds": rewinds, "rate_factor": task.state.course.rate_factor}
+    yield from _warned(Journal(run).add({**line, "not_finite_step": well + 1}))
+    words = f"{problem}: back to step {step:,}, with half the learning rate ({rewinds} of {MOST_REWINDS})"
+    yield Turned(step, task.steps, words)
+
+
 def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Event]:
     settings, state = task.settings, task.state
     pace, since_save, journal = _Pace(task), time.monotonic(), Journal(run)
     saved = state.step if run.steps else -1
     yield from _kept_early(task, run)  # of the step it stands at, if that was not asked for before
-    if _owes_a_picture(task, run):
-        yield from _pictured(task, run, journal)
+    yield from _owed(task, run, journal)
     for report in fit(state, task.batches, task.loss, settings.training, settings.log.every):
         line = None if report.metrics is None else pace.line(report.step, report.metrics)
         if line is not None:
             yield from _warned(journal.add(line))
         yield from _kept_early(task, run)  # before a checkpoint of the step, so that none is passed by
         asked = stop()
+        due, watched = _due(task, settings.samples.every), settings.training.stop == WHEN_DONE
+        if due and (watched or not asked):  # before a checkpoint, which holds what follows from them
+            yield from (_watched if watched else _measured)(task, journal)
         waited = time.monotonic() - since_save > 60 * settings.checkpoint.minutes
         if asked or waited or _due(task, settings.checkpoint.every):
             check_finite(state)
             yield Saved(state.step, _save(task, run))  # before the picture: a resume makes one that is owed
             saved, since_save = state.step, time.monotonic()
-        if not asked and _due(task, settings.samples.every):
-            yield from _pictured(task, run, journal)
+        if due and not asked:
+            yield _picture(task, run)
             pace.restart(state.step)
         yield Stepped(state.step, line)
         if asked:
@@ -211,8 +258,9 @@ class _Pace:
 
 
 def _save(task: Task, run: RunFolder) -> Path:
-    checkpoint = task.settings.checkpoint
-    return run.save(snapshot(task), keep=checkpoint.keep, keep_every=checkpoint.keep_every or None)
+    checkpoint, spared = task.settings.checkpoint, spared_for_a_rewind(task)
+    keep_every = checkpoint.keep_every or None
+    return run.save(snapshot(task), keep=checkpoint.keep, keep_every=keep_every, spared=spared)
 
 
 def _kept_early(task: Task, run: RunFolder) -> Iterator[Event]:
@@ -262,7 +310,7 @@ def _differences(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:
         yield Warned(f"not the machine or versions of the checkpoint, so not bit for bit: {words}")
     rate_was, rate_is = (
         checkpoint.state["learning_rate"],
-        learning_rate(task.settings.training, checkpoint.step),
+        learning_rate(task.settings.training, checkpoint.step, course_of(task.settings, checkpoint)),
     )
     if rate_was != rate_is:
         yield Warned(
@@ -273,25 +321,44 @@ def _differences(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:
 # Pictures and figures on the way
 
 
-def _owes_a_picture(task: Task, run: RunFolder) -> bool:
-    """Whether the last training was killed after it had saved a step and before it had pictured it."""
+def _owed(task: Task, run: RunFolder, journal: Journal) -> Iterator[Event]:
+    """The figures and the picture of the step it stands at, where the last training was ended before it made them."""
     step = task.state.step
     if step == 0 or not _due(task, task.settings.samples.every):
-        return False
+        return
     try:
-        return not any(line["step"] == step and "training_loss" in line for line in run.metrics())
+        measured = any(line["step"] == step and "training_loss" in line for line in run.metrics())
     except RunError:  # figures that cannot be read are no reason to stop
-        return False
+        measured = True
+    if not measured:
+        yield from _measured(task, journal)
+    if run.samples_picture(step) is None:
+        yield _picture(task, run)
 
 
-def _pictured(task: Task, run: RunFolder, journal: Journal) -> Iterator[Event]:
-    """The grid of a step, and its losses on training and held-out images."""
+def _measured(task: Task, journal: Journal) -> Iterator[Event]:
+    """The losses of a step on training and held-out images."""
+    losses = _losses(task)
+    yield from _warned(journal.add({"step": task.state.step, **losses.figures}))
+
+
+def _watched(task: Task, journal: Journal) -> Iterator[Event]:
+    """The same where they may end the training; at its end, for the averaged weights that it ends with, too."""
+    step, planned, losses = task.state.step, task.steps, _losses(task)
+    watch(task, losses.held_out)
+    end = end_in_figures(task.state.course.watch, step, planned) if step == task.steps else {}
+    yield from _warned(journal.add({"step": step, **losses.figures, **end}))
+    if words := how_it_ended([{"step": step, **end}], step):
+        yield from _measured(task, journal)
+        yield Turned(step, task.steps, words)
+
+
+def _losses(task: Task) -> Compared:
+    """On as many training as held-out images, with the same t and noise, of the averaged weights."""
     check_finite(task.state)
-    yield _picture(task, run)
-    with averaged(task):  # on training and on held-out images, with the same t and noise
-        data, device = task.prepared, task.state.device
-        losses = held_out_losses(task.model, task.loss, data.dataset, data.split, device)
-    yield from _warned(journal.add({"step": task.state.step, **losses}))
+    data = task.prepared
+    with averaged(task):
+        return compared(task.model, task.loss, data.dataset, data.split, task.state.device)
 
 
 def _picture(task: Task, run: RunFolder) -> Sampled | Warned:
@@ -323,35 +390,3 @@ def _grid(task: Task, x_0: Samples) -> Image.Image:
     if given is None or given.image is None or pairs is None:
         return grid(x_0, units)
     return pairs_grid(given.image, pairs.units, x_0, units)
-
-
-# When things go wrong
-
-
-@contextmanager
-def _dump_of_bad_numbers(task: Task, run: RunFolder) -> Iterator[None]:
-    """A context that dumps the inputs of the step whose numbers were not finite, for a look at the cause."""
-    try:
-        yield
-    except NumbersError as error:
-        step = int(task.state.first_bad)
-        dumped = _dump(task, run, step) if step >= 0 else ()
-        last = (
-            f"the last checkpoint is of step {run.steps[-1]}" if run.steps else "there is no checkpoint yet"
-        )
-        raise NumbersError(error.problem, *error.advice, *dumped, last) from error
-
-
-def _dump(task: Task, run: RunFolder, step: int) -> tuple[str, ...]:
-    tensors: dict[str, Tensor] = {}
-    for micro in range(answered(task.settings.training.accumulation)):
-        fed = drawn(task.state, task.batches, task.settings.training, step, micro)
-        given = dict(fed.condition.tensors()) if fed.condition is not None else {}
-        named = {**vars(fed), "condition": None, **given}
-        tensors |= {f"{name}.{micro}": x.cpu().contiguous() for name, x in named.items() if x is not None}
-    path = run.dump_path(step + 1)
-    try:
-        durable.atomic_write(path, tensor_bytes(tensors))
-    except OSError as error:
-        return (f"what was fed could not be written to {path}: {error.strerror}",)
-    return (f"what was fed: {path}",)

@@ -1,7 +1,7 @@
 """Losses and bounds of a model on training and held-out samples."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,9 +27,19 @@ SIZE = 64
 SEED = 0
 
 
-def held_out_losses(
+@dataclass(frozen=True)
+class Compared:
+    """The loss on training and on held-out images."""
+
+    figures: Mapping[str, float]
+    """For metrics.jsonl: see `compared`."""
+    held_out: Sequence[float] = ()
+    """Of each held-out image that was measured: the same ones at each measurement of a run."""
+
+
+def compared(
     model: NetworkModel, loss: Loss, dataset: Dataset, split: Split, device: torch.device
-) -> dict[str, float]:
+) -> Compared:
     """The loss on as many training as held-out images, up to 512 each, with the same times and the same noise.
 
     Image i of either split is measured at the same times, spread evenly over 1..T, with the same noise, so that most
@@ -55,7 +65,8 @@ def held_out_losses(
         known = stationary(model, dataset.x_0(some), None if condition is None else condition.mask)
         baseline = _losses(known, loss, dataset, parts["training_loss"], device)
         figures["baseline_loss"] = float(baseline.mean())
-    return {**figures, "compared_images": count}
+    held_out = losses["held_out_loss"].tolist() if "held_out_loss" in losses else ()
+    return Compared({**figures, "compared_images": count}, held_out)
 
 
 def spread(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:

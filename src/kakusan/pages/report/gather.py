@@ -386,6 +386,7 @@ def _origin(run: Run, loaded: Loaded, noun: Noun) -> _Origin:
             many.capitalize(): f"{count} to train on, {held_out:,} held out; {size}",
             **({"Missing": missing} if (missing := run.data.missing_in_words()) else {}),
             "Steps": f"{loaded.step:,} of {run.settings.training.batch_size} {many}",
+            **run.unplanned(loaded.step),
             **({"Began as": f"{named(parent['run'])}, step {parent['step']:,}"} if parent else {}),
         },
         commands=(
