@@ -32,8 +32,8 @@ from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.run import Run
 from kakusan.samplers import DDIM, SamplingRequest, sample
 from kakusan.shapes import Condition
+from kakusan.training import validation
 from kakusan.training.losses import NetworkModel, Velocity
-from kakusan.training.validation import compared
 
 Fields: TypeAlias = NDArray[np.float64]
 COUNT, SIDE = 4000, 16
@@ -116,7 +116,7 @@ def losses(run: Run, model: NetworkModel, *datasets: Dataset) -> Figures:
     split, device = run.prepared().split, torch.device(run.load().device)
     loss = Velocity(largest_weight=np.inf)
     return {
-        f"loss: {name}": compared(model, loss, dataset, split, device).figures["held_out_loss"]
+        f"loss: {name}": validation.compared(model, loss, dataset, split, device).figures["held_out_loss"]
         for name, dataset in zip(LOSSES, datasets, strict=False)
     }
 

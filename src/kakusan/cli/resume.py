@@ -33,7 +33,7 @@ class Resume:
     """End before the last step where the held-out loss falls no more; --no-...: train to it all the same; where neither
     is said, as the run has it."""
     on_nan: Literal["stop", "rewind"] | None = None
-    """Response to numbers that are not finite: stop, or go back to a checkpoint with half the rate; default: as the run has it."""
+    """Response to numbers that are not finite: stop, or rewind (with half the rate); default: as the run has it."""
     device: str | None = None
     """Another device than the run began on: cpu, cuda or mps. No longer bit for bit."""
     samples: SamplesSettings = field(default_factory=SamplesSettings)

@@ -193,8 +193,8 @@ class TrainingSettings(Section):
     """End before the last step: never, or when-done: where the held-out loss is known to fall no more, by less than 1 %
     over the last quarter of the steps so far; the averaged weights it ends with are those of its lowest."""
     on_nan: Literal["stop", "rewind"] = "stop"
-    """Response to a loss or gradient that is not finite: stop, or rewind: go back to the last checkpoint of checkpoint.every with
-    half the rate, three times in a run at most."""
+    """Response to a loss or gradient that is not finite: stop, or rewind: go back to the last checkpoint of
+    checkpoint.every with half the rate, three times in a run at most."""
     loss: Annotated[str, LOSSES] = "auto"
     """simple, weighted (Eq. 12), bound, hybrid, min-snr or velocity; auto: simple, hybrid where the variance is
     learned, velocity for a transformer that predicts x_0."""
