@@ -9,13 +9,14 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadscope
 MATHEMATICS := tests/test_architecture.py tests/test_randomness.py tests/statistics tests/diffusion tests/samplers \
 	tests/networks tests/training/test_losses.py tests/training/test_timesteps.py
 
-.PHONY: demo test check format lint types unit mathematics wheel-test help-texts clean help
+.PHONY: demo test check format lint types unit mathematics wheel-test bench help-texts clean help
 
 help:
 	@echo "make demo        train on the bundled kanji, sample, and write runs/demo/report.html"
 	@echo "make check       format check, lint, types, tests of the mathematics: before each commit, under a minute"
 	@echo "make test        format check, lint, types and all tests"
 	@echo "make wheel-test  the built wheel alone, in an empty environment"
+	@echo "make bench       speed beside diffusers, overhead, a shared machine; into benchmarks/results.jsonl"
 	@echo "make format      rewrite the sources in the house's format"
 	@echo "make help-texts  write docs/help anew, after a change of a flag"
 	@echo "make clean       remove .venv and caches (never runs/)"
@@ -52,6 +53,9 @@ mathematics: $(VENV)/.dev
 
 wheel-test: $(VENV)/.dev
 	.ci/wheel $(BIN)/python
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/bench.py
 
 help-texts: $(VENV)/.core
 	$(BIN)/python tests/help_texts.py

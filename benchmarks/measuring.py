@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from kakusan.config.machine import processor_name
+from kakusan.config.parallel import threads
 from kakusan.errors import KakusanError, RunError
 from kakusan.run import Run
 from kakusan.training.prepare import Prepared, prepare_data
@@ -70,7 +71,7 @@ def machine() -> Figures:
     """Where the figures come from, and whether it was quiet there since the script began."""
     return {
         "processor": processor_name(),
-        "threads": torch.get_num_threads(),
+        "threads": threads(),
         "torch": torch.__version__,
         "taken_by_others": taken_by_others(),
     }
@@ -114,8 +115,10 @@ def prepared_as(run: Run, name: str) -> Prepared:
 
 
 def report(figures: Figures, text: str, *, as_json: bool) -> int:
-    """Print one of the two. The exit code is 0 whatever the figures are: a benchmark measures."""
-    print(json.dumps(figures, ensure_ascii=False) if as_json else text, flush=True)
+    """Print the text; or the figures, and the text on stderr. The exit code is 0: a benchmark measures, people judge."""
+    print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
+    if as_json:
+        print(json.dumps(figures, ensure_ascii=False), flush=True)
     return 0
 
 

@@ -150,7 +150,7 @@ def task_for(folder: Path, batch_size: int, network: Settings) -> Task:
         settings,
         network=network.network,
         training=replace(settings.training, batch_size=batch_size),
-        machine=replace(settings.machine, device="cpu", threads=network.machine.threads),
+        machine=replace(settings.machine, device="cpu", threads=network.machine.threads, workers=1),
     )
     prepared = prepare_data(settings)
     settings = for_steps(resolve(settings, prepared.facts), prepared, 3).settings

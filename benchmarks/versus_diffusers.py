@@ -58,7 +58,7 @@ class Case:
         """The network of a preset, as a run on the CPU would resolve it."""
         settings = settings_for("", preset=preset)
         settings = replace(
-            settings, machine=replace(settings.machine, device="cpu", threads=threads or "auto")
+            settings, machine=replace(settings.machine, device="cpu", threads=threads or "auto", workers=1)
         )
         facts = DataFacts(shape, is_levels=True)
         settings = resolve_for(

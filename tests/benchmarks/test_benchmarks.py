@@ -384,3 +384,16 @@ def test_trainings_that_share_a_machine_are_timed(script: Script, monkeypatch: p
     for way in found["seconds"].values():
         assert set(way) == {"alone", "two at once", "beside a loop", "beside a long training"}
         assert all(spread["median"] > 0 for spread in way.values())
+
+
+def test_results_of_scripts_are_kept_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    bench = importlib.import_module("bench")
+    quick = ("training_overhead.py", "--images", "40", "--steps", "1", "--batch-size", "4", "--width", "8")
+    monkeypatch.setattr(bench, "QUICK", (quick,))
+    (tmp_path / "results.jsonl").write_text('{"command": "of an earlier day"}\n')
+    assert bench.main(["--out", str(tmp_path / "results.jsonl")]) == 0
+    earlier, added = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
+    assert (earlier["command"], added["command"]) == ("of an earlier day", " ".join(quick))
+    assert added["figures"]["images"] == 40
+    assert {"processor", "torch"} <= set(added["figures"]["machine"])

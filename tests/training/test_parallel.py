@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from kakusan.config import parallel
 from kakusan.config.loading import settings_for, with_values
-from kakusan.config.machine import usual_workers
+from kakusan.config.machine import environment, usual_workers
 from kakusan.config.parallel import ROWS, at_once, set_threads, shares
 from kakusan.config.resolve import resolve
 from kakusan.config.settings import MachineSettings
@@ -210,6 +210,12 @@ def test_there_are_as_many_parts_as_threads_while_each_has_enough_rows(
     threads: int, rows: int | None, device: str, expected: int
 ) -> None:
     assert usual_workers(MachineSettings(device=device, threads=threads), rows) == expected
+
+
+def test_the_record_of_a_machine_has_the_threads_of_all_parts() -> None:
+    set_threads(4, 2)
+    assert torch.get_num_threads() == 2
+    assert environment(MachineSettings(device="cpu"))["threads"] == 4
 
 
 def test_runs_of_older_versions_go_on_without_parts() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from kakusan.config import parallel
 from kakusan.config.parallel import ROWS, set_threads
 from kakusan.config.settings import MachineSettings, answered
 from kakusan.errors import SettingsError, quoted
@@ -114,7 +115,7 @@ def environment(machine: MachineSettings) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor_name(),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
-        "threads": torch.get_num_threads(),
+        "threads": parallel.threads(),
     }
 
 

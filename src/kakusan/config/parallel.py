@@ -60,6 +60,11 @@ def set_threads(threads: int, workers: int) -> None:
         _workers = replace(_workers, pool=pool)
 
 
+def threads() -> int:
+    """Threads of all parts together; of an operation, where `set_threads` was never called."""
+    return torch.get_num_threads() if _workers is None else _workers.threads
+
+
 def shares(rows: int, multiple: int = ROWS) -> list[slice]:
     """The parts of so many rows, each a multiple but the last: as many as there are workers, or fewer."""
     count = 1 if _workers is None else _workers.count

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from kakusan.config.parallel import threads
 from kakusan.errors import ModelError
 from kakusan.shapes import Condition
 
@@ -61,7 +62,7 @@ def largest_difference(model: bytes, network: nn.Module, shape: Shape, *, classe
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     plain = _plain(network)
     differences = []
