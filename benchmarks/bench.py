@@ -1,7 +1,7 @@
 """The benchmarks of speed in one run: python benchmarks/bench.py [--full].
 
 Each script runs in a process of its own. Its figures are appended to benchmarks/results.jsonl, a line each with the
-commit, the day and the machine; its table goes to the terminal. --full adds the trainings by the clock, which take hours.
+commit, the day and the machine; its table goes to the terminal. --full adds trainings by the clock, which take hours.
 """
 
 import argparse

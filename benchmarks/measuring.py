@@ -115,7 +115,7 @@ def prepared_as(run: Run, name: str) -> Prepared:
 
 
 def report(figures: Figures, text: str, *, as_json: bool) -> int:
-    """Print the text; or the figures, and the text on stderr. The exit code is 0: a benchmark measures, people judge."""
+    """Print the text; or the figures, and the text on stderr. The exit code is 0: people judge."""
     print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
     if as_json:
         print(json.dumps(figures, ensure_ascii=False), flush=True)
