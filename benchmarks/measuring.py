@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from kakusan.config.machine import processor_name
-from kakusan.config.parallel import threads
 from kakusan.errors import KakusanError, RunError
 from kakusan.run import Run
 from kakusan.training.prepare import Prepared, prepare_data
@@ -71,7 +70,7 @@ def machine() -> Figures:
     """Where the figures come from, and whether it was quiet there since the script began."""
     return {
         "processor": processor_name(),
-        "threads": threads(),
+        "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "taken_by_others": taken_by_others(),
     }

@@ -12,8 +12,15 @@ from torch.nn import functional as F
 
 from kakusan.config import parallel
 from kakusan.config.loading import settings_for, with_values
-from kakusan.config.machine import environment, usual_workers
-from kakusan.config.parallel import ROWS, at_once, set_threads, shares
+from kakusan.config.machine import usual_workers
+from kakusan.config.parallel import (
+    ROWS,
+    at_once,
+    in_threads_of_a_part,
+    set_threads,
+    shares,
+    threads_of_a_part,
+)
 from kakusan.config.resolve import resolve
 from kakusan.config.settings import MachineSettings
 from kakusan.diffusion.denoiser import NetworkDenoiser
@@ -212,10 +219,16 @@ def test_there_are_as_many_parts_as_threads_while_each_has_enough_rows(
     assert usual_workers(MachineSettings(device=device, threads=threads), rows) == expected
 
 
-def test_the_record_of_a_machine_has_the_threads_of_all_parts() -> None:
+def test_threads_are_shared_by_parts_and_given_back() -> None:
     set_threads(4, 2)
-    assert torch.get_num_threads() == 2
-    assert environment(MachineSettings(device="cpu"))["threads"] == 4
+    assert at_once(lambda _: torch.get_num_threads(), [0, 1]) == [2, 2]
+    assert at_once(lambda _: torch.get_num_threads(), [0]) == [4]
+    with threads_of_a_part():
+        assert torch.get_num_threads() == 2
+        assert at_once(lambda _: torch.get_num_threads(), [0]) == [4]
+        assert torch.get_num_threads() == 2
+    assert list(in_threads_of_a_part(torch.get_num_threads() for _ in range(2))) == [2, 2]
+    assert torch.get_num_threads() == 4
 
 
 def test_runs_of_older_versions_go_on_without_parts() -> None:

@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 
-from kakusan.config import parallel
-from kakusan.config.parallel import ROWS, set_threads
+from kakusan.config.parallel import ROWS, are_set, set_threads
 from kakusan.config.settings import MachineSettings, answered
 from kakusan.errors import SettingsError, quoted
 
@@ -89,6 +88,14 @@ def set_machine(machine: MachineSettings) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False  # these older names, since torch.export asks for them
 
 
+def share_threads(machine: MachineSettings) -> None:
+    """Compute parts at once on the threads that this program gives to torch, unless `set_machine` was called in it."""
+    if are_set() or machine.device != "cpu" or machine.workers == 1:
+        return
+    threads = torch.get_num_threads()
+    set_threads(threads, usual_workers(replace(machine, threads=threads)))
+
+
 def _keep_memory() -> None:
     """Tell glibc to keep what is freed: the next layer needs as much, and asking the system for it takes 12 % of a
     small network's step in page faults."""
@@ -115,7 +122,7 @@ def environment(machine: MachineSettings) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor_name(),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
-        "threads": parallel.threads(),
+        "threads": torch.get_num_threads(),
     }
 
 

@@ -7,14 +7,16 @@ depends on the number of parts alone, not on the cores that are free, nor on the
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 
 Part = TypeVar("Part")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 ROWS = 16
@@ -53,16 +55,33 @@ def set_threads(threads: int, workers: int) -> None:
     if _workers is not None and _workers.pool is not None:
         _workers.pool.shutdown()
     _workers = _Workers(threads, workers, None)
-    each = _workers.threads_of_each
-    torch.set_num_threads(each)
     if workers > 1:
-        pool = ThreadPoolExecutor(workers - 1, "kakusan-part", _begin_thread, (each,))
+        pool = ThreadPoolExecutor(workers - 1, "kakusan-part", _begin_thread, (_workers.threads_of_each,))
         _workers = replace(_workers, pool=pool)
+    torch.set_num_threads(threads)
 
 
-def threads() -> int:
-    """Threads of all parts together; of an operation, where `set_threads` was never called."""
-    return torch.get_num_threads() if _workers is None else _workers.threads
+def are_set() -> bool:
+    """Whether `set_threads` was called in this process."""
+    return _workers is not None
+
+
+@contextmanager
+def threads_of_a_part() -> Iterator[None]:
+    """A context in which operations of this thread have the threads of a part, for what lies between two parts."""
+    with nullcontext() if _workers is None or _thread.in_a_part else _threads(_workers.threads_of_each):
+        yield
+
+
+def in_threads_of_a_part(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, each made in `threads_of_a_part`."""
+    end = object()
+    while True:
+        with threads_of_a_part():
+            item = next(items, end)
+        if item is end:
+            return
+        yield cast(Item, item)
 
 
 def shares(rows: int, multiple: int = ROWS) -> list[slice]:
@@ -80,19 +99,35 @@ def at_once(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[R
     if _workers is None or _workers.pool is None or _thread.in_a_part:
         return [function(part) for part in parts]
     if len(parts) == 1:
-        torch.set_num_threads(_workers.threads)
-        try:
+        with _threads(_workers.threads):
             return [function(parts[0])]
-        finally:
-            torch.set_num_threads(_workers.threads_of_each)
     others = [_workers.pool.submit(function, part) for part in parts[1:]]
-    _thread.in_a_part = True
     try:
-        first = function(parts[0])
+        with _threads(_workers.threads_of_each), _in_a_part():
+            first = function(parts[0])
     finally:
-        _thread.in_a_part = False
         wait(others)
     return [first, *(other.result() for other in others)]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """A context in which an operation of this thread has so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _in_a_part() -> Iterator[None]:
+    _thread.in_a_part = True
+    try:
+        yield
+    finally:
+        _thread.in_a_part = False
 
 
 def _begin_thread(threads: int) -> None:

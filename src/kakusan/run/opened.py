@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from kakusan.config.loading import with_values
-from kakusan.config.machine import resolve_machine
+from kakusan.config.machine import resolve_machine, share_threads
 from kakusan.config.settings import Settings, answered
 from kakusan.data import Dataset
 from kakusan.data.dataset import Progress, silent
@@ -142,6 +142,7 @@ class OpenRun:
         settings = with_values(settings, {k: value for k, value in given.items() if value is not None})
         if settings.process.clip and isinstance(self.data.units, Real):
             raise SettingsError("real data have no bounds to clip to")
+        share_threads(settings.machine)
         model = build_model(settings, network, self.data.units)
         loaded = Loaded(model, network, checkpoint.step, settings, weights)
         return self.with_analytic_variance(loaded) if variance == Analytic.name else loaded

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kakusan.config.parallel import FEWEST, at_once, shares
+from kakusan.config.parallel import FEWEST, at_once, shares, threads_of_a_part
 from kakusan.config.settings import TrainingSettings, answered, named
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.networks.dropout import dropout_seed
@@ -216,6 +216,11 @@ def fit(
 
 def train_step(state: TrainState, batches: BatchSource, loss: Loss, training: TrainingSettings) -> None:
     """One optimizer step over `accumulation` micro-batches."""
+    with threads_of_a_part():
+        _train_step(state, batches, loss, training)
+
+
+def _train_step(state: TrainState, batches: BatchSource, loss: Loss, training: TrainingSettings) -> None:
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(training, state.step, state.course)
     finite = torch.ones((), dtype=torch.bool, device=state.device)

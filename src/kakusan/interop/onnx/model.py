@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from kakusan.config.parallel import threads
 from kakusan.errors import ModelError
 from kakusan.shapes import Condition
 
@@ -62,7 +61,7 @@ def largest_difference(model: bytes, network: nn.Module, shape: Shape, *, classe
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads()
+    options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     plain = _plain(network)
     differences = []

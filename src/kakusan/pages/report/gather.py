@@ -1,7 +1,7 @@
 """From a run to its story: samples, film strip, neighbours and words. The only part of the report that opens runs."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kakusan.config.settings import ProcessSettings
 from kakusan.data.dataset import Dataset
 from kakusan.data.rendering import each, encode_png, grid, pairs_grid, view_of, walk_strip
-from kakusan.data.space import POINTS, Noun, noun_of, size_in_words
+from kakusan.data.space import POINTS, noun_of
 from kakusan.data.units import Levels, Real, Units
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.schedules import twin
@@ -34,6 +33,7 @@ from kakusan.pages.report.content import (
     SampleGrid,
     Story,
 )
+from kakusan.pages.report.origin import device_in_words, named, origin_of, process_in_words
 from kakusan.pages.report.page import render
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run, usual_sampler
@@ -312,7 +312,7 @@ def _doubt(run: Run) -> list[str]:
 def _words(run: Run, loaded: Loaded) -> Story:
     """Title, facts, curves, settings: what needs no data."""
     settings, noun = run.settings, noun_of(run.data.shape)
-    origin = _origin(run, loaded, noun)
+    origin = origin_of(run, loaded, noun)
     parameters = sum(p.numel() for p in loaded.network.parameters())
     return Story(
         title=run.data.name,
@@ -321,8 +321,8 @@ def _words(run: Run, loaded: Loaded) -> Story:
         facts={
             **origin.facts,
             "Network": f"{parameters:,} parameters, predicts {settings.process.predicts}",
-            "Process": _process(settings.process),
-            "Device": _device(run.files.environment),
+            "Process": process_in_words(settings.process),
+            "Device": device_in_words(run.files.environment),
         },
         shortfall=run.hardly_learned(loaded.step),
         metrics=run.files.metrics(),
@@ -347,81 +347,3 @@ def _words(run: Run, loaded: Loaded) -> Story:
         environment=run.files.environment,
         footer=f"kakusan {metadata.version('kakusan')}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
-
-
-@dataclass(frozen=True)
-class _Origin:
-    """The origin of the weights, and what can be done with them for that reason."""
-
-    words: str
-    facts: dict[str, str]
-    commands: tuple[tuple[str, str], ...] = ()
-    next_words: str = ""
-    detail_words: str = Story.detail_words
-    sections: tuple[str, ...] | None = None
-    """Of the settings; None: all."""
-
-
-def _origin(run: Run, loaded: Loaded, noun: Noun) -> _Origin:
-    record, size, many = run.files.data, size_in_words(run.data.shape), noun.many
-    again = f"gives the same {many} for the same seed."
-    if imported := record.get("imported"):
-        facts = {
-            "Data": f"not known here: imported from {named(imported['source'])}",
-            many.capitalize(): size,
-        }
-        return _Origin(
-            "trained elsewhere and imported",
-            facts,
-            next_words=f"The run {again}",
-            detail_words="The network and its process, as they were imported. How it was trained is not known here.",
-            sections=("network", "process", "machine"),
-        )
-    held_out, parent = len(record["held_out"]), record.get("weights_from")
-    count = f"{record['count'] - held_out:,}"
-    return _Origin(
-        words=f"trained on {count} {many}",
-        facts={
-            "Data": _data(record),
-            many.capitalize(): f"{count} to train on, {held_out:,} held out; {size}",
-            **({"Missing": missing} if (missing := run.data.missing_in_words()) else {}),
-            "Steps": f"{loaded.step:,} of {run.settings.training.batch_size} {many}",
-            **run.unplanned(loaded.step),
-            **({"Began as": f"{named(parent['run'])}, step {parent['step']:,}"} if parent else {}),
-        },
-        commands=(
-            ("Go on training", f"kakusan resume {quoted(run.folder)} --steps {2 * loaded.step}"),
-            (f"How many bits {noun.a} takes", f"kakusan evaluate {quoted(run.folder)}"),
-        ),
-        next_words=f"The run goes on exactly where it stopped, and {again}",
-    )
-
-
-def _data(record: Mapping[str, Any]) -> str:
-    """The name, and where it comes from if that is more than a path."""
-    source = named(record["source"])
-    return record["name"] if source == record["name"] else f"{record['name']}: {source}"
-
-
-def named(source: str) -> str:
-    """The last part of an absolute path, and all else as it is: a page may be shown to others."""
-    return Path(source).name if Path(source).is_absolute() else source
-
-
-PATH_WORDS = {
-    "flow": "flow matching (a = 1 - t/T, b = t/T)",
-    "edm": "EDM path (a = 1, b = sigma)",
-}
-
-
-def _process(process: ProcessSettings) -> str:
-    """The schedule, and what is unusual in it."""
-    ends = ", ending in pure noise" * process.zero_terminal_snr
-    if process.path != "vp":
-        words = PATH_WORDS.get(process.path, f"path {process.path}")
-        return f"{words}, T = {process.T}, variance {process.variance}"
-    return f"{process.schedule} schedule, T = {process.T}{ends}, variance {process.variance}"
-
-
-def _device(machine: Mapping[str, Any]) -> str:
-    return f"{machine.get('device')} ({machine.get('processor')}, {machine.get('threads')} threads)"
