@@ -105,7 +105,7 @@ WAYS: dict[str, Callable[[], None]] = {
 }
 
 
-OF_THE_UNPLANNED = {"SIGTERM": (1, 3, 8, 9), "SIGKILL": range(STEPS)}
+OF_THE_UNPLANNED = {"SIGTERM": (1, 8), "SIGKILL": (1, 2, 8, 9, 10)}
 """Where a training that leaves its plan is interrupted: SIGTERM, at its bad steps, beside them, and before its end."""
 MID_EPOCH = 7  # where the ways that need not be tried at every step are tried
 
