@@ -37,6 +37,7 @@ from kakusan.run import Loaded, Run, usual_sampler
 from kakusan.samplers import Snapshot, draw
 from kakusan.shapes import Samples
 from kakusan.storage import durable
+from kakusan.training.memory import COMPARED_VALUES
 from kakusan.training.prepare import Prepared
 from kakusan.training.validation import spread
 
@@ -46,7 +47,6 @@ BINS = 40
 WITHIN = (0.001, 0.999)  # of the values: between the ends of a histogram
 MOST_DECIMALS = 9
 FILMED = 3  # which image of the seed the film strip follows
-MOST_VALUES = 1 << 29  # of training images that samples are compared with: 2 GiB
 
 Progress = Callable[[float, str], None]
 
@@ -240,7 +240,7 @@ def _caption(dataset: Dataset, index: int) -> str:
 
 def _copying(x_0: Samples, prepared: Prepared, doubt: str) -> Copying | None:
     dataset, split = prepared.dataset, prepared.split
-    most = max(2, MOST_VALUES // int(np.prod(dataset.shape)))
+    most = max(2, COMPARED_VALUES // int(np.prod(dataset.shape)))
     indices = spread(split.training, most)
     training = dataset.x_0(indices)
     try:
