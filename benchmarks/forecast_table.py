@@ -42,7 +42,7 @@ EVERY = 100
 DIGITS = 1_797
 SMALLEST = dict.fromkeys(("garments", "photos"), ("--network.width", "32", "--network.patch", "2"))
 """Flags that keep the smallest automatic network in longer trainings, where it is another."""
-FEW = {100: 3_000, 200: 3_000, 400: 6_000}
+FEW = {100: 3_000, 200: 1_500, 400: 3_000}
 """Digits to train on, and steps enough for the held-out loss to turn up."""
 
 

@@ -154,7 +154,7 @@ def _of_loss(forecast: "Forecast", steps: int) -> Iterator[tuple[str, str]]:
     low, high = held_out
     middle = left.expected * forecast.baseline_loss
     reach = f"below {high:.3f}" if left.is_bound else f"{low:.3f} to {high:.3f}, rather {middle:.3f}"
-    yield "forecast", f"held-out loss {reach}: {loss_in_words(left)}"
+    yield "forecast", f"held-out loss {copying.where(steps)}{reach}: {loss_in_words(left)}"
     first, last = copying.epochs
     yield (
         "",

@@ -146,6 +146,10 @@ class Copying:
         first, last = (max(1, round(epochs * images / batch_size)) for epochs in (low, high))
         return cls((low, high), (first, last))
 
+    def where(self, steps: int) -> str:
+        """Words before a held-out loss that is to rise again within so many steps."""
+        return "at its lowest " if steps > self.steps[0] else ""
+
 
 def obstacle(settings: Settings, record: Mapping[str, Any]) -> str:
     """Why the table says nothing of the loss of such a training; empty where it does. record: its data.json."""
@@ -156,9 +160,9 @@ def obstacle(settings: Settings, record: Mapping[str, Any]) -> str:
         return "only the loss simple of v on the path vp with the schedule cosine has been measured"
     if "pairs" in record or "masked" in record:
         return "samples given images, or with missing values, have not been measured"
-    return (
-        "trainings that start from trained weights have not been measured" if "weights_from" in record else ""
-    )
+    if "weights_from" in record:
+        return "trainings that start from trained weights have not been measured"
+    return ""
 
 
 def in_short(settings: Settings, record: Mapping[str, Any]) -> str:
@@ -169,7 +173,8 @@ def in_short(settings: Settings, record: Mapping[str, Any]) -> str:
     left = None if obstacle(settings, record) else left_after(steps, record["name"])
     if left is not None:
         copying = Copying.of(seen_as(settings, images), batch)
-        words += [f"held-out loss {loss_in_words(left)}", copying_in_words(copying, steps)]
+        at = copying.where(steps)
+        words += [f"held-out loss {at}{loss_in_words(left)}", copying_in_words(copying, steps)]
     return f"forecast: {'; '.join(words)}"
 
 
