@@ -1,10 +1,10 @@
 """The table behind `kakusan plan`: what a training leaves of the loss of a denoiser that knows mean and spectrum alone.
 
-    python benchmarks/forecast_table.py [CASE ...] [--photos FOLDER]
+    python benchmarks/forecast_table.py [CASE ...] [--photos FOLDER] [--out FOLDER]
 
 digits, kanji     the bundled data, with the automatic network rather than their presets
 garments          60,000 images of Fashion-MNIST (Debian: dataset-fashion-mnist)
-photos            the pictures of a folder, at 32x32 (Debian: tuxpaint-stamps-default), by default those of --photos
+photos            the pictures of a folder, at 32x32; by default the 796 of Debian's tuxpaint-stamps-default
 few               100, 200 and 400 of the digits: when the held-out loss turns up
 
 Each length is a run of its own, since the rate decays to 0 over its steps: the held-out loss at a step of a longer run
@@ -13,11 +13,10 @@ depend on steps, not on the clock, so other work may run beside. A run that is t
 stopped goes on: the same line again finishes the table. --out FOLDER keeps the runs. Alone on two cores all take about
 half an hour.
 
-The CSV goes to stdout: src/kakusan/training/forecast.csv is the one that ships.
+The table goes to stdout, as CSV: src/kakusan/training/forecast.csv is the one that ships.
 """
 
 import argparse
-import csv
 import math
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from garment_features import GARMENTS, TRAINING
-from measuring import leave
+from measuring import leave, report
 
 from kakusan.config.settings import answered
 from kakusan.errors import DataError
@@ -88,7 +87,7 @@ def trained(case: Case, out: Path) -> Trial:
         ]
         cadence = ["--samples.every", str(EVERY), "--samples.count", "1", "--samples.steps", "1"]
         plain = ["--machine.threads", "1", "--checkpoint.snapshots", "none", "--run", str(folder)]
-        subprocess.run([*command, *cadence, *plain, *case.flags], check=True, stdout=sys.stderr)
+        subprocess.run([*command, *cadence, *plain, *case.flags], check=True, stdout=subprocess.DEVNULL)
     return row_of(case, Run.open(folder))
 
 
@@ -125,6 +124,12 @@ def rounded(value: float) -> float:
     return round(value, 3 - math.floor(math.log10(abs(value))))
 
 
+def as_csv(found: Sequence[Trial]) -> str:
+    """A line of names and one of figures for each."""
+    names = ",".join(field.name for field in fields(Trial))
+    return "\n".join((names, *(",".join(map(str, asdict(trial).values())) for trial in found)))
+
+
 CASES = ("digits", "kanji", "garments", "photos", "few")
 
 
@@ -136,6 +141,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(CASES)}; default: all")
     parser.add_argument("--photos", type=Path, default=STAMPS, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("runs/forecast"), help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args(arguments)
     if unknown := set(asked.cases) - set(CASES):
         parser.error(f"there is no case {min(unknown)!r}")
@@ -144,12 +150,8 @@ def main(arguments: Sequence[str]) -> int:
         if case.data not in ("digits", "kanji") and not Path(case.data).exists():
             raise DataError(f"there is no {case.data}", "leave its case out, or name a folder with --photos")
     asked.out.mkdir(parents=True, exist_ok=True)
-    table = csv.DictWriter(sys.stdout, [field.name for field in fields(Trial)], lineterminator="\n")
-    table.writeheader()
-    for case in wanted:
-        table.writerow(asdict(trained(case, asked.out)))
-        sys.stdout.flush()
-    return 0
+    found = [trained(case, asked.out) for case in wanted]
+    return report({"trials": [asdict(trial) for trial in found]}, as_csv(found), as_json=asked.json)
 
 
 if __name__ == "__main__":

@@ -286,3 +286,18 @@ def test_an_ensemble_of_the_law_of_the_truth_spreads_as_far_as_it_errs() -> None
     exact = module.of_members(np.stack([truth, truth + 1]), smooth, truth, given)
     assert exact["one sample"]["RMSE"] == pytest.approx(0.5**0.5)
     assert exact["one sample"]["RMSE of the area means"] < 1  # rounded, and one of the two a level higher
+
+
+def test_the_table_of_forecasts_has_a_row_for_each_training_and_reads_those_that_are_there(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("forecast_table")
+    monkeypatch.setattr(module, "LENGTHS", (2,))
+    monkeypatch.setattr(module, "EVERY", 1)
+    found = script("forecast_table", "digits", "--out", str(tmp_path))
+    monkeypatch.setattr(module.subprocess, "run", None)
+    assert script("forecast_table", "digits", "--out", str(tmp_path)) == found
+    (row,) = found["trials"]
+    assert (row["data"], row["images"], row["steps"], row["patch"], row["side"]) == ("digits", 1617, 2, 1, 8)
+    assert row["lowest_loss"] <= row["held_out_loss"]
+    assert module.as_csv([module.Trial(**row)]).splitlines()[0] == ",".join(row)

@@ -132,10 +132,9 @@ def _forecast(found: "Planned") -> Iterator[tuple[str, str]]:
     from kakusan.terminal.display import duration
 
     forecast = found.forecast
-    yield (
-        "time",
-        f"{1000 * forecast.step_seconds:.3g} ms a step, now measured: about {duration(forecast.seconds)}",
-    )
+    pace = 1000 * forecast.step_seconds
+    shown = f"{pace:,.0f}" if pace >= 100 else f"{pace:.3g}"
+    yield "time", f"{shown} ms a step, as measured now: about {duration(forecast.seconds)}"
     yield "", f"{forecast.images_seen:,} {found.data.kind} seen, {forecast.epochs:,.3g} epochs"
     memory = forecast.memory
     parts = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in vars(memory).items())
