@@ -44,7 +44,7 @@ SETTLED = {
     "training.steps": 400,
     "training.batch_size": 50,
 }
-RECORD = {"name": "new", "count": 1100, "held_out": list(range(100)), "shape": [1, 8, 8]}
+RECORD = {"count": 1100, "held_out": list(range(100)), "shape": [1, 8, 8]}
 
 
 def test_the_table_that_ships_is_sane() -> None:

@@ -81,7 +81,10 @@ def _data(data: "DataPlan") -> Iterator[tuple[str, str]]:
     )
     if data.compressed is not None:
         bits = data.compressed
-        yield "", f"zlib stores a value in {bits.bits:.2f} bits; raw it has {bits.raw:.2f}"
+        yield (
+            "",
+            f"zlib (of {bits.images:,}) stores a value in {bits.bits:.2f} bits; raw it has {bits.raw:.2f}",
+        )
 
 
 def _choice(found: "Planned") -> Iterator[tuple[str, str]]:

@@ -79,13 +79,13 @@ class Left:
     low: float
     high: float
     expected: float
-    """The geometric mean over the data sets; that of the data themselves where they are among them."""
+    """The geometric mean over the data sets; that of the data themselves where they ship and are among them."""
     is_bound: bool = False
     """Whether the training is longer than the longest of the table, whose share is given: what it leaves is less."""
 
 
-def left_after(steps: int, name: str, table: Sequence[Trial] | None = None) -> Left | None:
-    """The share that so many steps leave on data of this name; None where the table begins later.
+def left_after(steps: int, source: str, table: Sequence[Trial] | None = None) -> Left | None:
+    """The share that so many steps leave; None where the table begins later. source: the name of data that ship.
 
     Between lengths it is a power law in the steps. Each length was trained by itself: the rate falls to 0 over it.
     """
@@ -96,7 +96,7 @@ def left_after(steps: int, name: str, table: Sequence[Trial] | None = None) -> L
         return None
     shares = {data: _at(curve, min(steps, longest)) for data, curve in curves.items()}
     middle = math.exp(sum(map(math.log, shares.values())) / len(shares))
-    return Left(min(shares.values()), max(shares.values()), shares.get(name, middle), steps > longest)
+    return Left(min(shares.values()), max(shares.values()), shares.get(source, middle), steps > longest)
 
 
 def longest_trial() -> int:
@@ -170,7 +170,7 @@ def in_short(settings: Settings, record: Mapping[str, Any]) -> str:
     steps, batch = answered(settings.training.steps), answered(settings.training.batch_size)
     images = record["count"] - len(record["held_out"])
     words = [f"each of the {noun_of(record['shape']).many} is seen {steps * batch / images:,.3g} times"]
-    left = None if obstacle(settings, record) else left_after(steps, record["name"])
+    left = None if obstacle(settings, record) else left_after(steps, settings.data.source)
     if left is not None:
         copying = Copying.of(seen_as(settings, images), batch)
         at = copying.where(steps)

@@ -164,7 +164,7 @@ def _forecast(ready: Settled) -> Forecast:
         memory = Memory.of(task)
     dataset, split = task.prepared.dataset, task.prepared.split
     reason = obstacle(ready.settings, ready.record)
-    left = None if reason else left_after(steps, dataset.name)
+    left = None if reason else left_after(steps, ready.settings.data.source)
     if left is None and not reason:
         reason = "so short a training has not been measured"
     return Forecast(
