@@ -93,10 +93,10 @@ def test_copying_comes_after_as_many_epochs_whatever_the_number_of_images() -> N
 
 
 def test_words_say_before_after_or_in_between() -> None:
-    copying = Copying((1, 2), (1_000, 2_000))
+    copying = Copying((1, 2), (1_000, 2_021))
     assert copying_in_words(copying, 999) == "copying not before step 1,000 to 2,000"
     assert copying_in_words(copying, 1_500) == "copying perhaps, from step 1,000 to 2,000 on"
-    assert copying_in_words(copying, 2_001) == "copying from step 1,000 to 2,000 on"
+    assert copying_in_words(copying, 2_022) == "copying from step 1,000 to 2,000 on"
     assert [copying.where(steps) for steps in (1_000, 1_001)] == ["", "at its lowest "]
     assert loss_in_words(Left(0.25, 0.5, 0.3)) == "25 to 50 % of the baseline"
     assert loss_in_words(Left(0.25, 0.5, 0.3, is_bound=True)).startswith("below 50 % of the baseline")

@@ -160,5 +160,5 @@ def _of_loss(forecast: "Forecast", steps: int) -> Iterator[tuple[str, str]]:
     first, last = copying.epochs
     yield (
         "",
-        f"{copying_in_words(copying, steps)}: epoch {first:,.0f} to {last:,.0f}, in trainings that were measured",
+        f"{copying_in_words(copying, steps)} (epoch {first:,.0f} to {last:,.0f}), as the measured trainings did",
     )
