@@ -182,3 +182,13 @@ def test_a_training_begins_with_one_line_of_forecast(
     assert main(["train", str(data), "--run", str(tmp_path / "run"), *FLAGS]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("forecast: ")]
     assert said == ["forecast: each of the images is seen 2 times"]
+
+
+def test_a_plan_from_trained_weights_keeps_their_network_and_leaves_the_run_as_it_is(
+    data: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    found = planned([str(data), "--from", str(run.folder), "--steps", "3", "--machine.threads", "1"], capsys)
+    assert found["settings"]["network"] == settings_of(run)["network"]
+    assert found["forecast"]["reason"] == "trainings that start from trained weights have not been measured"
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
