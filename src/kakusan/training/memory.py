@@ -1,6 +1,6 @@
 """The memory that a training needs, part by part, before it begins.
 
-The factors are those that come out in `kakusan train` beside /usr/bin/time -v: see benchmarks/README.md, "Memory".
+On a CPU it is within 15 % of what the system counts; benchmarks/README.md ("The forecast of a plan") has the figures.
 """
 
 import math
