@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kakusan.api import Run, import_model, sample, train
+    from kakusan.api import Run, import_model, plan, sample, train
     from kakusan.config.loading import settings_for
     from kakusan.config.settings import DataSettings, Settings
     from kakusan.data import Dataset, open_data
@@ -49,7 +49,7 @@ _HOMES = {
     "diffusion.prediction": ("Prediction",),
     "errors": ("DataError", "KakusanError", "ModelError", "NumbersError", "RunError", "SettingsError"),
     "interop.exporting": ("export_model",),
-    "api": ("Run", "import_model", "sample", "train"),
+    "api": ("Run", "import_model", "plan", "sample", "train"),
     "diffusion.likelihood": ("variational_bound",),
     "training.losses": ("Bound", "Hybrid", "Loss", "MinSNR", "Simple", "Weighted"),
     "diffusion.forward": ("q_marginal", "q_posterior", "q_step"),
@@ -125,6 +125,7 @@ __all__ = [
     "oracles",
     "p_step",
     "per_sample",
+    "plan",
     "q_marginal",
     "q_posterior",
     "q_step",

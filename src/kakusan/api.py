@@ -38,6 +38,8 @@ from kakusan.storage.run_folder import RunFolder
 from kakusan.terminal.display import TrainingDisplay, bar, console, reading
 from kakusan.terminal.signals import StopRequest
 from kakusan.training.launch import absolute_source, adjusted, free_folder, launch, steps_after
+from kakusan.training.plan import Plan
+from kakusan.training.plan import plan as planned
 from kakusan.training.trainer import Began, Event, Stepped, Trainer, Turned, Warned
 
 Watch = Callable[[Event], None]
@@ -243,12 +245,9 @@ def train(
     folder keeps no code: give the same module to this function, `Run.open` or `Run.resume` to come back to it.
     A loss of your own: see docs/python.md. Raises SettingsError where the network does not fit, before any training.
     """
-    dataset, name = None, str(source) if isinstance(source, str | Path) else ""
-    if not labels is vectors is conditions is None or not name:
-        wanted = settings if isinstance(settings, Settings) else _in_the_call(settings or {})
-        dataset = open_data(source, wanted.data, labels=labels, vectors=vectors, conditions=conditions)
-        name = dataset.name
-    asked = _asked(name, dataset, settings, {"training.steps": steps, "training.minutes": minutes})
+    budget = {"training.steps": steps, "training.minutes": minutes}
+    columns = {"labels": labels, "vectors": vectors, "conditions": conditions}
+    name, dataset, asked = _opened(source, columns, settings, budget)
     folder = Path(run) if run is not None else free_folder(name)
     parent = None if weights_from is None else Path(weights_from)
     with _reading(progress) as read:
@@ -256,6 +255,47 @@ def train(
             asked, folder, weights_from=parent, progress=read, in_memory=dataset, network=network
         )
     return _trained(trainer, watch, progress)
+
+
+def plan(
+    source: str | Path | InMemory,
+    *,
+    labels: ArrayLike | None = None,
+    vectors: ArrayLike | None = None,
+    conditions: NDArray[Any] | Tensor | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    settings: Settings | Mapping[str, Any] | None = None,
+    network: nn.Module | None = None,
+    weights_from: Path | str | None = None,
+    progress: bool | None = None,
+) -> Plan:
+    """The training that `train` would begin with the same arguments, and what it is likely to come to.
+
+    The twin of `kakusan plan`: nothing is written, and a network of your own is left as it is. Raises what `train`
+    raises before its first step. The plan has the `settings` of the run and a `forecast`; `to_dict()` is for JSON.
+    """
+    budget = {"training.steps": steps, "training.minutes": minutes}
+    columns = {"labels": labels, "vectors": vectors, "conditions": conditions}
+    _, dataset, asked = _opened(source, columns, settings, budget)
+    parent = None if weights_from is None else Path(weights_from)
+    with _reading(progress) as read:
+        return planned(asked, weights_from=parent, progress=read, in_memory=dataset, network=network)
+
+
+def _opened(
+    source: str | Path | InMemory,
+    columns: Mapping[str, Any],
+    settings: Settings | Mapping[str, Any] | None,
+    budget: Mapping[str, Any],
+) -> tuple[str, Dataset | None, Requested]:
+    """The name of the data, those that are in memory, and the settings in a call. columns: what comes with samples."""
+    name = str(source) if isinstance(source, str | Path) else ""
+    if name and all(column is None for column in columns.values()):
+        return name, None, _asked(name, None, settings, budget)
+    wanted = settings if isinstance(settings, Settings) else _in_the_call(settings or {})
+    dataset = open_data(source, wanted.data, **columns)
+    return dataset.name, dataset, _asked(dataset.name, dataset, settings, budget)
 
 
 def _asked(

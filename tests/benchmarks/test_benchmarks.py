@@ -397,3 +397,18 @@ def test_results_of_scripts_are_kept_line_by_line(tmp_path: Path, monkeypatch: p
     assert (earlier["command"], added["command"]) == ("of an earlier day", " ".join(quick))
     assert added["figures"]["images"] == 40
     assert {"processor", "torch"} <= set(added["figures"]["machine"])
+
+
+def test_the_table_of_forecasts_has_a_row_for_each_training_and_reads_those_that_are_there(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("forecast_table")
+    monkeypatch.setattr(module, "LENGTHS", (2,))
+    monkeypatch.setattr(module, "EVERY", 1)
+    found = script("forecast_table", "digits", "--out", str(tmp_path))
+    monkeypatch.setattr(module.subprocess, "run", None)
+    assert script("forecast_table", "digits", "--out", str(tmp_path)) == found
+    (row,) = found["trials"]
+    assert (row["data"], row["images"], row["steps"], row["patch"], row["side"]) == ("digits", 1617, 2, 1, 8)
+    assert row["lowest_loss"] <= row["held_out_loss"]
+    assert module.as_csv([module.Trial(**row)]).splitlines()[0] == ",".join(row)

@@ -19,6 +19,7 @@ from kakusan.errors import DataError
 from kakusan.training import ladder
 from kakusan.training.ladder import Bought, activation_bytes, cautions, for_seconds, for_steps, within_memory
 from kakusan.training.launch import launch
+from kakusan.training.memory import BACKWARD, COPIES, REPORT_COPIES, Memory
 from kakusan.training.prepare import Prepared, prepare_data
 from kakusan.training.state import assemble
 
@@ -295,3 +296,27 @@ def test_a_transformer_gets_the_largest_size_that_the_time_allows(
 
 def _short(settings: Settings, prepared: Prepared) -> Bought:
     return replace(for_steps(settings, prepared, 100), step_seconds=1.0)
+
+
+def test_the_memory_of_a_training_is_told_part_by_part(images: Path) -> None:
+    settings, prepared = opened(images, **TINY, training__batch_size=8)
+    found = for_steps(settings, prepared, 10)
+    whole, halved = (
+        Memory.of(assemble(with_values(found.settings, {"training.accumulation": parts}), prepared))
+        for parts in (1, 2)
+    )
+    task = assemble(found.settings, prepared)
+    weights = 4 * sum(p.numel() for p in task.network.parameters())
+    assert whole.weights == COPIES * weights
+    assert whole.activations == 2 * halved.activations == BACKWARD * 8 * activation_bytes(task)
+    assert whole.data == 600 * 28 * 28
+    assert whole.report == REPORT_COPIES * 4 * 540 * 28 * 28
+    assert whole.total == sum(vars(whole).values())
+
+
+def test_what_was_timed_once_is_not_timed_again(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, prepared = opened(images, **TINY)
+    found = for_steps(settings, prepared, 10)
+    monkeypatch.setattr(ladder, "_step_seconds", lambda *_: 0.5)
+    assert ladder.timed(found, prepared) == replace(found, step_seconds=0.5)
+    assert ladder.timed(replace(found, step_seconds=0.25), prepared).step_seconds == 0.25

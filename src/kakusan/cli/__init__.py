@@ -19,6 +19,7 @@ from kakusan.terminal.streams import OutputLost, guarded
 
 COMMANDS = {
     "demo": "train on the kanji that ship with kakusan, sample, report: a few minutes on two cores",
+    "plan": "what `train DATA` would do here, and what it is likely to come to; nothing is trained",
     "train": "train on DATA: a bundled name, a folder of images, .npz, .npy, IDX; no other flag is needed",
     "resume": "go on with a RUN exactly where it stopped; --minutes M trains it for longer",
     "sample": "new images from a RUN: a grid .png, a folder of .png, or .npz",
@@ -39,6 +40,7 @@ EXAMPLES = (
     ("kakusan demo", "see it work"),
     ("kakusan explain", "see how it works, equation by equation"),
     ("kakusan data photos/", "look before you train"),
+    ("kakusan plan photos/ --minutes 60", "what an hour would come to"),
     ("kakusan train photos/ --minutes 60", "train; Ctrl-C saves"),
     ("kakusan resume runs/photos", "go on"),
     ("kakusan sample runs/photos --count 64 --out new.png", "new images"),

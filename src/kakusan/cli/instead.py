@@ -67,6 +67,7 @@ _LINES: tuple[tuple[str, str], ...] = (
     ("num-inference-steps ddim-steps sampling-steps", "it is --steps of `kakusan sample`"),
     ("generate infer inference predict draw", "it is: kakusan sample RUN"),
     ("eval test validate measure benchmark bpd nll", "it is: kakusan evaluate RUN"),
+    ("dry-run estimate forecast", "it is: kakusan plan DATA, with the flags of train"),
     ("fit start", "it is: kakusan train DATA"),
     ("continue restart", "it is: kakusan resume RUN"),
     ("finetune fine-tune", "it is: kakusan train DATA --from RUN"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from kakusan.config.loading import Requested
 from kakusan.config.machine import set_machine
+from kakusan.config.settings import Settings
 from kakusan.data.asking import EACH
 from kakusan.data.record import DataRecord
 from kakusan.data.space import noun_of
@@ -19,6 +20,7 @@ from kakusan.storage.run_folder import RunFolder
 from kakusan.terminal.display import TrainingDisplay, bar, console, duration, reading
 from kakusan.terminal.signals import StopRequest
 from kakusan.terminal.streams import OutputLost
+from kakusan.training.forecast import in_short
 from kakusan.training.launch import launch
 from kakusan.training.trainer import Began, Ended, Event, Sampled, Saved, Stepped, Trainer, Turned, Warned
 from kakusan.training.verdicts import LossGap
@@ -46,7 +48,7 @@ def train_to_the_end(trainer: Trainer, *, as_json: bool = False) -> int:
     not there for all figures.
     """
     to, run = console(), trainer.run
-    told = _Told(run, TrainingDisplay(to), as_json=as_json)
+    told = _Told(run, trainer.settings, TrainingDisplay(to), as_json=as_json)
     with reading(to) as progress, StopRequest() as stop:
         try:
             for event in trainer.events(stop, progress):
@@ -84,6 +86,7 @@ class _Told:
     """A training, as it is shown on the terminal, in log.txt and, in figures, on stdout."""
 
     run: RunFolder
+    settings: Settings
     display: TrainingDisplay
     as_json: bool
     lost: OutputLost | None = None
@@ -149,6 +152,9 @@ class _Told:
         self.log(text)
         if not event.step:
             self._notes_on_the_data()
+            forecast = in_short(self.settings, run.data)
+            self.say(forecast)
+            self.log(forecast)
         mean: float | None = None
         for line in self._figures():
             if (loss := line.get("loss")) is not None:

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 
@@ -49,34 +49,46 @@ class Train(Settings):
     """Print each line of figures as JSON on stdout."""
 
 
+AnyTrain = TypeVar("AnyTrain", bound=Train)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    plain = parse(Train, arguments, "train", EXAMPLES, _first(arguments))  # which DATA, preset and file
-    command = parse(Train, arguments, "train", EXAMPLES, _defaults(plain, arguments))  # flags come last
-    asked = asked_of(command, arguments)
+    command, asked = requested(Train, arguments, "train", EXAMPLES)
     from kakusan.cli.progress import begin, train_to_the_end
-    from kakusan.training.launch import absolute_source, free_folder
+    from kakusan.training.launch import free_folder
 
-    source = absolute_source(command.source)
-    asked = replace(asked, settings=with_values(asked.settings, {"data.source": source}))
     folder = command.run or free_folder(command.source)
     return train_to_the_end(begin(asked, folder, command.weights_from), as_json=command.json)
 
 
-def _first(arguments: Sequence[str]) -> Train:
+def requested(
+    kind: type[AnyTrain], arguments: Sequence[str], name: str, examples: Sequence[str]
+) -> tuple[AnyTrain, Requested]:
+    """The command of these arguments, and the settings of the training that it is about. Raises SettingsError."""
+    plain = parse(kind, arguments, name, examples, _first(kind, arguments))  # which DATA, preset and file
+    command = parse(kind, arguments, name, examples, _defaults(plain, arguments))  # flags come last
+    asked = asked_of(command, arguments)
+    from kakusan.training.launch import absolute_source
+
+    source = absolute_source(command.source)
+    return command, replace(asked, settings=with_values(asked.settings, {"data.source": source}))
+
+
+def _first(kind: type[AnyTrain], arguments: Sequence[str]) -> AnyTrain:
     """The defaults of the flags before preset and file are known."""
     if asks_for_help(arguments):
-        return Train(**dict(sections(settings_for_help(arguments))))
+        return kind(**dict(sections(settings_for_help(arguments))))
     settings = with_choices(replace(Settings(), network=first_network(arguments)), arguments)
-    return Train(**dict(sections(settings)))
+    return kind(**dict(sections(settings)))
 
 
-def _defaults(command: Train, arguments: Sequence[str]) -> Train:
+def _defaults(command: AnyTrain, arguments: Sequence[str]) -> AnyTrain:
     """The defaults of the flags, from the preset and the file that the same command line names."""
     settings = settings_for(command.source, preset=command.preset, file=command.config)
     settings = with_choices(settings, arguments)
     values = dict(sections(settings)) | {"network": network_of(settings.network, arguments)}
-    return Train(source=command.source, **values)
+    return type(command)(source=command.source, **values)
 
 
 def asked_of(command: Train, arguments: Sequence[str]) -> Requested:

@@ -98,7 +98,7 @@ def survey(source: str | Path, options: DataSettings = DEFAULTS, progress: Progr
         mean=moments.mean,
         deviation=moments.deviation,
         classes=_classes(dataset),
-        duplicates=_duplicates(dataset),
+        duplicates=duplicates_of(dataset),
     )
 
 
@@ -147,7 +147,7 @@ def _classes(dataset: Dataset) -> dict[str, int]:
     return dict(zip(dataset.class_names, counts, strict=True))
 
 
-def _duplicates(dataset: Dataset) -> tuple[tuple[int, ...], ...]:
+def duplicates_of(dataset: Dataset) -> tuple[tuple[int, ...], ...]:
     """Groups of images that are equal by value, as the split forms them."""
     groups: defaultdict[int, list[int]] = defaultdict(list)
     for index, number in enumerate(dataset.hashes.tolist()):

@@ -11,12 +11,10 @@ from kakusan.data.dataset import chunks
 from kakusan.errors import DataError
 from kakusan.evaluation.metrics import CopyRate, copy_rate
 from kakusan.shapes import Samples
+from kakusan.training.memory import COMPARED_VALUES
 from kakusan.training.prepare import Prepared
 from kakusan.training.validation import spread
 from kakusan.training.verdicts import Copies
-
-MOST_VALUES = 1 << 29
-"""Of training images that samples are compared with: 2 GiB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +41,7 @@ def copy_rates(x_0: Samples, prepared: Prepared) -> CopyRates | None:
     Compare only samples that `are_comparable`.
     """
     dataset, split = prepared.dataset, prepared.split
-    indices = spread(split.training, max(2, MOST_VALUES // int(np.prod(dataset.shape))))
+    indices = spread(split.training, max(2, COMPARED_VALUES // int(np.prod(dataset.shape))))
     aside = spread(split.held_out, len(x_0))
     training = dataset.x_0(indices)
     try:

@@ -83,6 +83,13 @@ def for_seconds(
     return Bought(_resolved(settings, prepared, steps, chosen, fine_tuning=fine_tuning), step_seconds)
 
 
+def timed(found: Bought, prepared: Prepared) -> Bought:
+    """The same with what a step takes, measured for some seconds where it was not before."""
+    if found.step_seconds:
+        return found
+    return replace(found, step_seconds=_step_seconds(found.settings, prepared, MEASURED_SECONDS))
+
+
 def _sizes(settings: Settings, prepared: Prepared) -> tuple[Size, ...]:
     """The sizes of network to choose from, the smallest first."""
     return settled(settings.network, prepared.facts).sizes(prepared.facts)
@@ -129,12 +136,15 @@ def within_memory(settings: Settings, prepared: Prepared) -> Settings:
     if settings.training.accumulation != "auto":
         return settings
     batch = answered(settings.training.batch_size)
-    counted = replace(settings, training=replace(settings.training, batch_size=COUNTED, accumulation=1))
-    most = _room(settings.machine.device) // max(
-        1, activation_bytes(assemble(counted, prepared.for_a_trial()))
-    )
+    most = _room(settings.machine.device) // max(1, bytes_of_an_image(settings, prepared))
     parts = next((n for n in range(1, batch) if batch % n == 0 and batch // n <= most), batch)
     return replace(settings, training=replace(settings.training, accumulation=parts))
+
+
+def bytes_of_an_image(settings: Settings, prepared: Prepared) -> int:
+    """`activation_bytes` of a training with these settings, counted on a throw-away state."""
+    counted = replace(settings, training=replace(settings.training, batch_size=COUNTED, accumulation=1))
+    return activation_bytes(assemble(counted, prepared.for_a_trial()))
 
 
 def activation_bytes(task: Task) -> int:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -37,7 +37,7 @@ from kakusan.training.ladder import FOR_STEPS, SMALLEST_SIDE, Bought, cautions, 
 from kakusan.training.lineage import past_of
 from kakusan.training.own import own_settings
 from kakusan.training.prepare import Prepared, data_record, example_condition, prepare_data
-from kakusan.training.state import advice_on_memory, assemble, require_fit
+from kakusan.training.state import Task, advice_on_memory, assemble, require_fit
 from kakusan.training.trainer import Trainer
 
 DEFAULT_MINUTES = 30.0
@@ -179,27 +179,66 @@ def _start(
     in_memory: Dataset | None,
     network: nn.Module | None,
 ) -> Trainer:
-    """Open the data, settle every "auto", and make the run's folder. Nothing is trained yet."""
+    """Settle everything, and make the run's folder. Nothing is trained yet."""
+    ready = settle(asked, weights_from=weights_from, progress=progress, in_memory=in_memory, network=network)
+    settings, shown = ready.settings, example_condition(ready.task.prepared)
+    examples = None if shown is None else dict(shown.tensors())
+    run = RunFolder.create(
+        folder, to_mapping(settings), environment(settings.machine), ready.record, examples
+    )
+    return Trainer(run, settings, ready.task, ready.cautions, in_memory, network)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A training before it has a folder: what `launch` makes a run of, and `kakusan plan` describes."""
+
+    found: Bought
+    """Its settings without any "auto", and what a step takes, where that was measured."""
+    task: Task
+    record: Mapping[str, Any]
+    """What data.json is to have."""
+
+    @property
+    def settings(self) -> Settings:
+        return self.found.settings
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Cautions for the user before the training, in sentences."""
+        can_shrink = is_image_folder(self.settings.data.source) and "weights_from" not in self.record
+        return cautions(self.found, self.task.prepared, can_shrink=can_shrink)
+
+
+def settle(
+    asked: Requested,
+    *,
+    weights_from: Path | None = None,
+    progress: Progress = silent,
+    in_memory: Dataset | None = None,
+    network: nn.Module | None = None,
+    write_cache: bool = True,
+) -> Settled:
+    """Open the data, answer every "auto", and build the parts of the training. The disk is only read.
+
+    write_cache: decoded images may be kept, where the settings name a cache. Otherwise as for `launch`.
+    """
     asked = asked if network is None else _with_own(asked, network)
     parent = None if weights_from is None else RunFolder.open(weights_from)
     settings = _yielded(asked) if parent is None else _like(asked, parent)
     past = None if parent is None else past_of(parent, stored_settings(parent), progress)
 
     def prepare(asked: Settings) -> Prepared:
-        return replace(prepare_data(asked, progress, past, in_memory=in_memory), network=network)
+        prepared = prepare_data(asked, progress, past, in_memory=in_memory, write_cache=write_cache)
+        return replace(prepared, network=network)
 
     prepared, found = _settled(settings, asked.chosen, prepare, fine_tuning=parent is not None)
-    settings = found.settings
-    with advice_on_memory(settings):  # parts that do not fit are refused before there is a folder
-        task = assemble(settings, prepared)
-    record, shown = data_record(prepared), example_condition(prepared)
-    examples = None if shown is None else dict(shown.tensors())
+    with advice_on_memory(found.settings):  # parts that do not fit are refused before there is a folder
+        task = assemble(found.settings, prepared)
+    record = data_record(prepared)
     if parent is not None:
         record["weights_from"] = _weights_source(parent, DataRecord.read(record))
-    run = RunFolder.create(folder, to_mapping(settings), environment(settings.machine), record, examples)
-    can_shrink = is_image_folder(settings.data.source) and weights_from is None
-    words = cautions(found, prepared, can_shrink=can_shrink)
-    return Trainer(run, settings, task, words, in_memory, network)
+    return Settled(found, task, record)
 
 
 def _with_own(asked: Requested, network: nn.Module) -> Requested:

@@ -55,12 +55,15 @@ def prepare_data(
     past: Past | None = None,
     *,
     in_memory: Dataset | None = None,
+    write_cache: bool = True,
 ) -> Prepared:
     """Open the data of these settings and put the held-out part aside: nothing that the past was trained on.
 
+    write_cache: decoded images may be kept where the settings name a cache, which is read in any case.
+
     Raises DataError, SettingsError.
     """
-    dataset = _opened(settings.data, progress, in_memory)
+    dataset = _opened(settings.data, progress, in_memory, write_cache=write_cache)
     if len(dataset) > 1 and (dataset.hashes == dataset.hashes[0]).all():
         count = len(dataset)
         raise DataError(

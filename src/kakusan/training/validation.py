@@ -48,7 +48,7 @@ def compared(
     compared_images: of each split; baseline_loss: on the same training images, that of a denoiser that knows nothing
     of the data but their mean and their power spectrum (`stationary`).
     """
-    count = min(COMPARED, len(split.training), len(split.held_out) or COMPARED)
+    count = _compared(split)
     parts = {
         name: spread(part, count)
         for name, part in (("training_loss", split.training), ("held_out_loss", split.held_out))
@@ -60,13 +60,28 @@ def compared(
         gaps = losses["held_out_loss"] - losses["training_loss"]
         figures["gap_standard_error"] = float(gaps.std() / count**0.5)
     if "training_loss" in parts:
-        some = spread(split.training, COMPARED)
-        condition = dataset.condition(some)
-        known = stationary(model, dataset.x_0(some), None if condition is None else condition.mask)
-        baseline = _losses(known, loss, dataset, parts["training_loss"], device)
-        figures["baseline_loss"] = float(baseline.mean())
+        figures["baseline_loss"] = baseline_loss(model, loss, dataset, split, device)
     held_out = losses["held_out_loss"].tolist() if "held_out_loss" in losses else ()
     return Compared({**figures, "compared_images": count}, held_out)
+
+
+def baseline_loss(
+    model: NetworkModel, loss: Loss, dataset: Dataset, split: Split, device: torch.device
+) -> float:
+    """The loss of a denoiser that knows no more of the training images than mean and power spectrum (`stationary`).
+
+    Over training images, as many as `compared` has. model: only its process counts, not its weights.
+    """
+    some = spread(split.training, COMPARED)
+    condition = dataset.condition(some)
+    known = stationary(model, dataset.x_0(some), None if condition is None else condition.mask)
+    measured = spread(split.training, _compared(split))
+    return float(_losses(known, loss, dataset, measured, device).mean())
+
+
+def _compared(split: Split) -> int:
+    """Images of each split that are compared."""
+    return min(COMPARED, len(split.training), len(split.held_out) or COMPARED)
 
 
 def spread(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
