@@ -1,4 +1,4 @@
-"""How far a plain lossless compressor gets with images: a first measure of how much there is to learn in them."""
+"""Images under a plain lossless compressor: a first measure of how much there is to learn in them."""
 
 import math
 import zlib

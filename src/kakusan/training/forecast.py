@@ -1,4 +1,4 @@
-"""What a training is likely to come to, by trainings that were measured: the rows of forecast.csv.
+"""Forecasts of a training by trainings that were measured, the rows of forecast.csv.
 
 benchmarks/forecast_table.py makes the table. A held-out loss is stated as a share of what a denoiser costs that knows
 mean and power spectrum of the data alone (`validation.stationary`): the share that training leaves differs less between
@@ -131,7 +131,7 @@ def _at(curve: Sequence[Trial], steps: int) -> float:
 
 @dataclass(frozen=True)
 class Copying:
-    """When the held-out loss is to turn up, since the training images are learned by heart: a forecast.
+    """The steps at which the held-out loss is to turn up, since the training images are learned by heart: a forecast.
 
     The time that takes grows in proportion to the number of images, that to good samples does not (Bonnaire et al.
     2025, arXiv 2505.17638): so it is a number of epochs, here those of the trainings of the table that turned up.
@@ -156,7 +156,7 @@ class Copying:
 
 
 def obstacle(settings: Settings, record: Mapping[str, Any]) -> str:
-    """Why the table says nothing of the loss of such a training; empty where it does. record: its data.json."""
+    """The reason that the table has no loss for such a training; empty where it has. record: its data.json."""
     process, training = settings.process, settings.training
     if settings.data.kind != "image" or settings.network.kind != "unet":
         return "only U-Nets on images have been measured"
@@ -196,7 +196,7 @@ def loss_in_words(left: Left) -> str:
 
 
 def copying_in_words(copying: Copying, steps: int) -> str:
-    """When copying is to be expected, beside the steps of the training."""
+    """The steps at which copying is to be expected, beside those of the training, in words."""
     first, last = copying.steps
     reach = f"step {_about(first)} to {_about(last)}"
     if steps < first:

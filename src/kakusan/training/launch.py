@@ -197,7 +197,7 @@ class Settled:
     """Its settings without any "auto", and what a step takes, where that was measured."""
     task: Task
     record: Mapping[str, Any]
-    """What data.json is to have."""
+    """The contents of data.json."""
 
     @property
     def settings(self) -> Settings:

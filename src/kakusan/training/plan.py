@@ -73,7 +73,7 @@ class DataPlan:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a training is likely to come to. Figures of time are those of this machine, as it is now."""
+    """The forecast of a training. Figures of time are those of this machine, as it is now."""
 
     step_seconds: float
     """Of the fastest quarter of some steps, now measured."""
@@ -87,7 +87,7 @@ class Forecast:
     left: Left | None
     """The share of it that is left in the end, on held-out images; None where nothing comparable was measured."""
     reason: str
-    """Why there is none; empty where there is one."""
+    """The reason that there is none; empty where there is one."""
     copying: Copying | None
 
     @property
