@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
@@ -280,7 +281,11 @@ def plan(
     _, dataset, asked = _opened(source, columns, settings, budget)
     parent = None if weights_from is None else Path(weights_from)
     with _reading(progress) as read:
-        return planned(asked, weights_from=parent, progress=read, in_memory=dataset, network=network)
+        threads = torch.get_num_threads()
+        try:
+            return planned(asked, weights_from=parent, progress=read, in_memory=dataset, network=network)
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _opened(

@@ -37,6 +37,7 @@ class Plan(Train):
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command, asked = requested(Plan, arguments, "plan", EXAMPLES)
+    from kakusan.storage.figures import finite
     from kakusan.storage.run_folder import RunFolder
     from kakusan.terminal.display import console, reading
     from kakusan.training.plan import plan
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     with reading(to) as progress:
         found = plan(asked, weights_from=command.weights_from, progress=progress)
     if command.json:
-        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        print(json.dumps(finite(found.to_dict()), indent=2, ensure_ascii=False, allow_nan=False))
         return 0
     rows = list(lines(found))
     width = max(len(name) for name, _ in rows)

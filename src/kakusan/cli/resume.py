@@ -29,7 +29,7 @@ class Resume:
     """The new last step, counted from the run's first."""
     minutes: float | None = None
     """Train for about so long from here, at the speed of the run so far: another way to give a new last step."""
-    stop_when_done: bool = False
+    stop_when_done: bool | None = None
     """End before the last step where the held-out loss falls no more; --no-...: train to it all the same; where neither
     is said, as the run has it."""
     on_nan: Literal["stop", "rewind"] | None = None
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     changes: dict[str, Any] = {name: flat(settings)[name] for name in sorted(mentioned(arguments))}
     if command.steps is not None:
         changes["training.steps"] = command.steps
-    if command.stop_when_done or "--no-stop-when-done" in arguments:
+    if command.stop_when_done is not None:
         changes["training.stop"] = WHEN_DONE if command.stop_when_done else NEVER
     if command.on_nan is not None:
         changes["training.on_nan"] = command.on_nan

@@ -11,7 +11,7 @@ import tyro
 from kakusan.cli.arguments import mentioned, parse
 from kakusan.cli.choices import asks_for_help, first_network, network_of, settings_for_help, with_choices
 from kakusan.config.loading import Requested, chosen_in, flat, presets, settings_for, with_values
-from kakusan.config.settings import WHEN_DONE, Settings, sections
+from kakusan.config.settings import NEVER, WHEN_DONE, Settings, sections
 
 EXAMPLES = (
     "kakusan train kanji                         the bundled kanji, with their preset",
@@ -41,7 +41,7 @@ class Train(Settings):
     """Optimizer steps: short for --training.steps."""
     minutes: float | None = None
     """Length of the training: short for --training.minutes."""
-    stop_when_done: bool = False
+    stop_when_done: bool | None = None
     """End earlier where the held-out loss falls no more: short for --training.stop when-done."""
     on_nan: Literal["stop", "rewind"] | None = None
     """Response to numbers that are not finite, stop or rewind (with half the rate): short for --training.on-nan."""
@@ -96,7 +96,8 @@ def asked_of(command: Train, arguments: Sequence[str]) -> Requested:
     settings = Settings(**dict(sections(command)))
     flags = set(mentioned(arguments, flat(settings)))
     short = {f"training.{name}": getattr(command, name) for name in ("steps", "minutes", "on_nan")}
-    short["training.stop"] = WHEN_DONE if command.stop_when_done else None
+    if command.stop_when_done is not None:
+        short["training.stop"] = WHEN_DONE if command.stop_when_done else NEVER
     given = {name: value for name, value in short.items() if value is not None}
     settings = with_values(settings, given)
     flags.update(given)

@@ -82,10 +82,15 @@ def set_machine(machine: MachineSettings) -> None:
     """Threads, as resolved. On a GPU, TF32 stays off: bf16 is the fast way, float32 means float32."""
     if machine.device == "cpu" and sys.platform == "linux":
         _keep_memory()
-    if machine.threads != "auto":
-        set_threads(machine.threads, machine.workers if machine.workers != "auto" else 1)
+    set_threads_of(machine)
     torch.backends.cudnn.allow_tf32 = False  # torch's own default for convolutions is True
     torch.backends.cuda.matmul.allow_tf32 = False  # these older names, since torch.export asks for them
+
+
+def set_threads_of(machine: MachineSettings) -> None:
+    """Threads and parts alone: soon done where they are set already."""
+    if machine.threads != "auto":
+        set_threads(machine.threads, machine.workers if machine.workers != "auto" else 1)
 
 
 def share_threads(machine: MachineSettings) -> None:

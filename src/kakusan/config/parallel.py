@@ -8,15 +8,15 @@ depends on the number of parts alone, not on the cores that are free, nor on the
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from dataclasses import dataclass
+from threading import Barrier
+from typing import TypeVar
 
 import torch
 
 Part = TypeVar("Part")
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 ROWS = 16
@@ -50,15 +50,26 @@ _workers: _Workers | None = None
 
 
 def set_threads(threads: int, workers: int) -> None:
-    """Compute up to `workers` parts of a batch at once, each on its share of the threads; in the whole process."""
+    """Compute up to `workers` parts of a batch at once, each on its share of the threads; in the whole process.
+
+    Parts that are being computed just now keep the threads that they have.
+    """
     global _workers  # as torch.set_num_threads
-    if _workers is not None and _workers.pool is not None:
-        _workers.pool.shutdown()
-    _workers = _Workers(threads, workers, None)
-    if workers > 1:
-        pool = ThreadPoolExecutor(workers - 1, "kakusan-part", _begin_thread, (_workers.threads_of_each,))
-        _workers = replace(_workers, pool=pool)
+    if _workers is None or (_workers.threads, _workers.count) != (threads, workers):
+        _workers = _Workers(threads, workers, _pool(workers - 1, max(1, threads // workers)))
     torch.set_num_threads(threads)
+
+
+def _pool(threads: int, threads_of_each: int) -> ThreadPoolExecutor | None:
+    """A pool whose threads have all begun: torch keeps the number that the last one set for threads yet to come."""
+    if not threads:
+        return None
+    pool, all_begun = (
+        ThreadPoolExecutor(threads, "kakusan-part", _begin_thread, (threads_of_each,)),
+        Barrier(threads),
+    )
+    wait([pool.submit(all_begun.wait) for _ in range(threads)])
+    return pool
 
 
 def are_set() -> bool:
@@ -69,19 +80,9 @@ def are_set() -> bool:
 @contextmanager
 def threads_of_a_part() -> Iterator[None]:
     """A context in which operations of this thread have the threads of a part, for what lies between two parts."""
-    with nullcontext() if _workers is None or _thread.in_a_part else _threads(_workers.threads_of_each):
+    workers = _workers
+    with nullcontext() if workers is None or _thread.in_a_part else _threads(workers.threads_of_each):
         yield
-
-
-def in_threads_of_a_part(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, each made in `threads_of_a_part`."""
-    end = object()
-    while True:
-        with threads_of_a_part():
-            item = next(items, end)
-        if item is end:
-            return
-        yield cast(Item, item)
 
 
 def shares(rows: int, multiple: int = ROWS) -> list[slice]:
@@ -96,17 +97,20 @@ def at_once(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[R
 
     Modes of torch that belong to a thread (no_grad, autocast) have to be set within the function.
     """
-    if _workers is None or _workers.pool is None or _thread.in_a_part:
+    workers = _workers
+    if workers is None or workers.pool is None or _thread.in_a_part:
         return [function(part) for part in parts]
     if len(parts) == 1:
-        with _threads(_workers.threads):
+        with _threads(workers.threads):
             return [function(parts[0])]
-    others = [_workers.pool.submit(function, part) for part in parts[1:]]
-    try:
-        with _threads(_workers.threads_of_each), _in_a_part():
-            first = function(parts[0])
-    finally:
-        wait(others)
+    others: list[Future[Result]] = []
+    with _threads(workers.threads_of_each):
+        try:
+            others += [workers.pool.submit(function, part) for part in parts[1:]]
+            with _in_a_part():
+                first = function(parts[0])
+        finally:
+            wait(others)
     return [first, *(other.result() for other in others)]
 
 

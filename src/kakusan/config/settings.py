@@ -194,7 +194,7 @@ class TrainingSettings(Section):
     over the last quarter of the steps so far; the averaged weights it ends with are those of its lowest."""
     on_nan: Literal["stop", "rewind"] = "stop"
     """Response to a loss or gradient that is not finite: stop, or rewind: go back to the last checkpoint of
-    checkpoint.every with half the rate, three times in a run at most."""
+    checkpoint.every, or to the start where there is none, with half the rate, three times in a run at most."""
     loss: Annotated[str, LOSSES] = "auto"
     """simple, weighted (Eq. 12), bound, hybrid, min-snr or velocity; auto: simple, hybrid where the variance is
     learned, velocity for a transformer that predicts x_0."""
@@ -299,7 +299,8 @@ class MachineSettings(Section):
     """Threads on a CPU; auto: as many as cores."""
     workers: Annotated[int | Auto, Range(1, 4096)] = "auto"
     """Parts of a batch that are computed at once on a CPU, each on its share of the threads: where other programs use
-    the cores too, much faster than all threads in every operation. auto: one for each thread, of 16 images at least."""
+    the cores too, much faster than all threads in every operation. auto: one for each thread, while a batch has 16
+    images for each."""
     micro_batch: int = 64
     """Images at a time in sampling, a multiple of 16."""
 

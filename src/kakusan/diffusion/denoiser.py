@@ -96,7 +96,7 @@ class NetworkDenoiser(Denoiser):
             ):
                 return self.network(x[rows], time[rows], given).float()
 
-        if grad or not getattr(self.network, "rows_are_independent", False):
+        if grad or x.device.type != "cpu" or not getattr(self.network, "rows_are_independent", False):
             return part(slice(None))
         return torch.cat(at_once(part, shares(len(x))))
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from kakusan.config.loading import with_values
-from kakusan.config.machine import resolve_machine, share_threads
+from kakusan.config.machine import resolve_machine, set_machine, share_threads
 from kakusan.config.settings import Settings, answered
 from kakusan.data import Dataset
 from kakusan.data.dataset import Progress, silent
@@ -107,6 +107,7 @@ class OpenRun:
         Raises RunError where the checkpoint is of other settings.
         """
         settings = self._for_use("auto", "auto")
+        set_machine(settings.machine)
         own = deepcopy(self._own)
         task = assemble(settings, replace(prepared, network=own), self.files.data)
         if self.files.steps:
@@ -179,7 +180,9 @@ class OpenRun:
             if device != "auto":
                 raise
         if device != machine.device:  # trained elsewhere: what that machine chose does not bind this one
-            machine = replace(machine, device=device, layout="auto", threads="auto", precision="auto")
+            machine = replace(
+                machine, device=device, layout="auto", threads="auto", workers="auto", precision="auto"
+            )
         if precision != "auto":
             machine = replace(machine, precision=precision)
         return replace(self.settings, machine=resolve_machine(machine))

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 
-from kakusan.config.parallel import in_threads_of_a_part
 from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.paths import Path
@@ -100,7 +99,7 @@ def draw(model: AnyModel | Denoiser, sampler: Sampler, request: SamplingRequest)
             start = origin.noised(model.path, noises, places.clamp(max=count - 1))
         given = _condition(request.condition, indices)
         stills = walk(sampler, model, noises, given, start=start)
-        for step, still in enumerate(in_threads_of_a_part(stills)):
+        for step, still in enumerate(stills):
             shown = _shown(still, kept, given)
             yield Drawn(range(begin, begin + kept), shown, (begin + kept * step / steps) / count)
 

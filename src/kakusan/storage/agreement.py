@@ -78,7 +78,7 @@ def changed_settings(settings: Settings, checkpoint: Checkpoint) -> dict[str, tu
     now = frozen_settings(settings)
     # older ones lack newer settings, which had no effect; the kind of their data is that of the shape in data.json
     renamed: dict[str, Any] = {RENAMED.get(str(name), str(name)): x for name, x in stored.items()}
-    was = {**usual_for(settings), "data.kind": now["data.kind"], **renamed}
+    was = {**usual_for(settings), "data.kind": now["data.kind"], "machine.workers": 1, **renamed}
     return {name: (was[name], value) for name, value in now.items() if was[name] != value}
 
 

@@ -296,6 +296,16 @@ class RunFolder:
             durable.make_folders(folder)
         return folder / f"{folder_name(step)}.png"
 
+    def truncate_samples(self, step: int) -> None:
+        """Delete the pictures after a step, whose weights are given up."""
+        with durable.os_errors_as_run_errors(
+            f"cannot remove what is in {self.folder / SAMPLES}", self.folder
+        ):
+            for path in (self.folder / SAMPLES).glob("step-*.png"):
+                number = path.stem.rpartition("-")[2]
+                if number.isdecimal() and int(number) > step:
+                    path.unlink(missing_ok=True)
+
     def samples_picture(self, step: int) -> Path | None:
         """The picture of the samples after a step, if there is one."""
         path = self.folder / SAMPLES / f"{folder_name(step)}.png"

@@ -65,6 +65,7 @@ def rewind(task: Task, run: RunFolder, complain: Callable[[str], None]) -> None:
     with durable.os_errors_as_run_errors(f"cannot remove what is in {run.checkpoints}", run.folder):
         checkpoints.drop_after(run.checkpoints, step)
     run.truncate_snapshots(step)
+    run.truncate_samples(step)
     run.truncate_metrics(step)
 
 

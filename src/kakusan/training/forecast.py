@@ -27,6 +27,12 @@ LOSS = "simple"
 """The process and the loss of the table: the shares of others are others."""
 
 
+LARGEST = 64
+"""Pixels: the largest side that the table, whose images have up to 32, is taken to say something of."""
+FAR_RATE = 4.0
+"""Times the usual rate, or one so many times smaller: another training."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """A training that was measured, to its end: a row of the table. Losses are those of the averaged weights."""
@@ -162,8 +168,16 @@ def obstacle(settings: Settings, record: Mapping[str, Any]) -> str:
         return "only U-Nets on images have been measured"
     if {name: getattr(process, name) for name in TARGET} != TARGET or training.loss != LOSS:
         return "only the loss simple of v on the path vp with the schedule cosine has been measured"
-    if "pairs" in record or "masked" in record:
-        return "samples given images, or with missing values, have not been measured"
+    if record["units"]["kind"] != "levels" or {"pairs", "vectors", "masked"} & set(record):
+        return (
+            "only images of levels have been measured, without numbers, images or masks that they come with"
+        )
+    if max(record["shape"][1:]) > LARGEST:
+        return f"only images of up to {LARGEST} pixels a side have been measured"
+    if not record["held_out"]:
+        return "nothing is held out"
+    if not 1 / FAR_RATE < answered(training.learning_rate) / settings.network.usual_rate < FAR_RATE:
+        return "only rates near the automatic one have been measured"
     if "weights_from" in record:
         return "trainings that start from trained weights have not been measured"
     return ""
@@ -191,8 +205,11 @@ def loss_in_words(left: Left) -> str:
     """The share as per cent of the baseline, over the data sets of the table."""
     low, high = 100 * left.low, 100 * left.high
     if left.is_bound:
-        return f"below {high:.0f} % of the baseline (measured up to {longest_trial():,} steps)"
-    return f"{low:.0f} to {high:.0f} % of the baseline"
+        return (
+            f"{high:.0f} % or less of what knowing mean and power spectrum alone gives, in trainings that were measured"
+            f" (up to {longest_trial():,} steps)"
+        )
+    return f"{low:.0f} to {high:.0f} % of what knowing mean and power spectrum alone gives"
 
 
 def copying_in_words(copying: Copying, steps: int) -> str:
@@ -200,7 +217,7 @@ def copying_in_words(copying: Copying, steps: int) -> str:
     first, last = copying.steps
     reach = f"step {_about(first)} to {_about(last)}"
     if steps < first:
-        return f"copying not before {reach}"
+        return f"copying hardly before {reach}"
     return f"copying {'from' if steps > last else 'perhaps, from'} {reach} on"
 
 

@@ -7,6 +7,7 @@ No figure is waited for at a step: they are read once a log line, and so is the 
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -144,10 +145,10 @@ class TrainState:
     def device(self) -> torch.device:
         return self.first_bad.device
 
-    @property
-    def network_shares_rows(self) -> bool:
-        """Whether parts of a batch may go through the network at once."""
-        return getattr(self.network, "rows_are_independent", False)
+    def parts(self, rows: int) -> list[slice]:
+        """The parts of a micro-batch of so many rows that go through the network at once."""
+        may_be_shared = self.device.type == "cpu" and getattr(self.network, "rows_are_independent", False)
+        return shares(rows, FEWEST) if may_be_shared else [slice(0, rows)]
 
 
 @dataclass(frozen=True)
@@ -242,9 +243,9 @@ def _micro_step(
 ) -> tuple[Times, Float[Tensor, " batch"]]:
     """The losses of a micro-batch; their gradient is added to that of the parameters."""
     fed = drawn(state, batches, training, state.step, micro)
-    parts = shares(len(fed.t), FEWEST) if state.network_shares_rows else [slice(len(fed.t))]
+    parts = state.parts(len(fed.t))
+    torch.manual_seed(torch_seed(training.seed, state.step, micro))  # of dropout, where the batch is one part
     if len(parts) == 1:
-        torch.manual_seed(torch_seed(training.seed, state.step, micro))  # of dropout alone
         losses = at_once(lambda _: _backward(state, loss, fed, training), parts)[0]
     else:
         losses = _backward_in_parts(state, loss, fed, training, parts, micro)
@@ -273,7 +274,7 @@ def _backward_in_parts(
     count = len(fed.t) * answered(training.accumulation)
 
     def part(rows: slice) -> tuple[Float[Tensor, " part"], tuple[Tensor | None, ...]]:
-        with dropout_seed(torch_seed(training.seed, state.step, micro | rows.start << 32)):
+        with dropout_of_part(training, state.step, micro, rows):
             losses, counted = _losses(state, loss, fed.rows(rows))
             return losses, torch.autograd.grad(counted.sum() / count, parameters, allow_unused=True)
 
@@ -281,6 +282,14 @@ def _backward_in_parts(
     for parameter, column in zip(parameters, zip(*gradients, strict=True), strict=True):
         _add_gradient(parameter, [gradient for gradient in column if gradient is not None])
     return torch.cat(losses)
+
+
+def dropout_of_part(
+    training: TrainingSettings, step: int, micro: int, rows: slice
+) -> AbstractContextManager[None]:
+    """A context in which the dropout of some rows is a function of seed, step and the first row's slot in the batch."""
+    slot = micro * (answered(training.batch_size) // answered(training.accumulation)) + rows.start
+    return dropout_seed(torch_seed(training.seed, step, slot))
 
 
 def _losses(

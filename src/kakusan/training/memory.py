@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kakusan.config.settings import answered
+from kakusan.config.settings import WHEN_DONE, answered
 from kakusan.training.ladder import bytes_of_an_image
 from kakusan.training.state import Task
 
@@ -47,10 +47,12 @@ class Memory:
         weights = sum(p.numel() * p.element_size() for p in task.network.parameters())
         values = min(COMPARED_VALUES, len(prepared.split.training) * math.prod(prepared.dataset.shape))
         here = settings.machine.device == "cpu"
+        gradients = answered(settings.machine.workers) - 1  # of the other parts, until they are added
+        watched = settings.training.stop == WHEN_DONE  # the weights of the lowest loss are kept beside
         return cls(
             program=PROGRAM * here,
             data=float(images.nbytes) * (here and not isinstance(images, np.memmap)),
-            weights=COPIES * weights,
+            weights=(COPIES + gradients + watched) * weights,
             activations=BACKWARD * rows * bytes_of_an_image(settings, prepared),
             report=REPORT_COPIES * 4 * values * here,
         )

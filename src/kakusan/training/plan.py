@@ -4,6 +4,7 @@ All of it is settled by the code that starts a training (`launch.settle`): a pla
 Nothing is written, and nothing is trained but some steps of a copy, to time them.
 """
 
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ def plan(
         weights_from=weights_from,
         progress=progress,
         in_memory=in_memory,
-        network=network,
+        network=deepcopy(network),
         write_cache=False,
     )
     task = ready.task

@@ -5,7 +5,7 @@ numbers, on the same kind of machine.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from kakusan.config.parallel import threads_of_a_part
 from kakusan.config.settings import answered
 from kakusan.randomness import torch_seed
-from kakusan.training.loop import TrainingInputs, drawn, train_step
+from kakusan.training.loop import TrainingInputs, drawn, dropout_of_part, train_step
 from kakusan.training.state import Task
 
 
@@ -59,10 +60,15 @@ def look_into(task: Task, step: int) -> FirstBad | None:
     for micro in range(answered(training.accumulation)):
         fed = drawn(task.state, task.batches, training, step, micro)
         indices = task.batches.at(step, micro * count, count).indices
-        torch.manual_seed(torch_seed(training.seed, step, micro))  # of dropout alone
-        if found := _look(task, fed):
-            what, rows = found
-            return FirstBad(step + 1, what, tuple(indices[rows].tolist()), count)
+        torch.manual_seed(torch_seed(training.seed, step, micro))  # of dropout, where the batch is one part
+        parts = task.state.parts(count)
+        for part in parts:
+            seeded = dropout_of_part(training, step, micro, part) if len(parts) > 1 else nullcontext()
+            with threads_of_a_part(), seeded:
+                found = _look(task, fed.rows(part))
+            if found:
+                what, rows = found
+                return FirstBad(step + 1, what, tuple(indices[part][rows].tolist()), part.stop - part.start)
     return None
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from kakusan.config.loading import to_mapping
-from kakusan.config.machine import environment, require_device, set_machine
+from kakusan.config.machine import environment, require_device, set_machine, set_threads_of
 from kakusan.config.networks.own import OWN
 from kakusan.config.section import Auto
 from kakusan.config.settings import WHEN_DONE, Settings, answered
@@ -26,6 +26,7 @@ from kakusan.shapes import Samples
 from kakusan.storage import durable
 from kakusan.storage.agreement import changed_settings, fitting, require_agreement
 from kakusan.storage.checkpoints import Checkpoint
+from kakusan.storage.dumps import forget_after
 from kakusan.storage.journal import Journal
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.bad_numbers import (
@@ -144,6 +145,7 @@ class Trainer:
         run = self.run
         with run.lock():
             task = self._reopened(progress) if self.task is None else self.task
+            set_threads_of(task.settings.machine)
             yield from map(Warned, task.loss.cautions(task.model))
             yield from _restore(task, run)
             if to_mapping(self.settings) != run.config:
@@ -218,6 +220,9 @@ def _train(task: Task, run: RunFolder, stop: Callable[[], bool]) -> Iterator[Eve
             yield _picture(task, run)
             pace.restart(state.step)
         yield Stepped(state.step, line)
+        set_threads_of(
+            settings.machine
+        )  # whoever was told of the step may have planned or trained something else
         if asked:
             break
     if saved < 0:  # nothing to do, and nothing ever saved
@@ -297,6 +302,8 @@ def _restore(task: Task, run: RunFolder) -> Iterator[Event]:
         yield Saved(0, _save(task, run))  # from now on the parent, or the module, may go its own way
     run.truncate_metrics(task.state.step)
     run.truncate_snapshots(task.state.step)
+    with durable.os_errors_as_run_errors(f"cannot remove a dump in {run.folder}", run.folder):
+        forget_after(run, task.state.step)
 
 
 def _differences(checkpoint: Checkpoint, task: Task) -> Iterator[Event]:

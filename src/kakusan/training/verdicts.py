@@ -16,6 +16,8 @@ Lines: TypeAlias = Sequence[Mapping[str, Any]]
 
 ALWAYS_ZERO = 0.95
 """Bound of an older run's loss in eps: above it, it is hardly below 1, the loss of always predicting 0."""
+NOISE_OF_BASELINE = 0.02
+"""Share of the baseline's loss by which a network may be above it: on Gaussian data none can be below."""
 FEW_SEEN = 5_000
 """Images over all steps, where nothing else is known: 40 batches of 128."""
 GAP_OF_LOSSES = 0.1
@@ -224,7 +226,7 @@ def _evidence(trained: Trained, line: Mapping[str, Any], *, warming: bool) -> st
         words = (
             f"loss {loss:.4g}, where knowing only mean and power spectrum of the data gives {baseline:.4g}"
         )
-        return words if loss > baseline else None
+        return words if loss > (1 + NOISE_OF_BASELINE) * baseline else None
     if trained.predicts == "eps" and trained.loss == "simple" and loss > ALWAYS_ZERO:
         return f"loss {loss:.4g}, where always predicting 0 gives 1"
     few = trained.step * trained.batch_size < FEW_SEEN

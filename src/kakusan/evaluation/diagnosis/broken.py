@@ -47,6 +47,9 @@ def by_noise_level(
         if knows_training:
             learned = f"That is on held-out {many}; on training {many} it is ahead everywhere."
             return Finding(QUESTION, Health.FAULT, "no: it overfits", (*said, learned), figures)
+        if not any(level.is_worse or level.best != SPECTRUM for level in poor):
+            words = f"Where the {many} are no more than that, as Gaussian fields are, nobody can know more."
+            return Finding(QUESTION, Health.UNKNOWN, "not known", (*said, words), figures)
         if still_falls:
             said.append("The loss still falls: train for longer before looking for a fault.")
         answer = "yes" if 2 * len(poor) > len(levels) else "in part"
@@ -104,7 +107,7 @@ def at_a_bad_step(
     if checkpoint is not None:
         last = f"the last checkpoint is of step {checkpoint:,}"
     happened = f"The training stopped at step {step:,}, whose numbers were not finite; {last}."
-    where = "Replayed here, the step is finite: on another machine the last digits differ."
+    where = "Replayed here, the step is finite: another machine, version or number of threads changes the last digits."
     if found is not None:
         where = f"{_where(found, step)}{_images(found, names)}."
     figures = {

@@ -49,6 +49,10 @@ class Scale:
             return cls(np.tile(edges, (channels, 1)))
         flat = values.reshape(-1, channels)
         ends = np.array([np.nanquantile(flat[:, i], WITHIN) for i in range(channels)])
+        whole = np.array([[np.nanmin(flat[:, i]), np.nanmax(flat[:, i])] for i in range(channels)])
+        ends = np.where(
+            ends[:, :1] < ends[:, 1:], ends, whole
+        )  # of rare events, which lie beyond both quantiles
         return cls(np.array([np.linspace(low, high, BINS + 1) for low, high in ends]))
 
     @property

@@ -16,6 +16,7 @@ from typing import Any
 from kakusan.errors import quoted
 from kakusan.evaluation.diagnosis.finding import Finding, Health
 from kakusan.statistics.fits import StraightLine, straight_line
+from kakusan.training.stopping import how_it_ended
 from kakusan.training.verdicts import SIGNS, Lines, finite, loss_gap
 
 QUESTION = "Is it done?"
@@ -147,7 +148,10 @@ class Trend:
 
 def measured(lines: Lines, key: str) -> list[tuple[int, float]]:
     """(step, loss), one for each step, in order."""
-    known = [line for line in lines if finite(line, "step", key) and line["step"] > 0]
+    # a line with the lowest step is of weights that were put back at the end, not of those of its step
+    known = [
+        line for line in lines if finite(line, "step", key) and line["step"] > 0 and "lowest_step" not in line
+    ]
     return sorted({int(line["step"]): float(line[key]) for line in known}.items())
 
 
@@ -185,6 +189,11 @@ def lowest(lines: Lines, key: str) -> int:
 
 def is_done(course: Course) -> Finding:
     """Whether longer training would help."""
+    if ended := how_it_ended(course.lines, course.step):
+        sentence = (
+            f"The training {ended}." if ended.startswith("stopped") else f"{ended[0].upper()}{ended[1:]}."
+        )
+        return Finding(QUESTION, Health.WELL, "yes", (sentence,), {"epochs": course.epochs})
     found = trend(course.lines)
     if found is None:
         words = (
