@@ -43,6 +43,7 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
         kk.Run.open(run).resume(steps=8, data=np.load(OLD / "fields.npy"), progress=False)
     else:
         run_kakusan(["resume", run, "--steps", "8"])
+        assert "machine.workers" not in (run / "log.txt").read_text("utf-8")  # older runs have no parts
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     found["loss"] = [line["loss"] for line in lines if "loss" in line]
     return found

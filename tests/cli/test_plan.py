@@ -110,7 +110,7 @@ def test_a_plan_writes_nothing_not_even_a_cache_that_the_settings_name(
 
 def test_a_plan_in_words_fits_a_screen(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    assert main(["plan", str(data), *FLAGS]) == 0
+    assert main(["plan", str(data), *FLAGS, "--training.learning-rate", "auto"]) == 0
     out = capsys.readouterr().out
     assert len(out.splitlines()) <= SCREEN
     for words in (

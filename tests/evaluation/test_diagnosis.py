@@ -236,6 +236,9 @@ def test_where_the_network_is_no_better_is_said_in_ranges_of_t() -> None:
     assert "For t = 304 to 404 the network is worse than knowing only mean and power spectrum" in found.text
     assert "(loss 0.6, where that gives 0.5)" in found.text
     assert by_noise_level([level(1, 50, 0.6), level(51, 100, 0.6)], "").answer == "yes"
+    gaussian = by_noise_level([level(1, 50, 0.5), level(51, 100, 0.5)], "")
+    assert gaussian.answer == "not known"  # where the data are Gaussian, that is the best there is
+    assert "nobody can know more" in gaussian.text
     hidden = [*well[:-1], level(910, 1010, 0.5, explained=0.01)]  # nobody knows more there
     assert by_noise_level(hidden, "").answer == "no"
     worse = [*well[:-1], level(910, 1010, 0.6, explained=0.01)]

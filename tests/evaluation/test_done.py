@@ -184,3 +184,19 @@ def test_times_are_said_in_the_unit_that_fits() -> None:
         "15 minutes",
         "3.5 hours",
     ]
+
+
+def test_a_training_that_ended_since_it_was_done_is_done_and_its_restored_weights_bend_no_trend() -> None:
+    figures = lines(0.5, 0.01)  # rising: it is past its lowest
+    end = {
+        "step": 2000,
+        "held_out_loss": 0.4,
+        "lowest_step": 250,
+        "planned_steps": 9000,
+        "last_fall_step": 250,
+    }
+    found = is_done(course([*figures, end]))
+    assert (found.health, found.answer) == (Health.WELL, "yes")
+    assert "stopped at step 2,000 of 9,000" in found.text
+    assert "those of step 250" in found.text
+    assert trend_of([*figures, end], HELD_OUT) == trend_of(figures, HELD_OUT)

@@ -13,6 +13,7 @@ import torch
 
 from kakusan.errors import RunError, printable, quoted
 from kakusan.storage.checkpoints import Checkpoint
+from kakusan.storage.dumps import forget_after, stopped_at
 from kakusan.storage.run_folder import RunFolder
 
 CONFIG: dict[str, Any] = {"data": {"source": 'C:\\kanji "拡散"', "held-out": 0.1}, "training": {"steps": 12}}
@@ -325,3 +326,17 @@ def test_a_quoted_path_is_that_path_to_a_shell_and_harmless_to_a_terminal(name: 
     seen = subprocess.run([shell, "-c", line], stdout=subprocess.PIPE, check=True).stdout
     assert Path(os.fsdecode(seen)) == Path(name)
     assert not Path("PWNED").exists()
+
+
+def test_dumps_and_pictures_of_steps_that_were_given_up_are_forgotten() -> None:
+    run = new_run()
+    save(run, 3)
+    for step in (2, 5):
+        run.samples_path(step).write_bytes(b"")
+        run.dump_path(step).write_bytes(b"")
+    assert stopped_at(run) == 5
+    forget_after(run, 3)
+    run.truncate_samples(3)
+    assert stopped_at(run) is None
+    assert run.dump_path(2).exists()
+    assert [run.samples_picture(step) is not None for step in (2, 5)] == [True, False]

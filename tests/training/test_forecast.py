@@ -43,8 +43,10 @@ SETTLED = {
     "training.loss": "simple",
     "training.steps": 400,
     "training.batch_size": 50,
+    "training.learning_rate": 3e-3,
+    "network.width": 32,
 }
-RECORD = {"count": 1100, "held_out": list(range(100)), "shape": [1, 8, 8]}
+RECORD = {"count": 1100, "held_out": list(range(100)), "shape": [1, 8, 8], "units": {"kind": "levels"}}
 
 
 def test_the_table_that_ships_is_sane() -> None:
@@ -94,12 +96,15 @@ def test_copying_comes_after_as_many_epochs_whatever_the_number_of_images() -> N
 
 def test_words_say_before_after_or_in_between() -> None:
     copying = Copying((1, 2), (1_000, 2_021))
-    assert copying_in_words(copying, 999) == "copying not before step 1,000 to 2,000"
+    assert copying_in_words(copying, 999) == "copying hardly before step 1,000 to 2,000"
     assert copying_in_words(copying, 1_500) == "copying perhaps, from step 1,000 to 2,000 on"
     assert copying_in_words(copying, 2_022) == "copying from step 1,000 to 2,000 on"
     assert [copying.where(steps) for steps in (1_000, 1_001)] == ["", "at its lowest "]
-    assert loss_in_words(Left(0.25, 0.5, 0.3)) == "25 to 50 % of the baseline"
-    assert loss_in_words(Left(0.25, 0.5, 0.3, is_bound=True)).startswith("below 50 % of the baseline")
+    assert (
+        loss_in_words(Left(0.25, 0.5, 0.3))
+        == "25 to 50 % of what knowing mean and power spectrum alone gives"
+    )
+    assert loss_in_words(Left(0.25, 0.5, 0.3, is_bound=True)).startswith("50 % or less of what knowing")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +116,12 @@ def test_words_say_before_after_or_in_between() -> None:
         ({"training.loss": "weighted"}, {}, "only the loss simple of v"),
         ({}, {"masked": True}, "missing values"),
         ({}, {"pairs": {}}, "given images"),
+        ({}, {"vectors": {}}, "given images or numbers"),
         ({}, {"weights_from": {}}, "trained weights"),
+        ({}, {"held_out": []}, "nothing is held out"),
+        ({}, {"units": {"kind": "real"}}, "not of real numbers"),
+        ({}, {"shape": [1, 128, 128]}, "up to 64 pixels a side"),
+        ({"training.learning_rate": 1e-6}, {}, "only rates near the automatic one"),
     ],
 )
 def test_only_what_is_like_the_table_is_forecast(
@@ -127,5 +137,5 @@ def test_a_training_says_it_in_one_line() -> None:
     settings = with_values(settings_for("digits"), SETTLED)
     line = in_short(settings, RECORD)
     assert line.startswith("forecast: each of the images is seen 20 times; held-out loss ")
-    assert "; copying not before step " in line
+    assert "; copying hardly before step " in line
     assert "\n" not in line

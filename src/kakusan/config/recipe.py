@@ -43,7 +43,7 @@ def resolve_recipe(
     assert steps != "auto"
     answers: dict[str, Any] = {}
     if training.learning_rate == "auto":
-        answers["learning_rate"] = _rate(steps, network) * (FINE_TUNING if fine_tuning else 1)
+        answers["learning_rate"] = usual_rate(steps, network) * (FINE_TUNING if fine_tuning else 1)
     if training.warmup == "auto":
         answers["warmup"] = usual_warmup(steps)
     if training.ema == "auto":
@@ -56,7 +56,8 @@ def usual_warmup(steps: int) -> int:
     return min(LONGEST_WARMUP, steps // WARM_SHARE)
 
 
-def _rate(steps: int, network: NetworkOptions) -> float:
+def usual_rate(steps: int, network: NetworkOptions) -> float:
+    """AdamW's step for a network in a training of so many steps."""
     rate = min(network.usual_rate, HIGHEST_RATE) * min(1.0, (LONG / max(steps, 1)) ** 0.5)
     return float(f"{max(LOWEST_RATE, rate):.2g}")
 

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from kakusan.config.networks.unet import FEW_IMAGES
+from kakusan.config.recipe import usual_rate
 from kakusan.config.settings import Settings, answered
 from kakusan.data.space import noun_of
 
@@ -168,18 +169,19 @@ def obstacle(settings: Settings, record: Mapping[str, Any]) -> str:
         return "only U-Nets on images have been measured"
     if {name: getattr(process, name) for name in TARGET} != TARGET or training.loss != LOSS:
         return "only the loss simple of v on the path vp with the schedule cosine has been measured"
-    if record["units"]["kind"] != "levels" or {"pairs", "vectors", "masked"} & set(record):
-        return (
-            "only images of levels have been measured, without numbers, images or masks that they come with"
-        )
+    if {"pairs", "vectors", "masked"} & set(record):
+        return "samples given images or numbers, or with missing values, have not been measured"
+    if record["units"]["kind"] != "levels":
+        return "only images of levels have been measured, not of real numbers"
     if max(record["shape"][1:]) > LARGEST:
         return f"only images of up to {LARGEST} pixels a side have been measured"
     if not record["held_out"]:
         return "nothing is held out"
-    if not 1 / FAR_RATE < answered(training.learning_rate) / settings.network.usual_rate < FAR_RATE:
-        return "only rates near the automatic one have been measured"
     if "weights_from" in record:
         return "trainings that start from trained weights have not been measured"
+    usual = usual_rate(answered(training.steps), settings.network)
+    if not 1 / FAR_RATE < answered(training.learning_rate) / usual < FAR_RATE:
+        return "only rates near the automatic one have been measured"
     return ""
 
 

@@ -86,7 +86,7 @@ def end_in_figures(watch: Watch, step: int, planned: int) -> dict[str, int]:
 
 def how_it_ended(lines: Sequence[Mapping[str, Any]], step: int) -> str:
     """Words on the end of a training at this step, by the lines of metrics.jsonl; perhaps none."""
-    ends = [line for line in lines if line["step"] == step and "lowest_step" in line]
+    ends = [line for line in lines if line.get("step") == step and "lowest_step" in line]
     words = []
     if ends and "planned_steps" in ends[-1]:
         planned, fall = ends[-1]["planned_steps"], ends[-1]["last_fall_step"]
