@@ -105,6 +105,8 @@ WAYS: dict[str, Callable[[], None]] = {
 }
 
 
+PLACES = {"exception": (0, 4, 7, 11), "SIGTERM": range(12), "SIGKILL": range(12)}
+"""The steps at which a training is interrupted, by the way it is."""
 OF_THE_UNPLANNED = {"SIGTERM": (1, 8), "SIGKILL": (1, 2, 8, 9, 10)}
 """Where a training that leaves its plan is interrupted: SIGTERM, at its bad steps, beside them, and before its end."""
 MID_EPOCH = 7  # where the ways that need not be tried at every step are tried
@@ -215,17 +217,20 @@ def tried(folder: Path, way: str, at: int, kind: str = "fp32") -> dict[str, Any]
 
 
 def main(base: Path) -> None:
-    """Every way at every step, also where a training ends early or goes back; Ctrl-C, half precision, times that learn,
-    and a transformer, at one."""
+    """Kills and SIGTERM at every step, exceptions at some, also where a training ends early or goes back; Ctrl-C, half
+    precision, times that learn, a transformer and parts at once, at one."""
     torch.set_num_threads(1)
     write_data(base)
     results: dict[str, Any] = {}
     for kind in ("fp32", "bf16", *KINDS):
         whole = base / f"whole-{kind}"
-        in_a_child(lambda: train(whole, kind=kind))  # noqa: B023  # a process with OpenMP threads must not fork
+        if kind == "parts":  # a process with several OpenMP threads must not fork
+            in_a_child(lambda: train(whole, kind="parts"))  # noqa: B023
+        else:  # here, so that the children find all that is imported
+            train(whole, kind=kind)
         results[whole.name] = traces(whole)
-    for way in ("exception", "SIGTERM", "SIGKILL"):
-        for at in range(STEPS):
+    for way, places in PLACES.items():
+        for at in places:
             results[f"{way}-{at}"] = tried(base / f"{way}-{at}", way, at)
     for kind in ("watched", "rewinding"):
         for way, places in OF_THE_UNPLANNED.items():

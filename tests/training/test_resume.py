@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interruptions import OF_THE_UNPLANNED
+from interruptions import OF_THE_UNPLANNED, PLACES
 
 STEPS = 12
 EVERY = 3  # steps between two checkpoints
@@ -29,8 +29,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("at", range(STEPS))
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "at"), [(way, at) for way, them in PLACES.items() for at in them])
 def test_a_resumed_training_equals_one_that_never_stopped(way: str, at: int, results: dict[str, Any]) -> None:
     case = results[f"{way}-{at}"]
     assert case["code"] == WAYS[way]
