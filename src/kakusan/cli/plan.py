@@ -109,7 +109,9 @@ def _choice(found: "Planned") -> Iterator[tuple[str, str]]:
         "",
         f"loss {training.loss} of {process.predicts}, {path}, T = {process.T:,}, t {training.times}",
     )
-    threads = f", threads {machine.threads}" if machine.device == "cpu" else ""
+    threads = (
+        f", threads {machine.threads}, parts at once {machine.workers}" if machine.device == "cpu" else ""
+    )
     yield "machine", f"{machine.device}{threads}, {machine.precision}"
 
 
@@ -156,7 +158,7 @@ def _of_loss(forecast: "Forecast", steps: int) -> Iterator[tuple[str, str]]:
         return
     low, high = held_out
     middle = left.expected * forecast.baseline_loss
-    reach = f"below {high:.3f}" if left.is_bound else f"{low:.3f} to {high:.3f}, rather {middle:.3f}"
+    reach = f"up to {high:.3f}" if left.is_bound else f"about {middle:.3f} ({low:.3f} to {high:.3f})"
     yield "forecast", f"held-out loss {copying.where(steps)}{reach}: {loss_in_words(left)}"
     first, last = copying.epochs
     yield (
