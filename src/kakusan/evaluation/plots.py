@@ -115,7 +115,7 @@ def _nearness(axis: Any, report: BoundReport) -> None:
     first, last = telling_times(report.parts)
     axis.axvspan(first, last, color="#8a8f98", alpha=0.12, linewidth=0)
     axis.set_title("Learned by heart? Then solid lies far below dotted in the grey band", fontsize=10)
-    axis.legend(frameon=False, fontsize=8, loc="upper left")
+    axis.legend(frameon=False, fontsize=8, loc="center left")
 
 
 def _error_by_t(axis: Any, report: BoundReport) -> None:
