@@ -15,12 +15,13 @@ from kakusan.config.loading import settings_for, with_values
 from kakusan.config.machine import set_machine
 from kakusan.config.resolve import resolve
 from kakusan.config.settings import TrainingSettings
-from kakusan.training import loop
+from kakusan.training import step
 from kakusan.training.course import PLANNED, Course
 from kakusan.training.ladder import for_steps
-from kakusan.training.loop import learning_rate, train_step
 from kakusan.training.prepare import prepare_data
+from kakusan.training.rates import learning_rate
 from kakusan.training.state import Task, assemble, averaged, load_state, snapshot
+from kakusan.training.step import train_step
 from kakusan.training.validation import compared
 
 RECIPE = {
@@ -59,7 +60,7 @@ def cooled(task: Task, more: int) -> float:
     def falling(training: TrainingSettings, step: int, course: Course = PLANNED) -> float:  # noqa: ARG001
         return base * (1 - (step - start) / more)
 
-    with patch.object(loop, "learning_rate", falling):
+    with patch.object(step, "learning_rate", falling):
         return trained(task, start + more)
 
 

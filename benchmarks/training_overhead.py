@@ -30,11 +30,11 @@ from kakusan.config.machine import set_machine
 from kakusan.config.resolve import resolve
 from kakusan.config.settings import Settings, answered
 from kakusan.diffusion.gaussians import Gaussian
-from kakusan.training import loop, losses
+from kakusan.training import losses, step
 from kakusan.training.ladder import for_steps
-from kakusan.training.loop import Batch, BatchSource, train_step
 from kakusan.training.prepare import prepare_data
 from kakusan.training.state import Task, assemble
+from kakusan.training.step import Batch, BatchSource, train_step
 
 SIDE = 32
 NEEDED = ("network", "backward", "optimizer", "average")
@@ -168,9 +168,9 @@ def places(task: Task) -> list[tuple[str, Any, str]]:
         ("optimizer", state.optimizer, "step"),
         ("optimizer", state.optimizer, "zero_grad"),
         ("average", state.ema, "update"),
-        ("draw noise", loop, "normals"),
+        ("draw noise", step, "normals"),
         ("draw t", state.times, "draw"),
-        ("seed dropout", loop, "torch_seed"),
+        ("seed dropout", step, "torch_seed"),
         ("forward process", losses, "q_marginal"),
         ("forward process", Gaussian, "reparametrize"),
         ("tally", state.tally, "add"),

@@ -36,10 +36,10 @@ from kakusan.samplers import DDIM, SamplingRequest, sample
 from kakusan.shapes import Samples, times_like
 from kakusan.training.ladder import for_steps
 from kakusan.training.launch import launch
-from kakusan.training.loop import train_step
 from kakusan.training.losses import NetworkModel, Velocity
 from kakusan.training.prepare import Prepared, prepare_data, reopen_data
 from kakusan.training.state import Task, assemble
+from kakusan.training.step import train_step
 from kakusan.training.validation import compared
 
 SIDES, CALLS, BATCH = (64, 128), 50, 16

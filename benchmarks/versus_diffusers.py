@@ -261,6 +261,13 @@ def flop_of(match: Match) -> int:
     return int(counter.get_total_flops())
 
 
+def flop_of_forward(network: Theirs, shape: tuple[int, int, int]) -> int:
+    """Of one image's forward through diffusers' network."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, *shape), torch.zeros(1))
+    return int(counter.get_total_flops())
+
+
 def measure(case: Case, repeats: int, *, compiled: bool) -> Figures:
     """All figures of one network."""
     bf16 = case.settings.machine.precision == "bf16"

@@ -25,10 +25,11 @@ from kakusan.data import Batches
 from kakusan.data.batches import Batch
 from kakusan.storage.run_folder import RunFolder
 from kakusan.terminal.signals import StopRequest
-from kakusan.training import loop, trainer
+from kakusan.training import step as steps_of
+from kakusan.training import trainer
 from kakusan.training.launch import launch
-from kakusan.training.loop import TrainState
 from kakusan.training.state import Task
+from kakusan.training.step import TrainState
 from kakusan.training.validation import Compared
 
 STEPS = 12
@@ -138,7 +139,7 @@ def train(
 ) -> None:
     """Train to the end, or until interrupted in the middle of a step: after its first micro-batch was learned."""
     plain, plain_picture = Batches.at, trainer._picture
-    plain_step, plain_losses = loop._micro_step, trainer._losses
+    plain_step, plain_losses = steps_of._micro_step, trainer._losses
 
     waiting = [interrupt] if interrupt is not None else []  # once: a step may be fed again
 
@@ -165,7 +166,7 @@ def train(
         patch.object(os, "fsync", lambda _: None),  # a power cut is another test's question
         patch.object(Batches, "at", interrupted),
         patch.object(trainer, "_picture", killed_in_the_picture),
-        patch.object(loop, "_micro_step", not_finite),
+        patch.object(steps_of, "_micro_step", not_finite),
         patch.object(trainer, "_losses", scripted),
     ):
         launched = launch(Requested(settings(folder.parent, kind)), folder)

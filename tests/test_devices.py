@@ -14,6 +14,7 @@ from kakusan.config.machine import set_machine
 from kakusan.diffusion.likelihood import variational_bound
 from kakusan.randomness import Purpose, normals, words
 from kakusan.run import Run
+from kakusan.samplers import SamplingRequest, sample
 
 OTHERS = [
     name
@@ -143,3 +144,58 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(
     kakusan("train", "digits", "--run", str(run), "--machine.device", device, *flags)
     kakusan("resume", str(run), "--steps", str(STEPS))
     assert losses(run)[-1] == pytest.approx(losses(runs[device])[-1], rel=2e-2)
+
+
+CUDA = pytest.mark.skipif("cuda" not in OTHERS, reason="there is no CUDA device here")
+BF16 = [*FLAGS[:2], *FLAGS[4:], "--machine.device", "cuda"]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    found = Run.open(run)
+    return {name: value.cpu() for name, value in found.load(weights="model").network.state_dict().items()}
+
+
+@CUDA
+@pytest.mark.parametrize("dropout", ["0", "0.2"])
+def test_a_resumed_training_of_graphs_is_exact(dropout: str, tmp_path: Path) -> None:
+    """Kernels add in a fixed order, and graphs repeat what the first steps did one by one."""
+    flags = [*BF16, "--network.dropout", dropout]
+    kakusan("train", "digits", "--run", str(tmp_path / "whole"), *flags)
+    flags[1] = str(STEPS // 2)
+    kakusan("train", "digits", "--run", str(tmp_path / "halves"), *flags)
+    kakusan("resume", str(tmp_path / "halves"), "--steps", str(STEPS))
+    whole, halves = (weights(tmp_path / name) for name in ("whole", "halves"))
+    assert all(torch.equal(whole[name], halves[name]) for name in whole)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "halves")
+
+
+@CUDA
+def test_graphs_and_kernels_train_as_the_plain_path_does(tmp_path: Path) -> None:
+    found = {}
+    for name, flags in {
+        "all": [],
+        "no graphs": ["--machine.graphs", "no"],
+        "no kernels": ["--machine.kernels", "no"],
+        "neither": ["--machine.graphs", "no", "--machine.kernels", "no"],
+    }.items():
+        for precision in ("fp32", "bf16"):
+            run = tmp_path / f"{name} {precision}"
+            kakusan("train", "digits", "--run", str(run), *BF16, "--machine.precision", precision, *flags)
+            found[name, precision] = losses(run)[-1]
+    for (name, precision), loss in found.items():
+        rounding = 2e-3 if precision == "fp32" else 2e-2  # through 30 steps of Adam
+        assert loss == pytest.approx(found["neither", "fp32"], rel=rounding), name
+
+
+@CUDA
+def test_replayed_calls_give_the_same_samples(runs: dict[str, Path]) -> None:
+    """More than two micro-batches, so that the graph is used, and one that is smaller."""
+    loaded = Run.open(runs["cpu"]).load(device="cuda", precision="bf16")
+    assert loaded.network.replayed is not None
+    images = {}
+    for replayed in (True, False):
+        if not replayed:
+            loaded.network.replayed = None  # type: ignore[assignment]
+        request = SamplingRequest(count=72, shape=(1, 8, 8), device="cuda", micro_batch=16)
+        images[replayed] = sample(loaded.model, kk.DDIM(steps=10), request)
+    assert torch.equal(images[True], images[False])

@@ -19,7 +19,8 @@ Times: TypeAlias = Float64[Tensor, " batch"]
 """0 <= t <= T; whole numbers in training."""
 
 Coefficients: TypeAlias = Float64[Tensor, " batch"]
-"""One number for each sample, a function of its time, on the CPU."""
+"""One number for each sample, a function of its time, on the device of the time: the CPU, or a CUDA device that draws
+its times itself."""
 
 Labels: TypeAlias = Int[Tensor, " batch"]
 """Class labels 0..classes-1."""
@@ -111,7 +112,12 @@ def per_sample(values: Float[Tensor, " batch"], like: Samples) -> PerSample:
 
 def scaled(values: Coefficients, x: Samples) -> Samples:
     """Each sample times its number, which is cast last to the samples' type and device."""
-    return per_sample(values, x).to(x) * x
+    return moved(per_sample(values, x), x) * x
+
+
+def moved(values: Tensor, like: Tensor) -> Tensor:
+    """The values in the type and on the device of another tensor; a CUDA device is not waited for."""
+    return values.to(like.device, like.dtype, non_blocking=like.device.type == "cuda")
 
 
 def times_like(t: int | float, x: Samples) -> Times:

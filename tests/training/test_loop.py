@@ -15,8 +15,10 @@ from kakusan.errors import NumbersError, SettingsError
 from kakusan.randomness import Purpose, normals
 from kakusan.shapes import Condition
 from kakusan.training.ema import EMA
-from kakusan.training.loop import DECAYS, TrainState, fit, learning_rate, new_state, train_step
+from kakusan.training.loop import fit, new_state
 from kakusan.training.losses import Simple
+from kakusan.training.rates import DECAYS, learning_rate
+from kakusan.training.step import TrainState, train_step
 from kakusan.training.tables import LOSSES
 from kakusan.training.timesteps import TIMES, TimeSampler
 
@@ -192,9 +194,9 @@ def test_where_the_optimizer_cannot_scale_the_step_is_the_same(monkeypatch: pyte
     recipe = replace(RECIPE, clip_norm=0.01)
     fused, plain = fresh(recipe), fresh(recipe)
     for step in range(4):
-        monkeypatch.setattr("kakusan.training.loop.SCALING_DEVICES", ("cpu",))
+        monkeypatch.setattr("kakusan.training.step.SCALING_DEVICES", ("cpu",))
         train_step(fused, Pictures(bad_step=3), Simple(), recipe)
-        monkeypatch.setattr("kakusan.training.loop.SCALING_DEVICES", ())
+        monkeypatch.setattr("kakusan.training.step.SCALING_DEVICES", ())
         train_step(plain, Pictures(bad_step=3), Simple(), recipe)
         assert (int(plain.first_bad) >= 0) == (step == 3)
     for a, b in zip(fused.network.parameters(), plain.network.parameters(), strict=True):
@@ -211,7 +213,13 @@ class Scripted(TimeSampler):
         super().__init__(T)
         self.told: list[tuple[Tensor, Tensor] | str] = []
 
-    def draw(self, seed: int, step: int, slots: Tensor, batch_size: int) -> tuple[Tensor, Tensor | None]:  # noqa: ARG002
+    def draw(
+        self,
+        seed: int,  # noqa: ARG002
+        step: int | Tensor,  # noqa: ARG002
+        slots: Tensor,
+        batch_size: int,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor | None]:
         self.told.append("draw")
         return 1 + (7.0 * slots.double()) % self.T, 0.5 + slots.double() / 4
 

@@ -29,9 +29,9 @@ from kakusan.networks.dropout import dropout, dropout_seed
 from kakusan.shapes import Condition
 from kakusan.training.ladder import for_steps
 from kakusan.training.launch import upgraded
-from kakusan.training.loop import train_step
 from kakusan.training.prepare import prepare_data
 from kakusan.training.state import Task, assemble
+from kakusan.training.step import train_step
 
 
 @pytest.fixture(autouse=True)
@@ -233,5 +233,10 @@ def test_threads_are_shared_by_parts_and_given_back() -> None:
 
 
 def test_runs_of_older_versions_go_on_without_parts() -> None:
-    assert upgraded({"machine": {"threads": 2}}, {})["machine"] == {"threads": 2, "workers": 1}
+    assert upgraded({"machine": {"threads": 2}}, {})["machine"] == {
+        "threads": 2,
+        "workers": 1,
+        "graphs": False,
+        "kernels": False,
+    }
     assert upgraded({"machine": {"threads": 2, "workers": 2}}, {})["machine"]["workers"] == 2

@@ -24,9 +24,11 @@ from kakusan.run import Run
 from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training import loop, trainer
+from kakusan.training import step as steps_of
 from kakusan.training.course import PLANNED, Course
-from kakusan.training.loop import TrainState, learning_rate
+from kakusan.training.rates import learning_rate
 from kakusan.training.state import Task, snapshot
+from kakusan.training.step import TrainState
 
 STEPS, BAD = 8, 5
 FLAGS = [*TINY, "--steps", str(STEPS), "--checkpoint.every", "2", "--training.accumulation", "2"]
@@ -38,14 +40,14 @@ Broken = Callable[[TrainState], bool]
 @pytest.fixture
 def breaking(monkeypatch: pytest.MonkeyPatch) -> Callable[[Broken], None]:
     """Makes the loss nan wherever a function of the state says so."""
-    plain = loop._micro_step
+    plain = steps_of._micro_step
 
     def set_up(broken: Broken) -> None:
         def micro_step(state: TrainState, *others: Any) -> tuple[Tensor, Tensor]:
             t, losses = plain(state, *others)
             return t, losses * torch.nan if broken(state) else losses
 
-        monkeypatch.setattr(loop, "_micro_step", micro_step)
+        monkeypatch.setattr(steps_of, "_micro_step", micro_step)
 
     return set_up
 
@@ -86,7 +88,8 @@ def test_it_goes_back_once_and_equals_from_there_on_a_run_at_half_the_rate(
     breaking(above(0.002, at=bad))
     assert train(data, tmp_path / "rewound", *constant, *REWIND) == 0
     breaking(lambda _: False)
-    monkeypatch.setattr(loop, "learning_rate", halved_from(back))
+    for module in (loop, steps_of):
+        monkeypatch.setattr(module, "learning_rate", halved_from(back))
     assert train(data, tmp_path / "half", *constant) == 0
     found, expected = tensors(tmp_path / "rewound"), tensors(tmp_path / "half")
     assert found.keys() == expected.keys()

@@ -6,6 +6,7 @@ import platform
 import sys
 from dataclasses import replace
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,18 @@ def resolve_machine(machine: MachineSettings) -> MachineSettings:
         layout = "channels-last"
     if threads == "auto":
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found = replace(machine, device=device, precision=precision, layout=layout, threads=threads)
+    on_cuda = torch.device(device).type == "cuda"
+    graphs = on_cuda if machine.graphs == "auto" else machine.graphs
+    kernels = (on_cuda and has_triton()) if machine.kernels == "auto" else machine.kernels
+    found = replace(
+        machine,
+        device=device,
+        precision=precision,
+        layout=layout,
+        threads=threads,
+        graphs=graphs,
+        kernels=kernels,
+    )
     return found if machine.workers != "auto" else replace(found, workers=usual_workers(found))
 
 
@@ -41,6 +53,11 @@ def usual_workers(machine: MachineSettings, rows: int | None = None) -> int:
     if torch.device(machine.device).type != "cpu":
         return 1
     return next(n for n in range(max(1, min(threads, rows // ROWS)), 0, -1) if threads % n == 0)
+
+
+def has_triton() -> bool:
+    """Whether kernels of our own can be compiled for a CUDA device."""
+    return find_spec("triton") is not None
 
 
 def best_device() -> str:
@@ -79,9 +96,14 @@ def require_device(machine: MachineSettings, folder: Path) -> None:
 
 
 def set_machine(machine: MachineSettings) -> None:
-    """Threads, as resolved. On a GPU, TF32 stays off: bf16 is the fast way, float32 means float32."""
+    """Threads, as resolved. On a GPU, TF32 stays off: bf16 is the fast way, float32 means float32; and kernels add in a
+    fixed order, so that the same seed is the same training."""
     if machine.device == "cpu" and sys.platform == "linux":
         _keep_memory()
+    if machine.device.startswith("cuda"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     set_threads_of(machine)
     torch.backends.cudnn.allow_tf32 = False  # torch's own default for convolutions is True
     torch.backends.cuda.matmul.allow_tf32 = False  # these older names, since torch.export asks for them

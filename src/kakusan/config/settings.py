@@ -301,6 +301,11 @@ class MachineSettings(Section):
     """Parts of a batch that are computed at once on a CPU, each on its share of the threads: where other programs use
     the cores too, much faster than all threads in every operation. auto: one for each thread, while a batch has 16
     images for each; 1: none, up to a seventh faster for small networks where nothing else runs."""
+    graphs: bool | Auto = "auto"
+    """Repeat a training step, and a call of the network in sampling, as one CUDA graph, which hundreds of kernels need
+    not be asked for one by one; auto: on a CUDA device."""
+    kernels: bool | Auto = "auto"
+    """GroupNorm and SiLU as one kernel, and the noise as another (Triton); auto: on a CUDA device where it is."""
     micro_batch: int = 64
     """Images at a time in sampling, a multiple of 16."""
 

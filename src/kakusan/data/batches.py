@@ -75,7 +75,7 @@ class Batch:
     """Epochs that lie behind when this step begins."""
 
 
-class _Slots(NamedTuple):
+class Slots(NamedTuple):
     """For some slots, or for a whole epoch in its order: which image, and what is done to it."""
 
     indices: NDArray[np.int64]
@@ -95,7 +95,7 @@ class Batches:
     """Mirror each image left to right with probability 1/2."""
     condition_dropout: float = 0.0
     """Drop the condition of each image with this probability."""
-    _epochs: dict[int, _Slots] = field(default_factory=dict, init=False, repr=False)
+    _epochs: dict[int, Slots] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -110,24 +110,29 @@ class Batches:
         end = self.batch_size if count is None else start + count
         if not 0 <= start < end <= self.batch_size:
             raise ValueError(f"slots {start} to {end} of a batch of {self.batch_size}")
-        slots = self._slots(step * self.batch_size + start, step * self.batch_size + end)
+        slots = self.slots(step, start, end)
         images = self.dataset.gather(slots.indices)
         if self.flip:
             images[slots.mirrored] = _mirror(images[slots.mirrored])
         return Batch(
             x_0=self.dataset.units.encode(images),
-            condition=self._condition(slots),
+            condition=self.condition_of(slots),
             indices=slots.indices,
             epoch=step * self.batch_size / len(self.indices),
         )
 
-    def _condition(self, slots: _Slots) -> Condition | None:
+    def slots(self, step: int, start: int = 0, end: int | None = None) -> Slots:
+        """The images of the slots of a step, and what is done to them."""
+        first = step * self.batch_size
+        return self._slots(first + start, first + (self.batch_size if end is None else end))
+
+    def condition_of(self, slots: Slots) -> Condition | None:
         condition = self.dataset.condition(slots.indices, mirrored=slots.mirrored)
         if condition is None or not self.condition_dropout:
             return condition
         return condition.without(torch.from_numpy(slots.dropped))
 
-    def _slots(self, start: int, end: int) -> _Slots:
+    def _slots(self, start: int, end: int) -> Slots:
         """The endless sequence from one position to another, pieced together from its epochs."""
         count = len(self.indices)
         pieces = []
@@ -136,14 +141,14 @@ class Batches:
             last = min(first + end - start, count)
             pieces.append([column[first:last] for column in self._epoch(epoch)])
             start += last - first
-        return _Slots(*map(np.concatenate, zip(*pieces, strict=True)))
+        return Slots(*map(np.concatenate, zip(*pieces, strict=True)))
 
-    def _epoch(self, epoch: int) -> _Slots:
+    def _epoch(self, epoch: int) -> Slots:
         if epoch not in self._epochs:
             while len(self._epochs) >= EPOCHS_KEPT:
                 self._epochs.pop(min(self._epochs))
             order = permutation(self.seed, Purpose.EPOCH, epoch, len(self.indices))
-            self._epochs[epoch] = _Slots(
+            self._epochs[epoch] = Slots(
                 indices=self.indices[order],
                 mirrored=self._events(Purpose.FLIP, epoch, 0.5 * self.flip),
                 dropped=self._events(Purpose.LABEL_DROPOUT, epoch, self.condition_dropout),

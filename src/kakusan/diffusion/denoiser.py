@@ -75,7 +75,7 @@ class NetworkDenoiser(Denoiser):
         """
         if (taken := getattr(self.network, "channels", x_t.shape[1])) != x_t.shape[1]:
             raise ValueError(f"the network is for samples of {taken} channels, and these have {x_t.shape[1]}")
-        time = (t - 1).float().to(x_t.device)
+        time = (t - 1).float().to(x_t.device, non_blocking=x_t.device.type == "cuda")
         out = self._called(self._input(x_t, t), time, condition)
         channels = x_t.shape[1]
         if out.shape[1] not in (channels, 2 * channels):
@@ -90,15 +90,19 @@ class NetworkDenoiser(Denoiser):
 
         def part(rows: slice) -> Tensor:
             given = None if condition is None else condition.rows(rows)
-            with (
-                torch.set_grad_enabled(grad),
-                torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None),
-            ):
-                return self.network(x[rows], time[rows], given).float()
+            with torch.set_grad_enabled(grad):
+                return self._asked(x[rows], time[rows], given)
 
+        if x.device.type == "cuda" and not grad and (replayed := getattr(self.network, "replayed", None)):
+            out: Tensor = replayed(self._asked, self.network, self.autocast, x, time, condition)
+            return out
         if grad or x.device.type != "cpu" or not getattr(self.network, "rows_are_independent", False):
             return part(slice(None))
         return torch.cat(at_once(part, shares(len(x))))
+
+    def _asked(self, x: Samples, time: Tensor, condition: Condition | None) -> Tensor:
+        with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            return self.network(x, time, condition).float()
 
     def _input(self, x_t: Samples, t: Times) -> Samples:
         """x_t in the scale of the variance-preserving twin, so that its size hardly depends on t."""

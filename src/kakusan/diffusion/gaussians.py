@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from kakusan.shapes import Samples
+from kakusan.shapes import Samples, moved
 
 SMALLEST = 1e-150
 """Lower limit of a deviation that is divided by: with 0, a mean on the edge of a bin would give 0 / 0."""
@@ -28,7 +28,7 @@ class Gaussian:
 
     def reparametrize(self, noise: Samples) -> Samples:
         """A draw as a function of standard normal noise, as Eq. (2) has it: mean + sqrt(variance) noise."""
-        return self.mean + self.variance.sqrt().to(self.mean) * noise
+        return self.mean + moved(self.variance.sqrt(), self.mean) * noise
 
     def kl(self, other: "Gaussian") -> Nats:
         """KL(self || other), for each pixel value: what all terms in Eq. (11) but L_0 are."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kakusan.shapes import Coefficients, Samples, per_sample, scaled
+from kakusan.shapes import Coefficients, Samples, moved, per_sample, scaled
 
 SIGMA_DATA = 0.5
 """Deviation of the data that EDM's parametrization assumes (Karras et al. 2022, table 1), in the network's units."""
@@ -49,6 +49,8 @@ class Parametrization:
 
 def _sum(first: Coefficients, x: Samples, second: Coefficients, y: Samples) -> Samples:
     """first x + second y; a term whose coefficients are all 0 costs nothing, and may be infinite."""
+    if first.device.type == "cuda":  # looking at them would be a wait
+        return scaled(first, x) + scaled(second, y)
     if not first.any():
         return scaled(second, y)
     return scaled(first, x) + scaled(second, y) if second.any() else scaled(first, x)
@@ -86,12 +88,12 @@ EPS, X_0, V, FLOW, EDM = (Parametrization(pair) for pair in (_eps, _x_0, _v, _fl
 
 def x_0_from_eps(eps: Samples, x_t: Samples, a: Coefficients, b: Coefficients) -> Samples:
     """Eq. (2) solved for x_0."""
-    return (x_t - scaled(b, eps)) / per_sample(a, x_t).to(x_t)
+    return (x_t - scaled(b, eps)) / moved(per_sample(a, x_t), x_t)
 
 
 def eps_from_x_0(x_0: Samples, x_t: Samples, a: Coefficients, b: Coefficients) -> Samples:
     """Eq. (2) solved for eps."""
-    return (x_t - scaled(a, x_0)) / per_sample(b, x_t).to(x_t)
+    return (x_t - scaled(a, x_0)) / moved(per_sample(b, x_t), x_t)
 
 
 def clip_x_0(

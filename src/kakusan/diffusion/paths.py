@@ -29,7 +29,7 @@ class Path(ABC):
 
     @abstractmethod
     def at(self, t: Times) -> tuple[Coefficients, Coefficients]:
-        """(a_t, b_t), float64, on the CPU; a_0 = 1 and b_0 = 0. Raises ValueError for times outside of [0, T]."""
+        """(a_t, b_t), float64, where t is; a_0 = 1 and b_0 = 0. Raises ValueError for times outside of [0, T]."""
 
     def alpha_bar_at(self, t: Times) -> Coefficients:
         """a^2 / (a^2 + b^2): the share of the variance that is still data, and alpha_bar of the twin."""
@@ -53,10 +53,14 @@ class Path(ABC):
         return scaled(self.scale_at(torch.full((len(noise),), float(self.T), dtype=torch.float64)), noise)
 
     def checked(self, t: Times) -> Times:
-        """The same times, float64 on the CPU. Raises ValueError where one is outside of [0, T].
+        """The same times, float64. Raises ValueError where one on the CPU is outside of [0, T].
 
-        Coefficients live on the CPU, whatever the samples do: they are a few numbers, and not every device has float64.
+        Times and their coefficients live on the CPU, whatever the samples do: they are a few numbers, and not every
+        device has float64. Only a training step that a CUDA device repeats by itself draws them there, where looking
+        at them would be a wait.
         """
+        if t.device.type == "cuda":
+            return t.double()
         t = t.to("cpu", torch.float64)
         if not ((t >= 0) & (t <= self.T)).all():
             raise ValueError(f"times lie from 0 to T = {self.T}, not at {t.tolist()}")

@@ -69,13 +69,26 @@ class NoiseSchedule(Path):
         alpha_bar itself is interpolated there. Raises ValueError for other times.
         """
         t = self.checked(t)
+        alpha_bar, log_snr = self._tables(t.device)
         low = t.floor().clamp_(0, self.T - 1).long()
         fraction = t - low
-        straight = torch.lerp(self.alpha_bar[low], self.alpha_bar[low + 1], fraction)
-        curved = torch.lerp(self.log_snr[low], self.log_snr[low + 1], fraction).sigmoid()
+        straight = torch.lerp(alpha_bar[low], alpha_bar[low + 1], fraction)
+        curved = torch.lerp(log_snr[low], log_snr[low + 1], fraction).sigmoid()
         whole = (fraction == 0) | (fraction == 1)
-        unbounded = self.log_snr[low].isinf() | self.log_snr[low + 1].isinf()
+        unbounded = log_snr[low].isinf() | log_snr[low + 1].isinf()
         return torch.where(whole | unbounded, straight, curved)
+
+    def _tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """alpha_bar and log_snr on a device; a copy is made once."""
+        if device.type == "cpu":
+            return self.alpha_bar, self.log_snr
+        if device not in self._copies:
+            self._copies[device] = self.alpha_bar.to(device), self.log_snr.to(device)
+        return self._copies[device]
+
+    @cached_property
+    def _copies(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
+        return {}
 
     def _check_betas(self) -> None:
         beta = self.betas()

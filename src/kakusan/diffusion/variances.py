@@ -31,7 +31,6 @@ SMALLEST = 1e-20
 
 def _beta_tilde_of_the_next(path: Path, t: Times, s: Times) -> Coefficients:
     """beta~ of a step as long, one earlier in the walk: beta~_2 at t = 1. Where there is none (t = T), beta."""
-    t = t.cpu()
     before = (2 * t).clamp(max=path.T)
     is_first = before <= t
     tilde = posterior_variance(path, torch.where(is_first, t + 1, before).clamp(max=path.T), t)
@@ -54,7 +53,7 @@ def smallest_variance(path: Path, t: Times, s: Times, sigma_1: str) -> Coefficie
 
 def _ending_in_sigma_1(variance: Coefficients, path: Path, t: Times, s: Times, sigma_1: str) -> Coefficients:
     """The same variance, but sigma_1^2 by its convention for steps that end at the data."""
-    return torch.where(s.cpu() == 0, SIGMA_1[sigma_1](path, t, s), variance)
+    return torch.where(s == 0, SIGMA_1[sigma_1](path, t, s), variance)
 
 
 class Variance(ABC):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -27,6 +27,15 @@ def dropout_seed(seed: int) -> Iterator[None]:
         yield
     finally:
         _thread.generator = None
+
+
+def has_dropout(network: nn.Module) -> bool:
+    """Whether anything is dropped in training."""
+    kinds = nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d | nn.AlphaDropout
+    return any(
+        isinstance(module, kinds) or getattr(getattr(module, "style", None), "dropout", 0)
+        for module in network.modules()
+    )
 
 
 def dropout(x: Tensor, share: float) -> Tensor:

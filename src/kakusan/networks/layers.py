@@ -5,7 +5,7 @@ that are computed at once here (``UNet.fused_parts``). All layers take and give 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import TypeAlias
@@ -128,6 +128,8 @@ def group_norm(x: Features, norm: nn.GroupNorm) -> Features:
     group is not a multiple of 16 channels wide (measured; torch 2.13). On other devices, autocast would take the
     images to float32 and back, for nothing: the kernels accumulate in it anyway.
     """
+    if (kernel := _kernel(x, norm)) is not None:
+        return kernel(x, norm, silu=False)
     weight: Tensor = norm.weight
     bias: Tensor = norm.bias
     if x.device.type != "cpu":
@@ -138,9 +140,26 @@ def group_norm(x: Features, norm: nn.GroupNorm) -> Features:
     return F.group_norm(x, norm.num_groups, weight, bias, norm.eps)
 
 
-def norm_silu(x: Features, norm: nn.GroupNorm) -> Features:
-    """silu(norm(x)), the step before each convolution."""
+def norm_silu(x: Features, norm: nn.GroupNorm, shift: Float[Tensor, "batch _"] | None = None) -> Features:
+    """silu(norm(x + shift)), the step before each convolution; shift: one number for each channel."""
+    if (kernel := _kernel(x, norm)) is not None:
+        return kernel(x, norm, shift)
+    if shift is not None:
+        x = x + shift[..., *[None] * (x.ndim - 2)]
     return F.silu(group_norm(x, norm)).to(x.dtype)
+
+
+def use_kernels(network: nn.Module) -> None:
+    """Let GroupNorm and SiLU be one kernel on a CUDA device: `kernels.py`."""
+    from kakusan.networks.kernels import norm_silu as kernel  # Triton is not everywhere
+
+    for module in network.modules():
+        if isinstance(module, nn.GroupNorm):
+            module.kernel = kernel  # type: ignore[assignment]
+
+
+def _kernel(x: Features, norm: nn.GroupNorm) -> Callable[..., Features] | None:
+    return getattr(norm, "kernel", None) if x.is_cuda and x.ndim == 4 else None
 
 
 class ResidualBlock(nn.Module):
@@ -163,17 +182,17 @@ class ResidualBlock(nn.Module):
         self.style = style
 
     def forward(self, x: Features, shift: Float[Tensor, "batch _"]) -> Features:
-        h = self._timed(self.conv1(norm_silu(x, self.norm1)), shift[..., *[None] * self.style.dimensions])
+        h = self._timed(self.conv1(norm_silu(x, self.norm1)), shift)
         if self.training and self.style.dropout:
             h = dropout(h, self.style.dropout)
         out: Tensor = (self.conv_shortcut(x) if self.shortcut else x) + self.conv2(h)
         return divided(out, self.style)
 
-    def _timed(self, h: Features, shift: Float[Tensor, "batch _ *ones"]) -> Features:
+    def _timed(self, h: Features, shift: Float[Tensor, "batch _"]) -> Features:
         """The step before the second convolution."""
         if not self.style.scale_shift:
-            return norm_silu(h + shift, self.norm2)
-        scale, shift = shift.chunk(2, dim=1)
+            return norm_silu(h, self.norm2, shift)
+        scale, shift = shift[..., *[None] * self.style.dimensions].chunk(2, dim=1)
         return F.silu(group_norm(h, self.norm2) * (1 + scale) + shift).to(h.dtype)
 
 
@@ -218,9 +237,10 @@ def per_position(x: Features, product: nn.Module) -> Features:
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v for (batch, heads, positions, d).
 
-    On CPU, plain products are up to three times faster than the kernel for it, which saves memory instead.
+    On CPU, plain products are up to three times faster than the kernel for it, which saves memory instead; on a GPU
+    they add in a fixed order, which its kernels do not.
     """
-    if q.device.type != "cpu" or q.shape[2] > PLAIN_ATTENTION:
+    if q.shape[2] > PLAIN_ATTENTION:
         return F.scaled_dot_product_attention(q, k, v)
     weights = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     return torch.matmul(weights.softmax(-1), v)

@@ -11,7 +11,7 @@ from torch import nn
 
 from kakusan.config.loading import with_values
 from kakusan.config.machine import resolve_machine, set_machine, share_threads
-from kakusan.config.settings import Settings, answered
+from kakusan.config.settings import MachineSettings, Settings, answered
 from kakusan.data import Dataset
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.record import DataRecord
@@ -180,9 +180,7 @@ class OpenRun:
             if device != "auto":
                 raise
         if device != machine.device:  # trained elsewhere: what that machine chose does not bind this one
-            machine = replace(
-                machine, device=device, layout="auto", threads="auto", workers="auto", precision="auto"
-            )
+            machine = replace(MachineSettings(device=device), micro_batch=machine.micro_batch)
         if precision != "auto":
             machine = replace(machine, precision=precision)
         return replace(self.settings, machine=resolve_machine(machine))

@@ -24,6 +24,9 @@ FREE = ("machine.", "data.source")
 """Settings that may change between two uses: the machine, and where the data lie, which their fingerprint covers."""
 DATA_HASHES = "data_sha256"
 
+MACHINE_OF_OLD = {"machine.workers": 1, "machine.graphs": False, "machine.kernels": False}
+"""Settings of checkpoints from before there were such."""
+
 
 def frozen_settings(settings: Settings) -> dict[str, Any]:
     """The settings that a run may not change after its start, by dotted name, as JSON has them."""
@@ -78,7 +81,7 @@ def changed_settings(settings: Settings, checkpoint: Checkpoint) -> dict[str, tu
     now = frozen_settings(settings)
     # older ones lack newer settings, which had no effect; the kind of their data is that of the shape in data.json
     renamed: dict[str, Any] = {RENAMED.get(str(name), str(name)): x for name, x in stored.items()}
-    was = {**usual_for(settings), "data.kind": now["data.kind"], "machine.workers": 1, **renamed}
+    was = {**usual_for(settings), "data.kind": now["data.kind"], **MACHINE_OF_OLD, **renamed}
     return {name: (was[name], value) for name, value in now.items() if was[name] != value}
 
 

@@ -14,8 +14,8 @@ from kakusan.storage import checkpoints, durable
 from kakusan.storage.agreement import fitting
 from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.loop import drawn
 from kakusan.training.state import Task, begin_anew, load_state
+from kakusan.training.step import drawn
 
 MOST_REWINDS = 3
 """In a run: what three halvings of the rate do not cure has another cause."""

@@ -17,7 +17,9 @@ from kakusan.diffusion.schedules import Given, NoiseSchedule, ZeroTerminalSNR
 from kakusan.diffusion.tables import PARAMETRIZATIONS, PATHS, SCHEDULES
 from kakusan.diffusion.variances import SIGMA_1, VARIANCES, LearnedRange
 from kakusan.errors import SettingsError
+from kakusan.networks.graphs import ReplayedCalls
 from kakusan.networks.interface import Interface
+from kakusan.networks.layers import use_kernels
 from kakusan.samplers import SPACINGS, of_classes
 from kakusan.shapes import Condition
 from kakusan.training.losses import Loss, NetworkModel
@@ -78,6 +80,10 @@ def build_network(settings: Settings, record: DataRecord, own: nn.Module | None 
         torch.manual_seed(settings.training.seed)
         built: Any = settings.network.build(interface(settings, record))
     built.rows_are_independent = settings.network.rows_are_independent
+    if settings.machine.graphs is True:
+        built.replayed = ReplayedCalls()
+    if settings.machine.kernels is True:
+        use_kernels(built)
     machine = settings.machine
     formats = {3: torch.channels_last, 4: torch.channels_last_3d}  # PyTorch has none for signals and points
     last = formats.get(len(record.shape)) if machine.layout == "channels-last" else None

@@ -23,8 +23,18 @@ class EMA:
     @torch.no_grad()
     def update(self, n: int) -> None:
         """Move the averages towards the parameters. n: how many updates came before."""
-        decay = min(self.decay, (1 + n) / (10 + n))
-        torch._foreach_lerp_(self._averages, self._sources, 1 - decay)
+        torch._foreach_lerp_(self._averages, self._sources, 1 - self.decay_at(n))
+
+    def decay_at(self, n: int) -> float:
+        """The decay of an update that n came before."""
+        return min(self.decay, (1 + n) / (10 + n))
+
+    @torch.no_grad()
+    def move(self, share: Tensor) -> None:
+        """`update` by a share, 1 - decay, that is known to the device alone; equal but for rounding."""
+        ways = torch._foreach_sub(self._sources, self._averages)
+        torch._foreach_mul_(ways, share.float())
+        torch._foreach_add_(self._averages, ways)
 
     def state(self) -> dict[str, Tensor]:
         """The averages by the names in the network's state, and its buffers as they stand: views, not copies."""

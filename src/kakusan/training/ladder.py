@@ -18,9 +18,10 @@ from kakusan.config.recipe import FEW_STEPS
 from kakusan.config.resolve import resolve_for
 from kakusan.config.settings import KINDS, Settings, answered
 from kakusan.data.space import in_pixels
-from kakusan.training.loop import check_finite, drawn, train_step
+from kakusan.training.loop import check_finite, take_step
 from kakusan.training.prepare import Prepared
 from kakusan.training.state import Task, assemble, is_out_of_memory
+from kakusan.training.step import drawn
 
 MEASURED_SECONDS = 3.0
 WARM_STEPS = 2
@@ -121,7 +122,7 @@ def _step_seconds(settings: Settings, prepared: Prepared, patience: float) -> fl
     begun, durations = time.perf_counter(), list[float]()
     while len(durations) < WARM_STEPS + 2 or time.perf_counter() - begun < patience:
         start = time.perf_counter()
-        train_step(task.state, task.batches, task.loss, settings.training)
+        take_step(task.state, task.batches, task.loss, settings.training)
         check_finite(task.state)  # waits for the device
         durations.append(time.perf_counter() - start)
     quick = sorted(durations[WARM_STEPS:])

@@ -109,8 +109,8 @@ def upgraded(config: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, An
         section, _, name = old.partition(".")
         if name in tables.get(section, {}):
             tables[section][new.partition(".")[2]] = tables[section].pop(name)
-    if "machine" in tables:  # before there were parts at once
-        tables["machine"].setdefault("workers", 1)
+    if "machine" in tables:  # before there were parts at once, graphs and kernels
+        tables["machine"] = {"workers": 1, "graphs": False, "kernels": False, **tables["machine"]}
     network = tables.get("network", {})
     if network.get("kind") == "mlp":  # which had the options of the U-Net beside its own, without effect
         others = NETWORKS["unet"].names() - NETWORKS["mlp"].names()

@@ -20,7 +20,7 @@ from kakusan.diffusion.paths import Path, ends_in_pure_noise
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.schedules import NoiseSchedule
 from kakusan.diffusion.variances import StepVariance
-from kakusan.shapes import Coefficients, Condition, Samples, Times, mean_by_sample, per_sample
+from kakusan.shapes import Coefficients, Condition, Samples, Times, mean_by_sample, moved, per_sample
 
 NetworkModel: TypeAlias = Model[NetworkDenoiser]
 PerExample = Float[Tensor, " batch"]
@@ -29,6 +29,8 @@ PerExample = Float[Tensor, " batch"]
 class Loss(ABC):
     """One number an image, to be averaged over the batch."""
 
+    repeats: ClassVar[bool] = True
+    """Whether its work is the same whatever the times are: a CUDA device can repeat it without a look at them."""
     teaches_variance: ClassVar[bool] = False
     """Whether the fraction of a learned variance gets a gradient."""
 
@@ -88,21 +90,21 @@ def eps_weight(schedule: NoiseSchedule, variance: StepVariance, t: Times) -> Ste
 
     variance: sigma_t^2. Infinite where alpha_t = 0: there eps says nothing of x_0.
     """
-    beta_t = step_variance(schedule, t, t.cpu() - 1)
+    beta_t = step_variance(schedule, t, t - 1)
     weight = beta_t.square() / (2 * (1 - beta_t) * (1 - schedule.alpha_bar_at(t)))
     return per_sample(weight, variance).to(variance.device) / variance
 
 
 def x_0_weight(path: Path, variance: StepVariance, t: Times) -> StepVariance:
     """The weight in Eq. (12) for a squared error in x_0: w^2 / (2 sigma_t^2), w that of x_0 in mu~. Always finite."""
-    _, of_x_0 = posterior_weights(path, t, t.cpu() - 1)
+    _, of_x_0 = posterior_weights(path, t, t - 1)
     return per_sample(of_x_0.square(), variance).to(variance.device) / (2 * variance)
 
 
 def x_0_weighted(model: NetworkModel, weight: Coefficients, error: PerExample, t: Times) -> PerExample:
     """A weight of x_0's squared error, applied to that of the output: output error x gain^2 = error of x_0."""
     gain = model.denoiser.parametrization.gain(*model.path.at(t))
-    return (weight * gain.square()).to(error) * error
+    return moved(weight * gain.square(), error) * error
 
 
 @dataclass(frozen=True)
@@ -122,15 +124,16 @@ class Weighted(Loss):
         condition: Condition | None = None,
     ) -> PerExample:
         nothing = Prediction(x_0, noise)  # a fixed variance does not ask for the guess
-        weight = x_0_weight(model.path, model.variance_of(nothing, t, t.cpu() - 1), t)
+        weight = x_0_weight(model.path, model.variance_of(nothing, t, t - 1), t)
         error = squared_error(model, x_0, t, noise, condition)
-        return model.path.T * BITS * x_0_weighted(model, weight.flatten().cpu(), error, t)
+        return model.path.T * BITS * x_0_weighted(model, weight.flatten().to(t.device), error, t)
 
 
 @dataclass(frozen=True)
 class Bound(Loss):
     """The bound itself, in bits/dim: T times the term of a uniform t, L_T apart, which no weight can change."""
 
+    repeats = False  # the decoder's term is that of t = 1 alone
     teaches_variance = True
 
     def per_image(
@@ -151,6 +154,7 @@ class Hybrid(Loss):
     """L_simple + share x the bound, where the bound teaches the variance alone (Nichol & Dhariwal 2021, Eq. 16)."""
 
     share: float = 0.001
+    repeats = False  # the decoder's term is that of t = 1 alone
     teaches_variance = True
 
     def per_image(

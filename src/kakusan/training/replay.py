@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from kakusan.config.parallel import threads_of_a_part
 from kakusan.config.settings import answered
 from kakusan.randomness import torch_seed
-from kakusan.training.loop import TrainingInputs, drawn, dropout_of_part, train_step
 from kakusan.training.state import Task
+from kakusan.training.step import TrainingInputs, drawn, dropout_of_part, train_step
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,13 @@ from kakusan.storage.agreement import DATA_HASHES, data_hashes, frozen_settings
 from kakusan.storage.checkpoints import Checkpoint
 from kakusan.training.build import build_batches, build_loss, build_model, build_network, default_condition
 from kakusan.training.course import Course
-from kakusan.training.loop import Tally, TrainState, learning_rate, new_state
+from kakusan.training.loop import new_state
 from kakusan.training.losses import Loss, NetworkModel
 from kakusan.training.own import require_answers
 from kakusan.training.prepare import Prepared, data_record, example_condition
+from kakusan.training.rates import learning_rate
+from kakusan.training.step import TrainState
+from kakusan.training.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,17 @@ def assemble(settings: Settings, prepared: Prepared, stored: Mapping[str, Any] |
         prepared=prepared,
         network=network,
         model=model,
-        state=new_state(model, network, settings.training, device),
+        state=new_state(model, network, settings.training, device, graphs=may_repeat(settings)),
         batches=build_batches(settings, prepared),
         loss=build_loss(settings, model),
         shown=default_condition(settings, record, example_condition(prepared)),
         data_hashes=data_hashes(made if stored is None else stored),
     )
+
+
+def may_repeat(settings: Settings) -> bool:
+    """Whether a CUDA device may repeat the step by itself. A module of one's own may wait for it, or look at it."""
+    return settings.machine.graphs is True and settings.network.kind != OWN
 
 
 def _require_held_out(settings: Settings, prepared: Prepared) -> None:
@@ -172,6 +180,7 @@ def load_state(task: Task, checkpoint: Checkpoint) -> None:
                 slots[i][key] = torch.empty_like(weight).copy_(moments[f"{name}.{key}"])
         groups = state.optimizer.state_dict()["param_groups"]
         state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    state.repeated = None  # it knows the optimizer's former tensors
     state.tally = Tally.from_state(checkpoint.state["tally"], state.device)
     state.times.load(checkpoint.tensors.get("times", {}))
     state.step = checkpoint.step
@@ -207,7 +216,9 @@ def begin_anew(task: Task) -> None:
     settings = task.settings
     own = task.network if settings.network.kind == OWN else None
     task.network.load_state_dict(build_network(settings, task.record, own).state_dict())
-    fresh = new_state(task.model, task.network, settings.training, task.state.device)
+    fresh = new_state(
+        task.model, task.network, settings.training, task.state.device, graphs=task.state.graphs
+    )
     vars(task.state).update(vars(fresh))
 
 

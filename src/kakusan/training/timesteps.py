@@ -33,8 +33,13 @@ class TimeSampler(ABC):
         self.T = T
 
     @abstractmethod
-    def draw(self, seed: int, step: int, slots: Tensor, batch_size: int) -> tuple[Times, Weights | None]:
-        """t, and the weight of each loss (None: all 1)."""
+    def draw(
+        self, seed: int, step: int | Tensor, slots: Tensor, batch_size: int
+    ) -> tuple[Times, Weights | None]:
+        """t, and the weight of each loss (None: all 1), where the slots are.
+
+        step: or a whole number in a tensor without axes, if the sampler does not learn.
+        """
 
     def learn(self, t: Times, losses: Float[Tensor, " batch"]) -> None:  # noqa: B027
         """Update by the unweighted losses of a step; called after the step, once for each of its micro-batches."""
@@ -47,21 +52,29 @@ class TimeSampler(ABC):
         """Go on with this history."""
 
 
-def _offsets(seed: int, step: int, slots: Tensor) -> Float64[Tensor, " batch"]:
+def _offsets(seed: int, step: int | Tensor, slots: Tensor) -> Float64[Tensor, " batch"]:
     return uniforms(seed, Purpose.TIMES, step, slots, 1)[:, 0]
 
 
 class UniformTimes(TimeSampler):
     """t uniform over 1..T, independently. Algorithm 1."""
 
-    def draw(self, seed: int, step: int, slots: Tensor, batch_size: int) -> tuple[Times, Weights | None]:  # noqa: ARG002
+    def draw(
+        self,
+        seed: int,
+        step: int | Tensor,
+        slots: Tensor,
+        batch_size: int,  # noqa: ARG002
+    ) -> tuple[Times, Weights | None]:
         return 1 + integers(_offsets(seed, step, slots), self.T).double(), None
 
 
 class StratifiedTimes(TimeSampler):
     """t uniform over 1..T for each image, and spread evenly over the batch: less noise in the gradient."""
 
-    def draw(self, seed: int, step: int, slots: Tensor, batch_size: int) -> tuple[Times, Weights | None]:
+    def draw(
+        self, seed: int, step: int | Tensor, slots: Tensor, batch_size: int
+    ) -> tuple[Times, Weights | None]:
         spread = (slots + _offsets(seed, step, slots)) / batch_size
         return 1 + integers(spread, self.T).double(), None
 
@@ -88,7 +101,9 @@ class ImportantTimes(TimeSampler):
             return uniform
         return UNIFORM_SHARE * uniform + (1 - UNIFORM_SHARE) * size / size.sum()
 
-    def draw(self, seed: int, step: int, slots: Tensor, batch_size: int) -> tuple[Times, Weights | None]:
+    def draw(
+        self, seed: int, step: int | Tensor, slots: Tensor, batch_size: int
+    ) -> tuple[Times, Weights | None]:
         p = self.probabilities()
         spread = (slots + _offsets(seed, step, slots)) / batch_size
         place = torch.searchsorted(p.cumsum(0), spread).clamp(max=self.T - 1)

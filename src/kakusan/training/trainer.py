@@ -37,8 +37,9 @@ from kakusan.training.bad_numbers import (
     rewind,
     spared_for_a_rewind,
 )
-from kakusan.training.loop import check_finite, fit, learning_rate
+from kakusan.training.loop import check_finite, fit
 from kakusan.training.prepare import reopen_data
+from kakusan.training.rates import learning_rate
 from kakusan.training.state import (
     Task,
     advice_on_memory,

@@ -9,7 +9,9 @@ published known answers. Written in int64 tensor operations: a product of two 32
 """
 
 import math
+from collections.abc import Callable
 from enum import IntEnum
+from functools import cache
 
 import numpy as np
 import torch
@@ -69,38 +71,44 @@ def _multiply(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
 
 
 def words(
-    seed: int, purpose: Purpose, ordinal: int, indices: Int64[Tensor, " n"], elements: int
+    seed: int, purpose: Purpose, ordinal: int | Tensor, indices: Int64[Tensor, " n"], elements: int
 ) -> Int64[Tensor, "n elements"]:
-    """32-bit words: row i belongs to the global index indices[i]. Raises SettingsError for a seed outside 0..2^64-1."""
+    """32-bit words: row i belongs to the global index indices[i]. Raises SettingsError for a seed outside 0..2^64-1.
+
+    ordinal: or a whole number in a tensor without axes, on the device of the indices.
+    """
     if not 0 <= seed < 1 << 64:
         raise SettingsError(f"a seed is a whole number from 0 to 2^64 - 1, not {seed}")
     blocks = -(-elements // BLOCK)
     drawn = torch.empty(indices.numel() * blocks, BLOCK, dtype=torch.int64, device=indices.device)
-    for start in range(0, len(drawn), CHUNK):
-        rows = drawn[start : start + CHUNK]
+    chunk = CHUNK if indices.device.type == "cpu" else len(drawn)
+    for start in range(0, len(drawn), max(chunk, 1)):
+        rows = drawn[start : start + chunk]
         position = torch.arange(start, start + len(rows), device=indices.device)
         index = indices[position // blocks]
-        constant = torch.full_like(index, ordinal)
+        constant = torch.zeros_like(index) + ordinal
         counter = (position % blocks, index, constant, torch.full_like(index, int(purpose)))
         torch.stack(philox(counter, (seed & WORD, seed >> 32)), dim=1, out=rows)
     return drawn.view(indices.numel(), blocks * BLOCK)[:, :elements]
 
 
 def uniforms(
-    seed: int, purpose: Purpose, ordinal: int, indices: Int64[Tensor, " n"], elements: int
+    seed: int, purpose: Purpose, ordinal: int | Tensor, indices: Int64[Tensor, " n"], elements: int
 ) -> Float64[Tensor, "n elements"]:
     """Uniform numbers in the open interval (0, 1): the middles of 2^32 equal cells."""
     return (words(seed, purpose, ordinal, indices, elements).double() + 0.5).mul_(2.0**-32)
 
 
 def normals(
-    seed: int, purpose: Purpose, ordinal: int, indices: Int64[Tensor, " n"], shape: tuple[int, ...]
+    seed: int, purpose: Purpose, ordinal: int | Tensor, indices: Int64[Tensor, " n"], shape: tuple[int, ...]
 ) -> Tensor:
     """Standard normal noise, one sample of this shape for each index, float32. Box-Muller in float64.
 
     The same on every device to one unit in the last place of float32. No value lies beyond sqrt(66 ln 2) = 6.7637
     (the smallest uniform number is 2^-33); of true normal noise, one value in 7e10 does.
     """
+    if isinstance(ordinal, Tensor) and (kernel := _kernel()) is not None:
+        return kernel(seed, purpose, ordinal, indices, shape)
     if indices.device.type == "mps":  # it has no float64
         return normals(seed, purpose, ordinal, indices.cpu(), shape).to(indices.device)
     elements = math.prod(shape)
@@ -109,6 +117,18 @@ def normals(
     angle = uniform[:, 1::2] * (2 * math.pi)
     pairs = torch.stack((angle.cos().mul_(radius), angle.sin_().mul_(radius)), dim=2)
     return pairs.view(indices.numel(), -1)[:, :elements].float().view(indices.numel(), *shape)
+
+
+@cache
+def _kernel() -> "Callable[..., Tensor] | None":
+    """The same as one kernel of a CUDA device, where Triton is installed."""
+    if not torch.cuda.is_available():
+        return None
+    try:
+        from kakusan.randomness import kernel
+    except ImportError:
+        return None
+    return kernel.normals
 
 
 def integers(uniform: Float64[Tensor, "*shape"], count: int) -> Int64[Tensor, "*shape"]:
