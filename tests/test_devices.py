@@ -159,7 +159,9 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("dropout", ["0", "0.2"])
 def test_a_resumed_training_of_graphs_is_exact(dropout: str, tmp_path: Path) -> None:
     """Kernels add in a fixed order, and graphs repeat what the first steps did one by one."""
-    flags = [*BF16, "--network.dropout", dropout]
+    flags = [
+        *BF16, "--network.dropout", dropout, "--training.warmup", "2", "--training.ema", "0.9", "--log.every", "5",
+    ]  # fmt: skip
     kakusan("train", "digits", "--run", str(tmp_path / "whole"), *flags)
     flags[1] = str(STEPS // 2)
     kakusan("train", "digits", "--run", str(tmp_path / "halves"), *flags)

@@ -7,10 +7,10 @@ from torch.nn import functional as F
 
 from kakusan.networks.graphs import Replayed
 from kakusan.randomness import Purpose, normals
-from kakusan.randomness.draws import _kernel
+from kakusan.randomness.draws import _kernels
 
 pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available() or _kernel() is None, reason="there is no CUDA device with Triton here"
+    not torch.cuda.is_available() or _kernels() is None, reason="there is no CUDA device with Triton here"
 )
 SHAPES = [(2, 32, 8, 8, 8), (3, 48, 5, 7, 8), (2, 384, 32, 32, 32), (5, 512, 4, 4, 32), (2, 96, 20, 20, 8)]
 

@@ -23,6 +23,8 @@ SPAN = 256
 """Positions of a program of the sums."""
 WIDEST = 128
 """Channels of a tile, at most."""
+MOST_PARTS = 512
+"""Programs that add up all rows, for each tile of channels."""
 
 
 @triton.jit
@@ -37,19 +39,19 @@ def _tile(positions, span, channels, columns: tl.constexpr):
 def _sums(x, out, positions, channels, parts, span: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr):
     """Sums of x and of its square by sample, part and channel."""
     sample, part, column, first, offset = _tile(positions, span, channels, columns)
-    total = tl.zeros((columns,), tl.float32)
-    squares = tl.zeros((columns,), tl.float32)
+    total = tl.zeros((rows, columns), tl.float32)
+    squares = tl.zeros((rows, columns), tl.float32)
     for start in range(0, span, rows):
         row = first + start + tl.arange(0, rows)
         inside = (row < positions)[:, None]
         value = tl.load(x + offset + row[:, None] * channels + column[None, :], mask=inside, other=0.0).to(
             tl.float32
         )
-        total += tl.sum(value, 0)
-        squares += tl.sum(value * value, 0)
+        total += value
+        squares += value * value
     place = (sample * parts + part) * 2 * channels + column
-    tl.store(out + place, total)
-    tl.store(out + place + channels, squares)
+    tl.store(out + place, tl.sum(total, 0))
+    tl.store(out + place + channels, tl.sum(squares, 0))
 
 
 @triton.jit(do_not_specialize=["positions", "parts", "groups"])
@@ -123,8 +125,8 @@ def _back_sums(
     sample, part, column, first, offset = _tile(positions, span, channels, columns)
     scale = tl.load(a + sample * channels + column)[None, :]
     summand = tl.load(b + sample * channels + column)[None, :]
-    total = tl.zeros((columns,), tl.float32)
-    products = tl.zeros((columns,), tl.float32)
+    total = tl.zeros((rows, columns), tl.float32)
+    products = tl.zeros((rows, columns), tl.float32)
     for start in range(0, span, rows):
         row = first + start + tl.arange(0, rows)
         inside = (row < positions)[:, None]
@@ -133,16 +135,16 @@ def _back_sums(
         dz = tl.load(dy + place, mask=inside, other=0.0).to(tl.float32) * _slope(
             value * scale + summand, silu
         )
-        total += tl.sum(dz, 0)
-        products += tl.sum(dz * value, 0)
+        total += dz
+        products += dz * value
     place = (sample * parts + part) * 2 * channels + column
-    tl.store(out + place, total)
-    tl.store(out + place + channels, products)
+    tl.store(out + place, tl.sum(total, 0))
+    tl.store(out + place + channels, tl.sum(products, 0))
 
 
 @triton.jit(do_not_specialize=["positions", "parts", "groups"])
 def _back_affine(
-    sums, shift, gamma, a, moments, x_sums, u, w, d_gamma, d_beta, d_shift, positions, channels, parts, groups,
+    sums, shift, gamma, a, moments, x_sums, u, w, d_learned, d_shift, positions, channels, parts, groups,
     shifted: tl.constexpr, width: tl.constexpr, padded: tl.constexpr,
 ):  # fmt: skip
     """u and w of dx = a dz + u x + w for one group of a sample, and what parameters and shift get of it."""
@@ -169,8 +171,8 @@ def _back_affine(
     constant = -inverse * tl.sum(weight * total, 0) / count + by_x * (moved - mean)
     tl.store(u + row, tl.zeros((padded,), tl.float32) + by_x, mask=inside)
     tl.store(w + row, constant, mask=inside)
-    tl.store(d_gamma + row, of_gamma, mask=inside)
-    tl.store(d_beta + row, total, mask=inside)
+    tl.store(d_learned + row + sample * channels, of_gamma, mask=inside)
+    tl.store(d_learned + row + (sample + 1) * channels, total, mask=inside)
     if shifted:
         scale = tl.load(a + row, mask=inside, other=0.0)
         x_total = tl.load(x_sums + row, mask=inside, other=0.0)
@@ -197,6 +199,61 @@ def _back_apply(
             value * scale + summand, silu
         )
         tl.store(dx + place, scale * dz + by_x * value + constant, mask=inside)
+
+
+@triton.jit(do_not_specialize=["rows_in_all"])
+def _add(x, h, bias, y, rows_in_all, channels, rows: tl.constexpr, columns: tl.constexpr):
+    """y = x + h + bias."""
+    row = tl.program_id(0) * rows + tl.arange(0, rows)
+    column = tl.program_id(1) * columns + tl.arange(0, columns)
+    inside = (row < rows_in_all)[:, None]
+    place = row.to(tl.int64)[:, None] * channels + column[None, :]
+    total = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
+    total += tl.load(h + place, mask=inside, other=0.0).to(tl.float32)
+    tl.store(y + place, total + tl.load(bias + column).to(tl.float32)[None, :], mask=inside)
+
+
+@triton.jit(do_not_specialize=["rows_in_all", "span"])
+def _totals(x, out, rows_in_all, span, channels, rows: tl.constexpr, columns: tl.constexpr):
+    """Sums of x by channel, over some rows."""
+    part, column = tl.program_id(0), tl.program_id(1) * columns + tl.arange(0, columns)
+    total = tl.zeros((rows, columns), tl.float32)
+    for start in range(0, span, rows):
+        row = part * span + start + tl.arange(0, rows)
+        inside = ((row < rows_in_all) & (start + tl.arange(0, rows) < span))[:, None]
+        place = row.to(tl.int64)[:, None] * channels + column[None, :]
+        total += tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + part * channels + column, tl.sum(total, 0))
+
+
+class _Add(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, h: Tensor, bias: Tensor) -> Tensor:
+        x, h = (each.contiguous(memory_format=torch.channels_last) for each in (x, h))
+        ctx.dtypes = x.dtype, h.dtype, bias.dtype
+        channels, columns = x.shape[1], _columns(x.shape[1])
+        rows = x.numel() // channels
+        y = torch.empty_like(x, dtype=torch.promote_types(x.dtype, h.dtype))
+        grid = triton.cdiv(rows, POSITIONS), channels // columns
+        _add[grid](x, h, bias, y, rows, channels, rows=POSITIONS, columns=columns)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        dy = dy.contiguous(memory_format=torch.channels_last)
+        channels, columns = dy.shape[1], _columns(dy.shape[1])
+        rows = dy.numel() // channels
+        parts = min(MOST_PARTS, triton.cdiv(rows, POSITIONS))
+        sums = torch.empty(parts, channels, device=dy.device)
+        grid = parts, channels // columns
+        _totals[grid](dy, sums, rows, triton.cdiv(rows, parts), channels, rows=POSITIONS, columns=columns)
+        of_x, of_h, of_bias = ctx.dtypes
+        return dy.to(of_x), dy.to(of_h), sums.sum(0).to(of_bias)
+
+
+def _columns(channels: int) -> int:
+    """Channels of a tile: a power of two that divides them."""
+    return min(channels & -channels, WIDEST)
 
 
 class _NormSilu(torch.autograd.Function):
@@ -237,16 +294,18 @@ class _NormSilu(torch.autograd.Function):
         shape, silu = ctx.shape, ctx.silu
         dy = dy.contiguous(memory_format=torch.channels_last)
         sums = shape.floats(shape.parts, 2, shape.channels)
-        u, w, d_gamma, d_beta, d_shift = (shape.floats(shape.channels) for _ in range(5))
+        u, w, d_shift = (shape.floats(shape.channels) for _ in range(3))
+        d_learned = shape.floats(2, shape.channels)
         dx = torch.empty_like(x)
         _back_sums[shape.tiles](x, dy, a, b, sums, *shape.sizes, shape.parts, silu, **shape.tile)
         _back_affine[shape.groups](
-            sums, gamma if shift is None else shift, gamma, a, moments, x_sums, u, w, d_gamma, d_beta, d_shift,
+            sums, gamma if shift is None else shift, gamma, a, moments, x_sums, u, w, d_learned, d_shift,
             *shape.sizes, shape.parts, shape.groups[1], shift is not None, **shape.group,
         )  # fmt: skip
         _back_apply[shape.tiles](x, dy, a, b, u, w, dx, *shape.sizes, silu, **shape.tile)
         of_shift = None if shift is None else d_shift.to(shift.dtype)
-        return dx, of_shift, d_gamma.sum(0).to(gamma.dtype), d_beta.sum(0).to(gamma.dtype), None, None, None
+        d_gamma, d_beta = d_learned.sum(0).to(gamma.dtype)
+        return dx, of_shift, d_gamma, d_beta, None, None, None
 
 
 class _Shape:
@@ -256,7 +315,7 @@ class _Shape:
         self.samples, self.channels = x.shape[:2]
         self.positions = x[0, 0].numel()
         self.parts = triton.cdiv(self.positions, SPAN)
-        columns = min(self.channels & -self.channels, WIDEST)  # a power of two that divides the channels
+        columns = _columns(self.channels)
         width = self.channels // groups
         self.sizes = self.positions, self.channels
         self.tiles = self.samples, self.parts, self.channels // columns
@@ -276,4 +335,10 @@ def norm_silu(x: Tensor, norm: nn.GroupNorm, shift: Tensor | None = None, *, sil
     shift: (batch, channels).
     """
     out: Tensor = _NormSilu.apply(x, shift, norm.weight, norm.bias, norm.num_groups, norm.eps, silu)  # type: ignore[no-untyped-call]
+    return out
+
+
+def add(x: Tensor, h: Tensor, bias: Tensor) -> Tensor:
+    """x + h + bias, for features (batch, channels, height, width) and a number for each channel."""
+    out: Tensor = _Add.apply(x, h, bias)  # type: ignore[no-untyped-call]
     return out

@@ -20,6 +20,9 @@ from kakusan.networks.dropout import dropout
 Features: TypeAlias = Float[Tensor, "batch _ *space"]
 """Channels of positions, in one to three dimensions, on their way through a network."""
 
+Shift: TypeAlias = Float[Tensor, "batch _"]
+"""One number for each channel of each sample, which depends on the time."""
+
 Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
 CONVOLUTIONS: dict[int, type[Convolution]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -140,7 +143,7 @@ def group_norm(x: Features, norm: nn.GroupNorm) -> Features:
     return F.group_norm(x, norm.num_groups, weight, bias, norm.eps)
 
 
-def norm_silu(x: Features, norm: nn.GroupNorm, shift: Float[Tensor, "batch _"] | None = None) -> Features:
+def norm_silu(x: Features, norm: nn.GroupNorm, shift: Shift | None = None) -> Features:
     """silu(norm(x + shift)), the step before each convolution; shift: one number for each channel."""
     if (kernel := _kernel(x, norm)) is not None:
         return kernel(x, norm, shift)
@@ -149,17 +152,35 @@ def norm_silu(x: Features, norm: nn.GroupNorm, shift: Float[Tensor, "batch _"] |
     return F.silu(group_norm(x, norm)).to(x.dtype)
 
 
+def norm_silu_after(layer: Convolution, x: Features, norm: nn.GroupNorm, shift: Shift) -> Features:
+    """silu(norm(layer(x) + shift))."""
+    if _kernel(x, norm) is None:
+        return norm_silu(layer(x), norm, shift)
+    bias = layer.bias
+    assert bias is not None
+    return norm_silu(without_bias(layer, x), norm, shift + bias)  # one shift, and one sum for its gradient
+
+
+def without_bias(layer: nn.Module, x: Features) -> Features:
+    """The layer of this convolution alone."""
+    assert isinstance(layer, nn.Conv2d)
+    return F.conv2d(x, layer.weight, None, layer.stride, layer.padding)
+
+
 def use_kernels(network: nn.Module) -> None:
-    """Let GroupNorm and SiLU be one kernel on a CUDA device: `kernels.py`."""
-    from kakusan.networks.kernels import norm_silu as kernel  # Triton is not everywhere
+    """Let GroupNorm and SiLU be one kernel on a CUDA device, and a residual sum and its bias another: `kernels.py`."""
+    from kakusan.networks import kernels  # Triton is not everywhere
 
     for module in network.modules():
         if isinstance(module, nn.GroupNorm):
-            module.kernel = kernel  # type: ignore[assignment]
+            module.kernel = kernels.norm_silu  # type: ignore[assignment]
+        if isinstance(module, ResidualBlock):
+            module.kernel = kernels.add  # type: ignore[assignment]
 
 
-def _kernel(x: Features, norm: nn.GroupNorm) -> Callable[..., Features] | None:
-    return getattr(norm, "kernel", None) if x.is_cuda and x.ndim == 4 else None
+def _kernel(x: Features, module: nn.Module) -> Callable[..., Features] | None:
+    """The kernel of a module for these features, where it has one."""
+    return getattr(module, "kernel", None) if x.is_cuda and x.ndim == 4 else None
 
 
 class ResidualBlock(nn.Module):
@@ -182,16 +203,19 @@ class ResidualBlock(nn.Module):
         self.style = style
 
     def forward(self, x: Features, shift: Float[Tensor, "batch _"]) -> Features:
-        h = self._timed(self.conv1(norm_silu(x, self.norm1)), shift)
+        h = self._timed(norm_silu(x, self.norm1), shift)
         if self.training and self.style.dropout:
             h = dropout(h, self.style.dropout)
-        out: Tensor = (self.conv_shortcut(x) if self.shortcut else x) + self.conv2(h)
-        return divided(out, self.style)
+        kept: Tensor = self.conv_shortcut(x) if self.shortcut else x
+        if (kernel := _kernel(x, self)) is not None:
+            return divided(kernel(kept, without_bias(self.conv2, h), self.conv2.bias), self.style)
+        return divided(kept + self.conv2(h), self.style)
 
     def _timed(self, h: Features, shift: Float[Tensor, "batch _"]) -> Features:
-        """The step before the second convolution."""
+        """The first convolution, and the step before the second."""
         if not self.style.scale_shift:
-            return norm_silu(h, self.norm2, shift)
+            return norm_silu_after(self.conv1, h, self.norm2, shift)
+        h = self.conv1(h)
         scale, shift = shift[..., *[None] * self.style.dimensions].chunk(2, dim=1)
         return F.silu(group_norm(h, self.norm2) * (1 + scale) + shift).to(h.dtype)
 

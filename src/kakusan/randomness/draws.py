@@ -9,9 +9,9 @@ published known answers. Written in int64 tensor operations: a product of two 32
 """
 
 import math
-from collections.abc import Callable
 from enum import IntEnum
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,6 +96,9 @@ def uniforms(
     seed: int, purpose: Purpose, ordinal: int | Tensor, indices: Int64[Tensor, " n"], elements: int
 ) -> Float64[Tensor, "n elements"]:
     """Uniform numbers in the open interval (0, 1): the middles of 2^32 equal cells."""
+    if isinstance(ordinal, Tensor) and (kernels := _kernels()) is not None:
+        drawn: Tensor = kernels.uniforms(seed, purpose, ordinal, indices, elements)
+        return drawn
     return (words(seed, purpose, ordinal, indices, elements).double() + 0.5).mul_(2.0**-32)
 
 
@@ -107,8 +110,9 @@ def normals(
     The same on every device to one unit in the last place of float32. No value lies beyond sqrt(66 ln 2) = 6.7637
     (the smallest uniform number is 2^-33); of true normal noise, one value in 7e10 does.
     """
-    if isinstance(ordinal, Tensor) and (kernel := _kernel()) is not None:
-        return kernel(seed, purpose, ordinal, indices, shape)
+    if isinstance(ordinal, Tensor) and (kernels := _kernels()) is not None:
+        drawn: Tensor = kernels.normals(seed, purpose, ordinal, indices, shape)
+        return drawn
     if indices.device.type == "mps":  # it has no float64
         return normals(seed, purpose, ordinal, indices.cpu(), shape).to(indices.device)
     elements = math.prod(shape)
@@ -120,15 +124,15 @@ def normals(
 
 
 @cache
-def _kernel() -> "Callable[..., Tensor] | None":
-    """The same as one kernel of a CUDA device, where Triton is installed."""
+def _kernels() -> Any:
+    """`kernel.py`, for a CUDA device where Triton is installed; else None."""
     if not torch.cuda.is_available():
         return None
     try:
         from kakusan.randomness import kernel
     except ImportError:
         return None
-    return kernel.normals
+    return kernel
 
 
 def integers(uniform: Float64[Tensor, "*shape"], count: int) -> Int64[Tensor, "*shape"]:
