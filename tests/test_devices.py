@@ -176,9 +176,9 @@ def test_graphs_and_kernels_train_as_the_plain_path_does(tmp_path: Path) -> None
     found = {}
     for name, flags in {
         "all": [],
-        "no graphs": ["--machine.graphs", "no"],
-        "no kernels": ["--machine.kernels", "no"],
-        "neither": ["--machine.graphs", "no", "--machine.kernels", "no"],
+        "no graphs": ["--machine.graphs", "False"],
+        "no kernels": ["--machine.kernels", "False"],
+        "neither": ["--machine.graphs", "False", "--machine.kernels", "False"],
     }.items():
         for precision in ("fp32", "bf16"):
             run = tmp_path / f"{name} {precision}"
