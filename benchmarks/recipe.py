@@ -67,6 +67,8 @@ SHARES = (4, 10, 20, 40)
 """Averages over about this part of the training, which are kept beside the usual one, a tenth."""
 BOUNDED, TERMS = 128, 16
 """Held-out images whose bound is measured, and its terms."""
+NOISE = 0.06
+"""Differences of cost that are none."""
 TIMED = 12
 """Steps whose processor time is taken."""
 
@@ -79,6 +81,8 @@ class Technique:
     begin: Callable[[Task], Callable[[], None]] | None = None
     """Makes what takes the next step of a training; None: as the library does."""
     data: tuple[str, ...] = ("digits", "garments")
+    as_many_steps: bool = False
+    """Whether it gets the steps of the automatic recipe, whatever they cost."""
 
 
 # Techniques that the library does not have
@@ -229,6 +233,7 @@ TECHNIQUES = {
     "muon, twice the rate": Technique({"training.learning_rate": 6e-3}, begin=muon),
     "batch 32, then 128": Technique(begin=growing),
     "half the size, then whole": Technique(begin=progressive, data=("garments",)),
+    "float32, as many steps": Technique({"machine.precision": "fp32"}, as_many_steps=True),
     "mirrored": Technique({"data.flip": True}, data=("garments",)),
 }
 
@@ -291,7 +296,9 @@ def trial(name: str, which: str, seed: int) -> dict[str, Any]:
     technique = TECHNIQUES[which]
     with patch.dict(rates.DECAYS, {"late": late_decay}):
         ratio = 1.0 if which == "base" else cost(name, technique) / cost(name, TECHNIQUES["base"])
-        steps = round(STEPS[name] / ratio) if abs(ratio - 1) > 0.06 else STEPS[name]
+        steps = STEPS[name]
+        if abs(ratio - 1) > NOISE and not technique.as_many_steps:
+            steps = round(steps / ratio)
         task = task_of(name, technique, seed, steps)
     averages = {share: EMA(task.network, 1 - share / steps) for share in SHARES}
     with taking(task, technique) as take:

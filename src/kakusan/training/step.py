@@ -196,11 +196,21 @@ def drawn(
     slots = torch.arange(micro * count, (micro + 1) * count)
     t, weights = state.times.draw(training.seed, step, slots, whole)
     x_0 = batch.x_0.to(state.device, non_blocking=True)
-    noise = normals(training.seed, Purpose.NOISE, step, slots.to(state.device), tuple(x_0.shape[1:]))
+    noise = _noise(state, training.seed, step, slots, tuple(x_0.shape[1:]))
     condition = None if batch.condition is None else batch.condition.to(state.device)
     return TrainingInputs(
         x_0, t, noise, condition, None if weights is None else weights.float().to(state.device)
     )
+
+
+def _noise(state: TrainState, seed: int, step: int, slots: Tensor, shape: tuple[int, ...]) -> Samples:
+    """By parts of the rows, which are drawn at once: a number is a function of its slot."""
+
+    def part(rows: slice) -> Samples:
+        return normals(seed, Purpose.NOISE, step, slots[rows].to(state.device), shape)
+
+    drawn = at_once(part, state.parts(len(slots)))
+    return drawn[0] if len(drawn) == 1 else torch.cat(drawn)
 
 
 def update(state: TrainState, finite: Tensor, clip_norm: float, step: int | Tensor) -> None:
