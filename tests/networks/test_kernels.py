@@ -81,7 +81,7 @@ def test_noise_is_that_of_the_host(shape: tuple[int, ...], seed: int) -> None:
 
 def test_replayed_work_reads_what_lies_in_its_inputs() -> None:
     x = torch.zeros(4, device="cuda")
-    double = Replayed(lambda: x * 2)
+    double = Replayed(lambda: x * 2, x.device)
     for value in range(8):
         x.fill_(value)
         assert double().tolist() == [2 * value] * 4

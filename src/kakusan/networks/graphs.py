@@ -25,12 +25,16 @@ class Replayed(Generic[Result]):
     nor look at a value there. A result is good until the next call.
     """
 
-    def __init__(self, work: Callable[[], Result], *, plain: int = PLAIN) -> None:
-        self._work, self._plain = work, plain
+    def __init__(self, work: Callable[[], Result], device: torch.device, *, plain: int = PLAIN) -> None:
+        self._work, self._device, self._plain = work, device, plain
         self._graph: torch.cuda.CUDAGraph | None = None
         self._result: Result
 
     def __call__(self) -> Result:
+        with torch.cuda.device(self._device):
+            return self._called()
+
+    def _called(self) -> Result:
         if self._plain > 0:
             self._plain -= 1
             return self._aside()
@@ -103,7 +107,7 @@ class _Call:
             x, time, *given = self._inputs
             return call(x, time, Condition(**dict(zip(names, given, strict=True))) if names else None)
 
-        self._replayed = Replayed(work, plain=1)
+        self._replayed = Replayed(work, x.device, plain=1)
 
     def __call__(self, x: Tensor, time: Tensor, condition: Condition | None) -> Tensor:
         given = () if condition is None else (tensor for _, tensor in condition.tensors())

@@ -334,11 +334,14 @@ def norm_silu(x: Tensor, norm: nn.GroupNorm, shift: Tensor | None = None, *, sil
 
     shift: (batch, channels).
     """
-    out: Tensor = _NormSilu.apply(x, shift, norm.weight, norm.bias, norm.num_groups, norm.eps, silu)  # type: ignore[no-untyped-call]
+    learned = norm.weight, norm.bias
+    with torch.cuda.device_of(x):
+        out: Tensor = _NormSilu.apply(x, shift, *learned, norm.num_groups, norm.eps, silu)  # type: ignore[no-untyped-call]
     return out
 
 
 def add(x: Tensor, h: Tensor, bias: Tensor) -> Tensor:
     """x + h + bias, for features (batch, channels, height, width) and a number for each channel."""
-    out: Tensor = _Add.apply(x, h, bias)  # type: ignore[no-untyped-call]
+    with torch.cuda.device_of(x):
+        out: Tensor = _Add.apply(x, h, bias)  # type: ignore[no-untyped-call]
     return out

@@ -7,7 +7,7 @@ from typing import Any
 import triton
 import triton.language as tl
 from jaxtyping import Float64, Int64
-from torch import Tensor, empty, float64
+from torch import Tensor, cuda, empty, float64
 
 from kakusan.randomness.draws import BLOCK, MULTIPLIERS, ROUNDS, WEYL, WORD, Purpose
 
@@ -102,7 +102,8 @@ def _filled(
     blocks = -(-elements // BLOCK)
     count = len(indices) * blocks
     key = {"low": seed & WORD, "high": seed >> 32, "purpose": int(purpose)}
-    _drawn[(triton.cdiv(count, COUNTERS),)](
-        out, indices, ordinal, count, blocks, elements, **key, **kind, size=COUNTERS
-    )
+    with cuda.device_of(out):
+        _drawn[(triton.cdiv(count, COUNTERS),)](
+            out, indices, ordinal, count, blocks, elements, **key, **kind, size=COUNTERS
+        )
     return out

@@ -38,12 +38,12 @@ class RepeatedStep:
         )  # step, learning rate, share of the average
         self._rate = torch.zeros((), device=device)
         self._slots = torch.arange(self._count, device=device)
-        self._images = _Resident.of(batches, device) or _Streamed()
+        self._images = _Resident.of(batches, device) or _Streamed(device)
         self._condition: Condition | None = None
         self._drops = has_dropout(state.network)
         for group in state.optimizer.param_groups:
             group["lr"] = self._rate
-        self._replayed = Replayed(self._work)
+        self._replayed = Replayed(self._work, device)
 
     def __call__(self) -> None:
         """The next step. Nothing of it is waited for."""
@@ -96,14 +96,15 @@ class RepeatedStep:
 class _Streamed:
     """Images that the host brings for each step."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._x_0: Samples | None = None
 
     def take(self, batches: BatchSource, step: int) -> Condition | None:
         """Bring those of a step; their condition, which stays on the host."""
         batch = batches.at(step)
         if self._x_0 is None:
-            self._x_0 = batch.x_0.to("cuda")
+            self._x_0 = batch.x_0.to(self._device)
         self._x_0.copy_(batch.x_0.pin_memory(), non_blocking=True)
         return batch.condition
 
