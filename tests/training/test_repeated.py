@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from kakusan.config.loading import settings_for, with_values
+from kakusan.config.loading import with_values
 from kakusan.config.resolve import resolve
+from kakusan.config.settings import Settings
 from kakusan.training import repeated
 from kakusan.training.ladder import for_steps
 from kakusan.training.prepare import prepare_data
@@ -36,7 +37,7 @@ def digits(**asked: Any) -> Task:
         "machine.precision": "fp32",
         **asked,
     }
-    settings = with_values(settings_for("digits"), {"data.source": "digits", **values})
+    settings = with_values(Settings(), {"data.source": "digits", **values})
     prepared = prepare_data(settings)
     return assemble(for_steps(resolve(settings, prepared.facts), prepared, STEPS).settings, prepared)
 
@@ -62,17 +63,18 @@ def test_it_trains_as_a_plain_step_does(name: str) -> None:
         train_step(plain.state, plain.batches, plain.loss, plain.settings.training)
         step()
     assert alone.state.step == STEPS
-    # the learning rate and the share of the average are float32 there, and a step of AdamW is about the rate
+    # the rate and the share of the average are float32 there; a step of AdamW is about the rate, whatever the gradient,
+    # so that one of roundings alone, 1e-9 here, is turned by a rounding
     rate = float(plain.settings.training.learning_rate)
     for ours, theirs in zip(alone.network.parameters(), plain.network.parameters(), strict=True):
-        assert (ours - theirs).abs().max() < 1e-3 * rate
+        assert (ours - theirs).abs().max() < 1e-2 * rate
     averages = zip(alone.state.ema.state().values(), plain.state.ema.state().values(), strict=True)
-    assert all((ours - theirs).abs().max() < 1e-3 * rate for ours, theirs in averages)
-    ours, theirs = alone.state.tally.state(), plain.state.tally.state()
-    assert ours["steps"] == theirs["steps"]
-    assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
-    assert ours["count"] == pytest.approx(theirs["count"])
-    assert ours["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=1e-4)
+    assert all((ours - theirs).abs().max() < 1e-2 * rate for ours, theirs in averages)
+    found, expected = alone.state.tally.state(), plain.state.tally.state()
+    assert found["steps"] == expected["steps"]
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    assert found["count"] == pytest.approx(expected["count"])
+    assert found["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-4)
 
 
 def test_a_loss_that_is_not_finite_updates_nothing_from_there_on() -> None:
