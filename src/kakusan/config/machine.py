@@ -57,7 +57,8 @@ def usual_workers(machine: MachineSettings, rows: int | None = None) -> int:
 
 def has_triton() -> bool:
     """Whether kernels of our own can be compiled for a CUDA device."""
-    return find_spec("triton") is not None
+    found = find_spec("triton")
+    return found is not None and found.origin is not None  # a folder of that name is no module
 
 
 def best_device() -> str:
