@@ -16,7 +16,7 @@ help:
 	@echo "make check       format check, lint, types, tests of the mathematics: before each commit, under a minute"
 	@echo "make test        format check, lint, types and all tests"
 	@echo "make wheel-test  the built wheel alone, in an empty environment"
-	@echo "make bench       speed beside diffusers, overhead, a shared machine; into benchmarks/results.jsonl"
+	@echo "make bench       speed beside diffusers, overhead, a shared machine; into results.jsonl, its tables and docs/speed.png"
 	@echo "make format      rewrite the sources in the house's format"
 	@echo "make help-texts  write docs/help anew, after a change of a flag"
 	@echo "make clean       remove .venv and caches (never runs/)"
@@ -56,6 +56,7 @@ wheel-test: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/tables.py
 
 help-texts: $(VENV)/.core
 	$(BIN)/python tests/help_texts.py

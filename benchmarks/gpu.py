@@ -13,36 +13,25 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from measuring import Figures, Spread, leave, report, table
+from measuring import NOISE_IMAGES, Figures, Spread, leave, report, table, training_on_noise
 from torch import Tensor, nn
 from torch.nn import functional as F
 from versus_diffusers import Theirs, flop_of_forward
 
-from kakusan.config.loading import settings_for
-from kakusan.config.machine import set_machine
 from kakusan.config.networks import UNetOptions
-from kakusan.config.resolve import resolve
-from kakusan.config.settings import Settings
-from kakusan.data.memory import dataset_in_memory
 from kakusan.networks import UNet
 from kakusan.samplers import DDIM, SamplingRequest, sample
-from kakusan.training.ladder import for_steps
 from kakusan.training.loop import check_finite, take_step
-from kakusan.training.prepare import prepare_data
-from kakusan.training.state import Task, assemble
+from kakusan.training.state import Task
 
-IMAGES = 2048
 MOMENT = 0.25
 """Seconds of a measurement."""
-LONG = 20_000
-"""Steps of the training that the network is chosen for."""
 STEPS = 50
 """Of DDIM."""
 PASSES = {"sampling": 1, "training": 3}
@@ -78,18 +67,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 def task_of(case: Case, device: str, way: dict[str, Any]) -> Task:
     """A training as `kakusan train` would set it up, on noise."""
-    channels, height, width = case.shape
-    images = np.random.default_rng(0).integers(0, 256, (IMAGES, height, width, channels), dtype=np.uint8)
-    settings = settings_for("", preset=case.preset) if case.preset else Settings()
-    settings = replace(
-        settings,
-        machine=replace(settings.machine, device=device, **way),
-        training=replace(settings.training, batch_size=case.batch_size, accumulation=1),
-    )
-    prepared = prepare_data(settings, in_memory=dataset_in_memory(images, settings.data))
-    settings = for_steps(resolve(settings, prepared.facts), prepared, LONG).settings
-    set_machine(settings.machine)
-    return assemble(settings, prepared)
+    return training_on_noise(case.shape, case.batch_size, preset=case.preset, way={"device": device, **way})
 
 
 class Ours:
@@ -157,7 +135,7 @@ class Peer:
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4, fused=tuned or None)
         self.noising = schedulers.DDPMScheduler()
         self.scheduler = schedulers.DDIMScheduler()
-        self.images = torch.rand(IMAGES, *case.shape, device=device) * 2 - 1
+        self.images = torch.rand(NOISE_IMAGES, *case.shape, device=device) * 2 - 1
         self.generator = torch.Generator(device).manual_seed(0)
 
     def _drawn(self, *shape: int) -> Tensor:
@@ -168,7 +146,7 @@ class Peer:
         self.network.train()
         torch.use_deterministic_algorithms(mode=False)
         count = self.case.batch_size
-        chosen = torch.randint(IMAGES, (count,), device=self.device, generator=self.generator)
+        chosen = torch.randint(NOISE_IMAGES, (count,), device=self.device, generator=self.generator)
         x_0, noise = (
             self.images[chosen].contiguous(memory_format=self.layout),
             self._drawn(count, *self.case.shape),

@@ -5,17 +5,23 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 
-from kakusan.config.machine import processor_name
+from kakusan.config.loading import settings_for
+from kakusan.config.machine import processor_name, set_machine
+from kakusan.config.resolve import resolve
+from kakusan.config.settings import Settings
+from kakusan.data.memory import dataset_in_memory
 from kakusan.errors import KakusanError, RunError
 from kakusan.run import Run
+from kakusan.training.ladder import for_steps
 from kakusan.training.prepare import Prepared, prepare_data
+from kakusan.training.state import Task, assemble
 
 Figures: TypeAlias = dict[str, Any]
 """What a benchmark finds, ready for JSON."""
@@ -101,6 +107,38 @@ def in_words(of: Figures) -> str:
     others = of["taken_by_others"]
     quiet = "" if others is None else f"; other work took {others:.0%} of the time"
     return f"{of['processor']}, {of['threads']} threads, torch {of['torch']}{quiet}"
+
+
+NOISE_IMAGES, LONG = 2048, 20_000
+"""Images of a training on noise, and the steps that its network is chosen for."""
+
+
+def training_on_noise(
+    shape: tuple[int, int, int],
+    batch_size: int,
+    *,
+    preset: str | None = None,
+    accumulation: int | Literal["auto"] = 1,
+    way: Mapping[str, Any],
+) -> Task:
+    """A training as `kakusan train` would set it up, on images (channels, height, width) of noise.
+
+    way: settings of the machine, by name. Threads and allocator are set up for the whole process.
+    """
+    channels, height, width = shape
+    images = np.random.default_rng(0).integers(
+        0, 256, (NOISE_IMAGES, height, width, channels), dtype=np.uint8
+    )
+    settings = settings_for("", preset=preset) if preset else Settings()
+    settings = replace(
+        settings,
+        machine=replace(settings.machine, **way),
+        training=replace(settings.training, batch_size=batch_size, accumulation=accumulation),
+    )
+    prepared = prepare_data(settings, in_memory=dataset_in_memory(images, settings.data))
+    resolved = resolve(settings, prepared.facts)
+    set_machine(resolved.machine)
+    return assemble(for_steps(resolved, prepared, LONG).settings, prepared)
 
 
 def prepared_as(run: Run, name: str) -> Prepared:

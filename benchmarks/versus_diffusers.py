@@ -13,6 +13,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import metadata
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -55,15 +56,8 @@ class Case:
 
     @classmethod
     def of(cls, preset: str, shape: tuple[int, int, int], batch_size: int, threads: int | None) -> "Case":
-        """The network of a preset, as a run on the CPU would resolve it."""
-        settings = settings_for("", preset=preset)
-        settings = replace(
-            settings, machine=replace(settings.machine, device="cpu", threads=threads or "auto", workers=1)
-        )
-        facts = DataFacts(shape, is_levels=True)
-        settings = resolve_for(
-            resolve(settings, facts), facts, answered(settings.training.steps), UNFOLDED[0]
-        )
+        """The network of a preset, as a run on the CPU would resolve it; the machine is set up as for that run."""
+        settings = settings_on_cpu(preset, shape, threads)
         set_machine(settings.machine)
         return cls(settings, shape, batch_size)
 
@@ -82,6 +76,15 @@ class Case:
         joined = {name: torch.cat([weights[part] for part in rows]) for name, rows in names.items()}
         network.load_state_dict(joined)
         return network
+
+
+def settings_on_cpu(preset: str, shape: tuple[int, int, int], threads: int | None) -> Settings:
+    """The settings of a preset, as a run on the CPU would resolve them, with all threads in every operation."""
+    settings = settings_for("", preset=preset)
+    machine = replace(settings.machine, device="cpu", threads=threads or "auto", workers=1)
+    facts = DataFacts(shape, is_levels=True)
+    resolved = resolve(replace(settings, machine=machine), facts)
+    return resolve_for(resolved, facts, answered(resolved.training.steps), UNFOLDED[0])
 
 
 class Theirs(nn.Module):
@@ -283,6 +286,7 @@ def measure(case: Case, repeats: int, *, compiled: bool) -> Figures:
         "seconds": seconds,
         "limit_precision": "bf16" if bf16 else "fp32",
         "limit": limits(torch.bfloat16 if bf16 else torch.float32, repeats),
+        "diffusers": metadata.version("diffusers"),
         "machine": machine(),
     }
 

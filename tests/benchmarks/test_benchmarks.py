@@ -176,6 +176,37 @@ def test_both_networks_give_the_same_answers(script: Script, monkeypatch: pytest
         assert found["limit"][work] > 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells the peak of a process by itself")
+def test_memory_is_that_of_a_process_alone(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("diffusers")
+    few = ("kakusan", "diffusers, as shipped")
+    monkeypatch.setattr(importlib.import_module("memory_beside_diffusers"), "CONTENDERS", few)
+    sizes = ("--case", "demo", "--batch-size", "4", "--threads", "1")
+    found = script("memory_beside_diffusers", *sizes)["demo"]["memory"]
+    assert tuple(found) == few
+    assert len({each["parameters"] for each in found.values()}) == 1
+    for each in found.values():
+        assert 4 * each["parameters"] < each["training"] == each["peak"] - each["after_imports"]
+
+
+def test_networks_of_other_libraries_are_measured_by_turns(script: Script) -> None:
+    pytest.importorskip("smalldiffusion")
+    sizes = ("--cases", "28x28", "--batch-size", "2", "--repeats", "1", "--threads", "1")
+    found = script("other_peers", *sizes)["cases"]["28x28"]["contenders"]
+    assert "smalldiffusion" in found
+    assert all(each["flop"] > 0 and each["seconds"]["median"] > 0 for each in found.values())
+
+
+@pytest.mark.usefixtures("script")
+def test_without_the_packages_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = importlib.import_module("other_peers")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert module.main([]) == 0
+    assert "installed" in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("script")
 def test_without_diffusers_it_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

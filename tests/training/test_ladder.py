@@ -1,6 +1,8 @@
 """Which network a budget buys: measured, within memory, and said beforehand where it is too little."""
 
+import gc
 import math
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,6 +119,16 @@ def test_the_activations_that_are_counted_are_those_that_a_step_keeps(images: Pa
     # width 16 at 28x28 (3 residual blocks) and 14x14 (5): each keeps a handful of tensors of 2 or 4 bytes a value
     values = 16 * 28 * 28
     assert 10 * values < each < 200 * values
+
+
+def test_what_was_counted_is_given_back(images: Path) -> None:
+    settings, prepared = opened(images, **{name.replace(".", "__"): value for name, value in TINY.items()})
+    task = assemble(for_steps(settings, prepared, 100).settings, prepared)
+    activation_bytes(task)
+    network = weakref.ref(task.network)
+    del task
+    gc.collect()
+    assert network() is None
 
 
 def test_micro_batches_are_as_large_as_fits(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:

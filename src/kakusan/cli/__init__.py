@@ -30,6 +30,7 @@ COMMANDS = {
     "import": "a run from a model trained elsewhere: a folder of diffusers, or hf:owner/name",
     "export": "the model of a RUN for other programs: diffusers, ONNX, safetensors",
     "data": "what is in DATA: counts, sizes, bad files, duplicates, a contact sheet",
+    "bench": "how fast this machine trains and samples with the network for DATA; nothing is trained",
     "doctor": "versions, devices, what is missing",
 }
 

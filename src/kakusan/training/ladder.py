@@ -160,7 +160,7 @@ def _kept_bytes(task: Task, images: int) -> int:
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # a step that kept its own answer would hold it, and itself, for ever
 
     fed = drawn(task.state, task.batches, replace(task.settings.training, batch_size=images), 0, 0)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
