@@ -18,7 +18,6 @@ stands in this file alone.
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +34,7 @@ import torch
 from digits_quality import trained_classifier
 from garment_features import GARMENTS, TRAINING, Judge
 from measuring import leave, table
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from kakusan.config.loading import with_values
@@ -50,7 +49,7 @@ from kakusan.randomness import Purpose, uniforms
 from kakusan.run import usual_sampler
 from kakusan.samplers import SamplingRequest, sample
 from kakusan.shapes import Times
-from kakusan.training import rates, step
+from kakusan.training import rates
 from kakusan.training.ema import EMA
 from kakusan.training.loop import check_finite
 from kakusan.training.prepare import Prepared, prepare_data
@@ -116,58 +115,6 @@ def plain(task: Task) -> Callable[[], None]:
     return lambda: train_step(task.state, task.batches, task.loss, task.settings.training)
 
 
-class Muon(torch.optim.Optimizer):
-    """Momentum whose matrices are made orthogonal (Jordan et al. 2024), as large as AdamW's steps (Liu et al. 2025);
-    AdamW for what is no matrix."""
-
-    def __init__(self, parameters: Sequence[nn.Parameter], like: torch.optim.AdamW) -> None:
-        matrices = [p for p in parameters if p.ndim > 1 and p.shape[0] > 4 and p[0].numel() > 4]
-        known = {id(p) for p in matrices}
-        self.others = torch.optim.AdamW(
-            [p for p in parameters if id(p) not in known], lr=1e-3, betas=like.defaults["betas"], fused=True
-        )
-        super().__init__(matrices, {"lr": 1e-3, "momentum": 0.95})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002
-        for group in self.param_groups:
-            for p in group["params"]:
-                moment = self.state[p].setdefault("moment", torch.zeros_like(p))
-                moment.lerp_(p.grad, 1 - group["momentum"])
-                way = p.grad.lerp(moment, group["momentum"]).flatten(1)
-                p.add_(orthogonal(way).view_as(p), alpha=-group["lr"] * 0.2 * math.sqrt(max(way.shape)))
-            for other in self.others.param_groups:
-                other["lr"] = group["lr"]
-        self.others.step()
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        super().zero_grad(set_to_none)
-        self.others.zero_grad(set_to_none)
-
-
-def orthogonal(x: Tensor, steps: int = 5) -> Tensor:
-    """The nearest matrix of singular values near 1, by Newton and Schulz's iteration."""
-    a, b, c = 3.4445, -4.7750, 2.0315
-    wide = x.shape[0] > x.shape[1]
-    x = x.T if wide else x
-    x = x / (x.norm() + 1e-7)
-    for _ in range(steps):
-        square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
-    return x.T if wide else x
-
-
-def muon(task: Task) -> Callable[[], None]:
-    optimizer: Any = Muon(list(task.network.parameters()), task.state.optimizer)
-    task.state.optimizer = optimizer
-
-    def take() -> None:
-        with patch.object(step, "SCALING_DEVICES", ()):  # gradients are clipped before
-            plain(task)()
-
-    return take
-
-
 def growing(task: Task) -> Callable[[], None]:
     """A third of the batch for the first half of the images, then as much more: equally many images in all."""
     steps = answered(task.settings.training.steps)
@@ -229,8 +176,8 @@ TECHNIQUES = {
     "rate: cosine": Technique({"training.decay": "cosine"}),
     "rate: constant": Technique({"training.decay": "constant"}),
     "rate: constant, then linear": Technique({"training.decay": "late"}),
-    "muon": Technique(begin=muon),
-    "muon, twice the rate": Technique({"training.learning_rate": 6e-3}, begin=muon),
+    "muon": Technique({"training.optimizer": "muon"}),
+    "muon, twice the rate": Technique({"training.optimizer": "muon", "training.learning_rate": 6e-3}),
     "batch 32, then 128": Technique(begin=growing),
     "half the size, then whole": Technique(begin=progressive, data=("garments",)),
     "float32, as many steps": Technique({"machine.precision": "fp32"}, as_many_steps=True),

@@ -64,6 +64,9 @@ WATCHED: dict[str, dict[str, Any]] = {"training": {"stop": "when-done"}, "sample
 HELD_OUT = {2: 1.0, 4: 0.9, 6: 0.95, 8: 0.95, 10: 0.95}
 """Losses of a training that is done at step 10, with the averaged weights of step 4."""
 REWINDING: dict[str, dict[str, Any]] = {"training": {"on_nan": "rewind"}}
+MUON: dict[str, dict[str, Any]] = {"training": {"optimizer": "muon", "on_nan": "rewind"}}
+BREAKING = ("rewinding", "muon")
+"""Kinds of training whose numbers are not finite at some steps."""
 BAD_STEPS = (1, 8)
 """Finished steps after which the loss is not finite, the first at the whole rate, the second at half of it: one before
 any checkpoint, and one later."""
@@ -75,6 +78,7 @@ KINDS = {
     "parts": PARTS,
     "watched": WATCHED,
     "rewinding": REWINDING,
+    "muon": MUON,
 }
 
 
@@ -155,7 +159,7 @@ def train(
 
     def not_finite(state: TrainState, *others: Any) -> tuple[Tensor, Tensor]:
         t, losses = plain_step(state, *others)
-        bad = kind == "rewinding" and state.step in BAD_STEPS[state.course.rewinds :]
+        bad = kind in BREAKING and state.step in BAD_STEPS[state.course.rewinds :]
         return t, losses * torch.nan if bad else losses
 
     def scripted(task: Task) -> Compared:
@@ -233,7 +237,7 @@ def main(base: Path) -> None:
     for way, places in PLACES.items():
         for at in places:
             results[f"{way}-{at}"] = tried(base / f"{way}-{at}", way, at)
-    for kind in ("watched", "rewinding"):
+    for kind in ("watched", *BREAKING):
         for way, places in OF_THE_UNPLANNED.items():
             for at in places:
                 results[f"{kind}-{way}-{at}"] = tried(base / f"{kind}-{way}-{at}", way, at, kind)

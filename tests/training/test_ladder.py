@@ -319,7 +319,7 @@ def test_the_memory_of_a_training_is_told_part_by_part(images: Path) -> None:
     )
     task = assemble(found.settings, prepared)
     weights = 4 * sum(p.numel() for p in task.network.parameters())
-    assert whole.weights == COPIES * weights
+    assert whole.weights == (COPIES + 2) * weights
     assert whole.activations == 2 * halved.activations == BACKWARD * 8 * activation_bytes(task)
     assert whole.data == 600 * 28 * 28
     assert whole.report == REPORT_COPIES * 4 * 540 * 28 * 28

@@ -27,6 +27,7 @@ RECIPE = TrainingSettings(
     batch_size=12,
     accumulation=1,
     times="uniform",
+    optimizer="adamw",
     learning_rate=1e-2,
     warmup=0,
     decay="constant",

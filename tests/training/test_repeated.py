@@ -50,6 +50,7 @@ CASES: dict[str, dict[str, Any]] = {
     "min-snr": {"training.loss": "min-snr"},
     "flow": {"process.path": "flow"},
     "edm": {"process.path": "edm", "process.predicts": "edm"},
+    "muon": {"training.optimizer": "muon"},
 }
 
 

@@ -81,7 +81,7 @@ def test_a_history_of_losses_that_steers_t_is_part_of_the_checkpoint(results: di
 
 
 @pytest.mark.parametrize(("way", "at"), [(way, at) for way, them in OF_THE_UNPLANNED.items() for at in them])
-@pytest.mark.parametrize("kind", ["watched", "rewinding"])
+@pytest.mark.parametrize("kind", ["watched", "rewinding", "muon"])
 def test_a_training_that_leaves_its_plan_leaves_it_alike_however_it_is_interrupted(
     kind: str, way: str, at: int, results: dict[str, Any]
 ) -> None:
@@ -97,6 +97,8 @@ def test_the_trainings_that_leave_their_plan_do_so(results: dict[str, Any]) -> N
     assert watched["metrics"][-2]["lowest_step"] == 4
     assert "lowest.safetensors" not in watched["files"]
     assert rewinding["state"]["course"]["rewinds"] == 2
+    assert results["whole-muon"]["state"]["course"] == rewinding["state"]["course"]
+    assert results["whole-muon"]["files"] != rewinding["files"]
     assert [line["step"] for line in rewinding["metrics"] if "rewinds" in line] == [1, 7]
     lines = [line["step"] for line in rewinding["metrics"] if "loss" in line]
     assert lines == [5, 10, 12]

@@ -47,7 +47,10 @@ _LINES: tuple[tuple[str, str], ...] = (
     ),
     ("lr", "it is --training.learning-rate"),
     ("bs train-batch-size", "it is --training.batch-size"),
-    ("optimizer", "it is AdamW, with --training.learning-rate, --training.betas and --training.weight-decay"),
+    (
+        "optimizer optim adam adamw muon sgd",
+        "it is --training.optimizer, adamw or muon, with --training.learning-rate, .betas and .weight-decay",
+    ),
     ("resolution image-size img-size", "it is --data.size; by default the images' own, or near their median"),
     (
         "fp16 amp mixed-precision half bf16",

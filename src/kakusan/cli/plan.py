@@ -101,8 +101,8 @@ def _choice(found: "Planned") -> Iterator[tuple[str, str]]:
     )
     yield (
         "",
-        f"rate {answered(training.learning_rate):g}, {training.decay} decay, warm-up {answered(training.warmup):,};"
-        f" average {answered(training.ema):g}",
+        f"{training.optimizer}, rate {answered(training.learning_rate):g}, {training.decay} decay,"
+        f" warm-up {answered(training.warmup):,}; average {answered(training.ema):g}",
     )
     path = process.schedule if process.path == "vp" else process.path
     yield (

@@ -92,6 +92,12 @@ def shares(rows: int, multiple: int = ROWS) -> list[slice]:
     return [slice(begin, min(begin + size, rows)) for begin in range(0, rows, size)]
 
 
+def dealt(works: Sequence[Part]) -> list[Sequence[Part]]:
+    """Works of their own, the next one to the next worker in turn: parts for `at_once`."""
+    count = 1 if _workers is None else _workers.count
+    return [works[first::count] for first in range(min(count, len(works)))]
+
+
 def at_once(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
     """The results for these parts, in their order. The calling thread computes the first; a single one has all threads.
 

@@ -11,6 +11,8 @@ from kakusan.config.facts import DataFacts
 from kakusan.config.networks import NetworkOptions
 from kakusan.config.settings import TrainingSettings
 
+OPTIMIZER = "adamw"
+"""The automatic one; muon is not until trainings of all lengths have been measured with it."""
 BATCH = {"cpu": 64}
 BATCH_ELSEWHERE = 128
 POINTS_BATCH = 256
@@ -38,10 +40,12 @@ def resolve_batch(training: TrainingSettings, facts: DataFacts, device: str) -> 
 def resolve_recipe(
     training: TrainingSettings, network: NetworkOptions, *, fine_tuning: bool = False
 ) -> TrainingSettings:
-    """The same without any "auto" in rate, warm-up and average; steps and the network are known."""
+    """The same without any "auto" in optimizer, rate, warm-up and average; steps and the network are known."""
     steps = training.steps
     assert steps != "auto"
     answers: dict[str, Any] = {}
+    if training.optimizer == "auto":
+        answers["optimizer"] = OPTIMIZER
     if training.learning_rate == "auto":
         answers["learning_rate"] = usual_rate(steps, network) * (FINE_TUNING if fine_tuning else 1)
     if training.warmup == "auto":
@@ -57,7 +61,7 @@ def usual_warmup(steps: int) -> int:
 
 
 def usual_rate(steps: int, network: NetworkOptions) -> float:
-    """AdamW's step for a network in a training of so many steps."""
+    """The optimizer's step for a network in a training of so many steps."""
     rate = min(network.usual_rate, HIGHEST_RATE) * min(1.0, (LONG / max(steps, 1)) ** 0.5)
     return float(f"{max(LOWEST_RATE, rate):.2g}")
 

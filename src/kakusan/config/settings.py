@@ -211,14 +211,19 @@ class TrainingSettings(Section):
     times: str = "stratified"
     """Distribution of t in training: uniform, stratified over the batch, or importance (where losses are large,
     once there are ten for each t)."""
+    optimizer: str = "auto"
+    """adamw, or muon: weights that are matrices move by orthogonal steps (Jordan et al. 2024), which cost a little and
+    lead further, all others by AdamW; auto: adamw."""
     learning_rate: Annotated[float | Auto, Range(0, 10)] = "auto"
-    """Step size of AdamW; auto: smaller for wide networks, for long trainings and for fine-tuning."""
+    """Step size of AdamW, and of muon, whose steps are as large; auto: smaller for wide networks, for long trainings
+    and for fine-tuning."""
     warmup: Annotated[int | Auto, Range(0, 10**9)] = "auto"
     """Steps over which the learning rate rises to its value; auto: a twentieth of all, and 500 at most."""
     decay: str = "linear"
     """Factor on the rate over all steps, warm-up included: constant, or linear or cosine from 1 towards 0."""
     weight_decay: Annotated[float, Range(0, 10)] = 0.0
-    """AdamW's weight decay, on all parameters: those of normalizations, biases and embeddings too."""
+    """Weight decay, apart from the gradient (AdamW's), on all parameters: those of normalizations, biases and
+    embeddings too."""
     betas: tuple[float, float] = (0.9, 0.99)
     """AdamW's betas: decay of the first and second moment."""
     clip_norm: Annotated[float, Range(1e-9, math.inf)] = 1.0

@@ -24,7 +24,12 @@ FREE = ("machine.", "data.source")
 """Settings that may change between two uses: the machine, and where the data lie, which their fingerprint covers."""
 DATA_HASHES = "data_sha256"
 
-MACHINE_OF_OLD = {"machine.workers": 1, "machine.graphs": False, "machine.kernels": False}
+OF_OLD = {
+    "machine.workers": 1,
+    "machine.graphs": False,
+    "machine.kernels": False,
+    "training.optimizer": "adamw",
+}
 """Settings of checkpoints from before there were such."""
 
 
@@ -81,7 +86,7 @@ def changed_settings(settings: Settings, checkpoint: Checkpoint) -> dict[str, tu
     now = frozen_settings(settings)
     # older ones lack newer settings, which had no effect; the kind of their data is that of the shape in data.json
     renamed: dict[str, Any] = {RENAMED.get(str(name), str(name)): x for name, x in stored.items()}
-    was = {**usual_for(settings), "data.kind": now["data.kind"], **MACHINE_OF_OLD, **renamed}
+    was = {**usual_for(settings), "data.kind": now["data.kind"], **OF_OLD, **renamed}
     return {name: (was[name], value) for name, value in now.items() if was[name] != value}
 
 

@@ -165,6 +165,8 @@ class Copying:
 def obstacle(settings: Settings, record: Mapping[str, Any]) -> str:
     """The reason that the table has no loss for such a training; empty where it has. record: its data.json."""
     process, training = settings.process, settings.training
+    if training.optimizer != "adamw":
+        return "only trainings by AdamW have been measured"
     if settings.data.kind != "image" or settings.network.kind != "unet":
         return "only U-Nets on images have been measured"
     if {name: getattr(process, name) for name in TARGET} != TARGET or training.loss != LOSS:

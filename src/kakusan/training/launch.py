@@ -111,6 +111,8 @@ def upgraded(config: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, An
             tables[section][new.partition(".")[2]] = tables[section].pop(name)
     if "machine" in tables:  # before there were parts at once, graphs and kernels
         tables["machine"] = {"workers": 1, "graphs": False, "kernels": False, **tables["machine"]}
+    if "training" in tables:  # before there was another
+        tables["training"] = {"optimizer": "adamw", **tables["training"]}
     network = tables.get("network", {})
     if network.get("kind") == "mlp":  # which had the options of the U-Net beside its own, without effect
         others = NETWORKS["unet"].names() - NETWORKS["mlp"].names()

@@ -16,6 +16,7 @@ from kakusan.config.settings import TrainingSettings, answered, named
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.training.ema import EMA
 from kakusan.training.losses import Loss, NetworkModel
+from kakusan.training.optimizers import OPTIMIZERS
 from kakusan.training.rates import DECAYS, learning_rate
 from kakusan.training.repeated import RepeatedStep
 from kakusan.training.step import BatchSource, TrainState, train_step
@@ -42,31 +43,24 @@ def new_state(
     """A state before its first step.
 
     graphs: whether a CUDA device may repeat the step by itself, where loss and times allow it.
-    Raises SettingsError for times and decays that are not in their tables, and for a batch that cannot be split evenly.
+    Raises SettingsError for times, a decay or an optimizer that are not in their tables, and for a batch that cannot be
+    split evenly.
     """
     times = named(TIMES, training.times, "training.times")
     named(DECAYS, training.decay, "training.decay")
+    optimizer = named(OPTIMIZERS, training.optimizer, "training.optimizer")
     batch, parts = answered(training.batch_size), answered(training.accumulation)
     if batch % parts:
         raise SettingsError(
             f"a batch of {batch} cannot be split evenly into {parts} micro-batches",
             "choose training.accumulation as a divisor of training.batch-size",
         )
-    optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=answered(training.learning_rate),
-        betas=training.betas,
-        eps=1e-8,
-        weight_decay=training.weight_decay,
-        fused=True,
-        capturable=device.type == "cuda",
-    )
     first_bad = torch.tensor(-1, device=device)
     return TrainState(
         model,
         network,
         EMA(network, answered(training.ema)),
-        optimizer,
+        optimizer(network, training, device),
         Tally.zero(device),
         times(model.path.T),
         first_bad=first_bad,

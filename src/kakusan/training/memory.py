@@ -10,12 +10,14 @@ import numpy as np
 
 from kakusan.config.settings import WHEN_DONE, answered
 from kakusan.training.ladder import bytes_of_an_image
+from kakusan.training.optimizers import moments_in_all
 from kakusan.training.state import Task
 
 PROGRAM = 390e6
 """Bytes of the program itself, on a CPU: Python, PyTorch with its threads, what they import."""
-COPIES = 6.5
-"""Of the weights: themselves, gradient, two moments, average, those set aside while pictures are made, and in bf16."""
+COPIES = 4.5
+"""Of the weights: themselves, gradient, average, those set aside while pictures are made, and in bf16. Moments come
+beside: AdamW has two, Muon one of a matrix."""
 BACKWARD = 1.5
 """Times the activations that the forward pass keeps: the backward pass has gradients of some of them beside."""
 COMPARED_VALUES = 1 << 29
@@ -52,7 +54,7 @@ class Memory:
         return cls(
             program=PROGRAM * here,
             data=float(images.nbytes) * (here and not isinstance(images, np.memmap)),
-            weights=(COPIES + gradients + watched) * weights,
+            weights=(COPIES + gradients + watched) * weights + moments_in_all(task.state.optimizer),
             activations=BACKWARD * rows * bytes_of_an_image(settings, prepared),
             report=REPORT_COPIES * 4 * values * here,
         )

@@ -112,15 +112,12 @@ def require_fit(settings: Settings, prepared: Prepared) -> None:
 def snapshot(task: Task) -> Checkpoint:
     """All that the next step depends on."""
     state = task.state
-    names = [name for name, _ in task.network.named_parameters()]
-    slots = state.optimizer.state_dict()["state"]
-    moments = {f"{names[i]}.{key}": value for i, slot in slots.items() for key, value in slot.items()}
     return Checkpoint(
         step=state.step,
         tensors={
             "model": task.network.state_dict(),
             "ema": state.ema.state(),
-            "optimizer": moments,
+            "optimizer": _moments(task),
             **({"times": history} if (history := state.times.state()) else {}),
             **({"lowest": state.lowest} if state.lowest is not None else {}),
         },
@@ -170,16 +167,7 @@ def load_state(task: Task, checkpoint: Checkpoint) -> None:
     task.network.load_state_dict(checkpoint.tensors["model"])
     state.ema.load(dict(checkpoint.tensors["ema"]))
     if checkpoint.step:
-        moments = checkpoint.tensors["optimizer"]
-        slots: dict[int, dict[str, Tensor]] = {}
-        for i, (name, weight) in enumerate(task.network.named_parameters()):
-            if f"{name}.step" not in moments:  # it is frozen, or no step has used it
-                continue
-            slots[i] = {"step": moments[f"{name}.step"]}
-            for key in ("exp_avg", "exp_avg_sq"):  # in the layout of the weight: files know none
-                slots[i][key] = torch.empty_like(weight).copy_(moments[f"{name}.{key}"])
-        groups = state.optimizer.state_dict()["param_groups"]
-        state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        _load_moments(task, checkpoint.tensors["optimizer"])
     state.repeated = None  # it knows the optimizer's former tensors
     state.tally = Tally.from_state(checkpoint.state["tally"], state.device)
     state.times.load(checkpoint.tensors.get("times", {}))
@@ -187,6 +175,43 @@ def load_state(task: Task, checkpoint: Checkpoint) -> None:
     state.course = course_of(task.settings, checkpoint)
     lowest = checkpoint.tensors.get("lowest") if state.course.watch.measured else None
     state.lowest = None if lowest is None else dict(lowest)
+
+
+def _moments(task: Task) -> dict[str, Tensor]:
+    """All that the optimizer keeps of each parameter, by the parameter's name and what it is: "conv.weight.exp_avg"."""
+    kept = task.state.optimizer.state
+    return {
+        f"{name}.{key}": value
+        for name, parameter in task.network.named_parameters()
+        for key, value in kept.get(parameter, {}).items()
+    }
+
+
+def _load_moments(task: Task, moments: Mapping[str, Tensor]) -> None:
+    """The inverse of `_moments`. Raises KeyError where a parameter's are not those of this optimizer."""
+    optimizer = task.state.optimizer
+    wanted = {p: set(group.get("moments", ())) for group in optimizer.param_groups for p in group["params"]}
+    by_parameter: dict[str, dict[str, Tensor]] = {}
+    for full_name, value in moments.items():
+        name, _, key = full_name.rpartition(".")
+        by_parameter.setdefault(name, {})[key] = value
+    optimizer.state.clear()
+    for name, weight in task.network.named_parameters():
+        kept = by_parameter.get(name)
+        if kept is None:  # it is frozen, or no step has used it
+            continue
+        if not wanted[weight] <= kept.keys():
+            raise KeyError(
+                f"the optimizer keeps {', '.join(sorted(wanted[weight]))} of {name}, not {', '.join(kept)}"
+            )
+        optimizer.state[weight] = {key: _placed(value, weight) for key, value in kept.items()}
+
+
+def _placed(value: Tensor, weight: Tensor) -> Tensor:
+    """A copy on the device of a weight and, where it has its shape, in its layout: files know none."""
+    if value.shape != weight.shape:
+        return value.to(weight.device, copy=True)
+    return torch.empty_like(weight, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 def course_of(settings: Settings, checkpoint: Checkpoint) -> Course:

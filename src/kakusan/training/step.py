@@ -48,7 +48,7 @@ class TrainState:
     model: NetworkModel
     network: nn.Module
     ema: EMA
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     tally: Tally
     times: TimeSampler
     step: int = 0  # finished steps
