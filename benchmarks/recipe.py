@@ -238,12 +238,12 @@ def cost(name: str, technique: Technique) -> float:
     return sum(spent) / 2
 
 
-def trial(name: str, which: str, seed: int) -> dict[str, Any]:
-    """One training, judged."""
+def trial(name: str, which: str, seed: int, base_steps: int) -> dict[str, Any]:
+    """One training, judged. base_steps: those of the automatic recipe in this time."""
     technique = TECHNIQUES[which]
     with patch.dict(rates.DECAYS, {"late": late_decay}):
         ratio = 1.0 if which == "base" else cost(name, technique) / cost(name, TECHNIQUES["base"])
-        steps = STEPS[name]
+        steps = base_steps
         if abs(ratio - 1) > NOISE and not technique.as_many_steps:
             steps = round(steps / ratio)
         task = task_of(name, technique, seed, steps)
@@ -265,7 +265,7 @@ def trial(name: str, which: str, seed: int) -> dict[str, Any]:
     with averaged(task):
         figures = judged(name, task)
     return {
-        "data": name, "technique": which, "seed": seed, "cost": round(ratio, 3), "steps": steps, **figures,
+        "data": name, "technique": which, "seed": seed, "base_steps": base_steps, "cost": round(ratio, 3), "steps": steps, **figures,
         "losses_of_averages": {share: of["held_out_loss"] for share, of in others.items()},
     }  # fmt: skip
 
@@ -313,8 +313,9 @@ def distance_of(name: str) -> Callable[[Any, Task], float]:
 
 def show(asked: argparse.Namespace) -> int:
     found = [json.loads(line) for line in asked.file.read_text("utf-8").splitlines()]
-    found.sort(key=lambda line: (line["data"], list(TECHNIQUES).index(line["technique"]), line["seed"]))
-    for name, lines in groupby(found, lambda line: line["data"]):
+    names = list(TECHNIQUES)
+    found.sort(key=lambda line: (*_kind(line), names.index(line["technique"]), line["seed"]))
+    for (name, steps), lines in groupby(found, _kind):
         rows = []
         for which, of_technique in groupby(lines, lambda line: line["technique"]):
             runs = list(of_technique)
@@ -325,10 +326,15 @@ def show(asked: argparse.Namespace) -> int:
                     f"{np.mean([run['copies'] for run in runs]):.2%}",
                 )
             )  # fmt: skip
+        minutes = 2 * steps / STEPS[name]
         print(
-            f"\n{name}\n\n{table(('', 'runs', 'cost of a step', 'steps', 'distance', 'bits/dim', 'copies'), rows)}"
+            f"\n{name}, the time of {steps:,} steps ({minutes:.1f} minutes)\n\n{table(('', 'runs', 'cost of a step', 'steps', 'distance', 'bits/dim', 'copies'), rows)}"
         )
     return 0
+
+
+def _kind(line: dict[str, Any]) -> tuple[str, int]:
+    return line["data"], line["base_steps"]
 
 
 def in_all(runs: Sequence[dict[str, Any]], name: str, form: str) -> str:
@@ -343,7 +349,9 @@ def train(asked: argparse.Namespace) -> int:
         for which in asked.only.split(";") if asked.only else TECHNIQUES:
             if asked.data in TECHNIQUES[which].data:
                 begun = time.monotonic()
-                print(json.dumps(trial(asked.data, which, seed)), flush=True)
+                print(
+                    json.dumps(trial(asked.data, which, seed, asked.steps or STEPS[asked.data])), flush=True
+                )
                 print(f"{which}, seed {seed}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     return 0
 
@@ -358,6 +366,9 @@ def main(arguments: Sequence[str]) -> int:
     part.add_argument("--data", choices=sorted(STEPS), required=True)
     part.add_argument("--seeds", default="0", help="default: %(default)s")
     part.add_argument("--only", default="", help="techniques, with ; between them; default: all")
+    part.add_argument(
+        "--steps", type=int, help="of the automatic recipe in the time; default: two minutes of them"
+    )
     part = work.add_parser("show")
     part.set_defaults(action=show)
     part.add_argument("file", type=Path)
