@@ -265,7 +265,8 @@ def trial(name: str, which: str, seed: int, base_steps: int) -> dict[str, Any]:
     with averaged(task):
         figures = judged(name, task)
     return {
-        "data": name, "technique": which, "seed": seed, "base_steps": base_steps, "cost": round(ratio, 3), "steps": steps, **figures,
+        "data": name, "technique": which, "seed": seed, "base_steps": base_steps, "cost": round(ratio, 3),
+        "steps": steps, **figures,
         "losses_of_averages": {share: of["held_out_loss"] for share, of in others.items()},
     }  # fmt: skip
 
@@ -311,6 +312,9 @@ def distance_of(name: str) -> Callable[[Any, Task], float]:
 # What people see
 
 
+HEAD = ("", "runs", "cost of a step", "steps", "distance", "bits/dim", "copies")
+
+
 def show(asked: argparse.Namespace) -> int:
     found = [json.loads(line) for line in asked.file.read_text("utf-8").splitlines()]
     names = list(TECHNIQUES)
@@ -327,9 +331,7 @@ def show(asked: argparse.Namespace) -> int:
                 )
             )  # fmt: skip
         minutes = 2 * steps / STEPS[name]
-        print(
-            f"\n{name}, the time of {steps:,} steps ({minutes:.1f} minutes)\n\n{table(('', 'runs', 'cost of a step', 'steps', 'distance', 'bits/dim', 'copies'), rows)}"
-        )
+        print(f"\n{name}, the time of {steps:,} steps ({minutes:.1f} minutes)\n\n{table(HEAD, rows)}")
     return 0
 
 
