@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kakusan.errors import SettingsError
-from kakusan.networks import UNet
+from kakusan.networks import UNet, layers
 from kakusan.networks.layers import Downsample, ResidualBlock, SelfAttention, Style, Upsample
 from kakusan.networks.patches import folded, unfolded
 
@@ -266,3 +266,34 @@ def test_samples_of_another_rank_are_refused() -> None:
             network(torch.zeros(shape), torch.zeros(2))
     with pytest.raises(SettingsError, match="1, 2 or 3 dimensions"):
         UNet(channels=1, dimensions=4)
+
+
+def test_what_is_computed_again_in_backward_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bfloat16, where GroupNorm is of float32: features are kept in two bytes, and gradients are those of before."""
+    torch.manual_seed(0)
+    network = UNet(channels=1, width=16, multipliers=(1, 2), groups=4).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for parameter in network.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+    x, time = torch.randn(4, 1, 8, 8), torch.tensor([0.0, 10.0, 500.0, 999.0])
+
+    def asked() -> tuple[list[torch.Tensor], int]:
+        kept = dict[int, int]()
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with (
+            torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+            torch.autocast("cpu", torch.bfloat16),
+        ):
+            out = network(x, time)
+        gradients = torch.autograd.grad(out.float().square().sum(), list(network.parameters()))
+        return [out, *gradients], sum(kept.values())
+
+    again, less = asked()
+    monkeypatch.setattr(layers, "_is_kept_narrow", lambda _x, _norm: False)
+    kept, more = asked()
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(again, kept, strict=True))
+    assert less < 0.75 * more

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -138,9 +138,57 @@ def group_norm(x: Features, norm: nn.GroupNorm) -> Features:
     if x.device.type != "cpu":
         with torch.autocast(x.device.type, enabled=False):
             return F.group_norm(x, norm.num_groups, weight.to(x.dtype), bias.to(x.dtype), norm.eps)
-    if x.dtype.itemsize < 4 and norm.num_channels // norm.num_groups % FAST_GROUP:
+    if _is_widened(x, norm):
         x, weight, bias = x.float(), weight.float(), bias.float()
     return F.group_norm(x, norm.num_groups, weight, bias, norm.eps)
+
+
+def _is_widened(x: Features, norm: nn.GroupNorm) -> bool:
+    return x.dtype.itemsize < 4 and norm.num_channels // norm.num_groups % FAST_GROUP != 0
+
+
+def _is_kept_narrow(x: Features, norm: nn.GroupNorm) -> bool:
+    """Whether a training keeps x in half precision for the backward pass, rather than in float32."""
+    learns = torch.is_grad_enabled() and norm.weight.dtype == torch.float32
+    return x.device.type == "cpu" and learns and _is_widened(x, norm)
+
+
+class _WidenedNormSilu(torch.autograd.Function):
+    """silu(norm(x)) by float32 kernels for x of half precision, in the type of x, with the same bits.
+
+    What backward needs in float32 is computed again there, rather than kept: two values of four bytes for each of two.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Features, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Features:
+        normed, mean, inverse = _normed(x.float(), weight, bias, groups, eps)
+        ctx.save_for_backward(x, weight, bias, mean, inverse)
+        ctx.groups, ctx.eps = groups, eps
+        return F.silu(normed).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Features) -> tuple[Tensor | None, ...]:
+        x, weight, bias, mean, inverse = ctx.saved_tensors
+        wide = x.float()
+        normed, _, _ = _normed(wide, weight, bias, ctx.groups, ctx.eps)
+        d_normed = torch.ops.aten.silu_backward(dy.float(), normed)
+        dx, d_weight, d_bias = torch.ops.aten.native_group_norm_backward(
+            d_normed, wide, mean, inverse, weight, *_sizes(x), ctx.groups, [True, True, True]
+        )
+        return dx.to(x.dtype), d_weight, d_bias, None, None
+
+
+def _normed(
+    x: Features, weight: Tensor, bias: Tensor, groups: int, eps: float
+) -> tuple[Features, Tensor, Tensor]:
+    """The normalized x, and mean and 1 / deviation of each group."""
+    found: tuple[Features, Tensor, Tensor] = torch.native_group_norm(x, weight, bias, *_sizes(x), groups, eps)
+    return found
+
+
+def _sizes(x: Features) -> tuple[int, int, int]:
+    """Samples, channels, positions."""
+    return x.shape[0], x.shape[1], math.prod(x.shape[2:])
 
 
 def norm_silu(x: Features, norm: nn.GroupNorm, shift: Shift | None = None) -> Features:
@@ -149,6 +197,10 @@ def norm_silu(x: Features, norm: nn.GroupNorm, shift: Shift | None = None) -> Fe
         return kernel(x, norm, shift)
     if shift is not None:
         x = x + shift[..., *[None] * (x.ndim - 2)]
+    if _is_kept_narrow(x, norm):
+        recomputed: Any = _WidenedNormSilu
+        out: Features = recomputed.apply(x, norm.weight, norm.bias, norm.num_groups, norm.eps)
+        return out
     return F.silu(group_norm(x, norm)).to(x.dtype)
 
 
