@@ -156,11 +156,15 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 @CUDA
-@pytest.mark.parametrize("dropout", ["0", "0.2"])
-def test_a_resumed_training_of_graphs_is_exact(dropout: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "choice",
+    [["--network.dropout", "0"], ["--network.dropout", "0.2"], ["--training.optimizer", "muon"]],
+    ids=["plain", "dropout", "muon"],
+)
+def test_a_resumed_training_of_graphs_is_exact(choice: list[str], tmp_path: Path) -> None:
     """Kernels add in a fixed order, and graphs repeat what the first steps did one by one."""
     flags = [
-        *BF16, "--network.dropout", dropout, "--training.warmup", "2", "--training.ema", "0.9", "--log.every", "5",
+        *BF16, *choice, "--training.warmup", "2", "--training.ema", "0.9", "--log.every", "5",
     ]  # fmt: skip
     kakusan("train", "digits", "--run", str(tmp_path / "whole"), *flags)
     flags[1] = str(STEPS // 2)

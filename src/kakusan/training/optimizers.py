@@ -155,14 +155,13 @@ def orthogonal(x: Matrices) -> Matrices:
         return orthogonal(x.mT).mT
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     wide = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp(min=SMALLEST_NORM)
-    square = wide @ wide.mT
+    square = torch.bmm(wide, wide.mT)
     product = factor = _factor(square)
     for _ in range(ITERATIONS - 1):
-        square = factor @ (factor @ square)
+        square = torch.bmm(factor, torch.bmm(factor, square))
         factor = _factor(square)
-        product = factor @ product
-    found: Tensor = (product @ wide).to(x.dtype)
-    return found
+        product = torch.bmm(factor, product)
+    return torch.bmm(product, wide).to(x.dtype)
 
 
 def _factor(square: Matrices) -> Matrices:
