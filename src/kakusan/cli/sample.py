@@ -46,16 +46,16 @@ class Sample:
     """NAME.png: a grid; NAME.npz: an array, in the axes of the data; else, for images, a folder of PNG files. Default:
     the next grid in RUN/samples. A .json beside it says how they were made."""
     sampler: str = USUAL
-    """ddim, ancestral (Algorithm 2), unipc, dpmpp-2m, heun, ...; --sampler NAME --help names all, and shows the options of
-    this one, such as --eta of ddim."""
+    """ddim, ancestral (Algorithm 2), unipc, dpmpp-2m, heun, ...; --sampler NAME --help names all, and shows the
+    options of this one, such as --eta of ddim."""
     steps: int | None = None
     """Denoising steps; default: what is usual for the sampler, 50 for ddim."""
     spacing: Literal["trailing", "leading", "linspace", "quadratic", "log-snr", "karras"] | None = None
-    """Times that fewer steps visit, even in t: trailing (from T on), leading (down to 1), linspace (both); or even in the
-    root of t, in the log-SNR, or in sigma^(1/7), from T to 1; default: as the run says."""
+    """Times that fewer steps visit: even in t, from T on (trailing), down to 1 (leading) or both (linspace); even in
+    the root of t (quadratic), the log-SNR, or sigma^(1/7) (karras), both included; default: as the run says."""
     times: tuple[float, ...] | None = None
-    """These times one by one, falling, any numbers above 0 and up to T, in place of --steps and --spacing; the step to 0
-    is added: --times 999 700.5 20."""
+    """These times one by one, falling, any numbers above 0 and up to T, in place of --steps and --spacing; the step to
+    0 is added: --times 999 700.5 20."""
     variance: Literal["fixed-large", "fixed-small", "learned", "analytic"] | None = None
     """sigma^2 of an ancestral step; default: as the run says. analytic: as `kakusan evaluate` has estimated it."""
     seed: int = 0

@@ -27,5 +27,5 @@ class AdamsBashforth(Sampler):
 
     def step(self, model: AnyModel, state: State, t: Times, s: Times, noise: Noise) -> State:  # noqa: ARG002
         guess, step = model.predict(state.x, t, state.condition), Step(model.path, t, s)
-        x_s = step.exact(state.x, guess, step.usable(past_of(state, t, self.order - 1)))
+        x_s = step.exact(state.x, guess, step.placed(past_of(state, t, self.order - 1)))
         return state.then(x_s, guess, t, keep=max(self.order - 1, 1))

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
+from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import SettingsError
 from kakusan.samplers.base import AnyModel, Noise, Sampler, State
-from kakusan.samplers.exponential import Guess, Step, moments, past_of, steps_left
+from kakusan.samplers.exponential import Placed, Step, in_the_middle, moments, past_of, steps_left
 from kakusan.shapes import Samples, Times, scaled
 
 
@@ -22,7 +23,7 @@ class DPMpp2M(Sampler):
 
     def step(self, model: AnyModel, state: State, t: Times, s: Times, noise: Noise) -> State:  # noqa: ARG002
         guess, step = model.predict(state.x, t, state.condition), Step(model.path, t, s)
-        past = step.usable(past_of(state, t, 1))
+        past = step.placed(past_of(state, t, 1))
         x_s = step.midpoint(state.x, guess, past[0]) if past else step.first_order(state.x, guess.x_0)
         return state.then(x_s, guess, t)
 
@@ -44,11 +45,11 @@ class DPMpp3M(Sampler):
 
     def step(self, model: AnyModel, state: State, t: Times, s: Times, noise: Noise) -> State:  # noqa: ARG002
         guess, step = model.predict(state.x, t, state.condition), Step(model.path, t, s)
-        past = step.usable(past_of(state, t, self._past(model, t)))
+        past = step.placed(past_of(state, t, self._past(model, t)))
         if not self.published:
             x_s = step.exact(state.x, guess, past)
         elif len(past) == 2:
-            x_s = _published(step, state.x, (guess, t), *past)
+            x_s = _published(step, state.x, guess, *past)
         else:
             x_s = step.midpoint(state.x, guess, past[0]) if past else step.first_order(state.x, guess.x_0)
         return state.then(x_s, guess, t, keep=2)
@@ -62,15 +63,15 @@ FEW = 15
 """Steps below which their program ends with lower orders."""
 
 
-def _published(step: Step, x_t: Samples, guess: Guess, last: Guess, before: Guess) -> Samples:
+def _published(step: Step, x_t: Samples, guess: Prediction, last: Placed, before: Placed) -> Samples:
     """The step with D_1 and D_2 of their program, differences divided by steps, and half of D_2's integral."""
-    (D, _), r, q = guess, -step.place(last[1]), -step.place(before[1])
-    newer = scaled(1 / r, D.x_0 - last[0].x_0)
+    r, q = -last[1], -before[1]
+    newer = scaled(1 / r, guess.x_0 - last[0].x_0)
     older = scaled(1 / (q - r), last[0].x_0 - before[0].x_0)
     second = scaled(1 / q, newer - older)
     first = newer + scaled(r, second)
-    _, of_first, of_second = (step.a_s * step.h * each for each in moments(step.h, 3))
-    return step.first_order(x_t, D.x_0) + scaled(of_first, first) + scaled(of_second / 2, second)
+    _, of_first, of_second = (step.at_s[0] * step.h * each for each in moments(step.h, 3))
+    return step.first_order(x_t, guess.x_0) + scaled(of_first, first) + scaled(of_second / 2, second)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +93,9 @@ class DPMppSDE2M(Sampler):
 
     def step(self, model: AnyModel, state: State, t: Times, s: Times, noise: Noise) -> State:
         guess, step = model.predict(state.x, t, state.condition), Step(model.path, t, s)
-        x_0 = guess.x_0
-        if past := step.usable(past_of(state, t, 1)):
-            ((last, u),) = past
-            x_0 = x_0 + scaled(1 / (2 * step.place(u)), last.x_0 - x_0)
-        (_, b_t), (a_s, b_s) = model.path.at(t), model.path.at(s)
+        past = step.placed(past_of(state, t, 1))
+        x_0 = in_the_middle(guess, past[0]) if past else guess.x_0
+        (_, b_t), (a_s, b_s) = step.at_t, step.at_s
         kept = torch.exp(-step.h).pow(self.eta)  # 0 ** 0 is 1: without noise nothing is forgotten
         x_s = scaled(b_s / b_t * kept, state.x) - scaled(a_s * torch.expm1(-(1 + self.eta) * step.h), x_0)
         if self.eta:

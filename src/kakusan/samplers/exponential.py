@@ -23,9 +23,11 @@ from kakusan.shapes import Coefficients, Samples, Times, scaled
 
 Guess: TypeAlias = tuple[Prediction, Times]
 """A prediction, and the time at which it was made."""
+Placed: TypeAlias = tuple[Prediction, Coefficients]
+"""A prediction, and its place."""
 
-TERMS = 18
-"""Of the series of `moments`, whose rest at h = 1 is below 1 / 19! = 8e-18."""
+FORGOTTEN = 18
+"""Rounds of the recurrence downwards after which what it began with is divided by more than 18! = 6e15."""
 
 
 @dataclass(frozen=True)
@@ -37,48 +39,63 @@ class Step:
     s: Times
 
     @cached_property
-    def h(self) -> Coefficients:
-        """lambda_s - lambda_t, above 0."""
-        return self.path.half_log_snr(self.s) - self.path.half_log_snr(self.t)
+    def at_t(self) -> tuple[Coefficients, Coefficients]:
+        """(a_t, b_t)."""
+        return self.path.at(self.t)
 
     @cached_property
-    def a_s(self) -> Coefficients:
-        return self.path.at(self.s)[0]
+    def at_s(self) -> tuple[Coefficients, Coefficients]:
+        """(a_s, b_s)."""
+        return self.path.at(self.s)
+
+    @cached_property
+    def h(self) -> Coefficients:
+        """lambda_s - lambda_t, above 0."""
+        (a_t, b_t), (a_s, b_s) = self.at_t, self.at_s
+        return torch.log(a_s / b_s) - torch.log(a_t / b_t)
 
     @property
     def is_finite(self) -> bool:
         """Whether it is of finite length for each sample of the batch."""
         return bool(self.h.isfinite().all())
 
-    def place(self, u: Times) -> Coefficients:
-        """Where a time lies, counted in steps from t: 0 at t, 1 at s."""
-        return (self.path.half_log_snr(u) - self.path.half_log_snr(self.t)) / self.h
-
-    def usable(self, past: Sequence[Guess]) -> Sequence[Guess]:
+    def placed(self, guesses: Sequence[Guess]) -> list[Placed]:
         """As many of these, from the first on, as lie at a finite distance; none for an infinite step."""
-        infinite = [i for i, (_, u) in enumerate(past) if not self.place(u).isfinite().all()]
-        return past[: min(infinite, default=len(past))] if self.is_finite else ()
+        found: list[Placed] = []
+        here = torch.log(self.at_t[0] / self.at_t[1])
+        for guess, u in guesses if self.is_finite else ():
+            place = (self.path.half_log_snr(u) - here) / self.h
+            if not place.isfinite().all():
+                break
+            found.append((guess, place))
+        return found
+
+    def at_end(self, guess: Prediction) -> Placed:
+        """A prediction that was made at s."""
+        return guess, torch.ones_like(self.h)
 
     def first_order(self, x_t: Samples, x_0: Samples) -> Samples:
         """(b_s / b_t) x_t + (a_s - b_s a_t / b_t) x_0: DDIM's step, finite for any s < t."""
-        (a_t, b_t), (a_s, b_s) = self.path.at(self.t), self.path.at(self.s)
+        (a_t, b_t), (a_s, b_s) = self.at_t, self.at_s
         return scaled(b_s / b_t, x_t) + scaled(a_s - b_s * a_t / b_t, x_0)
 
-    def exact(self, x_t: Samples, guess: Prediction, others: Sequence[Guess]) -> Samples:
-        """The step for the polynomial through the guess at t and the others: of order 1 + len(others).
-
-        Only others of `usable` have finite weights, but for that of s, which is usable where the step is finite.
-        """
-        x_s = self.first_order(x_t, guess.x_0)
-        weights = polynomial_weights(self.h, [self.place(u) for _, u in others])
+    def exact(self, x_t: Samples, guess: Prediction, others: Sequence[Placed]) -> Samples:
+        """The step for the polynomial through the guess at t and the others: of order 1 + len(others)."""
+        x_s, a_s = self.first_order(x_t, guess.x_0), self.at_s[0]
+        weights = polynomial_weights(self.h, [place for _, place in others])
         for (other, _), weight in zip(others, weights, strict=True):
-            x_s = x_s + scaled(self.a_s * weight, other.x_0 - guess.x_0)
+            x_s = x_s + scaled(a_s * weight, other.x_0 - guess.x_0)
         return x_s
 
-    def midpoint(self, x_t: Samples, guess: Prediction, other: Guess) -> Samples:
+    def midpoint(self, x_t: Samples, guess: Prediction, other: Placed) -> Samples:
         """The step for one guess, that of the line through the two at half of the step: of order 2 too."""
-        to_the_middle = 1 / (2 * self.place(other[1]))
-        return self.first_order(x_t, guess.x_0 + scaled(to_the_middle, other[0].x_0 - guess.x_0))
+        return self.first_order(x_t, in_the_middle(guess, other))
+
+
+def in_the_middle(guess: Prediction, other: Placed) -> Samples:
+    """x_0 at half of the step, on the line through the guess at t and another."""
+    earlier, place = other
+    return guess.x_0 + scaled(1 / (2 * place), earlier.x_0 - guess.x_0)
 
 
 def past_of(state: State, t: Times, most: int) -> Sequence[Guess]:
@@ -90,15 +107,16 @@ def past_of(state: State, t: Times, most: int) -> Sequence[Guess]:
 def polynomial_weights(h: Coefficients, places: Sequence[Coefficients]) -> list[Coefficients]:
     """int_0^h e^(tau - h) L_j(tau) dtau for the Lagrange polynomials of these places, of which 0 is one more.
 
-    L_j is 1 at place j, and 0 at the others and at 0. The weights do not sum to anything in particular, since the
-    guess at t has what is left of 1 - e^-h: `Step.exact` adds differences to it.
+    L_j is 1 at place j, and 0 at the others and at 0, whose own weight is what is left of 1 - e^-h: a step is that of
+    DDIM and the weighted differences from the guess there.
     """
+    if not places:
+        return []
     integrals = moments(h, len(places) + 1)
     weights = []
     for j, place in enumerate(places):
-        others = [torch.zeros_like(h), *places[:j], *places[j + 1 :]]
-        polynomial = [torch.ones_like(h)]  # coefficients of u^0, u^1, ...
-        for other in others:
+        polynomial = [torch.zeros_like(h), 1 / place]  # u / place: coefficients of u^0, u^1, ...
+        for other in (*places[:j], *places[j + 1 :]):
             polynomial = _times_root(polynomial, other, 1 / (place - other))
         weights.append(h * sum(c * m for c, m in zip(polynomial, integrals, strict=True)))
     return weights
@@ -116,21 +134,17 @@ def _times_root(
 def moments(h: Coefficients, count: int) -> list[Coefficients]:
     """int_0^1 e^((u - 1) h) u^k du for k = 0, ..., count - 1; h^(k+1) times it is M_k = int_0^h e^(tau - h) tau^k dtau.
 
-    By parts, the k-th is (1 - k times the one before) / h. That divides a small difference by a small h below 1, where
-    the series sum_n (-h)^n k! / (k + 1 + n)! takes its place.
+    By parts, h times the k-th and k times the one before are 1. Upwards that divides a small difference by h, which is
+    no loss for h >= 1. Downwards, for h < 1, it divides by k, and forgets what it began with.
     """
-    small, by_parts = h.clamp(max=1), [-torch.expm1(-h) / h]
+    upwards, downwards = [-torch.expm1(-h) / h], [torch.zeros_like(h)]
     for k in range(1, count):
-        by_parts.append((1 - k * by_parts[-1]) / h)
-    return [torch.where(h < 1, _series(small, k), each) for k, each in enumerate(by_parts)]
-
-
-def _series(h: Coefficients, k: int) -> Coefficients:
-    """sum_n (-h)^n k! / (k + 1 + n)!, the last terms first."""
-    total = torch.zeros_like(h)
-    for n in reversed(range(TERMS)):
-        total = (1 - h * total) / (k + 1 + n)
-    return total
+        upwards.append((1 - k * upwards[-1]) / h)
+    for k in range(count + FORGOTTEN, 0, -1):
+        downwards.append((1 - h * downwards[-1]) / k)
+    return [
+        torch.where(h < 1, low, high) for low, high in zip(reversed(downwards[-count:]), upwards, strict=True)
+    ]
 
 
 def steps_left(sampler: Sampler, path: Path, t: Times) -> int:

@@ -31,9 +31,9 @@ class IPNDM(Sampler):
 
     def step(self, model: AnyModel, state: State, t: Times, s: Times, noise: Noise) -> State:  # noqa: ARG002
         guess, step = model.predict(state.x, t, state.condition), Step(model.path, t, s)
-        past = step.usable(past_of(state, t, self.order - 1))
+        past = step.placed(past_of(state, t, self.order - 1))
         x_s = step.first_order(state.x, guess.x_0)
-        (a_t, b_t), (a_s, b_s) = model.path.at(t), model.path.at(s)
+        (a_t, b_t), (a_s, b_s) = step.at_t, step.at_s
         for (other, _), share in zip(past, COEFFICIENTS[len(past)][1:], strict=True):
             x_s = x_s + scaled(share * a_s * (b_s / a_s - b_t / a_t), other.eps - guess.eps)
         return state.then(x_s, guess, t, keep=max(self.order - 1, 1))

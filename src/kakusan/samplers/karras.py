@@ -30,7 +30,7 @@ def heun(model: AnyModel, state: State, t: Times, s: Times) -> State:
     guess, step = model.predict(state.x, t, state.condition), Step(model.path, t, s)
     x_s = step.first_order(state.x, guess.x_0)
     if step.is_finite:
-        (a_t, b_t), (a_s, b_s) = model.path.at(t), model.path.at(s)
+        (a_t, b_t), (a_s, b_s) = step.at_t, step.at_s
         change = a_s * (b_s / a_s - b_t / a_t)
         x_s = x_s + scaled(change / 2, model.predict(x_s, s, state.condition).eps - guess.eps)
     return state.then(x_s, guess, t)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import SettingsError
 from kakusan.samplers.base import AnyModel, Noise, Sampler, State
-from kakusan.samplers.exponential import Guess, Step, is_last, past_of, steps_left
+from kakusan.samplers.exponential import Placed, Step, is_last, past_of, steps_left
 from kakusan.shapes import Samples, Times
 
 
@@ -36,12 +36,12 @@ class UniPC(Sampler):
         """Algorithm 1 (UniPC), of which one round asks for the prediction that the next begins with."""
         state, step = self._asked(model, state, t), Step(model.path, t, s)
         guess = state.guesses[-1]
-        past = step.usable(past_of(state, t, self._order_at(model, t) - 1))
+        past = step.placed(past_of(state, t, self._order_at(model, t) - 1))
         predicted = _predicted(step, state.x, guess, past)
         if not self.corrector or is_last(model.path, s):
             return replace(state, x=predicted)
         there = model.predict(predicted, s, state.condition)
-        x_s = _corrected(step, state.x, guess, past, (there, s)) if step.is_finite else predicted
+        x_s = _corrected(step, state.x, guess, past, step.at_end(there)) if step.is_finite else predicted
         return state.then(x_s, there, s, keep=self.order)
 
     def _asked(self, model: AnyModel, state: State, t: Times) -> State:
@@ -56,11 +56,11 @@ class UniPC(Sampler):
         return max(min(self.order, steps_left(self, model.path, t)), 1)
 
 
-def _predicted(step: Step, x_t: Samples, guess: Prediction, past: Sequence[Guess]) -> Samples:
+def _predicted(step: Step, x_t: Samples, guess: Prediction, past: Sequence[Placed]) -> Samples:
     """UniP: the order is one more than there are predictions of the past."""
     return step.midpoint(x_t, guess, past[0]) if len(past) == 1 else step.exact(x_t, guess, past)
 
 
-def _corrected(step: Step, x_t: Samples, guess: Prediction, past: Sequence[Guess], there: Guess) -> Samples:
+def _corrected(step: Step, x_t: Samples, guess: Prediction, past: Sequence[Placed], there: Placed) -> Samples:
     """UniC: the same from x_t again, with one prediction more, that at the end of the step."""
     return step.exact(x_t, guess, [*past, there]) if past else step.midpoint(x_t, guess, there)
