@@ -55,10 +55,10 @@ class Path(ABC):
 
         Raises ValueError for less than there is at T.
         """
-        levels = tuple(half_log_snr.tolist())
-        if new := [level for level in levels if level not in self._found]:
+        levels, places = torch.unique(half_log_snr, return_inverse=True)
+        if new := [level for level in levels.tolist() if level not in self._found]:
             self._found.update(zip(new, self._bisected(new), strict=True))
-        return torch.tensor([self._found[level] for level in levels], dtype=torch.float64)
+        return torch.tensor([self._found[level] for level in levels.tolist()], dtype=torch.float64)[places]
 
     @cached_property
     def _found(self) -> dict[float, float]:

@@ -7,6 +7,7 @@ network has seen, and T, or T - 1 where nothing of the data is left at T: there 
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TypeAlias
 
 import torch
@@ -48,7 +49,10 @@ def linspace(path: Path, steps: int) -> list[int]:
 
 def quadratic(path: Path, steps: int) -> list[float]:
     """Even in the root of t, from T to 1: denser at little noise (Song, Meng & Ermon 2021, appendix D.2)."""
-    return [root**2 for root in _even(math.sqrt(path.T), 1.0, steps)]
+    if steps == 1:
+        return [float(path.T)]
+    roots = _even(math.sqrt(path.T), 1.0, steps)
+    return [float(path.T), *(root**2 for root in roots[1:-1]), 1.0]
 
 
 def log_snr(path: Path, steps: int) -> list[float]:
@@ -87,8 +91,9 @@ def _between_ends(
 
 
 def _even(first: float, last: float, count: int) -> list[float]:
-    """That many numbers from first to last, both included; a single one is the first."""
-    return torch.linspace(first, last, count, dtype=torch.float64).tolist() if count > 1 else [first]
+    """That many numbers, 2 or more, from first to last, both included."""
+    numbers: list[float] = torch.linspace(first, last, count, dtype=torch.float64).tolist()
+    return numbers
 
 
 WHOLE: dict[str, Spacing] = {"trailing": trailing, "leading": leading, "linspace": linspace}
@@ -101,8 +106,7 @@ SPACINGS: dict[str, Spacing] = {**WHOLE, "quadratic": quadratic, "log-snr": log_
 
 def checked(at: tuple[float | int, ...]) -> tuple[float | int, ...]:
     """Times that were given one by one. Raises SettingsError unless they fall, are finite and above 0."""
-    falls = all(s < t for t, s in zip(at, (*at[1:], 0), strict=True))
-    if not at or not falls or not math.isfinite(at[0]):
+    if not at or not all(s < t for t, s in pairwise((*at, 0))) or not math.isfinite(at[0]):
         shown = ", ".join(map(str, at)) or "none"
         raise SettingsError(
             f"the times of a walk fall, from T at most to above 0, which these do not: {shown}",
