@@ -119,7 +119,8 @@ def one_above(path: kk.Path, t: float) -> torch.Tensor:
 def test_the_samplers_are_of_second_order(names: dict[str, Any], name: str, path: kk.Path) -> None:
     """Twice the steps, a quarter of the error; DDIM's halves, and is larger."""
     del names
-    sampler = SAMPLERS[name](**{"second_at": 1.0} if name == "midpoint" else {})
+    options: dict[str, Any] = {"second_at": 1.0} if name == "midpoint" else {}
+    sampler = SAMPLERS[name](**options)
     coarse, fine = (error_of(sampler, path, steps) for steps in (100, 200))
     assert 3.8 < coarse / fine < 4.2  # 4 in the limit
     assert 1.9 < error_of(kk.DDIM(), path, 100) / error_of(kk.DDIM(), path, 200) < 2.1

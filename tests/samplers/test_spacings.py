@@ -1,8 +1,10 @@
 """Where steps lie: the spacings, times one by one, and the time of a noise level."""
 
 import math
+import re
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path as File
 from typing import get_args, get_type_hints
 
 import pytest
@@ -16,7 +18,7 @@ from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.paths import EDM, FlowMatching, Path, ends_in_pure_noise
 from kakusan.diffusion.schedules import Cosine, Linear, Sigmoid, ZeroTerminalSNR
 from kakusan.errors import SettingsError
-from kakusan.samplers import DDIM, SPACINGS, SamplingRequest, UniPC, sample, sampler_named
+from kakusan.samplers import DDIM, SAMPLERS, SPACINGS, SamplingRequest, UniPC, sample, sampler_named
 from kakusan.samplers.spacings import WHOLE
 
 F = torch.float64
@@ -132,3 +134,10 @@ def test_the_flag_knows_each_spacing_and_a_process_the_whole_numbered() -> None:
     (names, _) = get_args(get_type_hints(Sample)["spacing"])
     assert get_args(names) == tuple(SPACINGS)
     assert [*WHOLE] == ["trailing", "leading", "linspace"]
+
+
+def test_the_page_has_a_row_for_each_sampler_and_each_spacing() -> None:
+    page = (File(__file__).parents[2] / "docs" / "samplers.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \| (?:`(\w+)`)?", page, re.MULTILINE)
+    assert [row for row in rows if row[1]] == [(name, kind.__name__) for name, kind in SAMPLERS.items()]
+    assert [name for name, kind in rows if not kind] == [*SPACINGS]
