@@ -30,8 +30,8 @@ _LINES: tuple[tuple[str, str], ...] = (
         "a Fréchet distance is kakusan.frechet(features_a, features_b), from Python, of features of your choice",
     ),
     (
-        "dpm dpm-solver dpmpp euler heun unipc plms pndm scheduler k-diffusion",
-        "there are --sampler ddim and ancestral; one of your own is a class with `step`: docs/python.md, Samplers",
+        "dpm dpm-solver dpmpp dpm++ euler heun unipc plms pndm ipndm deis scheduler k-diffusion",
+        "it is --sampler NAME of kakusan sample: unipc, dpmpp-2m, heun, ipndm, ddim (which is euler): docs/samplers.md",
     ),
     (
         "prompt text text-to-image txt2img",
@@ -65,6 +65,10 @@ _LINES: tuple[tuple[str, str], ...] = (
     (
         "output-dir output save-dir checkpoint-dir",
         "a run's folder is --run; what `sample` makes goes to --out",
+    ),
+    (
+        "timesteps sigmas",
+        "the times of a walk are --times 999 700.5 20, or --steps with --spacing, of kakusan sample",
     ),
     ("num-samples n-samples num-images", "it is --count"),
     ("num-inference-steps ddim-steps sampling-steps", "it is --steps of `kakusan sample`"),

@@ -21,6 +21,7 @@ EXAMPLES = (
     "kakusan sample runs/demo --count 1000 --out new.npz           an array, in the data's own units",
     "kakusan sample runs/demo --count 100 --first 100 --out more   images 100 to 199 of the seed, as PNG files",
     "kakusan sample runs/demo --sampler ancestral --variance fixed-small",
+    "kakusan sample runs/demo --sampler unipc --steps 10           ten calls of the network an image",
     "kakusan sample runs/digits --label 7 --guidance 2             sevens, guided",
     "kakusan sample runs/digits --label each --guidance 2          a column of each class",
     "kakusan sample runs/digits --vector thickness=2.5,slant=0.3   by the numbers that it learned",
@@ -45,12 +46,16 @@ class Sample:
     """NAME.png: a grid; NAME.npz: an array, in the axes of the data; else, for images, a folder of PNG files. Default:
     the next grid in RUN/samples. A .json beside it says how they were made."""
     sampler: str = USUAL
-    """ddim, ancestral (Algorithm 2), ...; --sampler NAME --help names all, and shows the options of this one, such as
-    --eta of ddim."""
+    """ddim, ancestral (Algorithm 2), unipc, dpmpp-2m, heun, ...; --sampler NAME --help names all, and shows the
+    options of this one, such as --eta of ddim."""
     steps: int | None = None
     """Denoising steps; default: what is usual for the sampler, 50 for ddim."""
-    spacing: Literal["trailing", "leading", "linspace"] | None = None
-    """Times that fewer steps visit: from T on, down to 1, or both; default: as the run says."""
+    spacing: Literal["trailing", "leading", "linspace", "quadratic", "log-snr", "karras"] | None = None
+    """Times that fewer steps visit: even in t, from T on (trailing), down to 1 (leading) or both (linspace); even in
+    the root of t (quadratic), the log-SNR, or sigma^(1/7) (karras), both included; default: as the run says."""
+    times: tuple[float, ...] | None = None
+    """These times one by one, falling, any numbers above 0 and up to T, in place of --steps and --spacing; the step to
+    0 is added: --times 999 700.5 20."""
     variance: Literal["fixed-large", "fixed-small", "learned", "analytic"] | None = None
     """sigma^2 of an ancestral step; default: as the run says. analytic: as `kakusan evaluate` has estimated it."""
     seed: int = 0
@@ -108,6 +113,7 @@ def main(arguments: Sequence[str]) -> int:
         raise SettingsError(
             f"the {command.sampler} sampler has no --variance", "it belongs to --sampler ancestral"
         )
+    _refuse_steps_beside_times(command)
     run = Run.open(command.run)
     numbers = range(command.first, command.first + command.count)
     path, layout = command.out or free_output(run.folder / "samples"), run.settings.data.layout
@@ -136,6 +142,14 @@ def main(arguments: Sequence[str]) -> int:
     print(out.path)
     to.print(f"how they were made: {sidecar(out.path)}", style="dim", markup=False)
     return 0
+
+
+def _refuse_steps_beside_times(command: Sample) -> None:
+    from kakusan.errors import SettingsError
+
+    for flag, value in {"--steps": command.steps, "--spacing": command.spacing}.items():
+        if command.times is not None and value is not None:
+            raise SettingsError(f"{flag} and --times both say which times are visited", f"leave out {flag}")
 
 
 def _columns(about: "Mapping[str, Any]", first: int) -> int | None:
@@ -184,7 +198,7 @@ def _sampled(
         weights=command.weights, device=command.device, precision=command.precision, variance=command.variance
     )
     T, spacing = loaded.model.path.T, command.spacing or loaded.settings.process.spacing
-    own = options_in(command, command.sampler)
+    own = options_in(command, command.sampler) | {"at": command.times}
     sampler = sampler_named(command.sampler, T, steps=command.steps, spacing=spacing, **own)
     numbers = {name: getattr(command, name) for name in ("count", "seed", "first", "exact")}
     guidance, label = run.composed(guidance, command.label)

@@ -10,11 +10,15 @@ its bound is that of the twin (Karras et al. 2022, appendix B; Kingma et al. 202
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
 from kakusan.errors import SettingsError
 from kakusan.shapes import Coefficients, Samples, Times, scaled
+
+HALVINGS = 52
+"""Of an interval between two whole times: as many as float64 has digits."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,49 @@ class Path(ABC):
         """sqrt(a^2 + b^2): how many times as large x_t is as that of the twin; 1 where variance is preserved."""
         a, b = self.at(t)
         return (a.square() + b.square()).sqrt()
+
+    def half_log_snr(self, t: Times) -> Coefficients:
+        """lambda = log(a / b), half of the log-SNR: falls from +inf at t = 0, to -inf where no data are left."""
+        a, b = self.at(t)
+        return torch.log(a / b)
+
+    def time_at(self, half_log_snr: Coefficients) -> Times:
+        """The time at which log(a / b) is so much, within 1e-12 of it; log(a / b) = -log sigma.
+
+        Raises ValueError for less than there is at T.
+        """
+        levels, places = torch.unique(half_log_snr, return_inverse=True)
+        if new := [level for level in levels.tolist() if level not in self._found]:
+            self._found.update(zip(new, self._bisected(new), strict=True))
+        return torch.tensor([self._found[level] for level in levels.tolist()], dtype=torch.float64)[places]
+
+    @cached_property
+    def _found(self) -> dict[float, float]:
+        """Times that `time_at` has found: a walk asks for the same ones for each micro-batch."""
+        return {}
+
+    @cached_property
+    def _levels(self) -> Coefficients:
+        """log(a / b) at t = 0, ..., T."""
+        return self.half_log_snr(torch.arange(self.T + 1, dtype=torch.float64))
+
+    def _bisected(self, levels: list[float]) -> list[float]:
+        """The whole time below each is looked up, and the interval above it halved, until float64 has no more."""
+        wanted = torch.tensor(levels, dtype=torch.float64)
+        if not (wanted >= self._levels[-1]).all():
+            raise ValueError(
+                f"log(a / b) is {float(self._levels[-1]):.6g} at T and no less before, not {min(levels):.6g}"
+            )
+        low = torch.searchsorted(-self._levels, -wanted, right=True).sub(1).clamp(0, self.T - 1).double()
+        high = low + 1
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            is_above = self.half_log_snr(middle) >= wanted
+            low, high = torch.where(is_above, middle, low), torch.where(is_above, high, middle)
+        found: list[float] = torch.where(
+            wanted == self._levels[high.round().long()], high.round(), low
+        ).tolist()
+        return found
 
     @property
     def preserves_variance(self) -> bool:

@@ -259,7 +259,7 @@ class Run(OpenRun):
             "weights": loaded.weights,
             "sampler": {kind: name for name, kind in SAMPLERS.items()}.get(type(sampler), repr(sampler)),
             "steps": len(sampler.times(loaded.model.path)) - 1,
-            "spacing": sampler.spacing,
+            "spacing": sampler.spacing if sampler.at is None else None,
             "variance": variance_named(loaded.model.variance).name,
             "clip": loaded.model.clip,
             **about_guidance,

@@ -4,13 +4,30 @@ from typing import Any
 
 from kakusan.config.settings import named
 from kakusan.errors import SettingsError
+from kakusan.samplers.adams_bashforth import AdamsBashforth
 from kakusan.samplers.ancestral import Ancestral
-from kakusan.samplers.base import SPACINGS, Sampler, State
+from kakusan.samplers.base import Sampler, State
 from kakusan.samplers.ddim import DDIM
+from kakusan.samplers.dpmpp import DPMpp2M, DPMpp3M, DPMppSDE2M
+from kakusan.samplers.ipndm import IPNDM
+from kakusan.samplers.karras import EDMSampler, Heun
 from kakusan.samplers.sampling import Drawn, Origin, SamplingRequest, draw, of_classes, sample
+from kakusan.samplers.spacings import SPACINGS
+from kakusan.samplers.unipc import UniPC
 from kakusan.samplers.walk import NoiseSource, SeededNoise, Snapshot, visited, walk
 
-SAMPLERS: dict[str, type[Sampler]] = {"ancestral": Ancestral, "ddim": DDIM}
+SAMPLERS: dict[str, type[Sampler]] = {
+    "ancestral": Ancestral,
+    "ddim": DDIM,
+    "dpmpp-2m": DPMpp2M,
+    "dpmpp-3m": DPMpp3M,
+    "dpmpp-sde-2m": DPMppSDE2M,
+    "unipc": UniPC,
+    "adams-bashforth": AdamsBashforth,
+    "ipndm": IPNDM,
+    "heun": Heun,
+    "edm": EDMSampler,
+}
 
 
 def sampler_named(name: str, T: int, setting: str = "--sampler", **options: Any) -> Sampler:
@@ -22,7 +39,7 @@ def sampler_named(name: str, T: int, setting: str = "--sampler", **options: Any)
     given = {key: value for key, value in options.items() if value is not None}
     if unknown := set(given) - set(kind.__dataclass_fields__):
         raise SettingsError(f"the {name} sampler has no --{min(unknown)}")
-    if kind.usual_steps() is not None:
+    if kind.usual_steps() is not None and "at" not in given:
         given.setdefault("steps", min(kind.usual_steps(), T))
     sampler: Sampler = kind(**given)
     return sampler
@@ -34,16 +51,23 @@ def as_sampler(sampler: object, T: int) -> Sampler:
         return sampler_named(sampler, T, "sampler")
     if not isinstance(sampler, Sampler):
         names = ", ".join(SAMPLERS)
-        raise TypeError(f"a sampler is DDIM(steps=50), Ancestral() or a name ({names}), not {sampler!r}")
+        raise TypeError(f"a sampler is a value such as DDIM(steps=50), or a name ({names}), not {sampler!r}")
     return sampler
 
 
 __all__ = [
     "DDIM",
+    "IPNDM",
     "SAMPLERS",
     "SPACINGS",
+    "AdamsBashforth",
     "Ancestral",
+    "DPMpp2M",
+    "DPMpp3M",
+    "DPMppSDE2M",
     "Drawn",
+    "EDMSampler",
+    "Heun",
     "NoiseSource",
     "Origin",
     "Sampler",
@@ -51,6 +75,7 @@ __all__ = [
     "SeededNoise",
     "Snapshot",
     "State",
+    "UniPC",
     "as_sampler",
     "draw",
     "of_classes",

@@ -1,7 +1,6 @@
 """The interface of samplers: a frozen value with the times to visit and the step from one to the next."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -10,6 +9,7 @@ from kakusan.diffusion.model import Model
 from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import SettingsError
+from kakusan.samplers.spacings import SPACINGS, checked
 from kakusan.shapes import Condition, Samples, Times
 
 AnyModel: TypeAlias = Model[Denoiser]
@@ -45,50 +45,26 @@ class Noise(Protocol):
         """The k-th of the step, for methods that need several."""
 
 
-def trailing(T: int, steps: int) -> list[int]:
-    """Evenly spaced and rounded, from T on."""
-    return [round(T * i / steps) for i in range(steps, 0, -1)]
-
-
-def leading(T: int, steps: int) -> list[int]:
-    """Every (T // steps)-th time from 1 up. A walk starts below T, as if there were noise alone.
-
-    Raises SettingsError for a single step, which would start at t = 1 and return the noise.
-    """
-    if steps == 1 < T:
-        raise SettingsError(
-            "one step with the leading spacing starts at t = 1, where noise is taken for an image",
-            "take 2 steps or more, or the spacing trailing",
-        )
-    return [1 + T // steps * i for i in reversed(range(steps))]
-
-
-def linspace(T: int, steps: int) -> list[int]:
-    """Evenly spaced and rounded, from T to 1, both included; a single step starts at T."""
-    if steps == 1:
-        return [T]
-    return [1 + round((T - 1) / (steps - 1) * i) for i in reversed(range(steps))]
-
-
-SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
-    "trailing": trailing,
-    "leading": leading,
-    "linspace": linspace,
-}
-"""The three of Lin et al. 2024, table 2. Only the first starts at T and takes its last step over a full gap."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Sampler(ABC):
-    """Walks from t = T to t = 0 in `steps` steps (None: all T of them), which lie as `spacing` says.
+    """Walks from t = T to t = 0 in `steps` steps (None: all T of them), which lie as `spacing` says, or at given times.
 
     spacing: None means "trailing", but for a run (`Run.sample`), which has its own.
+    at: the times that are visited before t = 0, strictly falling, any real numbers in (0, T]; steps and spacing then
+    say nothing. A walk that starts below T takes noise for x_t there.
     """
 
     steps: int | None = None
     spacing: str | None = None
+    at: tuple[float | int, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.at is not None:
+            object.__setattr__(self, "at", checked(tuple(self.at)))  # a record in JSON has a list
+            if self.steps not in (None, self.usual_steps(), len(self.at)):
+                raise SettingsError(
+                    f"{self.steps} steps and {len(self.at)} times were asked for", "leave out the steps"
+                )
         if self.spacing is not None and self.spacing not in SPACINGS:
             raise SettingsError(f"unknown spacing {self.spacing!r}", f"there are: {', '.join(SPACINGS)}")
         if self.steps is not None and self.steps < 1:
@@ -100,14 +76,24 @@ class Sampler(ABC):
         return cls.steps
 
     def times(self, path: Path) -> tuple[float | int, ...]:
-        """t_0 > t_1 > ... > 0: from where the noise is, T unless the spacing starts below it, down to 0."""
+        """t_0 > t_1 > ... > 0: from where the noise is, T unless the spacing starts below it, down to 0.
+
+        Raises SettingsError for more steps than T, and for times beyond it.
+        """
+        if self.at is not None:
+            if self.at[0] > path.T:
+                raise SettingsError(
+                    f"the time {self.at[0]} lies beyond the T = {path.T} of the schedule",
+                    f"times of a walk lie above 0 and up to {path.T}",
+                )
+            return (*self.at, 0)
         steps = path.T if self.steps is None else self.steps
         if steps > path.T:
             raise SettingsError(
                 f"{steps} sampling steps are more than the T = {path.T} of the schedule",
                 f"take {path.T} steps or fewer",
             )
-        return (*SPACINGS[self.spacing or "trailing"](path.T, steps), 0)
+        return (*SPACINGS[self.spacing or "trailing"](path, steps), 0)
 
     @abstractmethod
     def step(self, model: AnyModel, state: State, t: Times, s: Times, noise: Noise) -> State:

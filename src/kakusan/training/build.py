@@ -20,7 +20,8 @@ from kakusan.errors import SettingsError
 from kakusan.networks.graphs import ReplayedCalls
 from kakusan.networks.interface import Interface
 from kakusan.networks.layers import use_kernels
-from kakusan.samplers import SPACINGS, of_classes
+from kakusan.samplers import of_classes
+from kakusan.samplers.spacings import WHOLE
 from kakusan.shapes import Condition
 from kakusan.training.losses import Loss, NetworkModel
 from kakusan.training.own import known_again
@@ -109,7 +110,7 @@ def build_model(settings: Settings, network: nn.Module, units: Units) -> Network
     named(SIGMA_1, process.sigma_1, "process.sigma_1")
     named(PARAMETRIZATIONS, process.predicts, "process.predicts")
     named(VARIANCES, process.variance, "process.variance")
-    named(SPACINGS, process.spacing, "process.spacing")
+    named(WHOLE, process.spacing, "process.spacing")
     autocast = torch.bfloat16 if settings.machine.precision == "bf16" else None
     asked = network.__call__ if settings.network.kind == OWN else network  # its `channels` may be anything
     return Model(

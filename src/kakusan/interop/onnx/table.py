@@ -145,9 +145,9 @@ def _check(model: Model[NetworkDenoiser], sampler: Sampler, steps: list[dict[str
         x_s = step["next"][0] * x_0 + step["next"][1] * here.x + step["noise"] * noises.draw(ordinal)
         if not (there.x - x_s).abs().max() <= EXACT * there.x.abs().max().clamp(min=1):
             raise ModelError(
-                f"the step of {_name(sampler)} to t = {there.t} is no fixed sum of x_t, a guess of x_0 and noise,"
-                " and the table of a walk holds only such steps",
-                f"samplers that fit: {', '.join(SAMPLERS)}",
+                f"the step of {_name(sampler)} to t = {there.t} is no fixed sum of x_t, one guess of x_0 and noise,"
+                " and the table of a walk holds only such steps: none with earlier guesses, or a second call",
+                "samplers that fit: ancestral, ddim",
             )
 
 
