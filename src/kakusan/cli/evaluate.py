@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from kakusan.cli import distance
 from kakusan.cli.arguments import parse
 from kakusan.evaluation.options import BoundOptions
 from kakusan.training.verdicts import GAP_IN_BITS, Gap, Verdict, verdict_on
@@ -27,6 +28,7 @@ EXAMPLES = (
     "kakusan evaluate runs/demo --images 20 --terms 60         a quick look: 60 of the T terms for each of 20 images",
     "kakusan evaluate runs/demo --variance analytic            with the best variance for these guesses",
     "kakusan evaluate runs/demo --data odd/ --per-image scores.csv    which images are odd",
+    "kakusan evaluate runs/demo --distance                     how far samples are from real images (its --help)",
 )
 MILESTONES = 9
 RATE_WORDS = "rate: bits/dim spent once x_t is known. RMSE: of the guess of x_0 at t, in {0}."
@@ -56,12 +58,16 @@ class Evaluate(BoundOptions):
     """Write each image's bound to this CSV file, too."""
     out: Path | None = None
     """Write NAME.json and NAME.png here; default: RUN/evaluation/step-...."""
+    distance: bool = False
+    """How far samples are from real images, rather than the bound: see --distance --help."""
     json: bool = False
     """Print the figures as JSON, on stdout, in place of the table."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
+    if distance.FLAG in arguments:
+        return distance.main(arguments)
     command = parse(Evaluate, arguments, "evaluate", EXAMPLES)
     from kakusan.config.machine import set_machine
     from kakusan.evaluation.bound import measure_bound

@@ -45,6 +45,38 @@ class BoundOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistanceOptions:
+    """Options of distances: the samples, the reference, and the features. Raises SettingsError for fewer than 32
+    samples, and for no seed."""
+
+    count: int = 1000
+    """Samples of each seed; as many as there are real images to set beside them, at the most."""
+    seeds: int = 3
+    """Seeds, whose deviation is the error of a figure."""
+    seed: int = 0
+    """The first of them."""
+    reference: Literal["training", "held-out"] = "training"
+    """Images that samples are compared with; those of the other split, as many as there are samples, do the same."""
+    most: int = 10_000
+    """Images of the reference, evenly spread, at the most."""
+    features: Path | None = None
+    """A network that makes features, an exported program (torch.export, .pt2); default: one that learns the
+    training images in a minute, a classifier where they have classes, else an autoencoder."""
+    sampler: str | None = None
+    """Sampler by name; default: ddim."""
+    steps: int | None = None
+    """Its steps; default: as usual."""
+    device: str = "auto"
+    """cpu, cuda or mps; default: as trained, where that is here."""
+
+    def __post_init__(self) -> None:
+        if self.count < FEWEST_SAMPLES:
+            raise SettingsError(f"a distance needs at least {FEWEST_SAMPLES} samples, not {self.count}")
+        if self.seeds < 1:
+            raise SettingsError(f"a distance needs at least 1 seed, not {self.seeds}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiagnosisOptions:
     """The samples of a diagnosis. Raises SettingsError for fewer than 32, which tell nothing."""
 

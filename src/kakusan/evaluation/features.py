@@ -1,0 +1,216 @@
+"""Features of samples for distances: what a network that has looked at the data makes of them.
+
+A classifier of the run's own training images where they have classes, an autoencoder of them where they have none, or a
+network of the user's by path. Ours are trained the same way each time, for a number of steps, on one thread, so that a
+figure can be had again; each is known by a hash, which stands beside every figure.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kakusan.data.dataset import Dataset
+from kakusan.errors import DataError, SettingsError
+from kakusan.networks.layers import CONVOLUTIONS
+from kakusan.randomness import Purpose, permutation
+from kakusan.shapes import Labels, Samples
+
+WIDTHS = (32, 64, 128)
+"""Channels of the levels, each with half the sides of the one before."""
+CODE = 64
+"""Features of an autoencoder."""
+STEPS, BATCH, RATE = 800, 64, 2e-3
+"""About a minute for images of 28x28 on one core."""
+GROUPS = 8
+SMALLEST_SIDE = 4
+AT_ONCE = 256
+FEW = 20
+"""Training images of a class, on average, below which classes are not learned."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """A function from samples to features, and what it is called."""
+
+    name: str
+    """Its kind with the first digits of its hash, as in "classifier 3f9a01c2"."""
+    words: str
+    """How it came about, in a sentence."""
+    call: Callable[[Samples], Tensor]
+
+    @torch.no_grad()
+    def __call__(self, x: Samples) -> NDArray[np.float64]:
+        """(n, d) of samples in the network's units. Raises DataError where they are no rows of numbers."""
+        parts = [self.call(part) for part in torch.split(x.float(), AT_ONCE)]
+        if any(
+            part.ndim != 2 or len(part) != len(of)
+            for part, of in zip(parts, torch.split(x, AT_ONCE), strict=True)
+        ):
+            raise DataError(
+                f"the features of {self.name} have shape {tuple(parts[0].shape)} for {len(x[:AT_ONCE])} samples",
+                "a network of features gives one row of numbers for each sample",
+            )
+        return torch.cat(parts).double().numpy()
+
+
+class Encoder(nn.Module):
+    """Convolutions down to a few positions; features are the means over these."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        channels, *sides = shape
+        kind = CONVOLUTIONS[len(sides)]
+        blocks: list[nn.Module] = []
+        for width in WIDTHS:
+            halve = min(sides) > SMALLEST_SIDE and len(blocks) > 0
+            blocks += [
+                kind(channels, width, 3, stride=1 + halve, padding=1), nn.GroupNorm(GROUPS, width), nn.SiLU(),
+                kind(width, width, 3, padding=1), nn.GroupNorm(GROUPS, width), nn.SiLU(),
+            ]  # fmt: skip
+            channels, sides = width, [math.ceil(side / (1 + halve)) for side in sides]
+        self.body, self.sides = nn.Sequential(*blocks), tuple(sides)
+
+    def forward(self, x: Samples) -> Tensor:
+        means: Tensor = self.body(x).flatten(2).mean(2)
+        return means
+
+
+class Autoencoder(nn.Module):
+    """A code of 64 numbers, from which a decoder makes the sample again."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.encoder = Encoder(shape)
+        positions = math.prod(self.encoder.sides)
+        self.code = nn.Linear(WIDTHS[-1] * positions, CODE)
+        self.decoder = nn.Sequential(nn.Linear(CODE, 256), nn.SiLU(), nn.Linear(256, math.prod(shape)))
+
+    def features(self, x: Samples) -> Tensor:
+        code: Tensor = self.code(self.encoder.body(x).flatten(1))
+        return code
+
+    def forward(self, x: Samples) -> Tensor:
+        again: Tensor = self.decoder(self.features(x))
+        return again.view_as(x)
+
+
+class Points(nn.Module):
+    """Points are their own features."""
+
+    def forward(self, x: Samples) -> Tensor:
+        return x.flatten(1)
+
+
+def features_of(
+    dataset: Dataset, training: NDArray[np.int64], progress: Progress = lambda _, __: None
+) -> FeatureMap:
+    """Features for a run on these images: of a classifier where they have classes, else of an autoencoder."""
+    if dataset.is_points:
+        return FeatureMap("coordinates", "the coordinates themselves", Points())
+    labels = dataset.labels
+    if labels is not None and dataset.classes > 1 and len(training) >= FEW * dataset.classes:
+        return _classifier(dataset, training, torch.from_numpy(labels), progress)
+    return _autoencoder(dataset, training, progress)
+
+
+def _classifier(
+    dataset: Dataset, training: NDArray[np.int64], labels: Labels, progress: Progress
+) -> FeatureMap:
+    with _repeatable():
+        encoder = Encoder(dataset.shape)
+        head = nn.Linear(WIDTHS[-1], dataset.classes)
+
+        def loss(rows: NDArray[np.int64]) -> Tensor:
+            return F.cross_entropy(head(encoder(dataset.x_0(rows))), labels[torch.from_numpy(rows)])
+
+        _train(nn.ModuleList([encoder, head]), training, loss, progress)
+    words = f"a classifier of {len(training):,} training images into {dataset.classes} classes, {STEPS} steps"
+    return FeatureMap(f"classifier {_hash(encoder)}", words, encoder.eval())
+
+
+def _autoencoder(dataset: Dataset, training: NDArray[np.int64], progress: Progress) -> FeatureMap:
+    with _repeatable():
+        network = Autoencoder(dataset.shape)
+
+        def loss(rows: NDArray[np.int64]) -> Tensor:
+            x = dataset.x_0(rows)
+            return F.mse_loss(network(x), x)
+
+        _train(network, training, loss, progress)
+    words = f"an autoencoder of {len(training):,} training images, {CODE} numbers each, {STEPS} steps"
+    return FeatureMap(f"autoencoder {_hash(network)}", words, network.eval().features)
+
+
+def _train(
+    network: nn.Module,
+    images: NDArray[np.int64],
+    loss: Callable[[NDArray[np.int64]], Tensor],
+    progress: Progress,
+) -> None:
+    """AdamW, its rate rising and falling once."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, STEPS)
+    for step, rows in zip(range(STEPS), _batches(images), strict=False):
+        optimizer.zero_grad()
+        torch.autograd.backward(loss(rows))
+        optimizer.step()
+        rate.step()
+        progress(step + 1, STEPS)
+
+
+def _batches(images: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Without end, each epoch in an order of its own."""
+    epoch = 0
+    while True:
+        order = images[permutation(0, Purpose.EPOCH, epoch, len(images))]
+        yield from (order[begin : begin + BATCH] for begin in range(0, len(order), BATCH))
+        epoch += 1
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """A context in which torch draws and adds the same each time: a seed of its own, one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _hash(network: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:8]
+
+
+def from_file(path: Path) -> FeatureMap:
+    """A network that makes features of samples in the network's units: an exported program of PyTorch (.pt2).
+
+    Raises SettingsError where the file is none.
+    """
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        call: Callable[[Samples], Tensor] = torch.export.load(path).module()
+    except Exception as error:  # PyTorch raises whatever it stumbles over
+        raise SettingsError(
+            f"{path} is no network of features: {(str(error) or type(error).__name__).splitlines()[0]}",
+            "torch.export.save(torch.export.export(network, (x,), dynamic_shapes=...), 'features.pt2'): of samples",
+            "(n, channels, ...), levels in [-1, 1], rows (n, d)",
+        ) from error
+    return FeatureMap(f"{path.name} {digest}", f"the network in {path.name}", call)

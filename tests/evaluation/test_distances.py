@@ -1,0 +1,182 @@
+"""Distances between sets of features: known laws, other computations, degenerate cases."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from kakusan.cli import main
+from kakusan.errors import DataError, NumbersError, SettingsError
+from kakusan.evaluation.distances import DENSE_NEIGHBOURS, NEIGHBOURS, kernel_distance, support
+from kakusan.evaluation.features import features_of, from_file
+from kakusan.run import Run
+
+Array = NDArray[np.float64]
+
+
+def normal(seed: int, n: int, d: int = 4, mean: float = 0.0) -> Array:
+    return np.random.default_rng(seed).normal(mean, 1, (n, d))
+
+
+def by_loops(x: Array, y: Array) -> float:
+    """The unbiased squared MMD (Gretton et al. 2012, Eq. 4), term by term."""
+    n, d = x.shape
+
+    def k(a: Array, b: Array) -> float:
+        return float((a @ b / d + 1) ** 3)
+
+    total = sum(
+        k(x[i], x[j]) + k(y[i], y[j]) - k(x[i], y[j]) - k(x[j], y[i])
+        for i in range(n)
+        for j in range(n)
+        if i != j
+    )
+    return float(total / (n * (n - 1)))
+
+
+def test_the_kernel_distance_is_that_of_its_definition() -> None:
+    x, y = normal(0, 20), normal(1, 20, mean=0.5)
+    assert kernel_distance(x, y).value == pytest.approx(by_loops(x, y), rel=1e-12)
+
+
+def test_its_mean_is_0_for_equal_laws_and_its_error_covers() -> None:
+    """Of shifted laws the mean over many draws lies within 2 errors of a draw in about 95 % of the draws."""
+    equal = [kernel_distance(normal(2 * i, 100), normal(2 * i + 1, 100)).value for i in range(200)]
+    assert abs(np.mean(equal)) < 4 * np.std(equal) / np.sqrt(200)  # one false alarm in 16,000
+    draws = [kernel_distance(normal(2 * i, 200), normal(2 * i + 1, 200, mean=0.5)) for i in range(300)]
+    truth = np.mean([each.value for each in draws])
+    covered = np.mean([abs(each.value - truth) < 1.96 * each.standard_error for each in draws])
+    assert 0.90 < covered < 0.98  # binomial of 300 at 0.95: 4 deviations are 0.05
+
+
+def test_fewer_rows_of_one_are_met_by_as_many_of_the_other() -> None:
+    x, y = normal(0, 50), normal(1, 99)
+    assert kernel_distance(x, y).value == kernel_distance(x, y[np.linspace(0, 98, 50).astype(int)]).value
+
+
+def slow_support(x: Array, y: Array) -> tuple[float, float, float, float]:
+    def reach(z: Array, k: int) -> list[float]:
+        return [sorted(np.linalg.norm(z - row, axis=1))[k] for row in z]
+
+    near, dense, of_x = reach(y, NEIGHBOURS), reach(y, DENSE_NEIGHBOURS), reach(x, NEIGHBOURS)
+    between = np.array([[np.linalg.norm(a - b) for b in y] for a in x])
+    return (
+        float(np.mean([any(between[i] <= near) for i in range(len(x))])),
+        float(np.mean([any(between[:, j] <= of_x) for j in range(len(y))])),
+        float((between <= dense).sum() / (DENSE_NEIGHBOURS * len(x))),
+        float(np.mean([any(between[:, j] <= dense[j]) for j in range(len(y))])),
+    )
+
+
+def test_support_is_that_of_its_definition() -> None:
+    x, y = normal(0, 40, 3, mean=0.7), normal(1, 60, 3)
+    found = support(x, y)
+    assert (found.precision, found.recall, found.density, found.coverage) == pytest.approx(
+        slow_support(x, y), abs=1e-12
+    )
+
+
+def test_support_of_extremes() -> None:
+    y = normal(1, 200)
+    itself = support(y, y)
+    assert (itself.precision, itself.recall, itself.coverage) == (1, 1, 1)
+    far = support(y + 100, y)
+    assert (far.precision, far.recall, far.density, far.coverage) == (0, 0, 0, 0)
+    point = support(np.repeat(y[:1], 200, 0), y)  # one image again and again: all of them are real
+    assert point.precision == 1
+    assert point.recall < 0.05
+    assert point.coverage < 0.2
+
+
+def test_a_common_offset_changes_nothing() -> None:
+    x, y = normal(0, 40), normal(1, 60)
+    assert vars(support(x + 1e6, y + 1e6)) == pytest.approx(
+        vars(support(x, y)), abs=0.03
+    )  # 1e6 costs 6 digits of 16
+
+
+@pytest.mark.parametrize("measure", [kernel_distance, support])
+def test_what_is_no_set_of_features_is_refused(measure: object) -> None:
+    assert callable(measure)
+    with pytest.raises(DataError, match="rows"):
+        measure(normal(0, 20, 3), normal(1, 20, 4))
+    with pytest.raises(DataError, match="rows"):
+        measure(normal(0, 20)[0], normal(1, 20))
+    with pytest.raises(NumbersError, match="finite"):
+        measure(normal(0, 20) * np.nan, normal(1, 20))
+
+
+def test_too_few_rows_have_no_reach() -> None:
+    with pytest.raises(SettingsError, match="more than 5"):
+        support(normal(0, 5), normal(1, 50))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("distances") / "digits"
+    small = [
+        "--network.width",
+        "16",
+        "--samples.count",
+        "4",
+        "--samples.steps",
+        "2",
+        "--machine.threads",
+        "1",
+    ]
+    assert main(["train", "digits", "--steps", "20", "--run", str(run), *small]) == 0
+    return run
+
+
+def test_features_are_the_same_each_time(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kakusan.evaluation.features.STEPS", 10)
+    prepared = Run.open(digits).prepared()
+    first, again = (features_of(prepared.dataset, prepared.split.training) for _ in range(2))
+    assert first.name == again.name
+    assert first.name.startswith("autoencoder ")
+    x = prepared.dataset.x_0([0, 1, 2])
+    assert np.array_equal(first(x), again(x))
+
+
+def test_the_command_shows_samples_beside_real_images(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
+    shapes = ({0: torch.export.Dim("n", min=1, max=10_000)},)
+    program = torch.export.export(network.eval(), (torch.zeros(2, 1, 8, 8),), dynamic_shapes=shapes)
+    torch.export.save(program, tmp_path / "features.pt2")
+    flags = [
+        "--distance",
+        "--count",
+        "40",
+        "--seeds",
+        "2",
+        "--steps",
+        "2",
+        "--features",
+        str(tmp_path / "features.pt2"),
+    ]
+    assert main(["evaluate", str(digits), *flags, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["about"]["features"].startswith("features.pt2 ")
+    assert told["about"]["count"] == 40
+    assert len(told["by_seed"]) == 2
+    assert (
+        told["figures"]["frechet"]["mean"] > 2 * told["figures"]["frechet"]["real"]
+    )  # 20 steps teach nothing
+    assert Path(told["out"]).exists()
+    assert main(["evaluate", str(digits), *flags, "--reference", "held-out"]) == 0
+    shown = capsys.readouterr().out
+    assert "Fréchet distance" in shown
+    assert "training images (40)" in shown
+
+
+def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "odd.pt2").write_bytes(b"odd")
+    with pytest.raises(SettingsError, match="no network of features"):
+        from_file(tmp_path / "odd.pt2")
