@@ -52,7 +52,10 @@ def told(line: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
         ("export runs/x", ["kakusan export needs TARGET", "such as: kakusan export runs/"]),
         (
             "sample runs/x --spacing odd",
-            ["--spacing knows no 'odd'", "there are: leading, linspace, trailing"],
+            [
+                "--spacing knows no 'odd'",
+                "there are: karras, leading, linspace, log-snr, quadratic, trailing",
+            ],
         ),
     ],
 )

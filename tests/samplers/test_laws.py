@@ -96,9 +96,9 @@ PATHS: tuple[Path, ...] = (
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_walks_every_path_with_guidance(name: str, path: Path) -> None:
-    """Also from pure noise, from half of the way, with each step, and with one."""
+    """Also from pure noise, and in one step."""
     guided = Guided(mixture(path), 1.5)
-    for steps in (1, 2, 5, 50):
+    for steps in (1, 2, 12):
         request = SamplingRequest(count=4, shape=(1,), condition=Condition(label=torch.tensor([0, 1])))
         x = sample(guided, SAMPLERS[name](steps=steps), request)
         assert x.isfinite().all()

@@ -1,4 +1,4 @@
-"""Adams-Bashforth in the log-SNR, with exact weights (Hochbruck & Ostermann 2010, section 2.5; Zhang & Chen 2023)."""
+"""Adams-Bashforth in the log-SNR, with exact weights (Hochbruck & Ostermann 2010; Zhang & Chen 2023)."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
 """The arithmetic that multistep samplers share: exponential integrators of the probability flow.
 
-With lambda = log(a / b), half of the log-SNR, the flow from t to s is, exactly (Lu et al. 2022b, Eq. 8),
+With lambda = log(a / b), half of the log-SNR, the flow from t to s is, exactly (Lu et al. 2022b, Proposition 4.1),
 
     x_s = (b_s / b_t) x_t + a_s int_0^h e^(tau - h) x_0(tau) dtau,    tau = lambda - lambda_t, h = lambda_s - lambda_t
 

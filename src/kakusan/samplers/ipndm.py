@@ -1,4 +1,4 @@
-"""iPNDM (Zhang & Chen 2023, section 4; after PNDM, Liu et al. 2022): Adams-Bashforth with constant coefficients."""
+"""iPNDM (Zhang & Chen 2023; after PNDM, Liu et al. 2022): Adams-Bashforth with constant coefficients."""
 
 from dataclasses import dataclass
 
