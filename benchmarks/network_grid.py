@@ -217,9 +217,14 @@ def train(asked: argparse.Namespace) -> int:
 
 
 def show(asked: argparse.Namespace) -> int:
-    """The table of each data set and budget."""
-    found = [json.loads(line) for line in asked.losses.read_text("utf-8").splitlines()]
-    right, of = 0, 0
+    print(shown(asked.losses))
+    return 0
+
+
+def shown(file: Path) -> str:
+    """The tables of docs/recipe.md."""
+    found = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    right, of, parts = 0, 0, []
     for name in DATA:
         rows = []
         for minutes in BUDGETS:
@@ -227,7 +232,7 @@ def show(asked: argparse.Namespace) -> int:
             if not of_budget:
                 continue
             best = min(line["held_out_loss"] for line in of_budget)
-            for line in of_budget:
+            for line in sorted(of_budget, key=lambda line: line["parameters"]):
                 ratio = line["held_out_loss"] / best
                 if line["chosen"]:
                     right, of = right + (ratio <= WITHIN), of + 1
@@ -242,9 +247,8 @@ def show(asked: argparse.Namespace) -> int:
                 )  # fmt: skip
         if rows:
             head = ("", "network", "parameters", "steps", "training loss", "held-out loss", "of the best", "")
-            print(f"{name}\n\n{table(head, rows)}\n")
-    print(f"the choice is within a tenth of the best in {right} of {of} budgets")
-    return 0
+            parts.append(f"{name}\n\n{table(head, rows)}")
+    return "\n\n".join([*parts, f"the choice is within a tenth of the best in {right} of {of} budgets"])
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -316,7 +316,14 @@ HEAD = ("", "runs", "cost of a step", "steps", "distance", "bits/dim", "copies")
 
 
 def show(asked: argparse.Namespace) -> int:
-    found = [json.loads(line) for line in asked.file.read_text("utf-8").splitlines()]
+    print(shown(asked.file))
+    return 0
+
+
+def shown(file: Path) -> str:
+    """The tables of docs/recipe.md."""
+    found = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    parts = []
     names = list(TECHNIQUES)
     found.sort(key=lambda line: (*_kind(line), names.index(line["technique"]), line["seed"]))
     for (name, steps), lines in groupby(found, _kind):
@@ -331,8 +338,8 @@ def show(asked: argparse.Namespace) -> int:
                 )
             )  # fmt: skip
         minutes = 2 * steps / STEPS[name]
-        print(f"\n{name}, the time of {steps:,} steps ({minutes:.1f} minutes)\n\n{table(HEAD, rows)}")
-    return 0
+        parts.append(f"{name}, the time of {steps:,} steps ({minutes:.1f} minutes)\n\n{table(HEAD, rows)}")
+    return "\n\n".join(parts)
 
 
 def _kind(line: dict[str, Any]) -> tuple[str, int]:
