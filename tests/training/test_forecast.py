@@ -36,6 +36,7 @@ TABLE = (
     replace(ONE, images=100, steps=1600, held_out_loss=0.9, lowest_loss=0.3, lowest_step=40),
 )
 SETTLED = {
+    "training.optimizer": "adamw",
     "data.kind": "image",
     "network.kind": "unet",
     "process.schedule": "cosine",
@@ -114,6 +115,7 @@ def test_words_say_before_after_or_in_between() -> None:
         ({"data.kind": "signal"}, {}, "only U-Nets"),
         ({"process.predicts": "eps"}, {}, "only the loss simple of v"),
         ({"training.loss": "weighted"}, {}, "only the loss simple of v"),
+        ({"training.optimizer": "muon"}, {}, "by AdamW"),
         ({}, {"masked": True}, "missing values"),
         ({}, {"pairs": {}}, "given images"),
         ({}, {"vectors": {}}, "given images or numbers"),
