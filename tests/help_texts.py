@@ -32,6 +32,7 @@ def written(folder: Path) -> None:
     """kakusan.txt and a file for each command; what else is there goes."""
     os.environ["COLUMNS"] = str(WIDTH)
     texts = {"kakusan": said(["--help"])} | {name: said([name, "--help"]) for name in COMMANDS}
+    texts["evaluate-distance"] = said(["evaluate", "--distance", "--help"])
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.txt"):
         old.unlink()

@@ -10,7 +10,7 @@ import pytest
 from documents import FENCE, ROOT, blocks
 from help_texts import STORED
 
-from kakusan.cli import COMMANDS, EXAMPLES, MODULES, arguments, sampler_options, train
+from kakusan.cli import COMMANDS, EXAMPLES, MODULES, arguments, distance, sampler_options, train
 
 PAGES = ("README.md", "docs/models.md", "docs/python.md", "docs/samplers.md", "benchmarks/README.md")
 LINE = re.compile(r"^ *(kakusan \w+ .*?)(?: {2,}.*| +#.*)?$", re.MULTILINE)
@@ -58,7 +58,7 @@ def test_every_command_is_one_that_the_parser_reads(line: str, monkeypatch: pyte
         arguments.parse(*asked, **options)
         raise ReadError
 
-    for place in (module, sampler_options, train):
+    for place in (module, distance, sampler_options, train):
         monkeypatch.setattr(place, "parse", only_read, raising=False)
     with pytest.raises(SystemExit if "--help" in words else ReadError):
         module.main(words)

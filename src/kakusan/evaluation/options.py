@@ -57,7 +57,7 @@ class DistanceOptions:
     """The first of them."""
     reference: Literal["training", "held-out"] = "training"
     """Images that samples are compared with; those of the other split, as many as there are samples, do the same."""
-    most: int = 10_000
+    reference_count: int = 10_000
     """Images of the reference, evenly spread, at the most."""
     features: Path | None = None
     """A network that makes features, an exported program (torch.export, .pt2); default: one that learns the

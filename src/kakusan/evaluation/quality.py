@@ -88,7 +88,7 @@ def measure_quality(
     count = options.count
     if len(other) > DENSE_NEIGHBOURS:
         count = min(count, len(other))  # figures depend on it: real images have to have the same
-    reference = spread(reference, options.most)
+    reference = spread(reference, options.reference_count)
     of_reference = features(dataset.x_0(reference))
     real = (
         figures_of(features(dataset.x_0(spread(other, count))), of_reference) if len(other) >= count else None
