@@ -20,13 +20,16 @@ from typing import Any
 
 import torch
 from measuring import NOISE_IMAGES, Figures, Spread, leave, report, table, training_on_noise
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from versus_diffusers import Theirs, flop_of_forward
 
+from kakusan.config.machine import resolve_machine
 from kakusan.config.networks import UNetOptions
+from kakusan.config.settings import MachineSettings
 from kakusan.networks import UNet
 from kakusan.samplers import DDIM, SamplingRequest, sample
+from kakusan.training.clocks import convolution_limit
 from kakusan.training.loop import check_finite, take_step
 from kakusan.training.state import Task
 
@@ -219,84 +222,68 @@ def counting(device: str, found: dict[str, float], name: str) -> Iterator[None]:
     found[name] = float(torch.cuda.max_memory_reserved())
 
 
-def measure(case: Case, device: str, repeats: int, *, compiled: bool, ways: Sequence[str]) -> Figures:
-    """All figures of one network."""
-    torch.manual_seed(0)
-    first = task_of(case, device, {})
-    options = first.settings.network
+def makers_of(
+    case: Case, device: str, ways: Sequence[str], *, compiled: bool
+) -> tuple[Theirs, dict[str, Callable[[], Ours | Peer]]]:
+    """diffusers' network, and what makes each contender with its weights."""
+    options = task_of(case, device, {}).settings.network
     assert isinstance(options, UNetOptions)
     empty = Theirs(options, case.shape[0])
     weights = empty.model.state_dict()
-    parameters = sum(p.numel() for p in first.network.parameters())
-    del first
-    makers: dict[str, Callable[[], Ours | Peer]] = {
-        **{name: lambda way=WAYS[name]: Ours(case, device, way, weights) for name in ways},  # type: ignore[misc]
-        "diffusers, as shipped": lambda: Peer(case, device, options, weights, tuned=False, compiled=False),
-        "diffusers, tuned": lambda: Peer(case, device, options, weights, tuned=True, compiled=False),
-    }
+    peers = {"as shipped": (False, False), "tuned": (True, False)}
     if compiled:
-        makers["diffusers, compiled"] = lambda: Peer(
-            case, device, options, weights, tuned=True, compiled=True
-        )
-    memory: dict[str, float] = {}
-    for name, make in makers.items():  # each alone
-        with counting(device, memory, name):
+        peers["compiled"] = (True, True)
+
+    def ours(name: str) -> Ours:
+        return Ours(case, device, WAYS[name], weights)
+
+    def theirs(name: str) -> Peer:
+        tuned, compiled = peers[name]
+        return Peer(case, device, options, weights, tuned=tuned, compiled=compiled)
+
+    return empty, {
+        **{name: partial(ours, name) for name in ways},
+        **{f"diffusers, {name}": partial(theirs, name) for name in peers},
+    }
+
+
+def memory_of(makers: dict[str, Callable[[], Ours | Peer]], device: str) -> dict[str, float]:
+    """The most memory that a training of each, alone, holds at once, in bytes."""
+    found: dict[str, float] = {}
+    for name, make in makers.items():
+        with counting(device, found, name):
             alone = make()
             for _ in range(8):
                 alone.step()
             finished(device)
         del alone
+    return found
+
+
+def measure(case: Case, device: str, repeats: int, *, compiled: bool, ways: Sequence[str]) -> Figures:
+    """All figures of one network."""
+    torch.manual_seed(0)
+    empty, makers = makers_of(case, device, ways, compiled=compiled)
+    memory = memory_of(makers, device)
     contenders = {name: make() for name, make in makers.items()}
-    few = device == "cpu"
     x, t = torch.randn(16, *case.shape, device=device), torch.linspace(0, 999, 16, device=device).round()
-    expected = contenders["diffusers, as shipped"].answer(x, t)
-    apart = {
-        name: float((each.answer(x, t) - expected).norm() / expected.norm())
-        for name, each in contenders.items()
-    }
+    answers = {name: each.answer(x, t) for name, each in contenders.items()}
+    expected = answers["diffusers, as shipped"]
     training = by_turns({name: each.step for name, each in contenders.items()}, device, repeats)
     for each in contenders.values():
         if isinstance(each, Ours):
             check_finite(each.task.state)
-    some = 2 if few else case.sampled
-    sampling = by_turns(
-        {name: lambda each=each: each.sample(some) for name, each in contenders.items()},  # type: ignore[misc]
-        device, repeats, 1,
-    )  # fmt: skip
-    single = by_turns(
-        {name: lambda each=each: each.sample(1) for name, each in contenders.items()},  # type: ignore[misc]
-        device, repeats, 1,
-    )  # fmt: skip
+    some = 2 if device == "cpu" else case.sampled
+    sampling, single = (
+        by_turns({name: partial(each.sample, count) for name, each in contenders.items()}, device, repeats, 1)
+        for count in (some, 1)
+    )
     return {
-        "parameters": parameters, "shape": list(case.shape), "batch_size": case.batch_size, "sampled": some,
-        "flop_of_an_image": flop_of_forward(empty, case.shape), "apart": apart, "memory": memory,
-        "training_seconds": training, "sampling_seconds": sampling, "single_seconds": single,
+        "parameters": sum(p.numel() for p in empty.parameters()), "shape": list(case.shape),
+        "batch_size": case.batch_size, "sampled": some, "flop_of_an_image": flop_of_forward(empty, case.shape),
+        "apart": {name: float((a - expected).norm() / expected.norm()) for name, a in answers.items()},
+        "memory": memory, "training_seconds": training, "sampling_seconds": sampling, "single_seconds": single,
     }  # fmt: skip
-
-
-def _both_ways(layer: nn.Module, x: Tensor) -> object:
-    out: Tensor = layer(x)
-    return torch.autograd.grad(out, [x, *layer.parameters()], out)
-
-
-def limit(device: str) -> Figures:
-    """FLOP/s of bfloat16 3x3 convolutions alone, forward and with both backward passes: the best of some shapes."""
-    best = {"sampling": 0.0, "training": 0.0}
-    for batch, channels, side in LIMITS:
-        layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False, device=device, dtype=torch.bfloat16)
-        layer = layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        x = torch.randn(batch, channels, side, side, device=device, dtype=torch.bfloat16)
-        x = x.to(memory_format=torch.channels_last).requires_grad_()
-        flop = 2 * 9 * channels**2 * batch * side**2
-        actions: dict[str, Callable[[], object]] = {
-            "sampling": torch.no_grad()(partial(layer, x)),
-            "training": partial(_both_ways, layer, x),
-        }
-        for work, action in actions.items():
-            seconds_of(action, device, 5)
-            spent = min(seconds_of(action, device, 20) for _ in range(3))
-            best[work] = max(best[work], flop * PASSES[work] / spent)
-    return best
 
 
 # What people see
@@ -346,7 +333,8 @@ def main(arguments: Sequence[str]) -> int:
         print("there is no CUDA device here")
         return 0
     names, ways = asked.cases.split(","), asked.ways.split(";")
-    limits = {"sampling": 1.0, "training": 1.0} if asked.device == "cpu" else limit(asked.device)
+    machine = resolve_machine(MachineSettings(device=asked.device, precision="bf16"))
+    limits = vars(convolution_limit(machine, LIMITS if asked.device != "cpu" else LIMITS[:1]))
     where = "cpu" if asked.device == "cpu" else torch.cuda.get_device_name()
     figures: Figures = {
         "device": where, "torch": torch.__version__, "limit": limits,

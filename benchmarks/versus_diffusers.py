@@ -12,7 +12,6 @@ import argparse
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib import metadata
 from typing import Any, Literal, TypeAlias
 
@@ -33,14 +32,13 @@ from kakusan.data.record import DataRecord
 from kakusan.data.units import Levels
 from kakusan.networks import UNet
 from kakusan.training.build import build_network
+from kakusan.training.clocks import convolution_limit
 
 Action: TypeAlias = Callable[[], object]
 
 TRIAL, WARM = 3, 2
 PASSES = {"forward": 1, "step": 3}
 """How often the FLOP of a forward are spent: backward they are needed for the data and for the weights."""
-LIMITS = ((16, 128, 32), (16, 256, 16), (128, 128, 8), (128, 64, 16))
-"""Batch, channels and side of the convolutions that set the limit: the best of them counts."""
 
 
 # The two networks
@@ -235,28 +233,6 @@ def compete(match: Match, work: str, repeats: int, *, bf16: bool, compiled: bool
     return {name: vars(Spread.of(values)) for name, values in times.items()}
 
 
-def limits(dtype: torch.dtype, repeats: int) -> Figures:
-    """FLOP/s of 3x3 convolutions alone: the best of some shapes."""
-    found = [convolution_speed(shape, dtype, repeats) for shape in LIMITS]
-    return {work: max(speed[work] for speed in found) for work in PASSES}
-
-
-def convolution_speed(shape: tuple[int, int, int], dtype: torch.dtype, repeats: int) -> dict[str, float]:
-    """FLOP/s of one convolution: forward, and forward with both backward passes."""
-    batch, channels, side = shape
-    layer = nn.Conv2d(channels, channels, 3, padding=1, dtype=dtype)
-    layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
-    x = torch.randn(batch, side, side, channels, dtype=dtype).permute(0, 3, 1, 2).requires_grad_()
-    back = torch.randn_like(x)
-    actions: dict[str, Action] = {
-        "forward": torch.no_grad()(partial(layer, x)),
-        "step": lambda: torch.autograd.backward(layer(x), back),
-    }
-    times = interleaved(actions, max(repeats, 10))
-    flop = 2 * 9 * channels**2 * batch * side**2
-    return {work: flop * PASSES[work] / Spread.of(times[work]).median for work in actions}
-
-
 def flop_of(match: Match) -> int:
     """Of a forward of the whole batch through diffusers' network; a multiplication and an addition are two."""
     with FlopCounterMode(display=False) as counter:
@@ -277,6 +253,7 @@ def measure(case: Case, repeats: int, *, compiled: bool) -> Figures:
     match = Match(case)
     forward = flop_of(match)
     seconds = {work: compete(match, work, repeats, bf16=bf16, compiled=compiled) for work in PASSES}
+    limit = convolution_limit(case.settings.machine)
     return {
         "parameters": sum(weight.numel() for weight in match.weights.values()),
         "shape": list(case.shape),
@@ -285,7 +262,7 @@ def measure(case: Case, repeats: int, *, compiled: bool) -> Figures:
         "flop": {work: forward * passes for work, passes in PASSES.items()},
         "seconds": seconds,
         "limit_precision": "bf16" if bf16 else "fp32",
-        "limit": limits(torch.bfloat16 if bf16 else torch.float32, repeats),
+        "limit": {"forward": limit.sampling, "step": limit.training},
         "diffusers": metadata.version("diffusers"),
         "machine": machine(),
     }

@@ -1,18 +1,22 @@
 """Distances between sets of features: known laws, other computations, degenerate cases."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from onnx import TensorProto, helper, numpy_helper
 
 from kakusan.cli import main
+from kakusan.data.batches import Split
 from kakusan.errors import DataError, NumbersError, SettingsError
 from kakusan.evaluation.distances import DENSE_NEIGHBOURS, NEIGHBOURS, kernel_distance, support
 from kakusan.evaluation.features import features_of, from_file
+from kakusan.evaluation.options import DistanceOptions
+from kakusan.evaluation.quality import Real
 from kakusan.run import Run
 
 Array = NDArray[np.float64]
@@ -142,33 +146,34 @@ def test_features_are_the_same_each_time(digits: Path, monkeypatch: pytest.Monke
     assert np.array_equal(first(x), again(x))
 
 
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    """An ONNX file: 64 values of a sample, in a row, times a matrix."""
+    n = helper.make_tensor_value_info
+    weights = numpy_helper.from_array(normal(0, 64, 8).astype(np.float32), "w")
+    nodes = [helper.make_node("Flatten", ["x"], ["row"]), helper.make_node("MatMul", ["row", "w"], ["y"])]
+    inputs, outputs = [n("x", TensorProto.FLOAT, ["n", 1, 8, 8])], [n("y", TensorProto.FLOAT, ["n", 8])]
+    graph = helper.make_graph(nodes, "features", inputs, outputs, [weights])
+    path = tmp_path / "features.onnx"
+    path.write_bytes(
+        helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9
+        ).SerializeToString()
+    )
+    return path
+
+
 def test_the_command_shows_samples_beside_real_images(
-    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    digits: Path, network: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
-    shapes = ({0: torch.export.Dim("n", min=1, max=10_000)},)
-    program = torch.export.export(network.eval(), (torch.zeros(2, 1, 8, 8),), dynamic_shapes=shapes)
-    torch.export.save(program, tmp_path / "features.pt2")
-    flags = [
-        "--distance",
-        "--count",
-        "40",
-        "--seeds",
-        "2",
-        "--steps",
-        "2",
-        "--features",
-        str(tmp_path / "features.pt2"),
-    ]
+    flags = ["--distance", "--count", "40", "--seeds", "2", "--steps", "2", "--features", str(network)]
     assert main(["evaluate", str(digits), *flags, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["about"]["features"].startswith("features.pt2 ")
+    assert told["about"]["features"].startswith("features.onnx ")
     assert told["about"]["count"] == 40
     assert len(told["by_seed"]) == 2
-    assert (
-        told["figures"]["frechet"]["mean"] > 2 * told["figures"]["frechet"]["real"]
-    )  # 20 steps teach nothing
+    of = told["figures"]["frechet"]
+    assert of["mean"] > 2 * of["real"]  # 20 steps teach nothing
     assert Path(told["out"]).exists()
     assert main(["evaluate", str(digits), *flags, "--reference", "held-out"]) == 0
     shown = capsys.readouterr().out
@@ -176,7 +181,36 @@ def test_the_command_shows_samples_beside_real_images(
     assert "training images (40)" in shown
 
 
+def test_features_of_a_file_are_its_rows(digits: Path, network: Path) -> None:
+    x = Run.open(digits).prepared().dataset.x_0([0, 1, 2])
+    expected = x.flatten(1).numpy() @ normal(0, 64, 8).astype(np.float32)
+    assert np.allclose(from_file(network)(x), expected, atol=1e-4)  # float32 sums of 64
+    with pytest.raises(DataError, match="does not take samples of shape"):
+        from_file(network)(torch.zeros(3, 1, 9, 8))
+
+
+def test_classes_are_what_features_are_learned_from(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kakusan.evaluation.features.STEPS", 30)
+    prepared = Run.open(digits).prepared()
+    labels = (prepared.dataset.x_0(range(len(prepared.dataset))).flatten(1).mean(1) > -0.4).long().numpy()
+    labelled = replace(prepared.dataset, labels=labels, class_names=("dark", "bright"))
+    features = features_of(labelled, prepared.split.training)
+    assert features.name.startswith("classifier ")
+    rows = features(labelled.x_0(prepared.split.held_out))
+    bright = labels[prepared.split.held_out] == 1
+    apart = rows[bright].mean(0) - rows[~bright].mean(0)
+    assert np.linalg.norm(apart) > 3 * rows.std(0).mean()  # the classes lie apart, of which it was told
+
+
+def test_too_few_real_images_are_refused() -> None:
+    few = Split(training=np.arange(50), held_out=np.arange(5))
+    with pytest.raises(SettingsError, match="5 held-out images, too few"):
+        Real.of(few, DistanceOptions(reference="held-out"))
+    alone = Real.of(few, DistanceOptions())
+    assert (alone.count, len(alone.others)) == (1000, 0)
+
+
 def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "odd.pt2").write_bytes(b"odd")
+    (tmp_path / "odd.onnx").write_bytes(b"odd")
     with pytest.raises(SettingsError, match="no network of features"):
-        from_file(tmp_path / "odd.pt2")
+        from_file(tmp_path / "odd.onnx")

@@ -18,7 +18,7 @@ FLAG = "--distance"
 EXAMPLES = (
     "kakusan evaluate runs/demo --distance                         1,000 samples of 3 seeds beside as many real images",
     "kakusan evaluate runs/demo --distance --steps 10 --sampler ddim    of samples in 10 steps",
-    "kakusan evaluate runs/demo --distance --features clip.pt2     in the features of a network of yours",
+    "kakusan evaluate runs/demo --distance --features clip.onnx    in the features of a network of yours",
 )
 NAMES = {
     "frechet": ("Fréchet distance", "lower"),
@@ -85,10 +85,8 @@ def _show(found: "Quality", path: Path) -> None:
     about, to = found.about, Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
-    table.add_column(
-        f"samples ({about['count']:,}, {about['seeds']} seed{'s' * (about['seeds'] > 1)})", justify="right"
-    )
-    table.add_column(f"{about['real']} images ({about['count']:,})", justify="right")
+    table.add_column(f"samples ({about['count']:,})", justify="right")
+    table.add_column(f"{about['real']} {about['noun']} ({about['count']:,})", justify="right")
     table.add_column("better", justify="right")
     for name, (words, better) in NAMES.items():
         of = found.figures[name]
@@ -97,12 +95,13 @@ def _show(found: "Quality", path: Path) -> None:
         table.add_row(words, f"{of['mean']:.4g}{error}", real, better)
     to.print(table)
     words = (
-        f"from {about['reference_count']:,} {about['reference']} images; in the features of {about['of']}"
+        f"from {about['reference_count']:,} {about['reference']} {about['noun']}; in the features of {about['of']}"
         f" ({about['features']}); {about['sampler']}, {about['steps'] or 'all'} steps; averaged weights of step"
-        f" {about['step']:,}. The error is the deviation over seeds; all figures depend on the count."
+        f" {about['step']:,}; {about['seeds']} seed{'s' * (about['seeds'] > 1)}, whose deviation is the error. All"
+        " figures depend on the count."
     )
     to.print(words, style="dim", markup=False)
     if about["count"] < about["asked_for"]:
-        words = f"{about['count']:,} samples, not {about['asked_for']:,}: there are no more {about['real']} images"
-        to.print(f"note: {words}", markup=False)
+        fewer = f"{about['count']:,} samples, not {about['asked_for']:,}"
+        to.print(f"note: {fewer}: there are no more {about['real']} {about['noun']}", markup=False)
     to.print(f"  {path}", markup=False, soft_wrap=True)

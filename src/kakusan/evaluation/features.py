@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kakusan.data.dataset import Dataset
+from kakusan.data.space import noun_of
 from kakusan.errors import DataError, SettingsError
 from kakusan.networks.layers import CONVOLUTIONS
 from kakusan.randomness import Purpose, permutation
@@ -135,7 +137,7 @@ def _classifier(
             return F.cross_entropy(head(encoder(dataset.x_0(rows))), labels[torch.from_numpy(rows)])
 
         _train(nn.ModuleList([encoder, head]), training, loss, progress)
-    words = f"a classifier of {len(training):,} training images into {dataset.classes} classes, {STEPS} steps"
+    words = f"a classifier of {_told(dataset, training)} into {dataset.classes} classes, {STEPS} steps"
     return FeatureMap(f"classifier {_hash(encoder)}", words, encoder.eval())
 
 
@@ -148,8 +150,12 @@ def _autoencoder(dataset: Dataset, training: NDArray[np.int64], progress: Progre
             return F.mse_loss(network(x), x)
 
         _train(network, training, loss, progress)
-    words = f"an autoencoder of {len(training):,} training images, {CODE} numbers each, {STEPS} steps"
+    words = f"an autoencoder of {_told(dataset, training)}, {CODE} numbers each, {STEPS} steps"
     return FeatureMap(f"autoencoder {_hash(network)}", words, network.eval().features)
+
+
+def _told(dataset: Dataset, training: NDArray[np.int64]) -> str:
+    return f"{len(training):,} training {noun_of(dataset.shape).many}"
 
 
 def _train(
@@ -200,17 +206,38 @@ def _hash(network: nn.Module) -> str:
 
 
 def from_file(path: Path) -> FeatureMap:
-    """A network that makes features of samples in the network's units: an exported program of PyTorch (.pt2).
+    """A network that makes features of samples in the network's units: an ONNX file, a graph of known operations.
 
-    Raises SettingsError where the file is none.
+    PyTorch's own formats of programs are not read, since reading one unpickles what stands in it.
+    Raises SettingsError where the file is none, or onnxruntime is not installed.
     """
+    if find_spec("onnxruntime") is None:
+        raise SettingsError("--features needs onnxruntime", "pip install 'kakusan[onnx]'")
+    import onnxruntime
+
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-        call: Callable[[Samples], Tensor] = torch.export.load(path).module()
-    except Exception as error:  # PyTorch raises whatever it stumbles over
+        content = path.read_bytes()
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has errors of its own, without a common class
         raise SettingsError(
-            f"{path} is no network of features: {(str(error) or type(error).__name__).splitlines()[0]}",
-            "torch.export.save(torch.export.export(network, (x,), dynamic_shapes=...), 'features.pt2'): of samples",
-            "(n, channels, ...), levels in [-1, 1], rows (n, d)",
+            f"{path} is no network of features: {_first_line(error)}",
+            "torch.onnx.export(network, (x,), 'features.onnx', dynamic_shapes=...): of samples (n, channels, ...),",
+            "levels in [-1, 1], to rows (n, d)",
         ) from error
+    name = session.get_inputs()[0].name
+
+    def call(x: Samples) -> Tensor:
+        try:
+            out = session.run(None, {name: x.contiguous().numpy()})[0]
+        except Exception as error:
+            raise DataError(
+                f"the network in {path} does not take samples of shape {tuple(x.shape)}: {_first_line(error)}"
+            ) from error
+        return torch.from_numpy(out)
+
+    digest = hashlib.sha256(content).hexdigest()[:8]
     return FeatureMap(f"{path.name} {digest}", f"the network in {path.name}", call)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

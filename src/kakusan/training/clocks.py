@@ -96,16 +96,21 @@ class Limit:
     sampling: float
 
 
-def convolution_limit(machine: MachineSettings) -> Limit:
-    """What 3x3 convolutions alone reach with all threads, in the machine's precision."""
-    found = [_convolutions(machine, *shape) for shape in CONVOLUTIONS]
+def convolution_limit(
+    machine: MachineSettings, shapes: Sequence[tuple[int, int, int]] = CONVOLUTIONS
+) -> Limit:
+    """What 3x3 convolutions alone reach with all threads, in the machine's precision.
+
+    shapes: batch, channels and side of each.
+    """
+    found = [_convolutions(machine, *shape) for shape in shapes]
     return Limit(*(max(speeds) for speeds in zip(*found, strict=True)))
 
 
 def _convolutions(machine: MachineSettings, batch: int, channels: int, side: int) -> tuple[float, float]:
     """FLOP/s forward with both backward passes, and forward alone."""
     dtype = torch.bfloat16 if machine.precision == "bf16" else torch.float32
-    layer = nn.Conv2d(channels, channels, 3, padding=1, dtype=dtype, device=machine.device)
+    layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False, dtype=dtype, device=machine.device)
     layer = layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = torch.randn(batch, side, side, channels, dtype=dtype, device=machine.device)
     x = x.permute(0, 3, 1, 2).requires_grad_()
