@@ -168,7 +168,7 @@ def test_a_cooldown_is_compared_with_the_plan_from_the_same_state(script: Script
 
 def test_both_networks_give_the_same_answers(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("diffusers")
-    monkeypatch.setattr(importlib.import_module("versus_diffusers"), "LIMITS", ((1, 16, 8),))
+    monkeypatch.setattr("kakusan.training.clocks.CONVOLUTIONS", ((1, 16, 8),))
     found = script("versus_diffusers", "--batch-size", "16", "--repeats", "1", "--threads", "1")["demo"]
     assert found["differences"]["fp32"] < 1e-5  # of the largest value: float32 rounding
     for work in ("forward", "step"):

@@ -96,14 +96,12 @@ class Limit:
     sampling: float
 
 
-def convolution_limit(
-    machine: MachineSettings, shapes: Sequence[tuple[int, int, int]] = CONVOLUTIONS
-) -> Limit:
+def convolution_limit(machine: MachineSettings, shapes: Sequence[tuple[int, int, int]] = ()) -> Limit:
     """What 3x3 convolutions alone reach with all threads, in the machine's precision.
 
-    shapes: batch, channels and side of each.
+    shapes: batch, channels and side of each; by default those of `CONVOLUTIONS`, which fill a CPU.
     """
-    found = [_convolutions(machine, *shape) for shape in shapes]
+    found = [_convolutions(machine, *shape) for shape in shapes or CONVOLUTIONS]
     return Limit(*(max(speeds) for speeds in zip(*found, strict=True)))
 
 
