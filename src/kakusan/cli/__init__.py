@@ -23,6 +23,7 @@ COMMANDS = {
     "train": "train on DATA: a bundled name, a folder of images, .npz, .npy, IDX; no other flag is needed",
     "resume": "go on with a RUN exactly where it stopped; --minutes M trains it for longer",
     "sample": "new images from a RUN: a grid .png, a folder of .png, or .npz",
+    "tune": "the best times for few steps of a RUN, kept in it",
     "evaluate": "how many bits an image takes, and at which noise level: the bound of a RUN",
     "diagnose": "is a RUN broken, is it done, does it copy, are the colours right: in words, with figures",
     "report": "one self-contained HTML page about a RUN",

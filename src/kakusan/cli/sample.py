@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from kakusan.cli.sampler_options import USUAL, options_in, parse_with_sampler
+from kakusan.cli.sampler_options import AUTO, options_in, parse_with_sampler
 
 if TYPE_CHECKING:
     from kakusan.data.units import Units
     from kakusan.run import Run
+    from kakusan.samplers import Sampler
     from kakusan.shapes import Condition, Samples
     from kakusan.training.guide import Guidance
 
@@ -45,14 +46,18 @@ class Sample:
     out: Path | None = None
     """NAME.png: a grid; NAME.npz: an array, in the axes of the data; else, for images, a folder of PNG files. Default:
     the next grid in RUN/samples. A .json beside it says how they were made."""
-    sampler: str = USUAL
-    """ddim, ancestral (Algorithm 2), unipc, dpmpp-2m, heun, ...; --sampler NAME --help names all, and shows the
-    options of this one, such as --eta of ddim."""
-    steps: int | None = None
-    """Denoising steps; default: what is usual for the sampler, 50 for ddim."""
-    spacing: Literal["trailing", "leading", "linspace", "quadratic", "log-snr", "karras"] | None = None
+    sampler: str = AUTO
+    """auto: the best in few steps, as measured (unipc). ddim, ancestral (Algorithm 2), dpmpp-2m, heun, ...; --sampler
+    NAME --help names all, and shows the options of this one, such as --eta of ddim."""
+    steps: str | None = None
+    """Denoising steps, or tuned:N for the times that `kakusan tune` has found for N; default: 10, or what is usual
+    for the sampler, 50 for ddim."""
+    spacing: (
+        Literal["trailing", "leading", "linspace", "quadratic", "log-snr", "karras", "entropic"] | None
+    ) = None
     """Times that fewer steps visit: even in t, from T on (trailing), down to 1 (leading) or both (linspace); even in
-    the root of t (quadratic), the log-SNR, or sigma^(1/7) (karras), both included; default: as the run says."""
+    the root of t (quadratic), the log-SNR, or sigma^(1/7) (karras), both included; even in what the run's own errors
+    leave unknown (entropic); default: as the run says."""
     times: tuple[float, ...] | None = None
     """These times one by one, falling, any numbers above 0 and up to T, in place of --steps and --spacing; the step to
     0 is added: --times 999 700.5 20."""
@@ -101,7 +106,7 @@ class Sample:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    command = parse_with_sampler(Sample, arguments, "sample", EXAMPLES)
+    command = parse_with_sampler(Sample, arguments, "sample", EXAMPLES, usual=AUTO)
     from kakusan.config.machine import set_machine
     from kakusan.data.saving import Output, free_output, sidecar
     from kakusan.data.units import Real
@@ -140,6 +145,8 @@ def main(arguments: Sequence[str]) -> int:
         print(json.dumps({**about, "out": str(out.path)}))
         return 0
     print(out.path)
+    if command.sampler == AUTO:
+        to.print(_chosen(about), style="dim", markup=False)
     to.print(f"how they were made: {sidecar(out.path)}", style="dim", markup=False)
     return 0
 
@@ -191,15 +198,12 @@ def _sampled(
 ) -> "tuple[Samples, dict[str, Any], Condition | None]":
     """The images, how they were made and what they were given, with the progress shown."""
     from kakusan.data.space import noun_of
-    from kakusan.samplers import sampler_named
     from kakusan.terminal.display import bar, console
 
     loaded = run.load(
         weights=command.weights, device=command.device, precision=command.precision, variance=command.variance
     )
-    T, spacing = loaded.model.path.T, command.spacing or loaded.settings.process.spacing
-    own = options_in(command, command.sampler) | {"at": command.times}
-    sampler = sampler_named(command.sampler, T, steps=command.steps, spacing=spacing, **own)
+    sampler = _sampler(command, run)
     numbers = {name: getattr(command, name) for name in ("count", "seed", "first", "exact")}
     guidance, label = run.composed(guidance, command.label)
     condition = run.condition(
@@ -213,3 +217,17 @@ def _sampled(
     request = run.request(loaded, condition, **numbers)
     with bar(f"sampling {command.count:,} {noun_of(request.shape).many}", 1.0, console()) as shown:
         return *run.sample_with_record(loaded, sampler, request, shown.at, guidance), condition
+
+
+def _chosen(about: "Mapping[str, Any]") -> str:
+    """The sampler that was taken by itself, and the flags that take another."""
+    where = "tuned for this run" if about["spacing"] == "tuned" else "the best in few, as measured"
+    return f"sampler: {about['sampler']}, {about['steps']} steps ({where}); others: --sampler, --steps"
+
+
+def _sampler(command: Sample, run: "Run") -> "Sampler":
+    """As the flags say; with --times, of the sampler that is named, or the best one."""
+    own = {name: value for name, value in options_in(command, command.sampler).items() if value is not None}
+    if command.times is None:
+        return run.sampler(command.sampler, steps=command.steps, spacing=command.spacing, **own)
+    return replace(run.sampler(command.sampler, **own), steps=None, at=command.times)

@@ -17,23 +17,23 @@ from kakusan.errors import SettingsError
 
 Command = TypeVar("Command")
 
-USUAL = "ddim"
+USUAL, AUTO = "ddim", "auto"
 
 
 def parse_with_sampler(
-    command: type[Command], arguments: Sequence[str], prog: str, examples: Sequence[str]
+    command: type[Command], arguments: Sequence[str], prog: str, examples: Sequence[str], usual: str = USUAL
 ) -> Command:
-    """The command of these arguments, with the options of the sampler that they name.
+    """The command of these arguments, with the options of the sampler that they name, or of the usual one.
 
     Raises SettingsError as `parse` does, for a sampler that there is not, and for a flag that only others have.
     """
     name = value_of("--sampler", arguments)
     chosen = "" if name is None else f"--sampler {name}"
-    return parse(with_sampler(command, arguments), arguments, prog, examples, kind_chosen=chosen)
+    return parse(with_sampler(command, arguments, usual), arguments, prog, examples, kind_chosen=chosen)
 
 
-def with_sampler(command: type[Command], arguments: Sequence[str]) -> type[Command]:
-    """The command with the flags of the sampler that the arguments name, or of DDIM.
+def with_sampler(command: type[Command], arguments: Sequence[str], usual: str = USUAL) -> type[Command]:
+    """The command with the flags of the sampler that the arguments name, or of the usual one; none where that is auto.
 
     Raises SettingsError for a sampler that there is not, and for a flag that only others have.
     """
@@ -43,7 +43,10 @@ def with_sampler(command: type[Command], arguments: Sequence[str]) -> type[Comma
     from kakusan.config.section import named
     from kakusan.samplers import SAMPLERS
 
-    name = name or USUAL
+    name = name or usual
+    if name == AUTO and usual == AUTO:
+        _refuse_others(name, [], arguments)
+        return command
     kind = named(SAMPLERS, name, "--sampler")
     own = own_options(kind)
     _refuse_others(name, [*own], arguments)
@@ -52,10 +55,11 @@ def with_sampler(command: type[Command], arguments: Sequence[str]) -> type[Comma
         (each, Annotated[hints[each], tyro.conf.arg(help=words.get(each, f"Of {name}."))], field.default)
         for each, field in own.items()
     ]
-    chosen, usual = ", ".join(SAMPLERS), kind.usual_steps() or "all T"
+    chosen, steps = ", ".join(SAMPLERS), kind.usual_steps() or "all T"
+    kind_of_steps = get_type_hints(command)["steps"]
     flags += [
         ("sampler", Annotated[str, tyro.conf.arg(help=f"There are: {chosen}. {summary(kind)}")], name),
-        ("steps", Annotated[int | None, tyro.conf.arg(help=f"Denoising steps; default: {usual}.")], None),
+        ("steps", Annotated[kind_of_steps, tyro.conf.arg(help=f"Denoising steps; default: {steps}.")], None),
     ]
     return make_dataclass(
         command.__name__, flags, bases=(command,), frozen=True, namespace={"__doc__": command.__doc__}
@@ -66,7 +70,7 @@ def options_in(command: object, name: str) -> dict[str, Any]:
     """The sampler's own options in a command of `with_sampler`."""
     from kakusan.samplers import SAMPLERS
 
-    return {each: getattr(command, each) for each in own_options(SAMPLERS[name])}
+    return {} if name == AUTO else {each: getattr(command, each) for each in own_options(SAMPLERS[name])}
 
 
 def own_options(kind: type[Any]) -> dict[str, Field[Any]]:

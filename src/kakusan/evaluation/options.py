@@ -90,3 +90,25 @@ class DiagnosisOptions:
     def __post_init__(self) -> None:
         if self.count < FEWEST_SAMPLES:
             raise SettingsError(f"a diagnosis needs at least {FEWEST_SAMPLES} samples, not {self.count}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions:
+    """Options of a tuning. Raises SettingsError for less than 1 call or 16 samples."""
+
+    calls: tuple[int, ...] = (8,)
+    """Network calls of a sample, which is steps; several are tuned one after the other."""
+    sampler: str = "auto"
+    """Sampler by name, with its usual options; auto: the one that `kakusan sample` takes."""
+    count: int = 128
+    """Samples whose endpoints are compared with those of a fine walk."""
+    seed: int = 0
+    """Of their noise."""
+    entropic: bool = False
+    """Measure instead the errors by time that --spacing entropic follows, on held-out images."""
+    device: str = "auto"
+    """cpu, cuda or mps; default: as trained, where that is here."""
+
+    def __post_init__(self) -> None:
+        if self.count < 16 or min(self.calls, default=0) < 1:
+            raise SettingsError("a tuning needs at least 1 call and 16 samples")

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from kakusan.config.machine import environment
-from kakusan.config.settings import ProcessSettings
 from kakusan.data.asking import EACH, classes_at_once, rows_asked
 from kakusan.data.saving import in_layout
 from kakusan.data.space import noun_of
@@ -22,16 +21,11 @@ from kakusan.diffusion.guidance import Composed, Guided
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.variances import variance_named
 from kakusan.errors import SettingsError
+from kakusan.run.choosing import chosen_sampler
 from kakusan.run.opened import Loaded, OpenRun
-from kakusan.samplers import (
-    SAMPLERS,
-    Origin,
-    Sampler,
-    SamplingRequest,
-    as_sampler,
-    sample,
-    sampler_named,
-)
+from kakusan.samplers import SAMPLERS, Origin, Sampler, SamplingRequest, sample
+from kakusan.samplers.auto import AUTO
+from kakusan.samplers.spacings import OF_RUNS
 from kakusan.shapes import Condition, Samples
 from kakusan.storage.agreement import require_agreement
 from kakusan.training.build import build_model, default_condition
@@ -67,8 +61,8 @@ class Run(OpenRun):
     ) -> Samples:
         """New images, in the network's units: `run.decode(images)` gives the data's own, in the axes of the data.
 
-        count: 16 where none is given. sampler: DDIM in 50 steps where none is given, or one by name; its times are
-        spaced as the run says, unless it says how.
+        count: 16 where none is given. sampler: the best in 10 steps where none is given (`sampler()`), or one by name;
+        its times are spaced as the run says, unless it says how.
         label: a class, by name or number, "each" in turn, or several at once, "3:1+7:0.5", for composition.
         vector: numbers that describe the images, (k,) or (m, k), in their own units, or "thickness=0.3".
         condition: images that belong to them, an array as data files have it, or the path of an image, a folder or an
@@ -81,7 +75,7 @@ class Run(OpenRun):
         progress: show it; by default where somebody sees it. Image k of a seed is the same whatever the count.
         """
         origin = _origin(images, t, self.data.units)
-        loaded, process = self.load(device=device), self.settings.process
+        loaded = self.load(device=device)
         count = (16 if images is None else len(images)) if count is None else count
         numbers = {"count": count, "seed": seed, "first": first, "exact": exact, "origin": origin}
         guidance = Guidance(guidance) if isinstance(guidance, float | int) else guidance
@@ -89,10 +83,26 @@ class Run(OpenRun):
         mask = mask if mask is not None or images is None else _present_in(images)
         given = self.condition(label=label, vector=vector, image=condition, mask=mask, guidance=guidance)
         request = self.request(loaded, given, **numbers)
-        chosen = usual_sampler(process) if sampler is None else as_sampler(sampler, process.T)
-        chosen = replace(chosen, spacing=chosen.spacing or process.spacing)
+        chosen = self.sampler(AUTO if sampler is None else sampler)
         with self._watching(f"sampling {request.count:,} {noun_of(request.shape).many}", progress) as watch:
             return sample(self.guided(loaded, guidance), chosen, request, watch)
+
+    def sampler(
+        self,
+        name: Sampler | str = AUTO,
+        *,
+        steps: int | str | None = None,
+        spacing: str | None = None,
+        **options: Any,
+    ) -> Sampler:
+        """The sampler of this name, with its options, at times that suit this run.
+
+        name: "auto" is the best of a measured table (docs/samplers.md), in 10 steps or as many as are given, at times
+        that `kakusan tune` has found for so many, if any. A sampler is given the run's spacing unless it has one.
+        steps: a number, or "tuned:8". spacing: also "entropic". Raises SettingsError for names and options that there
+        are not, RunError for times that have not been found.
+        """
+        return chosen_sampler(self, name, steps, spacing, options)
 
     def decode(self, x: Samples) -> NDArray[Any]:
         """Samples in the units of the data, and in the axes in which these came: an array to go on with.
@@ -259,7 +269,7 @@ class Run(OpenRun):
             "weights": loaded.weights,
             "sampler": {kind: name for name, kind in SAMPLERS.items()}.get(type(sampler), repr(sampler)),
             "steps": len(sampler.times(loaded.model.path)) - 1,
-            "spacing": sampler.spacing if sampler.at is None else None,
+            "spacing": sampler.spacing if sampler.at is None or sampler.spacing in OF_RUNS else None,
             "variance": variance_named(loaded.model.variance).name,
             "clip": loaded.model.clip,
             **about_guidance,
@@ -306,8 +316,3 @@ def _origin(images: Samples | None, t: int | None, units: Units) -> Origin | Non
 def _present_in(images: Samples) -> Samples | None:
     """The masks of samples to start from, of which some values are missing; None where none is."""
     return None if not images.isnan().any() else (~images.isnan()).to(images)
-
-
-def usual_sampler(process: ProcessSettings) -> Sampler:
-    """DDIM in 50 steps, or in T where there are fewer, spaced as the run says."""
-    return sampler_named("ddim", process.T, spacing=process.spacing)

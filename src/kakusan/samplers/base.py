@@ -9,7 +9,7 @@ from kakusan.diffusion.model import Model
 from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import SettingsError
-from kakusan.samplers.spacings import SPACINGS, checked
+from kakusan.samplers.spacings import OF_RUNS, SPACINGS, checked
 from kakusan.shapes import Condition, Samples, Times
 
 AnyModel: TypeAlias = Model[Denoiser]
@@ -51,7 +51,8 @@ class Sampler(ABC):
 
     spacing: None means "trailing", but for a run (`Run.sample`), which has its own.
     at: the times that are visited before t = 0, strictly falling, any real numbers in (0, T]; steps and spacing then
-    say nothing. A walk that starts below T takes noise for x_t there.
+    say nothing, but for "tuned" and "entropic", where these come from. A walk that starts below T takes noise for x_t
+    there.
     """
 
     steps: int | None = None
@@ -65,7 +66,12 @@ class Sampler(ABC):
                 raise SettingsError(
                     f"{self.steps} steps and {len(self.at)} times were asked for", "leave out the steps"
                 )
-        if self.spacing is not None and self.spacing not in SPACINGS:
+        if self.spacing in OF_RUNS and self.at is None:
+            raise SettingsError(
+                f"{self.spacing} times are those of a run",
+                f"run.sampler(name, spacing={self.spacing!r}) has them",
+            )
+        if self.spacing not in (None, *SPACINGS, *OF_RUNS):
             raise SettingsError(f"unknown spacing {self.spacing!r}", f"there are: {', '.join(SPACINGS)}")
         if self.steps is not None and self.steps < 1:
             raise SettingsError(f"a sampler needs at least 1 step, not {self.steps}")

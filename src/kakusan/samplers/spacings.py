@@ -103,6 +103,10 @@ Only the first starts at T and takes its last step over a full gap.
 """
 SPACINGS: dict[str, Spacing] = {**WHOLE, "quadratic": quadratic, "log-snr": log_snr, "karras": karras}
 
+ENTROPIC, TUNED = "entropic", "tuned"
+OF_RUNS = (ENTROPIC, TUNED)
+"""Names of times that were found for one model, and are given one by one."""
+
 
 def checked(at: tuple[float | int, ...]) -> tuple[float | int, ...]:
     """Times that were given one by one. Raises SettingsError unless they fall, are finite and above 0."""

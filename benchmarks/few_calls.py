@@ -1,0 +1,206 @@
+"""Distance against network calls: every sampler, where its steps lie, and Algorithm 2 in all T steps.
+
+    python benchmarks/few_calls.py measure digits runs/digits >> few_calls.jsonl
+    python benchmarks/few_calls.py measure garments runs/garments --methods "unipc:log-snr;ddim:trailing" --calls 5,10
+    python benchmarks/few_calls.py show few_calls.jsonl
+
+The runs are those of the planned recipe: `kakusan train digits --minutes 2`, the same with kanji, and with the 60,000
+training images of Fashion-MNIST for 6 minutes. A method is SAMPLER:SPACING, with options, as in unipc:log-snr:order=2;
+"ancestral" alone is Algorithm 2. Seeds are the same for all methods, so that differences are paired. The distance is
+Fréchet's to the training images, of as many samples as there are held-out ones (1,000 at most), whose own distance
+stands beside it; digits and garments in the features of a classifier that nothing is trained against
+(digits_quality.py, garment_features.py), kanji, which have no classes, in those that `kakusan evaluate --distance` has.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from digits_quality import trained_classifier
+from garment_features import Judge, features
+from measuring import Figures, leave, table
+from numpy.typing import NDArray
+
+from kakusan.config.machine import set_machine
+from kakusan.data.builtin import digits
+from kakusan.evaluation.features import features_of
+from kakusan.evaluation.metrics import frechet
+from kakusan.run import Loaded, Run
+from kakusan.samplers import SAMPLERS, Heun, Sampler, sample
+from kakusan.samplers.karras import EDMSampler
+from kakusan.shapes import Samples
+from kakusan.training.prepare import Prepared
+from kakusan.training.validation import spread
+
+CALLS = (3, 5, 8, 10, 15, 20, 50)
+SEEDS = (0, 1, 2)
+MOST = 1_000
+"""Samples of a seed."""
+REFERENCE = 10_000
+"""Training images, at most, that they are compared with."""
+METHODS = (
+    "ddim:trailing",
+    "dpmpp-2m:trailing",
+    "dpmpp-2m:log-snr",
+    "dpmpp-3m:log-snr",
+    "unipc:trailing",
+    "unipc:log-snr",
+    "ipndm:quadratic",
+    "adams-bashforth:log-snr",
+)
+ALL = "ancestral"
+
+Features = Callable[[Samples], NDArray[np.float64]]
+"""Of samples in [-1, 1]."""
+
+
+def method(words: str, calls: int) -> Sampler:
+    """The sampler of these words that calls the network so often for a sample, or once less where it calls twice."""
+    name, _, rest = words.partition(":")
+    spacing, *options = rest.split(":")
+    kind = SAMPLERS[name]
+    given = {key: json.loads(value) for key, value in (option.split("=") for option in options)}
+    steps = (calls + 1) // 2 if issubclass(kind, Heun | EDMSampler) else calls
+    return kind(steps=steps, spacing=spacing or None, **given)
+
+
+def features_for(data: str, prepared: Prepared) -> Features:
+    """What samples of these data are judged by."""
+    if data == "digits":
+        labels, rows = digits().labels, prepared.split.training
+        assert labels is not None
+        classifier = trained_classifier(prepared.dataset.x_0(rows), torch.from_numpy(labels[rows]).long())
+        return lambda samples: classifier.features(samples).astype(np.float64)
+    if data == "garments":
+        judge = Judge.of().classifier
+        return lambda samples: features(judge, samples)
+    return features_of(prepared.dataset, prepared.split.training)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run, what its samples are judged by, and the real images."""
+
+    data: str
+    run: Run
+    loaded: Loaded
+    of: Features
+    reference: NDArray[np.float64]
+    real: NDArray[np.float64]
+
+    @classmethod
+    def opened(cls, data: str, folder: Path) -> "Subject":
+        run = Run.open(folder)
+        set_machine(run.settings.machine)
+        prepared = run.prepared()
+        of = features_for(data, prepared)
+        training = spread(prepared.split.training, REFERENCE)
+        held_out = spread(prepared.split.held_out, MOST)
+        return cls(
+            data,
+            run,
+            run.load(),
+            of,
+            of(prepared.dataset.x_0(training)),
+            of(prepared.dataset.x_0(held_out)),
+        )
+
+    @property
+    def count(self) -> int:
+        return len(self.real)
+
+    def distance(self, sampler: Sampler, seed: int) -> float:
+        request = self.run.request(self.loaded, self.run.condition(), count=self.count, seed=seed)
+        x = sample(self.loaded.model, sampler, request, keep_on="cpu")
+        return frechet(self.of(self._rounded(x)), self.reference)
+
+    def _rounded(self, x: Samples) -> Samples:
+        """Samples as they would be saved."""
+        units: Any = self.run.data.units
+        again: Samples = units.encode(units.decode(x))
+        return again
+
+
+def measured(
+    subject: Subject, methods: Sequence[str], calls: Sequence[int], seeds: Sequence[int]
+) -> Iterator[Figures]:
+    """A line for each method, number of calls and seed, and one for real images."""
+    common = {"data": subject.data, "count": subject.count, "step": subject.loaded.step}
+    yield {**common, "method": "real", "frechet": frechet(subject.real, subject.reference)}
+    for words in methods:
+        for number in (subject.loaded.model.path.T,) if words == ALL else calls:
+            for seed in seeds:
+                begun = time.perf_counter()
+                distance = subject.distance(method(words, number), seed)
+                yield {
+                    **common,
+                    "method": words,
+                    "calls": number,
+                    "seed": seed,
+                    "frechet": distance,
+                    "seconds": round(time.perf_counter() - begun, 2),
+                }
+
+
+def shown(lines: Sequence[Figures]) -> str:
+    """A table for each data set: mean over seeds, and half of their range."""
+    return "\n\n".join(
+        _table(data, [line for line in lines if line["data"] == data]) for data in _names(lines, "data")
+    )
+
+
+def _names(lines: Sequence[Figures], key: str) -> list[Any]:
+    return list(dict.fromkeys(line[key] for line in lines if key in line))
+
+
+def _table(data: str, lines: Sequence[Figures]) -> str:
+    calls = sorted({line["calls"] for line in lines if "calls" in line and line["method"] != ALL})
+    rows = []
+    for name in _names(lines, "method"):
+        of = [line for line in lines if line["method"] == name]
+        if name in ("real", ALL):
+            rows.append([f"{name}: {_mean(of)}", *[""] * len(calls)])
+            continue
+        rows.append([name, *(_mean([line for line in of if line["calls"] == number]) for number in calls)])
+    return table([f"{data}, {lines[0]['count']:,} samples", *map(str, calls)], rows)
+
+
+def _mean(lines: Sequence[Figures]) -> str:
+    if not lines:
+        return ""
+    values = [line["frechet"] for line in lines]
+    error = f" ± {(max(values) - min(values)) / 2:.2g}" if len(values) > 1 else ""
+    return f"{np.mean(values):.4g}{error}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, or show."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    commands = parser.add_subparsers(dest="command", required=True)
+    measure = commands.add_parser("measure")
+    measure.add_argument("data", choices=("digits", "kanji", "garments"))
+    measure.add_argument("run", type=Path)
+    measure.add_argument("--methods", default=";".join((*METHODS, ALL)), help="separated by semicolons")
+    measure.add_argument("--calls", default=",".join(map(str, CALLS)))
+    measure.add_argument("--seeds", default=",".join(map(str, SEEDS)))
+    commands.add_parser("show").add_argument("lines", type=Path)
+    given = parser.parse_args(arguments)
+    if given.command == "show":
+        print(shown([json.loads(line) for line in given.lines.read_text("utf-8").splitlines()]))
+        return 0
+    numbers = [[int(number) for number in each.split(",")] for each in (given.calls, given.seeds)]
+    for line in measured(Subject.opened(given.data, given.run), given.methods.split(";"), *numbers):
+        print(json.dumps(line), flush=True)
+        print(line, file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    leave(main)

@@ -1,0 +1,103 @@
+"""The sampler of a run's samples: the one that is named, or the best; at usual times, or at the run's own."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from kakusan.config.settings import ProcessSettings
+from kakusan.errors import RunError, SettingsError, quoted
+from kakusan.run.opened import OpenRun
+from kakusan.samplers import SAMPLERS, Sampler, as_sampler, sampler_named
+from kakusan.samplers.auto import AUTO, BEST_NAME, auto
+from kakusan.samplers.entropic import entropic
+from kakusan.samplers.spacings import ENTROPIC, TUNED
+from kakusan.storage.times import TimesFile, TunedTimes
+from kakusan.training.build import build_path
+
+
+def chosen_sampler(
+    run: OpenRun, name: str | Sampler, steps: int | str | None, spacing: str | None, options: dict[str, Any]
+) -> Sampler:
+    """As `Run.sampler` has it."""
+    process, (number, is_tuned) = run.settings.process, calls_in(steps)
+    if not isinstance(name, str):
+        name = as_sampler(name, process.T)
+        return replace(name, spacing=name.spacing or process.spacing)
+    if is_tuned and spacing is not None:
+        raise SettingsError(f"--spacing {spacing} and --steps {steps} both say which times are visited")
+    tuned = None if spacing is not None else _tuned(run, name, options, number)
+    if tuned is not None and (is_tuned or name == AUTO):
+        return sampler_named(tuned.sampler, process.T, **tuned.options, at=tuned.at, spacing=TUNED)
+    if is_tuned:
+        raise RunError(
+            f"{run.folder} has no times that were tuned for {number} calls" + f" of {name}" * (name != AUTO),
+            f"to find them: {tune_command(run, name, number)}",
+        )
+    if spacing == ENTROPIC:
+        return _at_entropic_times(run, name, number, options)
+    if name == AUTO:
+        _refuse_options(options)
+        return auto(process.T, number, spacing)
+    return sampler_named(name, process.T, steps=number, spacing=spacing or process.spacing, **options)
+
+
+def calls_in(steps: int | str | None) -> tuple[int | None, bool]:
+    """The number in steps as the command line has them, 8 or "tuned:8", and whether tuned times are asked for."""
+    if steps is None or isinstance(steps, int):
+        return steps, False
+    word, colon, number = steps.rpartition(":")
+    if word not in ("", TUNED) or bool(word) != bool(colon) or not number.isdecimal() or int(number) < 1:
+        raise SettingsError(
+            f"--steps {steps} is no number of steps", "such as 10, or tuned:8 after kakusan tune"
+        )
+    return int(number), word == TUNED
+
+
+def tune_command(run: OpenRun, name: str, calls: int | None) -> str:
+    """The command that tunes a run's times."""
+    sampler = "" if name == AUTO else f" --sampler {name}"
+    return f"kakusan tune {quoted(run.folder)} --calls {calls or 8}{sampler}"
+
+
+def _tuned(run: OpenRun, name: str, options: dict[str, Any], calls: int | None) -> TunedTimes | None:
+    """The newest that fit; of any sampler where it is left open."""
+    found = [
+        times
+        for times in TimesFile(run.folder).tuned()
+        if times.calls == calls and (name == AUTO or (times.sampler == name and _same(name, times, options)))
+    ]
+    return found[-1] if found else None
+
+
+def _same(name: str, times: TunedTimes, options: dict[str, Any]) -> bool:
+    """Whether they were tuned with these options, or those that are left out at their defaults."""
+    usual = {key: field.default for key, field in SAMPLERS[name].__dataclass_fields__.items()}
+    return all(
+        times.options.get(key, usual.get(key)) == value for key, value in options.items() if value is not None
+    )
+
+
+def _at_entropic_times(run: OpenRun, name: str, steps: int | None, options: dict[str, Any]) -> Sampler:
+    found = TimesFile(run.folder).errors()
+    if found is None:
+        raise RunError(
+            f"the errors by time of {run.folder}, which entropic times follow, have not been measured",
+            f"to do so, on held-out images: kakusan tune {quoted(run.folder)} --entropic",
+        )
+    path = build_path(run.settings.process)
+    usual = auto(path.T, steps) if name == AUTO else sampler_named(name, path.T, steps=steps)
+    known = (torch.tensor(x, dtype=torch.float64) for x in (found.times, found.errors))
+    at = entropic(path, usual.steps or path.T, *known)
+    return sampler_named(BEST_NAME if name == AUTO else name, path.T, **options, at=at, spacing=ENTROPIC)
+
+
+def _refuse_options(options: dict[str, Any]) -> None:
+    given = [key for key, value in options.items() if value is not None]
+    if given:
+        raise SettingsError(f"options such as {given[0]} belong to a sampler that is named, not to {AUTO}")
+
+
+def usual_sampler(process: ProcessSettings) -> Sampler:
+    """DDIM in 50 steps, or in T where there are fewer: of diagnoses and exports, as all programs have it."""
+    return sampler_named("ddim", process.T, spacing=process.spacing)

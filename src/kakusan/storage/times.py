@@ -1,0 +1,94 @@
+"""times.json of a run: times of few-step walks that were tuned for it, and the errors by time behind entropic ones."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kakusan.errors import RunError
+from kakusan.storage import durable
+from kakusan.storage.manifest import json_bytes
+
+TIMES = "times.json"
+REMAKE = "remove it; kakusan tune makes another"
+
+
+@dataclass(frozen=True)
+class TunedTimes:
+    """Times that were tuned for a sampler, and what came of it."""
+
+    sampler: str
+    options: dict[str, Any]
+    """Of the sampler, as its flags are."""
+    calls: int
+    at: tuple[float, ...]
+    step: int
+    """Of the weights."""
+    error: float
+    """Root mean square distance of endpoints from those of a fine walk."""
+    before: float
+    """The same at the times that the tuning began with."""
+    samples: int
+
+
+@dataclass(frozen=True)
+class ErrorsByTime:
+    """Mean square error of the prediction of x_0 per value, at some times."""
+
+    times: tuple[float, ...]
+    errors: tuple[float, ...]
+    step: int
+    samples: int
+
+
+class TimesFile:
+    """The file. Its writer replaces it whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / TIMES
+
+    def tuned(self) -> list[TunedTimes]:
+        """All that were tuned, the newest last. Raises RunError where the file cannot be read."""
+        return self._parsed("tuned", lambda entry: TunedTimes(**{**entry, "at": tuple(entry["at"])}))
+
+    def errors(self) -> ErrorsByTime | None:
+        """As measured last."""
+        found = self._parsed(
+            "errors",
+            lambda entry: ErrorsByTime(
+                **{**entry, "times": tuple(entry["times"]), "errors": tuple(entry["errors"])}
+            ),
+        )
+        return found[-1] if found else None
+
+    def add(self, new: TunedTimes) -> None:
+        """Store it in the place of others of the same sampler, options and number of calls."""
+        kept = [asdict(old) for old in self.tuned() if _what(old) != _what(new)]
+        self._write({**self._content(), "tuned": [*kept, asdict(new)]})
+
+    def keep_errors(self, new: ErrorsByTime) -> None:
+        """Store these in the place of the last."""
+        self._write({**self._content(), "errors": [asdict(new)]})
+
+    def _parsed(self, name: str, parse: Callable[[Mapping[str, Any]], Any]) -> list[Any]:
+        try:
+            return [parse(entry) for entry in self._content().get(name, [])]
+        except (TypeError, KeyError, AttributeError) as error:
+            raise RunError(f"{self.path} is not as kakusan writes it", REMAKE) from error
+
+    def _content(self) -> dict[str, Any]:
+        if not self.path.exists():
+            return {}
+        try:
+            return dict(json.loads(self.path.read_bytes()))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise RunError(f"{self.path} cannot be read: {error}", REMAKE) from error
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        with durable.os_errors_as_run_errors(f"cannot write {self.path}", self.path.parent):
+            durable.atomic_write(self.path, json_bytes(dict(content)))
+
+
+def _what(of: TunedTimes) -> tuple[Any, ...]:
+    return of.sampler, sorted(of.options.items()), of.calls

@@ -1,0 +1,119 @@
+"""kakusan tune, and samples at the times that it finds; the sampler that is taken where none is named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import TINY
+
+import kakusan as kk
+from kakusan.cli import main
+from kakusan.errors import RunError, SettingsError
+from kakusan.storage.times import TIMES
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    assert main(["train", "digits", "--run", str(folder), "--steps", "4", *TINY]) == 0
+    return folder
+
+
+def drawn(run: Path, out: Path, *flags: str) -> tuple[Any, dict[str, Any]]:
+    assert main(["sample", str(run), "--count", "4", "--out", str(out), *flags]) == 0
+    about: dict[str, Any] = json.loads(Path(f"{out}.json").read_text("utf-8"))
+    return out.read_bytes(), about
+
+
+def test_the_best_sampler_is_taken_and_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, about = drawn(run, tmp_path / "a.png")
+    assert (about["sampler"], about["steps"], about["spacing"]) == ("unipc", 10, "trailing")
+    assert "unipc, 10 steps (the best in few, as measured)" in " ".join(capsys.readouterr().err.split())
+    _, about = drawn(run, tmp_path / "b.png", "--sampler", "auto", "--steps", "7")
+    assert (about["sampler"], about["steps"]) == ("unipc", 7)
+
+
+def test_tuned_times_are_kept_and_taken(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["tune", str(run), "--calls", "4", "5", "--count", "16", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [times["calls"] for times in found] == [4, 5]
+    assert all(times["error"] <= times["before"] for times in found)
+    assert found == json.loads((run / TIMES).read_text("utf-8"))["tuned"]
+    _, about = drawn(run, tmp_path / "a.png", "--steps", "tuned:5")
+    assert (about["spacing"], about["at"], about["steps"]) == ("tuned", found[1]["at"], 5)
+    by_itself, about = drawn(run, tmp_path / "b.png", "--steps", "5")  # --sampler auto takes them
+    assert about["at"] == found[1]["at"]
+    again, _ = drawn(run, tmp_path / "c.png", "--sampler", "unipc", "--times", *map(str, found[1]["at"]))
+    assert by_itself == again
+    _, about = drawn(run, tmp_path / "d.png", "--sampler", "unipc", "--steps", "5")
+    assert (about["at"], about["spacing"]) == (None, "trailing")  # a sampler by name is as it says
+
+
+def test_a_tuning_takes_the_place_of_the_last_of_its_kind(run: Path) -> None:
+    for seed in ("1", "2"):
+        assert main(["tune", str(run), "--calls", "3", "--count", "16", "--seed", seed]) == 0
+    assert main(["tune", str(run), "--calls", "3", "--count", "16", "--sampler", "ddim"]) == 0
+    tuned = json.loads((run / TIMES).read_text("utf-8"))["tuned"]
+    assert [times["sampler"] for times in tuned if times["calls"] == 3] == ["unipc", "ddim"]
+    opened = kk.Run.open(run)
+    assert type(opened.sampler("ddim", steps="tuned:3")).__name__ == "DDIM"
+    assert type(opened.sampler("unipc", steps="tuned:3")).__name__ == "UniPC"
+
+
+def test_entropic_times_follow_errors_that_were_measured(run: Path, tmp_path: Path) -> None:
+    (run / TIMES).unlink(missing_ok=True)
+    with pytest.raises(RunError, match="have not been measured"):
+        kk.Run.open(run).sampler("ddim", steps=4, spacing="entropic")
+    assert main(["tune", str(run), "--entropic", "--count", "16"]) == 0
+    _, about = drawn(run, tmp_path / "a.png", "--sampler", "ddim", "--steps", "4", "--spacing", "entropic")
+    assert about["spacing"] == "entropic"
+    assert about["at"][0] == 20
+    assert about["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sample", "--steps", "tuned:19"], "no times that were tuned for 19 calls"),
+        (["sample", "--steps", "many"], "is no number of steps"),
+        (["sample", "--steps", "0"], "is no number of steps"),
+        (["sample", "--steps", "tuned:"], "is no number of steps"),
+        (["sample", "--steps", "21"], "more than the T = 20"),
+        (["sample", "--steps", "tuned:4", "--spacing", "karras"], "both say which times"),
+        (["sample", "--eta", "0.5"], "the auto sampler has no --eta"),
+        (["tune", "--sampler", "ancestral", "--calls", "4"], "cannot be tuned"),
+        (["tune", "--sampler", "dpmpp-sde-2m"], "cannot be tuned"),
+        (["tune", "--sampler", "nobody"], "knows no 'nobody'"),
+        (["tune", "--calls", "21"], "more than the T = 20"),
+        (["tune", "--calls", "0"], "at least 1 call"),
+    ],
+)
+def test_what_cannot_be_is_said(
+    run: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    command, *flags = arguments
+    assert main([command, str(run), *flags]) in (2, 4)
+    assert words in capsys.readouterr().err
+
+
+def test_a_broken_file_of_times_is_an_error_with_advice(run: Path) -> None:
+    opened = kk.Run.open(run)
+    for content in ("{", "[1]", '{"tuned": [3]}', '{"tuned": [{"at": 3}]}'):
+        (run / TIMES).write_text(content)
+        with pytest.raises(RunError, match="remove it"):
+            opened.sampler(steps=4)
+    (run / TIMES).unlink()
+
+
+def test_options_belong_to_a_sampler_that_is_named(run: Path) -> None:
+    opened = kk.Run.open(run)
+    with pytest.raises(SettingsError, match="belong to a sampler that is named"):
+        opened.sampler(eta=0.5)
+    assert opened.sampler("ddim", eta=0.5, steps=4) == kk.DDIM(steps=4, eta=0.5, spacing="trailing")
