@@ -53,6 +53,12 @@ class View(Protocol):
     def walk_strip(self, rows: Series, units: Units, one: int) -> Image.Image:
         """One row for each series of batches; of each batch the sample of this number, or the whole cloud."""
 
+    def filmed(self, shape: Sequence[int]) -> int:
+        """Samples of this shape that a film shows at once."""
+
+    def film(self, rows: Series, units: Units) -> Iterator[tuple[Image.Image, ...]]:
+        """At each time a grid for each series of batches, all on the scale of the first."""
+
     def each(self, x: Samples, units: Units) -> list[Image.Image]:
         """One picture for each sample, comparable with each other."""
 
