@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from kakusan.config.settings import DataSettings, Layout
@@ -36,17 +37,26 @@ EDITED = Words("images", "--from", "images")
 
 
 def images_asked(
-    path: Path, form: PairForm, size: tuple[int, ...], words: Words = CONDITIONS
+    path: Path,
+    form: PairForm,
+    size: tuple[int, ...],
+    words: Words = CONDITIONS,
+    *,
+    layout: Layout = "auto",
+    with_gaps: bool = False,
 ) -> tuple[Samples, tuple[str, ...]]:
     """Images (m, channels, *size) of an image file, a folder of them or an array, and notes.
 
     They are brought to the size that the run was trained with, and from there to that of its samples.
-    Raises DataError for what cannot be read, or has other channels.
+    layout, with_gaps: of an array, as `array_images` has them. Raises DataError for what cannot be read, or has other
+    channels.
     """
     path = path.expanduser()
     notes: list[str] = []
     if path.suffix.lower() in (".npy", ".npz"):
-        images = array_images(array_in(path, words.key), form, str(path), words)
+        images = array_images(
+            array_in(path, words.key), form, str(path), words, layout=layout, with_gaps=with_gaps
+        )
     elif path.is_dir():
         folder = read_folder(path, _of_form(form, words), silent, write_cache=False)
         if folder.bad_files:
@@ -72,10 +82,12 @@ def array_images(
     words: Words = CONDITIONS,
     *,
     layout: Layout = "auto",
+    with_gaps: bool = False,
 ) -> Samples:
     """Images in the network's units, of an array (m, ...) as data files have it, or of a single one.
 
-    layout: of its axes. Raises DataError for missing values, and for others than the run has learned.
+    layout: of its axes. with_gaps: missing values stay nan. Raises DataError for them elsewhere, and for values of
+    another kind than the run has learned.
     """
     rank = len(form.shape) + 1
     if array.ndim in (rank - 2, rank - 1) and not _is_batch(array, form):
@@ -85,7 +97,10 @@ def array_images(
     doubled = np.concatenate([array, array]) if one else array  # a data file has two samples at least
     is_levels = levels is not None and array.dtype.kind in "iu"
     options = DataSettings(
-        kind=kind_of(form.shape), levels=levels if levels and is_levels else "auto", layout=layout
+        kind=kind_of(form.shape),
+        levels=levels if levels and is_levels else "auto",
+        layout=layout,
+        missing="mask" if with_gaps else "refuse",
     )
     with read_as_conditions("fill its gaps in, as those of the training were"):
         images = as_images(doubled, where, options).numbers.images[: len(array)]
@@ -96,7 +111,8 @@ def array_images(
     if isinstance(form.units, Levels) != (images.dtype == np.uint8):
         kind = f"of {form.units.levels} levels" if isinstance(form.units, Levels) else "real numbers"
         raise DataError(f"{where} is {array.dtype}, and the run has learned {words.many} {kind}")
-    return form.units.encode(images)
+    x = form.units.encode(images)
+    return x.masked_fill(torch.from_numpy(np.isnan(images)).movedim(-1, 1), torch.nan) if with_gaps else x
 
 
 def _is_batch(array: NDArray[np.generic], form: PairForm) -> bool:

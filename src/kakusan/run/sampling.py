@@ -43,10 +43,7 @@ FAR_OUTSIDE = 2.0
 
 
 class Run(OpenRun):
-    """A training and all that came of it, in one folder.
-
-    `kakusan.train` makes one; `Run.open` finds it again. Raises RunError where the folder is none.
-    """
+    """A run's folder, opened: all of a `Run` but its edits."""
 
     def sample(
         self,

@@ -9,6 +9,7 @@ from kakusan.samplers.ancestral import Ancestral
 from kakusan.samplers.base import Sampler, State
 from kakusan.samplers.ddim import DDIM
 from kakusan.samplers.dpmpp import DPMpp2M, DPMpp3M, DPMppSDE2M
+from kakusan.samplers.edits import Inversion
 from kakusan.samplers.inversion import invert, slerp
 from kakusan.samplers.ipndm import IPNDM
 from kakusan.samplers.karras import EDMSampler, Heun
@@ -70,6 +71,7 @@ __all__ = [
     "Drawn",
     "EDMSampler",
     "Heun",
+    "Inversion",
     "Latents",
     "Moment",
     "NoiseSource",

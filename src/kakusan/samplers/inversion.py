@@ -7,8 +7,8 @@ back exactly is implicit in x_t,
 
     x_t = (b_t / b_s) (x_s - a_s x_0) + a_t x_0 = (a_t / a_s) (x_s - b_s eps) + b_t eps    with the guess at x_t,
 
-and is found by asking again where it led: a fixed-point iteration (Pan et al. 2023). For values of variance c a round of
-the first form multiplies the error by (a_s b_t / b_s - a_t) a_t c / (a_t^2 c + b_t^2), and one of the second by
+and is found by asking again where it led: a fixed-point iteration (Pan et al. 2023). For values of variance c a round
+of the first form multiplies the error by (a_s b_t / b_s - a_t) a_t c / (a_t^2 c + b_t^2), and one of the second by
 b_s b_t / (a_s a_t c) times as much: the first is for more noise than data, the second for less. A round costs a call,
 as Euler's step does; but the first guess of a step is the last of the one before, so that one round in all costs no
 more, and errs in the second order of the step.

@@ -110,7 +110,7 @@ def draw(model: AnyModel | Denoiser, sampler: Sampler, request: SamplingRequest)
         start = None
         if origin is not None:
             start = origin.start(model.path, noises, places.clamp(max=count - 1))
-        given = _condition(request.condition, indices)
+        given = given_in(request.condition, indices)
         stills = walk(sampler, model, noises, given, start=start)
         for step, still in enumerate(stills):
             shown = _shown(still, kept, given)
@@ -124,7 +124,8 @@ def _shown(still: Snapshot, kept: int, given: Condition | None) -> Snapshot:
     return Snapshot(still.t, with_gaps(still.x[:kept], mask), x_0)
 
 
-def _condition(condition: Condition | None, indices: torch.Tensor) -> Condition | None:
+def given_in(condition: Condition | None, indices: torch.Tensor) -> Condition | None:
+    """The rows of a condition that images of these numbers are given, on their device."""
     return None if condition is None else condition.to(indices.device).rows(indices % len(condition))
 
 
