@@ -23,6 +23,8 @@ SECONDS = 5.0
 FASTEST, SLOWEST = 40, 400
 LAST = 2000
 """Milliseconds for which the last picture stays."""
+LEAST_WIDTH = 256
+"""Shades are magnified until a picture of a film is about so wide."""
 MOST_PIXELS = 400_000_000
 """In all pictures of a film: about a minute of compression."""
 LETTERS, BAND = 13, 22
@@ -75,7 +77,14 @@ def film_frames(rows: Series, units: Units, words: Sequence[Sequence[str]]) -> I
     """One picture for each time, the series side by side. words: at each time, those above each of the series."""
     view = view_of(rows[0][0].shape[1:])
     for pictures, above in zip(view.film(rows, units), words, strict=True):
-        yield _side_by_side([_below_words(p, [word]) for p, word in zip(pictures, above, strict=True)])
+        yield _side_by_side([_below_words(_large(p), [w]) for p, w in zip(pictures, above, strict=True)])
+
+
+def _large(picture: Image.Image) -> Image.Image:
+    """Shades magnified with hard edges, where there are few; what is drawn as it is."""
+    scale = max(1, round(LEAST_WIDTH / picture.width)) if picture.mode != "RGBA" else 1
+    size = (scale * picture.width, scale * picture.height)
+    return picture.resize(size, Image.Resampling.NEAREST) if scale > 1 else picture
 
 
 def captioned_strip(rows: Series, units: Units, words: Sequence[str]) -> Image.Image:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -23,7 +23,7 @@ from kakusan.errors import SettingsError
 from kakusan.run import sampling
 from kakusan.run.films import Films
 from kakusan.run.opened import Loaded
-from kakusan.samplers import Inversion, Latents, Sampler, SamplingRequest, as_sampler, edits, sample
+from kakusan.samplers import SAMPLERS, Inversion, Latents, Sampler, SamplingRequest, as_sampler, edits, sample
 from kakusan.shapes import Condition, Samples
 from kakusan.training.guide import Guidance
 
@@ -71,7 +71,7 @@ class Run(sampling.Run):
         guidance, label = self.composed(guidance, label)
         return Editor(
             run=self.folder,
-            record=self.data,
+            data=self.data,
             layout=self.settings.data.layout,
             loaded=loaded,
             model=self.guided(loaded, guidance),
@@ -88,7 +88,7 @@ class Editor:
     """A run's model with a sampler and a condition: `Run.editor` makes one."""
 
     run: Path
-    record: DataRecord
+    data: DataRecord
     layout: Layout
     loaded: Loaded
     model: Model[Denoiser]
@@ -106,8 +106,8 @@ class Editor:
         Files and folders of pictures are scaled and cropped as training data are, which is said. Raises DataError for
         what cannot be read, or is of another kind than the run has learned.
         """
-        shape, gaps = self.record.shape, self.record.masked
-        form = PairForm(shape, self.record.units)
+        shape, gaps = self.data.shape, self.data.masked
+        form = PairForm(shape, self.data.units)
         if isinstance(images, Tensor):
             if tuple(images.shape[1:]) != shape or not len(images):
                 raise SettingsError(
@@ -144,7 +144,7 @@ class Editor:
             return edits.in_turn(x, count).clone()
         with (
             self._work("editing", request) as show,
-            (films or Films()).of(self.sampler, self.model.path, started, self.record.units) as watch,
+            (films or Films()).of(self.sampler, self.model.path, started, self.data.units) as watch,
         ):
             return sample(self.model, self.sampler, started, show, keep_on="cpu", watch=watch)
 
@@ -167,9 +167,9 @@ class Editor:
 
         Raises SettingsError for fewer than 2 frames, and where a or b are several images.
         """
-        ends = torch.cat([self._only(self.read(image)) for image in (a, b)])
+        ends = torch.cat([self.only(self.read(image)) for image in (a, b)])
         there = ~ends.isnan().any(0, keepdim=True)
-        same = self._same_condition(there.to(ends) if self.record.masked else None)
+        same = self._same_condition(there.to(ends) if self.data.masked else None)
         latents = same.invert(ends, rounds).latents
         return same.decode(edits.between(latents, frames))
 
@@ -179,9 +179,10 @@ class Editor:
         latents = edits.noise_of(self.model, self.sampler, same._request(2), (a, b))
         return same.decode(edits.between(latents, frames))
 
-    def _only(self, x: Samples) -> Samples:
+    def only(self, x: Samples) -> Samples:
+        """The same, where it is one image. Raises SettingsError for several."""
         if len(x) != 1:
-            noun = noun_of(self.record.shape)
+            noun = noun_of(self.data.shape)
             raise SettingsError(
                 f"an interpolation goes from one {noun.one} to another, not from {len(x)} {noun.many}",
                 "give one for each end",
@@ -195,10 +196,32 @@ class Editor:
         row = self.condition.rows(slice(0, 1))
         return replace(self, condition=row if mask is None else replace(row, mask=mask))
 
+    def repeated(self, strength: float) -> dict[str, float | int]:
+        """The part of the walk that variations of this strength repeat, for a record: from which t, so many steps."""
+        t = edits.start_of(self.sampler, self.model.path, strength) or 0
+        times = self.sampler.times(self.model.path)
+        return {"strength": strength, "t": t, "repeated": sum(s <= t for s in times[:-1])}
+
+    def record(self) -> dict[str, Any]:
+        """The model, the sampler and the numbers of an edit, as plain values."""
+        kinds = {kind: name for name, kind in SAMPLERS.items()}
+        return {
+            **asdict(self.sampler),
+            "run": str(self.run),
+            "checkpoint": self.loaded.step,
+            "weights": self.loaded.weights,
+            "sampler": kinds.get(type(self.sampler), repr(self.sampler)),
+            "steps": len(self.sampler.times(self.model.path)) - 1,
+            "clip": self.model.clip,
+            **self.numbers,
+            "micro_batch": self.loaded.settings.machine.micro_batch,
+            "device": self.loaded.device,
+        }
+
     def _request(self, count: int, images: Samples | None = None) -> SamplingRequest:
         """So many samples; where values are missing in the images that they begin with, they are in the samples."""
         condition = self.condition
-        if self.record.masked and images is not None and condition is not None:
+        if self.data.masked and images is not None and condition is not None:
             there = (~edits.in_turn(images, count).isnan()).to(images)
             places = torch.arange(count)
             first = int(self.numbers.get("first", 0))
@@ -207,7 +230,7 @@ class Editor:
             condition = whole.rows((places - first) % count)
         return SamplingRequest(
             count=count,
-            shape=self.record.shape,
+            shape=self.data.shape,
             condition=condition,
             micro_batch=self.loaded.settings.machine.micro_batch,
             device=self.loaded.device,
@@ -230,6 +253,10 @@ class RoundTrip:
     unchanged: float | None
     """The share of values that come back on the same level; None where the data have no levels."""
 
+    def as_json(self) -> dict[str, float | None]:
+        """The figures by name."""
+        return {"rms": self.rms, "largest": self.largest, "unchanged": self.unchanged}
+
     @property
     def words(self) -> str:
         """The figures in a sentence."""
@@ -239,12 +266,12 @@ class RoundTrip:
         return f"round trip: off by {self.rms:.3g} (root mean square), {self.largest:.3g} at most{same}"
 
 
-def round_trip(inversion: Inversion, units: Units) -> RoundTrip:
-    """The error of a round trip; values that are missing do not count."""
-    error = (inversion.back.double() - inversion.images.cpu().double()).movedim(1, -1)
+def round_trip(images: Samples, back: Samples, units: Units) -> RoundTrip:
+    """The error of a round trip of images; values that are missing do not count."""
+    error = (back.cpu().double() - images.cpu().double()).movedim(1, -1)
     if isinstance(units, Levels):
         scale, there = torch.tensor((units.levels - 1) / 2), ~error.isnan()
-        same = units.decode(inversion.back) == units.decode(inversion.images)
+        same = units.decode(back) == units.decode(images)
         unchanged = float(same[there.numpy()].mean())
     else:
         scale, unchanged = torch.tensor(units.scale, dtype=torch.float64), None

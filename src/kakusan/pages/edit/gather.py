@@ -1,0 +1,186 @@
+"""From an edit to its files: the picture or array, the record, the page, the noise of an inversion, a film."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from kakusan.data.films import check_film, encode_film, film_frames
+from kakusan.data.rendering import encode_png, grid, view_of
+from kakusan.data.saving import Output, free_output
+from kakusan.data.space import noun_of
+from kakusan.errors import SettingsError
+from kakusan.pages.edit.page import Edit, Picture, render
+from kakusan.run import Run
+from kakusan.run.editing import RoundTrip
+from kakusan.samplers import Latents
+from kakusan.shapes import Samples
+from kakusan.storage import durable
+
+Kind: TypeAlias = Literal["variations", "inversion", "interpolation"]
+
+TITLES: dict[Kind, str] = {
+    "variations": "Variations",
+    "inversion": "To noise and back",
+    "interpolation": "From one to another",
+}
+WORDS: dict[Kind, str] = {
+    "variations": "Noise is added up to the time t at which the walk then begins (SDEdit, Meng et al. 2022). The larger"
+    " the strength, the more of the walk is done anew, and the less of what was there is left.",
+    "inversion": "DDIM without fresh noise goes both ways (Song, Meng & Ermon 2021): up to the noise x_T that it makes"
+    " of what is given, and from there back. The difference is the error of the round trip.",
+    "interpolation": "Each end has a noise x_T that DDIM makes it of. Between the two x_T lies an arc, on which all are"
+    " as likely as its ends (spherical interpolation), and each picture is made of a point on it.",
+}
+
+
+@dataclass(frozen=True)
+class Edited:
+    """An edit that is done: what it began with, where that was images, and what came of it."""
+
+    run: Run
+    kind: Kind
+    before: Samples | None
+    after: Samples
+    about: Mapping[str, Any]
+    """All that it takes to make it again, as plain values."""
+    latents: Latents | None = None
+    trip: RoundTrip | None = None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All of `about`, with what was found."""
+        trip = {} if self.trip is None else {"round_trip": self.trip.as_json()}
+        return {**self.about, **trip, "outside": self.run.data.units.outside(self.after)}
+
+    @property
+    def words(self) -> str:
+        """The error of the round trip in a sentence, where there was one."""
+        return "" if self.trip is None else self.trip.words
+
+
+@dataclass(frozen=True)
+class Places:
+    """The files of an edit."""
+
+    out: Output
+    page: Path
+    latents: Path | None = None
+    film: Path | None = None
+    interpolates: bool = False
+    """The film is of the pictures, not of a walk."""
+
+    @classmethod
+    def of(
+        cls, run: Run, out: Path | None, film: Path | None, kind: Kind, count: range, *, overwrite: bool
+    ) -> "Places":
+        """Where they go; by default into RUN/edits. Raises SettingsError for what cannot be written, or is there.
+
+        count: the numbers of the samples.
+        """
+        path = out or free_output(run.folder / "edits", "edit")
+        output = Output(path, count, overwrite=overwrite, layout=run.settings.data.layout)
+        output.check(run.data.shape)
+        if film is not None:
+            check_film(film)
+        noise = path.with_suffix(".x_T.npz") if kind == "inversion" else None
+        places = cls(output, path.with_suffix(".html"), noise, film, kind == "interpolation")
+        there = next((file for file in places.paths[1:] if file.exists()), None)
+        if there is not None and not overwrite:
+            raise SettingsError(f"{there} is there already", "name another --out, or say --overwrite")
+        return places
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """All of them, the output first."""
+        named = (self.out.path, self.film, self.latents, self.page)
+        return [path for path in named if path is not None]
+
+    def as_json(self) -> dict[str, str]:
+        """The files by name."""
+        named = {"out": self.out.path, "film": self.film, "x_T": self.latents, "page": self.page}
+        return {name: str(path) for name, path in named.items() if path is not None}
+
+
+def write_edit(edited: Edited, places: Places, command: str) -> None:
+    """Write all files of an edit. command: the line that makes the same again, for the page."""
+    units = edited.run.data.units
+    given = None if edited.before is None or edited.kind == "interpolation" else (edited.before, units)
+    columns = len(edited.after) if edited.kind == "interpolation" else None
+    places.out.save(edited.after, units, edited.record, columns=columns, given=given)
+    if places.film is not None and places.interpolates:
+        _write(places.film, _film(edited, places.film.suffix))
+    if places.latents is not None and edited.latents is not None:
+        _write(places.latents, noise_file(edited.latents))
+    film = None if places.film is None else (places.film.suffix, places.film.read_bytes())
+    _write(places.page, render(page_of(edited, command, film)).encode("utf-8", "backslashreplace"))
+
+
+def noise_file(latents: Latents) -> bytes:
+    """An .npz with `x_T`, float32 in the network's units, (n, channels, ...), and `t`, its time."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, x_T=latents.images.cpu().numpy(), t=np.array(latents.t))
+    return buffer.getvalue()
+
+
+def _film(edited: Edited, ending: str) -> bytes:
+    last = len(edited.after) - 1
+    rows = [[edited.after[k : k + 1] for k in range(last + 1)]]
+    words = [[f"{k} / {last}"] for k in range(last + 1)]
+    return encode_film(film_frames(rows, edited.run.data.units, words), ending)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with durable.os_errors_as_run_errors(f"cannot write {path}", path.parent, needed=len(content)):
+        durable.make_folders(path.parent)
+        durable.atomic_write(path, content)
+
+
+def page_of(edited: Edited, command: str, film: tuple[str, bytes] | None = None) -> Edit:
+    """The content of the page. film: its ending and its bytes."""
+    noun, about = noun_of(edited.run.data.shape), edited.about
+    facts = {"Run": edited.run.data.name, noun.many.capitalize(): f"{len(edited.after):,}"}
+    if "t" in about:
+        facts["Strength"] = (
+            f"{about['strength']:g}: from t = {about['t']:g}, {about['repeated']} of {about['steps']} steps"
+        )
+    if edited.trip is not None:
+        facts["Round trip"] = edited.trip.words.removeprefix("round trip: ")
+    return Edit(
+        title=TITLES[edited.kind],
+        subtitle=f"Edits of {noun.many} by the model of the run {edited.run.folder.name}.",
+        words=[WORDS[edited.kind]],
+        pictures=list(_pictures(edited)),
+        facts=facts,
+        film=film,
+        settings={key: value for key, value in about.items() if not isinstance(value, Mapping)},
+        command=command,
+        footer=f"kakusan {metadata.version('kakusan')}",
+    )
+
+
+def _pictures(edited: Edited) -> Sequence[Picture]:
+    units, after = edited.run.data.units, edited.after
+    if edited.kind == "interpolation":
+        strip = Picture(png=encode_png(grid(after, units, columns=len(after))), title="From left to right")
+        ends = [] if edited.before is None else [_grid(edited, edited.before, "The two that were given")]
+        return [*ends, strip]
+    assert edited.before is not None
+    found = [_grid(edited, edited.before, "Before")]
+    if edited.latents is not None:
+        found.append(_grid(edited, edited.latents.images, "The noise x_T"))
+    found.append(_grid(edited, after, "After"))
+    if edited.kind == "inversion" and view_of(after.shape[1:]).shaded:
+        off = after.cpu() - edited.before.cpu()
+        gain = 1 / max(float(off.nan_to_num(0).abs().max()), 1e-9)
+        words = f"Middle grey is no difference; {gain:,.0f} times as strong as it is."
+        found.append(_grid(edited, off * gain, "Their difference", words))
+    return found
+
+
+def _grid(edited: Edited, x: Samples, title: str, caption: str = "") -> Picture:
+    return Picture(png=encode_png(grid(x.cpu(), edited.run.data.units)), title=title, caption=caption)
