@@ -99,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse_with_sampler(Edit, arguments, "edit", EXAMPLES)
     from kakusan.config.machine import set_machine
-    from kakusan.errors import printable, quoted
+    from kakusan.errors import printable
     from kakusan.pages.edit.gather import Places, write_edit
     from kakusan.run import Run
     from kakusan.terminal.display import console
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str]) -> int:
     count = range(command.first, command.first + _count(command, kind, images))
     places = Places.of(run, command.out, command.film, kind, count, overwrite=command.overwrite)
     edited = _edited(command, kind, run, editor, images)
-    write_edit(edited, places, " ".join(("kakusan edit", *map(quoted, arguments))))
+    write_edit(edited, places, ("kakusan", "edit", *arguments))
     to = console()
     for warning in run.warnings:
         to.print(printable(f"warning: {warning}"), markup=False)
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     print(*places.paths, sep="\n")
     if edited.words:
-        to.print(edited.words, markup=False)
+        to.print(f"round trip: {edited.words}", markup=False)
     return 0
 
 

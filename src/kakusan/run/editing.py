@@ -125,11 +125,11 @@ class Editor:
     def variations(
         self,
         images: AnyImages,
-        strength: float = 0.6,
+        strength: float | int = 0.6,
         count: int | None = None,
         *,
         films: Films | None = None,
-    ) -> Samples:
+    ) -> edits.Made:
         """The images made anew from a noise level on (SDEdit, Meng et al. 2022), in the network's units.
 
         strength: the share of the sampler's steps that is repeated, as in diffusers: 0 gives the images back, 1
@@ -149,12 +149,18 @@ class Editor:
             return sample(self.model, self.sampler, started, show, keep_on="cpu", watch=watch)
 
     def invert(self, images: AnyImages, rounds: int = 1) -> Inversion:
-        """x_T of these images by DDIM inversion, and what comes back. See `kakusan.samplers.invert`."""
+        """x_T of these images by DDIM inversion, and what comes back. See `kakusan.samplers.invert`.
+
+        Raises SettingsError for a sampler that is not DDIM without fresh noise.
+        """
         x = self.read(images)
         request = self._request(len(x), x)
-        with self._work("inverting", request) as show:
-            latents = edits.inverted(self.model, self.sampler, request, x, rounds, show)
+        latents = self._noise_of(x, request, rounds)
         return Inversion(x, latents, self.decode(latents, request))
+
+    def _noise_of(self, x: Samples, request: SamplingRequest, rounds: int) -> Latents:
+        with self._work("inverting", request) as show:
+            return edits.inverted(self.model, self.sampler, request, x, rounds, show)
 
     def decode(self, latents: Latents, request: SamplingRequest | None = None) -> Samples:
         """The samples to which the walk leads from these x_t: the way back of an inversion."""
@@ -162,7 +168,7 @@ class Editor:
         with self._work("sampling", request) as show:
             return edits.drawn_from(self.model, self.sampler, request, latents, show)
 
-    def between(self, a: AnyImages, b: AnyImages, frames: int = 9, rounds: int = 1) -> Samples:
+    def between(self, a: AnyImages, b: AnyImages, frames: int = 9, rounds: int = 1) -> edits.Made:
         """From one image to another in so many: the ends are what `invert` gives back, between them x_T turns.
 
         Raises SettingsError for fewer than 2 frames, and where a or b are several images.
@@ -170,7 +176,7 @@ class Editor:
         ends = torch.cat([self.only(self.read(image)) for image in (a, b)])
         there = ~ends.isnan().any(0, keepdim=True)
         same = self._same_condition(there.to(ends) if self.data.masked else None)
-        latents = same.invert(ends, rounds).latents
+        latents = same._noise_of(ends, same._request(2), rounds)
         return same.decode(edits.between(latents, frames))
 
     def between_seeds(self, a: int, b: int, frames: int = 9) -> Samples:
@@ -196,7 +202,7 @@ class Editor:
         row = self.condition.rows(slice(0, 1))
         return replace(self, condition=row if mask is None else replace(row, mask=mask))
 
-    def repeated(self, strength: float) -> dict[str, float | int]:
+    def repeated(self, strength: float | int) -> dict[str, float | int]:
         """The part of the walk that variations of this strength repeat, for a record: from which t, so many steps."""
         t = edits.start_of(self.sampler, self.model.path, strength) or 0
         times = self.sampler.times(self.model.path)
@@ -252,6 +258,8 @@ class RoundTrip:
     largest: float
     unchanged: float | None
     """The share of values that come back on the same level; None where the data have no levels."""
+    top: int | None
+    """The highest level."""
 
     def as_json(self) -> dict[str, float | None]:
         """The figures by name."""
@@ -260,10 +268,11 @@ class RoundTrip:
     @property
     def words(self) -> str:
         """The figures in a sentence."""
-        same = (
-            "" if self.unchanged is None else f"; {self.unchanged:.1%} of the values come back as they were"
-        )
-        return f"round trip: off by {self.rms:.3g} (root mean square), {self.largest:.3g} at most{same}"
+        figures = f"off by {self.rms:.3g} (root mean square), {self.largest:.3g} at most"
+        if self.unchanged is None:
+            return f"{figures}, in the units of the data"
+        same = f"{in_percent(self.unchanged)} of the values come back as they were"
+        return f"{figures}, in levels of 0 to {self.top}; {same}"
 
 
 def round_trip(images: Samples, back: Samples, units: Units) -> RoundTrip:
@@ -272,8 +281,8 @@ def round_trip(images: Samples, back: Samples, units: Units) -> RoundTrip:
     if isinstance(units, Levels):
         scale, there = torch.tensor((units.levels - 1) / 2), ~error.isnan()
         same = units.decode(back) == units.decode(images)
-        unchanged = float(same[there.numpy()].mean())
+        unchanged, top = float(same[there.numpy()].mean()), units.levels - 1
     else:
-        scale, unchanged = torch.tensor(units.scale, dtype=torch.float64), None
+        scale, unchanged, top = torch.tensor(units.scale, dtype=torch.float64), None, None
     off = (error * scale)[~error.isnan()]
-    return RoundTrip(float(off.square().mean().sqrt()), float(off.abs().max()), unchanged)
+    return RoundTrip(float(off.square().mean().sqrt()), float(off.abs().max()), unchanged, top)

@@ -6,8 +6,11 @@ All are samplings with another start, requested as any: image k of a seed is the
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from kakusan.diffusion.paths import Path
 from kakusan.errors import SettingsError
@@ -18,10 +21,12 @@ from kakusan.samplers.sampling import Latents, Origin, SamplingRequest, given_in
 from kakusan.samplers.walk import SeededNoise, Snapshot
 from kakusan.shapes import Samples
 
+Made: TypeAlias = Float[Tensor, "made channels *space"]
+"""Samples, in another number than those that they are made of."""
 Progress = Callable[[float, str], None]
 
 
-def start_of(sampler: Sampler, path: Path, strength: float) -> float | int | None:
+def start_of(sampler: Sampler, path: Path, strength: float | int) -> float | int | None:
     """The time from which an edit of this strength repeats the walk; None for strength 0: from nowhere.
 
     strength: the share of the steps that is repeated, rounded down, as in diffusers: of 50 steps with 0.6 the last 30.
@@ -45,7 +50,7 @@ def start_of(sampler: Sampler, path: Path, strength: float) -> float | int | Non
 
 
 def variation_of(
-    images: Samples, strength: float, sampler: Sampler, path: Path, request: SamplingRequest
+    images: Samples, strength: float | int, sampler: Sampler, path: Path, request: SamplingRequest
 ) -> SamplingRequest | None:
     """The request of images that have noise added and are walked on from there (SDEdit, Meng et al. 2022).
 
@@ -59,7 +64,7 @@ def variation_of(
     return replace(request, origin=None if strength == 1 else Origin(given, t))
 
 
-def in_turn(images: Samples, count: int) -> Samples:
+def in_turn(images: Samples, count: int) -> Made:
     """So many: image k % len(images) at place k."""
     return images[torch.arange(count) % len(images)]
 

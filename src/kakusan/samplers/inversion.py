@@ -16,8 +16,11 @@ more, and errs in the second order of the step.
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import TypeAlias
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.model import as_model
@@ -28,6 +31,8 @@ from kakusan.samplers.base import AnyModel
 from kakusan.samplers.walk import Snapshot
 from kakusan.shapes import Condition, Samples, Times, scaled, times_like
 
+One: TypeAlias = Float[Tensor, "1 channels *space"]
+OnAnArc: TypeAlias = Float[Tensor, "shares channels *space"]
 ALONG = 1e-6
 """Sine of the angle, below which two samples lie along one line."""
 
@@ -89,7 +94,7 @@ def step_up(path: Path, x_s: Samples, guess: Prediction, s: Times, t: Times) -> 
     return scaled(a_t / a_s, x_s) + scaled(b_t - b_s * a_t / a_s, guess.eps)
 
 
-def slerp(a: Samples, b: Samples, shares: Sequence[float]) -> Samples:
+def slerp(a: One, b: One, shares: Sequence[float | int]) -> OnAnArc:
     """Samples on the arc from a to b, single ones, (1, channels, ...), at these shares of its angle (Shoemake 1985).
 
     sin((1 - w) angle) / sin(angle) a + sin(w angle) / sin(angle) b, in float64. Two draws of standard normal noise are

@@ -1,6 +1,7 @@
 """From an edit to its files: the picture or array, the record, the page, the noise of an inversion, a film."""
 
 import io
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,6 +16,7 @@ from kakusan.data.saving import Output, free_output
 from kakusan.data.space import noun_of
 from kakusan.errors import SettingsError
 from kakusan.pages.edit.page import Edit, Picture, render
+from kakusan.pages.report.origin import named
 from kakusan.run import Run
 from kakusan.run.editing import RoundTrip
 from kakusan.samplers import Latents
@@ -23,6 +25,8 @@ from kakusan.storage import durable
 
 Kind: TypeAlias = Literal["variations", "inversion", "interpolation"]
 
+IN_A_ROW = 12
+"""Pictures of an interpolation side by side on the page, at the most."""
 TITLES: dict[Kind, str] = {
     "variations": "Variations",
     "inversion": "To noise and back",
@@ -106,8 +110,8 @@ class Places:
         return {name: str(path) for name, path in named.items() if path is not None}
 
 
-def write_edit(edited: Edited, places: Places, command: str) -> None:
-    """Write all files of an edit. command: the line that makes the same again, for the page."""
+def write_edit(edited: Edited, places: Places, command: Sequence[str]) -> None:
+    """Write all files of an edit. command: the words of the line that makes the same again, for the page."""
     units = edited.run.data.units
     given = None if edited.before is None or edited.kind == "interpolation" else (edited.before, units)
     columns = len(edited.after) if edited.kind == "interpolation" else None
@@ -140,8 +144,8 @@ def _write(path: Path, content: bytes) -> None:
         durable.atomic_write(path, content)
 
 
-def page_of(edited: Edited, command: str, film: tuple[str, bytes] | None = None) -> Edit:
-    """The content of the page. film: its ending and its bytes."""
+def page_of(edited: Edited, command: Sequence[str], film: tuple[str, bytes] | None = None) -> Edit:
+    """The content of the page, which may be shown to others: of paths it has the names. film: its ending and bytes."""
     noun, about = noun_of(edited.run.data.shape), edited.about
     facts = {"Run": edited.run.data.name, noun.many.capitalize(): f"{len(edited.after):,}"}
     if "t" in about:
@@ -149,7 +153,7 @@ def page_of(edited: Edited, command: str, film: tuple[str, bytes] | None = None)
             f"{about['strength']:g}: from t = {about['t']:g}, {about['repeated']} of {about['steps']} steps"
         )
     if edited.trip is not None:
-        facts["Round trip"] = edited.trip.words.removeprefix("round trip: ")
+        facts["Round trip"] = edited.trip.words
     return Edit(
         title=TITLES[edited.kind],
         subtitle=f"Edits of {noun.many} by the model of the run {edited.run.folder.name}.",
@@ -157,8 +161,8 @@ def page_of(edited: Edited, command: str, film: tuple[str, bytes] | None = None)
         pictures=list(_pictures(edited)),
         facts=facts,
         film=film,
-        settings={key: value for key, value in about.items() if not isinstance(value, Mapping)},
-        command=command,
+        settings={key: named(value) if isinstance(value, str) else value for key, value in about.items()},
+        command=shlex.join(map(named, command)),
         footer=f"kakusan {metadata.version('kakusan')}",
     )
 
@@ -166,20 +170,26 @@ def page_of(edited: Edited, command: str, film: tuple[str, bytes] | None = None)
 def _pictures(edited: Edited) -> Sequence[Picture]:
     units, after = edited.run.data.units, edited.after
     if edited.kind == "interpolation":
-        strip = Picture(png=encode_png(grid(after, units, columns=len(after))), title="From left to right")
+        strip = Picture(png=encode_png(grid(after, units, columns=IN_A_ROW)), title="From one to the other")
         ends = [] if edited.before is None else [_grid(edited, edited.before, "The two that were given")]
         return [*ends, strip]
     assert edited.before is not None
     found = [_grid(edited, edited.before, "Before")]
     if edited.latents is not None:
-        found.append(_grid(edited, edited.latents.images, "The noise x_T"))
+        found.append(_unrounded(edited, edited.latents.images, "The noise x_T"))
     found.append(_grid(edited, after, "After"))
     if edited.kind == "inversion" and view_of(after.shape[1:]).shaded:
         off = after.cpu() - edited.before.cpu()
         gain = 1 / max(float(off.nan_to_num(0).abs().max()), 1e-9)
         words = f"Middle grey is no difference; {gain:,.0f} times as strong as it is."
-        found.append(_grid(edited, off * gain, "Their difference", words))
+        found.append(_unrounded(edited, off * gain, "Their difference", words))
     return found
+
+
+def _unrounded(edited: Edited, x: Samples, title: str, caption: str = "") -> Picture:
+    """Of what lies on no level of the data."""
+    png = encode_png(next(view_of(x.shape[1:]).film([[x, x]], edited.run.data.units))[0])
+    return Picture(png=png, title=title, caption=caption)
 
 
 def _grid(edited: Edited, x: Samples, title: str, caption: str = "") -> Picture:
