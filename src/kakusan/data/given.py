@@ -16,6 +16,7 @@ from kakusan.data.conditions import PairForm, fitted
 from kakusan.data.dataset import silent
 from kakusan.data.folder import read_folder
 from kakusan.data.image_files import BadPictureError, NotAnImageError, read_header, read_pixels
+from kakusan.data.layout import SINGLE_CHANNEL
 from kakusan.data.missing import read_as_conditions
 from kakusan.data.space import kind_of
 from kakusan.data.units import Levels
@@ -89,15 +90,18 @@ def array_images(
     layout: of its axes. with_gaps: missing values stay nan. Raises DataError for them elsewhere, and for values of
     another kind than the run has learned.
     """
-    rank = len(form.shape) + 1
-    if array.ndim in (rank - 2, rank - 1) and not _is_batch(array, form):
+    if not _is_batch(array, form, layout):
         array = array[None]
     one = len(array) == 1
     levels = form.units.levels if isinstance(form.units, Levels) else None
     doubled = np.concatenate([array, array]) if one else array  # a data file has two samples at least
     is_levels = levels is not None and array.dtype.kind in "iu"
+    is_real = levels is None and array.dtype.kind == "f"
     options = DataSettings(
         kind=kind_of(form.shape),
+        range=(-1.0, 1.0)
+        if is_real
+        else "auto",  # any: the units are those of the run, and one may be constant
         levels=levels if levels and is_levels else "auto",
         layout=layout,
         missing="mask" if with_gaps else "refuse",
@@ -115,11 +119,14 @@ def array_images(
     return x.masked_fill(torch.from_numpy(np.isnan(images)).movedim(-1, 1), torch.nan) if with_gaps else x
 
 
-def _is_batch(array: NDArray[np.generic], form: PairForm) -> bool:
-    """Whether an array without one of its axes lacks that of the channels, not that of the samples."""
-    return (
-        array.ndim == len(form.shape) and form.shape[0] == 1 and array.shape[0] != 1 and array.shape[-1] != 1
-    )
+def _is_batch(array: NDArray[np.generic], form: PairForm, layout: Layout) -> bool:
+    """Whether an array is of several images, not of one. Where an axis is lacking, it is theirs or the channels'."""
+    rank = len(form.shape)
+    if layout != "auto":
+        return array.ndim != rank - (layout == SINGLE_CHANNEL)
+    if array.ndim == rank:
+        return form.shape[0] == 1 and array.shape[0] != 1 and array.shape[-1] != 1
+    return array.ndim != rank - 1
 
 
 def array_in(path: Path, key: str) -> NDArray[np.generic]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from kakusan.config.settings import Layout
 from kakusan.data.conditions import PairForm
 from kakusan.data.given import EDITED, array_images, images_asked
+from kakusan.data.missing import in_percent
 from kakusan.data.record import DataRecord
 from kakusan.data.space import noun_of
 from kakusan.data.units import Levels, Units

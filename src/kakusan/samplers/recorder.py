@@ -12,7 +12,10 @@ from kakusan.shapes import Samples
 
 @dataclass(frozen=True)
 class Moment:
-    """x_t of some samples, and the prediction of x_0 that is made of it; at t = 0 both are the sample."""
+    """x_t of some samples, and the prediction of x_0 with which the sampler goes on; at t = 0 both are the sample.
+
+    It is that made of x_t itself, but where a step asks twice or corrects itself (Heun, EDM, UniPC): then the newest.
+    """
 
     t: float | int
     x: Samples
