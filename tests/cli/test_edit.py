@@ -107,7 +107,7 @@ def test_between_seeds_the_ends_are_their_samples(run: Path) -> None:
 
 def test_the_command_writes_variations_of_a_picture(run: Path, picture: Path, tmp_path: Path) -> None:
     out, film = tmp_path / "e.png", tmp_path / "e.webp"
-    flags = ["--strength", "0.6", "--label", "1", "--guidance", "2", "--film", film]
+    flags: list[str | Path] = ["--strength", "0.6", "--label", "1", "--guidance", "2", "--film", film]
     run_kakusan(["edit", run, "--from", picture, "--out", out, *flags, *FEW])
     found = about(out)
     assert (found["t"], found["repeated"], found["steps"], found["strength"]) == (12, 3, 5, 0.6)
@@ -167,7 +167,7 @@ def test_the_command_interpolates_as_a_strip_and_a_film(
 ) -> None:
     out, film, other = tmp_path / "e.png", tmp_path / "e.gif", tmp_path / "other.npy"
     np.save(other, np.load(data)["images"][4])
-    flags = ["--frames", "6", "--out", out, "--film", film, "--label", "1"]
+    flags: list[str | Path] = ["--frames", "6", "--out", out, "--film", film, "--label", "1"]
     run_kakusan(["edit", run, "--from", picture, "--to", other, *flags, *FEW])
     assert size_of(out) == (6 * 72 - 8, 64)
     with Image.open(film) as shown:
@@ -200,6 +200,7 @@ def test_by_default_an_edit_goes_into_the_run(run: Path, picture: Path) -> None:
         (("--from", "P", "--to", "P", "--invert"), "--invert does not go with this edit", 2),
         (("--seeds", "1", "2", "--count", "4"), "--count does not go with this edit", 2),
         (("--seeds", "1", "2", "--frames", "1"), "2 frames or more", 2),
+        (("--seeds", "1", "2", "--frames", "9999", "--film", "a.gif"), "too many for a film", 2),
         (("--from", "P", "--frames", "4"), "--frames belongs to a film", 2),
         (("--from", "P", "--film", "a.mp4"), "films are not written as .mp4", 2),
         (("--from", "P", "--invert", "--sampler", "unipc"), "DDIM without fresh noise", 2),

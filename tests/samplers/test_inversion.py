@@ -107,7 +107,7 @@ def test_an_inversion_costs_one_call_a_step_and_round() -> None:
     class Counting(GaussianOracle):
         calls = 0
 
-        def predict(self, *given: object, **named: object):  # type: ignore[no-untyped-def, override]
+        def predict(self, *given: object, **named: object):  # type: ignore[no-untyped-def]
             type(self).calls += 1
             return super().predict(*given, **named)  # type: ignore[arg-type]
 
@@ -130,7 +130,7 @@ def test_impossible_inversions_are_refused_at_once() -> None:
 
 
 def test_the_arc_keeps_the_length_and_the_angle() -> None:
-    a, b = SeededNoise(0, torch.arange(2), (3, 8, 8)).start().double().split(1)
+    a, b = SeededNoise(0, torch.arange(2), (3, 8, 8)).start().double().chunk(2)
     b = b * a.norm() / b.norm()
     arc = slerp(a, b, [i / 8 for i in range(9)])
     assert torch.allclose(arc.flatten(1).norm(dim=1), a.norm().expand(9), rtol=1e-12)
@@ -141,7 +141,7 @@ def test_the_arc_keeps_the_length_and_the_angle() -> None:
 
 
 def test_float32_ends_of_an_arc_are_kept_to_the_bit() -> None:
-    a, b = SeededNoise(7, torch.arange(2), (1, 28, 28)).start().split(1)
+    a, b = SeededNoise(7, torch.arange(2), (1, 28, 28)).start().chunk(2)
     arc = slerp(a, b, [0, 0.5, 1])
     assert torch.equal(arc[[0]], a)
     assert torch.equal(arc[[2]], b)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import torch
 
-from kakusan.data.films import check_film, encode_film, film_frames
+from kakusan.data.films import check_film, check_size, encode_film, film_frames
 from kakusan.data.rendering import encode_png, grid, view_of
 from kakusan.data.saving import Output, free_output
 from kakusan.data.space import noun_of
@@ -91,6 +92,8 @@ class Places:
         output.check(run.data.shape)
         if film is not None:
             check_film(film)
+            if kind == "interpolation":
+                check_size(len(count), _size_of_film(run))
         noise = path.with_suffix(".x_T.npz") if kind == "inversion" else None
         places = cls(output, path.with_suffix(".html"), noise, film, kind == "interpolation")
         there = next((file for file in places.paths[1:] if file.exists()), None)
@@ -131,10 +134,17 @@ def noise_file(latents: Latents) -> bytes:
     return buffer.getvalue()
 
 
+def _size_of_film(run: Run) -> tuple[int, int]:
+    """Width and height of a picture of the film of an interpolation."""
+    blank = torch.zeros(1, *run.data.shape)
+    return next(film_frames([[blank, blank]], run.data.units, [("",), ("",)])).size
+
+
 def _film(edited: Edited, ending: str) -> bytes:
+    """The pictures of an interpolation one after the other."""
     last = len(edited.after) - 1
     rows = [[edited.after[k : k + 1] for k in range(last + 1)]]
-    words = [[f"{k} / {last}"] for k in range(last + 1)]
+    words = [(f"{k} / {last}",) for k in range(last + 1)]
     return encode_film(film_frames(rows, edited.run.data.units, words), ending)
 
 
