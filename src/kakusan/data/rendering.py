@@ -111,11 +111,13 @@ def pairs_grid(given: Samples, given_units: Units, x: Samples, units: Units) -> 
 
 
 def _stacked(pictures: Sequence[Image.Image]) -> Image.Image:
-    """One above the other, in colour if one of them is; grey between the rows."""
-    mode = "RGB" if any(picture.mode not in ("L", "1") for picture in pictures) else "L"
+    """One above the other, in colour if one of them is; grey between the rows, or transparent if one of them is."""
+    modes = {picture.mode for picture in pictures}
+    mode = next((mode for mode in ("RGBA", "RGB") if mode in modes), "L")
     width = max(picture.width for picture in pictures)
     height = sum(picture.height for picture in pictures) + GAP * (len(pictures) - 1)
-    sheet = Image.new(mode, (width, height), 128 if mode == "L" else (128, 128, 128))
+    between = {"L": 128, "RGB": (128, 128, 128), "RGBA": (0, 0, 0, 0)}
+    sheet = Image.new(mode, (width, height), between[mode])
     top = 0
     for picture in pictures:
         sheet.paste(picture.convert(mode), (0, top))

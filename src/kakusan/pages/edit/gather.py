@@ -14,7 +14,7 @@ import torch
 from kakusan.data.films import check_film, check_size, encode_film, film_frames
 from kakusan.data.rendering import encode_png, grid, view_of
 from kakusan.data.saving import Output, free_output
-from kakusan.data.space import noun_of
+from kakusan.data.space import POINTS, noun_of
 from kakusan.errors import SettingsError
 from kakusan.pages.edit.page import Edit, Picture, render
 from kakusan.pages.report.origin import named
@@ -116,7 +116,8 @@ class Places:
 def write_edit(edited: Edited, places: Places, command: Sequence[str]) -> None:
     """Write all files of an edit. command: the words of the line that makes the same again, for the page."""
     units = edited.run.data.units
-    given = None if edited.before is None or edited.kind == "interpolation" else (edited.before, units)
+    is_beside = edited.kind != "interpolation" and noun_of(edited.after.shape[1:]) is not POINTS
+    given = (edited.before, units) if is_beside and edited.before is not None else None
     columns = len(edited.after) if edited.kind == "interpolation" else None
     places.out.save(edited.after, units, edited.record, columns=columns, given=given)
     if places.film is not None and places.interpolates:
