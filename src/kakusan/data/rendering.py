@@ -116,7 +116,7 @@ def _stacked(pictures: Sequence[Image.Image]) -> Image.Image:
     mode = next((mode for mode in ("RGBA", "RGB") if mode in modes), "L")
     width = max(picture.width for picture in pictures)
     height = sum(picture.height for picture in pictures) + GAP * (len(pictures) - 1)
-    between = {"L": 128, "RGB": (128, 128, 128), "RGBA": (0, 0, 0, 0)}
+    between: dict[str, int | tuple[int, ...]] = {"L": 128, "RGB": (128, 128, 128), "RGBA": (0, 0, 0, 0)}
     sheet = Image.new(mode, (width, height), between[mode])
     top = 0
     for picture in pictures:
