@@ -12,9 +12,10 @@ from PIL import Image
 
 from kakusan.config.settings import DataSettings
 from kakusan.data import Dataset, open_data
-from kakusan.data.asking import array_conditions, far_from_learned, images_asked, vectors_asked
+from kakusan.data.asking import far_from_learned, vectors_asked
 from kakusan.data.batches import Batches
 from kakusan.data.conditions import PairForm, VectorForm, fitted, in_form, vector_column
+from kakusan.data.given import array_images, images_asked
 from kakusan.data.units import Levels, Real
 from kakusan.errors import DataError, SettingsError
 
@@ -144,7 +145,7 @@ def test_a_condition_that_is_asked_for_is_filled_as_in_the_training() -> None:
     form, asked = PairForm((1, 6, 4), Real((0.0,), (1.0,))), np.full((6, 4), 1.0)
     asked[2, 2] = np.nan
     with pytest.raises(DataError, match="the condition holds values that are not finite") as caught:
-        array_conditions(asked, form, "the condition")
+        array_images(asked, form, "the condition")
     assert [line.partition(":")[0] for line in caught.value.advice] == [
         "a condition is given whole",
         "fill its gaps in, as those of the training were",
@@ -349,15 +350,15 @@ def test_condition_images_come_from_a_file_a_folder_or_an_array(tmp_path: Path) 
 def test_a_single_array_is_one_condition_and_other_kinds_are_refused() -> None:
     form = PairForm((1, 6, 4), Levels(256))
     for one in (IMAGES[0], IMAGES[0, ..., 0], IMAGES[:1]):
-        assert torch.equal(array_conditions(one, form, "here"), Levels(256).encode(IMAGES[:1]))
+        assert torch.equal(array_images(one, form, "here"), Levels(256).encode(IMAGES[:1]))
     units = Real((0.0, 1.0), (1.0, 2.0))
     real = PairForm((2, 6, 4), units)
     values = RNG.normal(size=(3, 6, 4, 2))
-    assert torch.equal(array_conditions(values, real, "here"), units.encode(values))
+    assert torch.equal(array_images(values, real, "here"), units.encode(values))
     with pytest.raises(DataError, match="channels"):
-        array_conditions(IMAGES, real, "here")
+        array_images(IMAGES, real, "here")
     with pytest.raises(DataError, match="levels"):
-        array_conditions(IMAGES.astype(float), form, "here")
+        array_images(IMAGES.astype(float), form, "here")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,14 @@ from help_texts import STORED
 
 from kakusan.cli import COMMANDS, EXAMPLES, MODULES, arguments, distance, sampler_options, train
 
-PAGES = ("README.md", "docs/models.md", "docs/python.md", "docs/samplers.md", "benchmarks/README.md")
+PAGES = (
+    "README.md",
+    "docs/models.md",
+    "docs/python.md",
+    "docs/samplers.md",
+    "docs/edits.md",
+    "benchmarks/README.md",
+)
 LINE = re.compile(r"^ *(kakusan \w+ .*?)(?: {2,}.*| +#.*)?$", re.MULTILINE)
 QUOTED = re.compile(r"`(kakusan \w+ [^`\n]+)`")
 FORM = re.compile(r"[\[|]| or | [A-Z]$")

@@ -50,7 +50,12 @@ def test_a_curved_valley_is_followed() -> None:
 
 def test_no_more_values_are_asked_for_than_allowed() -> None:
     asked = []
-    search = LeastSquares(lambda x: asked.append(1) or x.sin() + 2, torch.zeros(3, dtype=F), 11)
+
+    def counted(x: Tensor) -> Tensor:
+        asked.append(x)
+        return x.sin() + 2
+
+    search = LeastSquares(counted, torch.zeros(3, dtype=F), 11)
     search.run()
     assert len(asked) <= 11
 

@@ -12,7 +12,7 @@ from kakusan.cli.sampler_options import AUTO, options_in, parse_with_sampler
 
 if TYPE_CHECKING:
     from kakusan.data.units import Units
-    from kakusan.run import Run
+    from kakusan.run import Films, Run
     from kakusan.samplers import Sampler
     from kakusan.shapes import Condition, Samples
     from kakusan.training.guide import Guidance
@@ -23,6 +23,7 @@ EXAMPLES = (
     "kakusan sample runs/demo --count 100 --first 100 --out more   images 100 to 199 of the seed, as PNG files",
     "kakusan sample runs/demo --sampler ancestral --variance fixed-small",
     "kakusan sample runs/demo --sampler unipc --steps 10           ten calls of the network an image",
+    "kakusan sample runs/demo --film walk.webp --strip walk.png    and the way from noise to them",
     "kakusan sample runs/digits --label 7 --guidance 2             sevens, guided",
     "kakusan sample runs/digits --label each --guidance 2          a column of each class",
     "kakusan sample runs/digits --vector thickness=2.5,slant=0.3   by the numbers that it learned",
@@ -46,6 +47,13 @@ class Sample:
     out: Path | None = None
     """NAME.png: a grid; NAME.npz: an array, in the axes of the data; else, for images, a folder of PNG files. Default:
     the next grid in RUN/samples. A .json beside it says how they were made."""
+    film: Path | None = None
+    """Show x_t, and beside it the guess of x_0, of the first images through their walk: a .webp, .gif or animated
+    .png."""
+    strip: Path | None = None
+    """The same as one picture, a .png: a few images at about ten times, their guesses below."""
+    frames: int | None = None
+    """Pictures of the film, noise and sample among them; default: all moments of the walk, 60 at the most."""
     sampler: str = AUTO
     """auto: the best in few steps, as measured (unipc). ddim, ancestral (Algorithm 2), dpmpp-2m, heun, ...; --sampler
     NAME --help names all, and shows the options of this one, such as --eta of ddim."""
@@ -111,7 +119,7 @@ def main(arguments: Sequence[str]) -> int:
     from kakusan.data.saving import Output, free_output, sidecar
     from kakusan.data.units import Real
     from kakusan.errors import SettingsError, printable
-    from kakusan.run import Run
+    from kakusan.run import Films, Run
     from kakusan.terminal.display import console
 
     if command.variance is not None and command.sampler != "ancestral":
@@ -124,8 +132,9 @@ def main(arguments: Sequence[str]) -> int:
     path, layout = command.out or free_output(run.folder / "samples"), run.settings.data.layout
     out = Output(path, numbers, command.raw, command.overwrite, layout)
     out.check(run.data.shape)
+    films = Films(command.film, command.strip, command.frames, command.overwrite)
     set_machine(run.settings.machine)
-    x_0, about, condition = _sampled(command, run, _guidance(command))
+    x_0, about, condition = _sampled(command, run, _guidance(command), films)
     about["rounded"] &= not command.raw
     to, units = console(), run.data.units
     is_kept = out.raw or (out.path.suffix == ".npz" and isinstance(units, Real))  # every value as it is
@@ -142,9 +151,9 @@ def main(arguments: Sequence[str]) -> int:
     if out.others:
         to.print(f"note: {out.path} also holds {out.others:,} samples from earlier commands", markup=False)
     if command.json:
-        print(json.dumps({**about, "out": str(out.path)}))
+        print(json.dumps({**about, "out": str(out.path), **films.as_json()}))
         return 0
-    print(out.path)
+    print(*(out.path, *films.paths), sep="\n")
     if command.sampler == AUTO:
         to.print(_chosen(about), style="dim", markup=False)
     to.print(f"how they were made: {sidecar(out.path)}", style="dim", markup=False)
@@ -194,7 +203,7 @@ def _guidance(command: Sample) -> "Guidance | None":
 
 
 def _sampled(
-    command: Sample, run: "Run", guidance: "Guidance | None"
+    command: Sample, run: "Run", guidance: "Guidance | None", films: "Films"
 ) -> "tuple[Samples, dict[str, Any], Condition | None]":
     """The images, how they were made and what they were given, with the progress shown."""
     from kakusan.data.space import noun_of
@@ -216,7 +225,7 @@ def _sampled(
     )
     request = run.request(loaded, condition, **numbers)
     with bar(f"sampling {command.count:,} {noun_of(request.shape).many}", 1.0, console()) as shown:
-        return *run.sample_with_record(loaded, sampler, request, shown.at, guidance), condition
+        return *run.sample_with_record(loaded, sampler, request, shown.at, guidance, films), condition
 
 
 def _chosen(about: "Mapping[str, Any]") -> str:

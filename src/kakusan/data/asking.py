@@ -10,17 +10,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from kakusan.config.settings import DataSettings, Layout
-from kakusan.data.arrays import as_images
-from kakusan.data.conditions import PairForm, VectorForm, fitted
-from kakusan.data.dataset import silent
-from kakusan.data.folder import read_folder
-from kakusan.data.image_files import BadPictureError, NotAnImageError, read_header, read_pixels
+from kakusan.config.settings import Layout
+from kakusan.data.conditions import VectorForm, fitted
+from kakusan.data.given import array_images, array_in, images_asked
 from kakusan.data.layout import CHANNELS_FIRST, CHANNELS_LAST, SINGLE_CHANNEL
-from kakusan.data.missing import MASK, read_as_conditions
+from kakusan.data.missing import MASK
 from kakusan.data.record import DataRecord
-from kakusan.data.space import kind_of
-from kakusan.data.units import Levels
 from kakusan.errors import DataError, SettingsError, printable
 from kakusan.shapes import Samples, Vectors
 
@@ -128,7 +123,7 @@ def _images(
     if isinstance(image, torch.Tensor):
         return fitted(image, size)
     if not isinstance(image, str | Path):
-        return fitted(array_conditions(np.asarray(image), form, "the condition"), size)
+        return fitted(array_images(np.asarray(image), form, "the condition"), size)
     images, notes = images_asked(Path(image), form, size)
     for note in notes:
         say(note)
@@ -260,103 +255,6 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def images_asked(path: Path, form: PairForm, size: tuple[int, ...]) -> tuple[Samples, tuple[str, ...]]:
-    """Condition images (m, channels, *size) of an image file, a folder of them or an array, and notes.
-
-    They are brought to the size that the run was trained with, and from there to that of its samples.
-    Raises DataError for what cannot be read, or has other channels.
-    """
-    path = path.expanduser()
-    notes: list[str] = []
-    if path.suffix.lower() in (".npy", ".npz"):
-        array = _array_in(path)
-        images = array_conditions(array, form, str(path))
-    elif path.is_dir():
-        folder = read_folder(path, _of_form(form), silent, write_cache=False)
-        if folder.bad_files:
-            bad = folder.bad_files[0]
-            raise DataError(
-                f"{len(folder.bad_files):,} of the images in {path} cannot be read: {bad.name}: {bad.reason}",
-                "sample k is given the k-th image, so all are needed: mend them, or take them away",
-            )
-        notes += [f"conditions in {path}: {note}" for note in folder.notes]
-        images = form.units.encode(_levels(folder.images, form))
-    else:
-        images = form.units.encode(_levels(_picture(path, form, notes)[None], form))
-    if tuple(images.shape[1:]) != form.shape:
-        notes.append(f"conditions scaled from {_sides(images.shape[2:])} to {_sides(form.shape[1:])}")
-        images = fitted(images, form.shape[1:])
-    return fitted(images, size), tuple(notes)
-
-
-def array_conditions(array: NDArray[np.generic], form: PairForm, where: str) -> Samples:
-    """Condition images in the network's units, of an array (m, ...) as data files have it, or of a single one."""
-    rank = len(form.shape) + 1
-    if array.ndim in (rank - 2, rank - 1) and not _is_batch(array, form):
-        array = array[None]
-    one = len(array) == 1
-    levels = form.units.levels if isinstance(form.units, Levels) else None
-    doubled = np.concatenate([array, array]) if one else array  # a data file has two samples at least
-    is_levels = levels is not None and array.dtype.kind in "iu"
-    options = DataSettings(kind=kind_of(form.shape), levels=levels if levels and is_levels else "auto")
-    with read_as_conditions("fill its gaps in, as those of the training were"):
-        images = as_images(doubled, where, options).numbers.images[: len(array)]
-    if images.shape[-1] != form.shape[0]:
-        raise DataError(
-            f"{where} has {images.shape[-1]} channels, and the run has learned conditions of {form.shape[0]}"
-        )
-    if isinstance(form.units, Levels) != (images.dtype == np.uint8):
-        kind = f"of {form.units.levels} levels" if isinstance(form.units, Levels) else "real numbers"
-        raise DataError(f"{where} is {array.dtype}, and the run has learned conditions {kind}")
-    return form.units.encode(images)
-
-
-def _is_batch(array: NDArray[np.generic], form: PairForm) -> bool:
-    """Whether an array without one of its axes lacks that of the channels, not that of the samples."""
-    return (
-        array.ndim == len(form.shape) and form.shape[0] == 1 and array.shape[0] != 1 and array.shape[-1] != 1
-    )
-
-
-def _array_in(path: Path, key: str = "conditions") -> NDArray[np.generic]:
-    try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.lib.npyio.NpzFile):
-            return np.asarray(found[key if key in found.files else found.files[0]])
-        return np.asarray(found)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, IndexError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-
-
-def _of_form(form: PairForm) -> DataSettings:
-    channels, *size = form.shape
-    if len(size) != 2 or channels not in (1, 3) or not isinstance(form.units, Levels):
-        raise SettingsError(
-            "the run was trained on conditions that no image file holds",
-            "give an array: --condition FILE.npy",
-        )
-    return DataSettings(size=(size[0], size[1]), channels=channels)
-
-
-def _picture(path: Path, form: PairForm, notes: list[str]) -> NDArray[np.uint8]:
-    _of_form(form)
-    channels, height, width = form.shape
-    try:
-        header = read_header(path)
-        if (found := (header.height, header.width)) != (height, width):
-            sides = f"{_sides(found)} to {_sides((height, width))}"
-            notes.append(f"{printable(path.name)}: scaled and cropped from {sides}")
-        return read_pixels(path, height, width, channels)
-    except (BadPictureError, NotAnImageError, OSError) as error:
-        why = str(error) or "it is none"
-        raise DataError(
-            f"{path} cannot be read as an image: {why}",
-            "give an image, a folder of images, or a .npy or .npz array",
-        ) from error
-
-
 FULL = "full"
 """The word for a mask of ones: everything is there."""
 
@@ -370,7 +268,7 @@ def mask_asked(mask: str, shape: tuple[int, ...], layout: Layout) -> Samples:
         raise SettingsError(
             f"--mask {mask} is neither {FULL} nor a .npy or .npz file", f"such as: --mask {FULL}"
         )
-    return mask_of(_array_in(path, MASK), shape, layout, str(path))
+    return mask_of(array_in(path, MASK), shape, layout, str(path))
 
 
 def mask_of(array: NDArray[np.generic], shape: tuple[int, ...], layout: Layout, where: str) -> Samples:
@@ -409,14 +307,3 @@ def _there(array: NDArray[np.generic], where: str) -> NDArray[np.bool_]:
     if array.dtype.kind != "f":
         raise DataError(f"{where} holds other whole numbers than 0 and 1, where a value is there or not")
     return there
-
-
-def _levels(images: NDArray[np.uint8], form: PairForm) -> NDArray[np.uint8]:
-    """Bytes of a picture on the levels that the run has learned."""
-    assert isinstance(form.units, Levels)
-    levels: NDArray[np.uint8] = np.rint(images * ((form.units.levels - 1) / 255)).astype(np.uint8)
-    return levels
-
-
-def _sides(size: tuple[int, ...] | torch.Size) -> str:
-    return "x".join(map(str, size))

@@ -1,7 +1,7 @@
 """Points in the plane as scatter plots on a transparent ground: a picture shows all of them at once."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,6 +18,8 @@ CLOUD = 480
 """Side of a scatter plot in pixels."""
 STILL = 160
 """Side of one of a film strip."""
+FILMED = 320
+"""Side of one of a film."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,16 @@ class Clouds:
     def walk_strip(self, rows: Series, units: Units, one: int) -> Image.Image:  # noqa: ARG002
         """The whole cloud at each time."""
         return cloud_strip(rows, units)
+
+    def filmed(self, shape: Sequence[int]) -> int:  # noqa: ARG002
+        """The whole cloud."""
+        return self.followed
+
+    def film(self, rows: Series, units: Units) -> Iterator[tuple[Image.Image, ...]]:
+        """The whole cloud at each time, on the axes of the first series."""
+        limits = _limits([units.decode(batch) for batch in rows[0]])
+        for batches in zip(*rows, strict=True):
+            yield tuple(_scatter(units.decode(batch), limits, FILMED) for batch in batches)
 
     def each(self, x: Samples, units: Units) -> list[Image.Image]:
         """One plot for each point, all on the same axes."""

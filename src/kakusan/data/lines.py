@@ -9,7 +9,7 @@ A line is the Minkowski sum of the graph with a disc, computed column by column,
 sample of a long signal is lost between two columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,7 +51,9 @@ ZERO = (128, 128, 128, 0.55)
 WIDTH, HEIGHT = 200, 80
 """A cell in pixels."""
 STILL = 140
-"""Width of a cell of a film strip."""
+"""Width of a cell of a film strip, and of a film."""
+FILMED, FILM_COLUMNS = 8, 2
+"""Signals that a film shows, and how many of them side by side."""
 STROKE = 1.5
 """Width of a line in pixels."""
 FINE = 4
@@ -108,6 +110,18 @@ class Lines:
     def walk_strip(self, rows: Series, units: Units, one: int) -> Image.Image:
         """The signal of this number at each time."""
         return self.film_strip(followed(rows, one), units)
+
+    def filmed(self, shape: Sequence[int]) -> int:  # noqa: ARG002
+        """A few signals, two side by side."""
+        return FILMED
+
+    def film(self, rows: Series, units: Units) -> Iterator[tuple[Image.Image, ...]]:
+        """Grids of signals, on the scale of a film strip of the first series."""
+        first = np.stack([plotted(batch, units, rounded=False) for batch in rows[0]])
+        limits = _limits_of_strip(first, units)
+        for batches in zip(*rows, strict=True):
+            values = (plotted(batch, units, rounded=False) for batch in batches)
+            yield tuple(mosaic(plots(each, limits, STILL), FILM_COLUMNS) for each in values)
 
     def each(self, x: Samples, units: Units) -> list[Image.Image]:
         """One plot for each signal, all on the same scale."""

@@ -53,6 +53,12 @@ class View(Protocol):
     def walk_strip(self, rows: Series, units: Units, one: int) -> Image.Image:
         """One row for each series of batches; of each batch the sample of this number, or the whole cloud."""
 
+    def filmed(self, shape: Sequence[int]) -> int:
+        """Samples of this shape that a film shows at once."""
+
+    def film(self, rows: Series, units: Units) -> Iterator[tuple[Image.Image, ...]]:
+        """At each time a grid for each series of batches, all on the scale of the first."""
+
     def each(self, x: Samples, units: Units) -> list[Image.Image]:
         """One picture for each sample, comparable with each other."""
 
@@ -105,11 +111,13 @@ def pairs_grid(given: Samples, given_units: Units, x: Samples, units: Units) -> 
 
 
 def _stacked(pictures: Sequence[Image.Image]) -> Image.Image:
-    """One above the other, in colour if one of them is; grey between the rows."""
-    mode = "RGB" if any(picture.mode not in ("L", "1") for picture in pictures) else "L"
+    """One above the other, in colour if one of them is; grey between the rows, or transparent if one of them is."""
+    modes = {picture.mode for picture in pictures}
+    mode = next((mode for mode in ("RGBA", "RGB") if mode in modes), "L")
     width = max(picture.width for picture in pictures)
     height = sum(picture.height for picture in pictures) + GAP * (len(pictures) - 1)
-    sheet = Image.new(mode, (width, height), 128 if mode == "L" else (128, 128, 128))
+    between: dict[str, int | tuple[int, ...]] = {"L": 128, "RGB": (128, 128, 128), "RGBA": (0, 0, 0, 0)}
+    sheet = Image.new(mode, (width, height), between[mode])
     top = 0
     for picture in pictures:
         sheet.paste(picture.convert(mode), (0, top))

@@ -108,9 +108,9 @@ class Output:
         return sum(1 for file in self.path.glob("[0-9]*.png") if file.name not in ours)
 
 
-def free_output(folder: Path) -> Path:
-    """The next grid in this folder that is not there yet: sample-1.png, sample-2.png, ..."""
-    return next(path for i in count(1) if not (path := folder / f"sample-{i}.png").exists())
+def free_output(folder: Path, name: str = "sample") -> Path:
+    """The next picture in this folder that is not there yet: sample-1.png, sample-2.png, ..."""
+    return next(path for i in count(1) if not (path := folder / f"{name}-{i}.png").exists())
 
 
 def sidecar(out: Path) -> Path:

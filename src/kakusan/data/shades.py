@@ -5,7 +5,7 @@ few of its slices. The gaps are black, missing values a greyish blue. Small imag
 hard edges.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -36,6 +36,10 @@ SLICE = CELL // 2
 """Small slices are magnified up to this many pixels on their longer side."""
 IN_A_CHANNEL = 16
 """Images that are drawn of a channel by itself; half as many volumes."""
+FILM_SIDE = 560
+"""Pixels that a grid in a film measures at the most, where a single image does not measure more."""
+FILM_COLUMNS = 4
+"""Images side by side in a film at the most."""
 SEAM = 2
 """Pixels between the slices of one volume."""
 
@@ -70,6 +74,18 @@ class Pictures:
     def walk_strip(self, rows: Series, units: Units, one: int) -> Image.Image:
         """The image of this number at each time."""
         return self.film_strip(followed(rows, one), units)
+
+    def filmed(self, shape: Sequence[int]) -> int:
+        """A square of images: 4 by 4 of small ones."""
+        longer = max(shape[1:])
+        side = longer * max(1, CELL // longer) + GAP
+        return max(1, min(FILM_COLUMNS, (FILM_SIDE + GAP) // side)) ** 2
+
+    def film(self, rows: Series, units: Units) -> Iterator[tuple[Image.Image, ...]]:
+        """Grids as of samples; what is between noise and image is on no level, what is done on those of the data."""
+        for i, batches in enumerate(zip(*rows, strict=True)):
+            shown = units if i == len(rows[0]) - 1 else _unrounded(units)
+            yield tuple(self.grid(batch, shown) for batch in batches)
 
     def each(self, x: Samples, units: Units) -> list[Image.Image]:
         """One picture for each image."""
@@ -110,6 +126,16 @@ class Slices:
     def walk_strip(self, rows: Series, units: Units, one: int) -> Image.Image:
         """The middle slice of the volume of this number at each time."""
         return self.film_strip(followed(rows, one), units)
+
+    def filmed(self, shape: Sequence[int]) -> int:  # noqa: ARG002
+        """A few volumes, of which slices are shown."""
+        return FILM_COLUMNS
+
+    def film(self, rows: Series, units: Units) -> Iterator[tuple[Image.Image, ...]]:
+        """Grids of slices, as `Pictures.film`."""
+        for i, batches in enumerate(zip(*rows, strict=True)):
+            shown = units if i == len(rows[0]) - 1 else _unrounded(units)
+            yield tuple(self.grid(batch, shown) for batch in batches)
 
     def each(self, x: Samples, units: Units) -> list[Image.Image]:
         """One picture for each volume."""

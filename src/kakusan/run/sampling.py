@@ -22,6 +22,7 @@ from kakusan.diffusion.model import Model
 from kakusan.diffusion.variances import variance_named
 from kakusan.errors import SettingsError
 from kakusan.run.choosing import chosen_sampler
+from kakusan.run.films import Films
 from kakusan.run.opened import Loaded, OpenRun
 from kakusan.samplers import SAMPLERS, Origin, Sampler, SamplingRequest, sample
 from kakusan.samplers.auto import AUTO
@@ -36,10 +37,7 @@ FAR_OUTSIDE = 2.0
 
 
 class Run(OpenRun):
-    """A training and all that came of it, in one folder.
-
-    `kakusan.train` makes one; `Run.open` finds it again. Raises RunError where the folder is none.
-    """
+    """A run's folder, opened: all of a `Run` but its edits."""
 
     def sample(
         self,
@@ -57,6 +55,7 @@ class Run(OpenRun):
         images: Samples | None = None,
         t: int | None = None,
         guidance: Guidance | float | None = None,
+        films: Films | None = None,
         progress: bool | None = None,
     ) -> Samples:
         """New images, in the network's units: `run.decode(images)` gives the data's own, in the axes of the data.
@@ -72,6 +71,7 @@ class Run(OpenRun):
         images, t: start from these, with noise added up to time t, rather than from noise at T; one sample for each.
         guidance: its weight, or `Guidance` with all of it; images are then of the label, or of each class in turn.
         Where a run has learned vectors, pairs or masks and none are given, those of held-out samples are, in turn.
+        films: `kakusan.run.Films("walk.webp", "strip.png")`: files that show the first of these images on their way.
         progress: show it; by default where somebody sees it. Image k of a seed is the same whatever the count.
         """
         origin = _origin(images, t, self.data.units)
@@ -84,8 +84,11 @@ class Run(OpenRun):
         given = self.condition(label=label, vector=vector, image=condition, mask=mask, guidance=guidance)
         request = self.request(loaded, given, **numbers)
         chosen = self.sampler(AUTO if sampler is None else sampler)
-        with self._watching(f"sampling {request.count:,} {noun_of(request.shape).many}", progress) as watch:
-            return sample(self.guided(loaded, guidance), chosen, request, watch)
+        with (
+            self._watching(f"sampling {request.count:,} {noun_of(request.shape).many}", progress) as show,
+            (films or Films()).of(chosen, loaded.model.path, request, self.data.units) as watch,
+        ):
+            return sample(self.guided(loaded, guidance), chosen, request, show, watch=watch)
 
     def sampler(
         self,
@@ -256,11 +259,13 @@ class Run(OpenRun):
         request: SamplingRequest,
         progress: Callable[[float, str], None] = lambda _, __: None,
         guidance: Guidance | None = None,
+        films: Films | None = None,
     ) -> tuple[Samples, dict[str, Any]]:
         """The requested images, on the CPU, and all that it takes to make them again, as plain values."""
         begun = time.perf_counter()
         model, about_guidance = self._guided(loaded, guidance)
-        x_0 = sample(model, sampler, request, progress, keep_on="cpu")
+        with (films or Films()).of(sampler, model.path, request, self.data.units) as watch:
+            x_0 = sample(model, sampler, request, progress, keep_on="cpu", watch=watch)
         numbers = ("count", "seed", "first", "micro_batch", "exact")
         return x_0, {
             **asdict(sampler),

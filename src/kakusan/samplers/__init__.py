@@ -9,9 +9,12 @@ from kakusan.samplers.ancestral import Ancestral
 from kakusan.samplers.base import Sampler, State
 from kakusan.samplers.ddim import DDIM
 from kakusan.samplers.dpmpp import DPMpp2M, DPMpp3M, DPMppSDE2M
+from kakusan.samplers.edits import Inversion
+from kakusan.samplers.inversion import invert, slerp
 from kakusan.samplers.ipndm import IPNDM
 from kakusan.samplers.karras import EDMSampler, Heun
-from kakusan.samplers.sampling import Drawn, Origin, SamplingRequest, draw, of_classes, sample
+from kakusan.samplers.recorder import Moment, Recorder, spread_over
+from kakusan.samplers.sampling import Drawn, Latents, Origin, SamplingRequest, draw, of_classes, sample
 from kakusan.samplers.spacings import SPACINGS
 from kakusan.samplers.unipc import UniPC
 from kakusan.samplers.walk import NoiseSource, SeededNoise, Snapshot, visited, walk
@@ -68,8 +71,12 @@ __all__ = [
     "Drawn",
     "EDMSampler",
     "Heun",
+    "Inversion",
+    "Latents",
+    "Moment",
     "NoiseSource",
     "Origin",
+    "Recorder",
     "Sampler",
     "SamplingRequest",
     "SeededNoise",
@@ -78,9 +85,12 @@ __all__ = [
     "UniPC",
     "as_sampler",
     "draw",
+    "invert",
     "of_classes",
     "sample",
     "sampler_named",
+    "slerp",
+    "spread_over",
     "visited",
     "walk",
 ]

@@ -27,13 +27,26 @@ class Origin:
     """Images that a sampling starts from, each with noise added up to time t (SDEdit, Meng et al. 2022)."""
 
     images: Samples
-    t: int
+    t: float | int
 
-    def noised(self, path: Path, noises: SeededNoise, rows: torch.Tensor) -> Snapshot:
+    def start(self, path: Path, noises: SeededNoise, rows: torch.Tensor) -> Snapshot:
         """x_t of some of them. The noise that would be x_T if there were no images is that in x_t."""
         noise = noises.start()
         x_0 = self.images.to(noise)[rows.to(noise.device)]
         return Snapshot(self.t, q_marginal(path, x_0, times_like(self.t, x_0)).reparametrize(noise))
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """x_t that a sampling goes on from as they are: those of an inversion, or what lies between two of them."""
+
+    images: Samples
+    t: float | int
+
+    def start(self, path: Path, noises: SeededNoise, rows: torch.Tensor) -> Snapshot:  # noqa: ARG002
+        """x_t of some of them."""
+        device = noises.indices.device
+        return Snapshot(self.t, self.images.to(device)[rows.to(device)])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,8 +68,8 @@ class SamplingRequest:
     exact: bool = False
     """The same to the last bit for any count: the last micro-batch is padded."""
     device: str = "cpu"
-    origin: Origin | None = None
-    """Images to start from, one for each."""
+    origin: Origin | Latents | None = None
+    """Images or x_t to start from, one for each."""
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.first < 0:
@@ -96,8 +109,8 @@ def draw(model: AnyModel | Denoiser, sampler: Sampler, request: SamplingRequest)
         noises = SeededNoise(request.seed, indices, request.shape)
         start = None
         if origin is not None:
-            start = origin.noised(model.path, noises, places.clamp(max=count - 1))
-        given = _condition(request.condition, indices)
+            start = origin.start(model.path, noises, places.clamp(max=count - 1))
+        given = given_in(request.condition, indices)
         stills = walk(sampler, model, noises, given, start=start)
         for step, still in enumerate(stills):
             shown = _shown(still, kept, given)
@@ -111,7 +124,8 @@ def _shown(still: Snapshot, kept: int, given: Condition | None) -> Snapshot:
     return Snapshot(still.t, with_gaps(still.x[:kept], mask), x_0)
 
 
-def _condition(condition: Condition | None, indices: torch.Tensor) -> Condition | None:
+def given_in(condition: Condition | None, indices: torch.Tensor) -> Condition | None:
+    """The rows of a condition that images of these numbers are given, on their device."""
     return None if condition is None else condition.to(indices.device).rows(indices % len(condition))
 
 
@@ -129,15 +143,18 @@ def sample(
     progress: Callable[[float, str], None] = lambda _, __: None,
     *,
     keep_on: str | None = None,
+    watch: Callable[[Drawn], None] = lambda _: None,
 ) -> Samples:
     """The requested images, in the network's units, nan where a mask hides a value. Algorithm 2.
 
     progress: called after each step with the share that is done and the time t. keep_on: the device on which images
-    that are done wait for the others; None: their own. Raises SettingsError for more steps than the schedule has.
+    that are done wait for the others; None: their own. watch: called with each moment, in the order of `draw`.
+    Raises SettingsError for more steps than the schedule has.
     """
     finished = []
     for drawn in draw(model, sampler, request):
         progress(drawn.done, f"t = {drawn.still.t}")
+        watch(drawn)
         if drawn.still.t == 0:
             finished.append(drawn.still.x.to(keep_on or drawn.still.x.device))
     return torch.cat(finished)

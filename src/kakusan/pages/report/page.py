@@ -25,7 +25,7 @@ def render(story: Story) -> str:
         story=story,
         style=Markup(_resource("report.css")),
         seal=Markup(seal()),
-        icon=_data_uri("image/svg+xml", seal(KAKU, SAN, colour="#b5402c").encode()),
+        icon=data_uri("image/svg+xml", seal(KAKU, SAN, colour="#b5402c").encode()),
         training=_training(story),
         signal_and_noise=_signal_and_noise(story),
         copying=_copying(story.copying, story.shortfall, story.noun.many),
@@ -70,7 +70,7 @@ def picture(png: bytes) -> Png:
     if png[:8] != b"\x89PNG\r\n\x1a\n":
         raise ValueError("a report holds PNG pictures only")
     width, height, _, colour_type = struct.unpack(">IIBB", png[16:26])
-    return Png(_data_uri("image/png", png), width, height, clear=colour_type in (4, 6))
+    return Png(data_uri("image/png", png), width, height, clear=colour_type in (4, 6))
 
 
 def is_wide(png: bytes) -> bool:
@@ -201,7 +201,8 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
             yield f"{above}{key}", value
 
 
-def _data_uri(kind: str, content: bytes) -> str:
+def data_uri(kind: str, content: bytes) -> str:
+    """Content as an address, for what stands in the page itself."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 

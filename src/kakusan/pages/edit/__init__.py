@@ -1,0 +1,1 @@
+"""An edit as one page: before, after, settings, the error of the round trip."""
