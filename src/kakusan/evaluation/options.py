@@ -55,8 +55,10 @@ class DistanceOptions:
     """Seeds, whose deviation is the error of a figure."""
     seed: int = 0
     """The first of them."""
-    reference: Literal["training", "held-out"] = "training"
-    """Images that samples are compared with; those of the other split, as many as there are samples, do the same."""
+    reference: str = "training"
+    """Images that samples are compared with: training or held-out, a folder or an array file, read as the run's data
+    are, or statistics of pytorch-fid (.npz with mu and sigma: the Fréchet distance alone). Other real images of the
+    run, as many as there are samples, are compared with them too."""
     reference_count: int = 10_000
     """Images of the reference, evenly spread, at the most."""
     features: Path | None = None

@@ -147,6 +147,8 @@ def _figures(run: Run, step: int) -> Iterator[str]:
         training = f"{line['training_loss']:.4f} on training images"
         yield f"loss of the averaged weights after {step:,} steps: {training}{held_out}"
     for found in run.files.evaluations(step):
+        if "parts" not in found:  # distances
+            continue
         clip = f"x_0 clipped at {found['clip']:g}" if found["clip"] else "x_0 not clipped"
         stated = (
             f"terms: {found['terms']} of T = {found['T']}, variance {found['variance']}, {clip}, "
