@@ -63,13 +63,13 @@ class Statistics:
         Nothing pickled is loaded. Raises NumbersError for values that are not finite.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 mean, covariance = (np.asarray(stored[key], dtype=np.float64) for key in (MEAN, COVARIANCE))
                 features = str(stored[FEATURES]) if FEATURES in stored.files else ""
                 count = int(stored[COUNT]) or None if COUNT in stored.files else None
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"the statistics {path} cannot be read: {error}") from error
-        if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
             raise DataError(
                 f"the statistics {path} have the shapes {mean.shape} and {covariance.shape}",
                 f"`{MEAN}` is (d,) and `{COVARIANCE}` (d, d)",
