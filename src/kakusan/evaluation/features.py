@@ -16,15 +16,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kakusan.data.dataset import Dataset
 from kakusan.data.space import noun_of
-from kakusan.errors import DataError, SettingsError
+from kakusan.errors import DataError, ModelError, SettingsError
+from kakusan.networks.inception import with_weights
 from kakusan.networks.layers import CONVOLUTIONS
 from kakusan.randomness import Purpose, permutation
 from kakusan.shapes import Labels, Samples
+from kakusan.storage.unpickling import read_bin
 
 WIDTHS = (32, 64, 128)
 """Channels of the levels, each with half the sides of the one before."""
@@ -35,6 +39,10 @@ STEPS, BATCH, RATE = 800, 64, 2e-3
 GROUPS = 8
 SMALLEST_SIDE = 4
 AT_ONCE = 256
+INCEPTION_AT_ONCE = 32
+"""Of 299x299: their features of all layers take about 300 MB."""
+WEIGHTS = (".pth", ".pt", ".bin", ".safetensors")
+"""Endings of files of weights, which are those of InceptionV3."""
 FEW = 20
 """Training images of a class, on average, below which classes are not learned."""
 
@@ -206,11 +214,40 @@ def _hash(network: nn.Module) -> str:
 
 
 def from_file(path: Path) -> FeatureMap:
-    """A network that makes features of samples in the network's units: an ONNX file, a graph of known operations.
+    """A network that makes features of samples in the network's units: an ONNX file, a graph of known operations, or
+    the weights of the InceptionV3 of pytorch-fid, which are numbers alone (.safetensors; .pth is opened apart, as a
+    table of tensors).
 
     PyTorch's own formats of programs are not read, since reading one unpickles what stands in it.
-    Raises SettingsError where the file is none, or onnxruntime is not installed.
+    Raises SettingsError where the file is neither, or onnxruntime is not installed, ModelError for other weights.
     """
+    return _inception(path) if path.suffix.lower() in WEIGHTS else _from_onnx(path)
+
+
+def _inception(path: Path) -> FeatureMap:
+    if not path.is_file():
+        raise SettingsError(f"there is no file {path}")
+    try:
+        weights = load_file(path) if path.suffix.lower() == ".safetensors" else read_bin(path)
+        network = with_weights(weights)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(
+            f"{path} does not hold the weights of the InceptionV3 of pytorch-fid: {error}",
+            "another network of features: as an ONNX file",
+        ) from error
+
+    def call(x: Samples) -> Tensor:
+        if x.ndim != 4 or x.shape[1] not in (1, 3):
+            raise DataError(
+                f"InceptionV3 looks at grey or colour images, not at samples of shape {tuple(x.shape[1:])}"
+            )
+        return torch.cat([network(part) for part in torch.split(x, INCEPTION_AT_ONCE)])
+
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    return FeatureMap(f"{path.name} {digest}", f"InceptionV3 with the weights of {path.name}", call)
+
+
+def _from_onnx(path: Path) -> FeatureMap:
     if find_spec("onnxruntime") is None:
         raise SettingsError("--features needs onnxruntime", "pip install 'kakusan[onnx]'")
     import onnxruntime
