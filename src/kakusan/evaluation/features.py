@@ -77,12 +77,12 @@ class FeatureMap:
 class Encoder(nn.Module):
     """Convolutions down to a few positions; features are the means over these."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], widths: tuple[int, ...] = WIDTHS) -> None:
         super().__init__()
         channels, *sides = shape
         kind = CONVOLUTIONS[len(sides)]
         blocks: list[nn.Module] = []
-        for width in WIDTHS:
+        for width in widths:
             halve = min(sides) > SMALLEST_SIDE and len(blocks) > 0
             blocks += [
                 kind(channels, width, 3, stride=1 + halve, padding=1), nn.GroupNorm(GROUPS, width), nn.SiLU(),
@@ -137,50 +137,52 @@ def features_of(
 def _classifier(
     dataset: Dataset, training: NDArray[np.int64], labels: Labels, progress: Progress
 ) -> FeatureMap:
-    with _repeatable():
+    with repeatable():
         encoder = Encoder(dataset.shape)
         head = nn.Linear(WIDTHS[-1], dataset.classes)
 
         def loss(rows: NDArray[np.int64]) -> Tensor:
             return F.cross_entropy(head(encoder(dataset.x_0(rows))), labels[torch.from_numpy(rows)])
 
-        _train(nn.ModuleList([encoder, head]), training, loss, progress)
+        train(nn.ModuleList([encoder, head]), training, loss, progress)
     words = f"a classifier of {_told(dataset, training)} into {dataset.classes} classes, {STEPS} steps"
-    return FeatureMap(f"classifier {_hash(encoder)}", words, encoder.eval())
+    return FeatureMap(f"classifier {hash_of(encoder)}", words, encoder.eval())
 
 
 def _autoencoder(dataset: Dataset, training: NDArray[np.int64], progress: Progress) -> FeatureMap:
-    with _repeatable():
+    with repeatable():
         network = Autoencoder(dataset.shape)
 
         def loss(rows: NDArray[np.int64]) -> Tensor:
             x = dataset.x_0(rows)
             return F.mse_loss(network(x), x)
 
-        _train(network, training, loss, progress)
+        train(network, training, loss, progress)
     words = f"an autoencoder of {_told(dataset, training)}, {CODE} numbers each, {STEPS} steps"
-    return FeatureMap(f"autoencoder {_hash(network)}", words, network.eval().features)
+    return FeatureMap(f"autoencoder {hash_of(network)}", words, network.eval().features)
 
 
 def _told(dataset: Dataset, training: NDArray[np.int64]) -> str:
     return f"{len(training):,} training {noun_of(dataset.shape).many}"
 
 
-def _train(
+def train(
     network: nn.Module,
     images: NDArray[np.int64],
     loss: Callable[[NDArray[np.int64]], Tensor],
     progress: Progress,
+    steps: int | None = None,
 ) -> None:
-    """AdamW, its rate rising and falling once."""
+    """AdamW, its rate rising and falling once, over `STEPS` or as many steps as are given."""
+    steps = STEPS if steps is None else steps
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, STEPS)
-    for step, rows in zip(range(STEPS), _batches(images), strict=False):
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
+    for step, rows in zip(range(steps), _batches(images), strict=False):
         optimizer.zero_grad()
         torch.autograd.backward(loss(rows))
         optimizer.step()
         rate.step()
-        progress(step + 1, STEPS)
+        progress(step + 1, steps)
 
 
 def _batches(images: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -193,7 +195,7 @@ def _batches(images: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 
 @contextmanager
-def _repeatable() -> Iterator[None]:
+def repeatable() -> Iterator[None]:
     """A context in which torch draws and adds the same each time: a seed of its own, one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -205,7 +207,8 @@ def _repeatable() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _hash(network: nn.Module) -> str:
+def hash_of(network: nn.Module) -> str:
+    """The first digits of the SHA-256 of its weights."""
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
         digest.update(name.encode())

@@ -63,8 +63,8 @@ class DistanceOptions:
     """Images of the reference, evenly spread, at the most."""
     features: Path | None = None
     """A network that makes features: an ONNX file, or the weights of pytorch-fid's InceptionV3 (.pth, .safetensors);
-    default: one that learns the training images in a minute, a classifier where they have classes, else an
-    autoencoder."""
+    default: of the bundled digits a classifier that ships, else one that learns the training images in a minute, a
+    classifier where they have classes, else an autoencoder."""
     sampler: str | None = None
     """Sampler by name; default: ddim."""
     steps: int | None = None

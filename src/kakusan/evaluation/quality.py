@@ -15,6 +15,7 @@ from kakusan.evaluation.metrics import feature_moments, frechet, frechet_distanc
 from kakusan.evaluation.moments import centre_of
 from kakusan.evaluation.options import DistanceOptions
 from kakusan.evaluation.references import RealImages, Sides, Statistics, sides_of
+from kakusan.evaluation.shipped import shipped_features
 from kakusan.evaluation.spectra import log_spectral_distance, shells_of
 from kakusan.evaluation.summaries import Summary, View
 from kakusan.run import Loaded, Run
@@ -218,6 +219,8 @@ def _centre(sides: Sides, prepared: Prepared) -> Any:
 def _features(prepared: Prepared, options: DistanceOptions, says: Says) -> FeatureMap:
     if options.features is not None:
         return from_file(options.features)
+    if (shipped := shipped_features(prepared.dataset)) is not None:
+        return shipped
     return features_of(
         prepared.dataset, prepared.split.training, lambda done, of: says(done / of, "features")
     )
