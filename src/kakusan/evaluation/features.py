@@ -60,9 +60,12 @@ class FeatureMap:
     call: Callable[[Samples], Tensor]
 
     @torch.no_grad()
-    def __call__(self, x: Samples) -> NDArray[np.float64]:
+    def __call__(self, x: Samples, progress: Progress = lambda _, __: None) -> NDArray[np.float64]:
         """(n, d) of samples in the network's units. Raises DataError where they are no rows of numbers."""
-        parts = [self.call(part) for part in torch.split(x.float(), AT_ONCE)]
+        parts: list[Tensor] = []
+        for part in torch.split(x.float(), AT_ONCE):
+            parts.append(self.call(part))
+            progress(sum(map(len, parts)), len(x))
         if any(
             part.ndim != 2 or len(part) != len(of)
             for part, of in zip(parts, torch.split(x, AT_ONCE), strict=True)

@@ -162,7 +162,7 @@ def measure_quality(
     features = None if prepared.dataset.masked else _features(prepared, options, says)
     sampler = _sampler(run, options)
     loaded = run.load(device=options.device)
-    view = View(features, _centre(sides, prepared), run.data.units)
+    view = View(features, _centre(sides, prepared), run.data.units, _told(options, says))
     if features is not None and isinstance(sides.reference, Statistics):
         sides.reference.check(features.name, features(prepared.dataset.x_0([0])).shape[1])
     target = Target.of(sides.reference, view)
@@ -214,6 +214,11 @@ def _centre(sides: Sides, prepared: Prepared) -> Any:
     return centre_of(
         prepared.dataset.with_gaps(prepared.split.training[:1]) if images is None else images.x_0
     )
+
+
+def _told(options: DistanceOptions, says: Says) -> Callable[[int, int], None]:
+    """Progress of features, which a network of the user's may take long for, and ours do not."""
+    return lambda done, of: says(done / of, "features") if options.features is not None else None
 
 
 def _features(prepared: Prepared, options: DistanceOptions, says: Says) -> FeatureMap:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from kakusan.data.units import Units
-from kakusan.evaluation.features import FeatureMap
+from kakusan.evaluation.features import FeatureMap, Progress
 from kakusan.evaluation.moments import ChannelMoments, Floats, channel_moments, power_sums
 from kakusan.evaluation.spectra import Spectrum, has_spectrum, radial_power
 from kakusan.shapes import Samples
@@ -52,13 +52,15 @@ class View:
     centre: Floats
     """Of each channel; see `power_sums`."""
     units: Units
+    progress: Progress = lambda _, __: None
+    """Called with the images that have features, and all of them."""
 
     def of(self, x: Samples) -> Summary:
         """A summary of images in the network's units, nan where a value is missing."""
         parts = torch.split(x, max(1, NUMBERS_AT_A_TIME // x[0].numel()))
         has_power = self.features is not None and has_spectrum(x.shape[1:])
         return Summary(
-            None if self.features is None else self.features(x),
+            None if self.features is None else self.features(x, self.progress),
             np.concatenate([power_sums(part, self.centre) for part in parts]),
             np.concatenate([radial_power(part) for part in parts]) if has_power else None,
         )
