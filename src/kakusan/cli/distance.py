@@ -31,7 +31,7 @@ MOST_CHANNELS = 8
 
 @dataclass(frozen=True)
 class Distance(DistanceOptions):
-    """How far samples are from real images: Fréchet and kernel distance, precision and recall, density and coverage,
+    """Distances of samples from real images: Fréchet and kernel distance, precision and recall, density and coverage,
     spectra; and the moments of each channel.
 
     Real images that are none of the reference, as many as there are samples, get the same figures: that is what a

@@ -56,7 +56,7 @@ class FeatureMap:
     name: str
     """Its kind with the first digits of its hash, as in "classifier 3f9a01c2"."""
     words: str
-    """How it came about, in a sentence."""
+    """Its origin, in words."""
     call: Callable[[Samples], Tensor]
 
     @torch.no_grad()

@@ -125,7 +125,7 @@ class RealImages:
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """What samples are compared with, and the real images that take the place of samples beside them."""
+    """The reference of samples, and the real images that take the place of samples beside them."""
 
     reference: RealImages | Statistics
     others: RealImages | None

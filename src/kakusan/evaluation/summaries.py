@@ -1,4 +1,4 @@
-"""What is looked at of a set of images before it is compared with another, image by image."""
+"""A set of images as it is compared with others: features, sums of powers, spectra, kept image by image."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

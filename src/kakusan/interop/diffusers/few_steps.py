@@ -39,7 +39,7 @@ class FewSteps:
 
     @property
     def note(self) -> str:
-        """What to mind when it is used."""
+        """A caution for those who use it."""
         if self.name == UNIPC:
             return (
                 f"the scheduler is {UNIPC}, which {PIPELINES['ddpm']} cannot call (it hands on a generator): README.md"

@@ -145,7 +145,7 @@ class Distances:
     count: int = 0
     """Samples of each seed, and other real samples."""
     words: str = ""
-    """What the figures are of."""
+    """The conditions of the figures, in sentences."""
     frequency: Sequence[float] = ()
     powers: Sequence[Power] = ()
 
