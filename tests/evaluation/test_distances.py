@@ -16,7 +16,8 @@ from kakusan.errors import DataError, NumbersError, SettingsError
 from kakusan.evaluation.distances import DENSE_NEIGHBOURS, NEIGHBOURS, kernel_distance, support
 from kakusan.evaluation.features import features_of, from_file
 from kakusan.evaluation.options import DistanceOptions
-from kakusan.evaluation.quality import Real
+from kakusan.evaluation.quality import Quality, figures_of
+from kakusan.evaluation.references import Statistics, within
 from kakusan.run import Run
 
 Array = NDArray[np.float64]
@@ -119,6 +120,52 @@ def test_too_few_rows_have_no_reach() -> None:
         support(normal(0, 5), normal(1, 50))
 
 
+def test_one_feature_and_the_fewest_rows_are_enough() -> None:
+    x, y = normal(0, 6, 1), normal(1, 6, 1)
+    assert vars(support(x, y)).values() == pytest.approx(slow_support(x, y), abs=1e-12)
+    assert kernel_distance(x[:3], y[:3]).value == pytest.approx(by_loops(x[:3], y[:3]), rel=1e-12)
+
+
+def test_rows_of_low_rank_are_no_trouble() -> None:
+    x, y = (np.repeat(normal(seed, 30, 1), 50, 1) for seed in (0, 1))  # 50 equal features
+    alone = support(x[:, :1], y[:, :1])
+    assert vars(support(x, y)) == pytest.approx(
+        vars(alone), abs=1e-12
+    )  # distances grow by sqrt(50), all of them
+
+
+def test_equal_sets_have_no_distance_and_no_error() -> None:
+    found = kernel_distance(normal(0, 50), normal(0, 50))
+    assert (found.value, found.standard_error) == (0, 0)
+
+
+def test_the_interval_of_a_figure_over_seeds_covers_at_its_level() -> None:
+    """Of three seeds, of samples of a known Gaussian against one reference, as a measurement has them."""
+    reference = Statistics(np.zeros(3), np.eye(3), "a normal law")
+    generator = np.random.default_rng(0)
+
+    def seed() -> dict[str, float]:
+        return figures_of(generator.normal(0.3, 1.2, (60, 3)), reference)
+
+    truth = np.mean([seed()["frechet"] for _ in range(20_000)])
+    hits = []
+    for _ in range(1000):
+        of = quality(tuple(seed() for _ in range(3))).figures["frechet"]
+        assert of["mean"] is not None
+        assert of["half_width_95"] is not None
+        hits.append(abs(of["mean"] - truth) < of["half_width_95"])
+    assert 0.92 < np.mean(hits) < 0.98  # binomial of 1000 at 0.95: 4 deviations are 0.028
+
+
+def quality(by_seed: tuple[dict[str, float], ...]) -> Quality:
+    return Quality({}, by_seed, None, {}, {}, None)
+
+
+def test_one_seed_has_no_interval() -> None:
+    of = quality(({"frechet": 2.0},)).figures["frechet"]
+    assert of == {"mean": 2.0, "deviation": None, "half_width_95": None, "real": None}
+
+
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("distances") / "digits"
@@ -202,12 +249,13 @@ def test_classes_are_what_features_are_learned_from(digits: Path, monkeypatch: p
     assert np.linalg.norm(apart) > 3 * rows.std(0).mean()  # the classes lie apart, of which it was told
 
 
-def test_too_few_real_images_are_refused() -> None:
-    few = Split(training=np.arange(50), held_out=np.arange(5))
+def test_too_few_real_images_are_refused(digits: Path) -> None:
+    dataset = Run.open(digits).prepared().dataset
+    few = Split(training=np.arange(50), held_out=np.arange(50, 55))
     with pytest.raises(SettingsError, match="5 held-out images, too few"):
-        Real.of(few, DistanceOptions(reference="held-out"))
-    alone = Real.of(few, DistanceOptions())
-    assert (alone.count, len(alone.others)) == (1000, 0)
+        within(dataset, few, DistanceOptions(reference="held-out"))
+    alone = within(dataset, few, DistanceOptions())
+    assert (alone.count, alone.others) == (1000, None)
 
 
 def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:

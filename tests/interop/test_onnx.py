@@ -31,9 +31,25 @@ from kakusan.diffusion.schedules import Linear, ZeroTerminalSNR
 from kakusan.diffusion.variances import Analytic, Variance
 from kakusan.errors import ModelError
 from kakusan.interop.onnx.model import TOLERANCE, largest_difference, onnx_model
-from kakusan.interop.onnx.table import sampler_table
+from kakusan.interop.onnx.table import sampler_table, traced
 from kakusan.networks import PointMLP, Transformer, UNet
-from kakusan.samplers import DDIM, Ancestral, Sampler, SeededNoise, State, walk
+from kakusan.samplers import (
+    DDIM,
+    IPNDM,
+    SAMPLERS,
+    AdamsBashforth,
+    Ancestral,
+    DPMpp2M,
+    DPMpp3M,
+    DPMppSDE2M,
+    EDMSampler,
+    Heun,
+    Sampler,
+    SeededNoise,
+    State,
+    UniPC,
+    walk,
+)
 from kakusan.shapes import Condition, Samples, Times
 
 Shape = tuple[int, int, int]
@@ -228,7 +244,27 @@ WALKS: dict[str, tuple[Sampler, Variance | str]] = {
     "ancestral, large": (Ancestral(), "fixed-large"),
     "ancestral, small": (Ancestral(steps=10), "fixed-small"),
     "ancestral, analytic": (Ancestral(steps=10), Analytic(ERRORS)),
+    **{
+        name: (sampler, "fixed-large")
+        for name, sampler in {
+            "2m": DPMpp2M(steps=10),
+            "3m": DPMpp3M(steps=10),
+            "3m, published": DPMpp3M(steps=10, published=True, lower_order_final=True),
+            "sde-2m": DPMppSDE2M(steps=10),
+            "sde-2m, eta 0.5": DPMppSDE2M(steps=10, eta=0.5),
+            "unipc": UniPC(steps=10),
+            "unipc of order 3": UniPC(steps=10, order=3),
+            "unip": UniPC(steps=10, order=3, corrector=False),
+            "unipc, lower orders at the end": UniPC(steps=10, order=3, lower_order_final=True),
+            "adams-bashforth": AdamsBashforth(steps=10, order=4),
+            "ipndm": IPNDM(steps=10),
+            "heun": Heun(steps=6),
+            "edm": EDMSampler(steps=6),
+            "times between whole ones": UniPC(at=(99.5, 40.25, 11.5, 3.75)),
+        }.items()
+    },
 }
+TWO_CALLS = (Heun, EDMSampler)
 
 
 def toy(x_t: torch.Tensor, time: torch.Tensor, condition: None = None) -> torch.Tensor:  # noqa: ARG001
@@ -260,14 +296,19 @@ def walked(denoiser: Model[NetworkDenoiser], sampler: Sampler) -> Doubles:
     return np.asarray(last.x.numpy())
 
 
-def replayed(table: dict[str, Any]) -> Doubles:
-    """What anybody would make of the table."""
+def replayed(table: dict[str, Any], ordinals: list[int]) -> Doubles:
+    """What anybody would make of the table; ordinals: the step that a row's noise is of."""
     x: Doubles = NOISES.start().numpy()
-    for ordinal, step in enumerate(table["steps"]):
+    before: list[tuple[Doubles, Doubles]] = []
+    for ordinal, step in zip(ordinals, table["steps"], strict=True):
         x_0 = step["guess"][0] * x + step["guess"][1] * formula(x, step["time"])
         if table["clip"] is not None:
             x_0 = x_0.clip(-table["clip"], table["clip"])
-        x = step["next"][0] * x_0 + step["next"][1] * x + step["noise"] * NOISES.draw(ordinal).numpy()
+        there = step["next"][0] * x_0 + step["next"][1] * x + step["noise"] * NOISES.draw(ordinal).numpy()
+        for back, (of_x_0, of_x) in enumerate(step.get("past", []), start=1):
+            there = there + of_x_0 * before[-back][0] + of_x * before[-back][1]
+        before.append((x_0, x))
+        x = there
     return x
 
 
@@ -275,7 +316,8 @@ def assert_same_walk(denoiser: Model[NetworkDenoiser], sampler: Sampler) -> None
     """To 1e-5: our network's word is rounded to float32, 6e-8, and at T an error in eps is 1 / a, here 100, in x_0."""
     table = json.loads(json.dumps(sampler_table(denoiser, sampler, SIZE), allow_nan=False))
     expected = walked(denoiser, sampler)
-    assert np.abs(replayed(table) - expected).max() <= 1e-5 * np.abs(expected).max()
+    ordinals = [row.ordinal for row in traced(denoiser, sampler)]
+    assert np.abs(replayed(table, ordinals) - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("clip", [None, 0.8])
@@ -292,6 +334,29 @@ def test_the_table_of_a_schedule_that_ends_in_pure_noise(sampler: Sampler, predi
     schedule = ZeroTerminalSNR(of=Linear(T=T))
     assert_same_walk(Model(NetworkDenoiser(toy, schedule, predicts), clip=1.0), sampler)
     assert_same_walk(Model(NetworkDenoiser(toy, schedule, predicts)), sampler)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_that_ships_has_a_table(name: str) -> None:
+    sampler = SAMPLERS[name](steps=4)
+    table = sampler_table(Model(NetworkDenoiser(toy, Linear(T=T), "v"), clip=1.0), sampler, SIZE)
+    assert table["sampler"]["steps"] == 4
+    assert len(table["steps"]) == (7 if isinstance(sampler, TWO_CALLS) else 4)
+    assert table["format"] == (1 if isinstance(sampler, DDIM | Ancestral) else 2)
+    assert ("past" in table["steps"][-2]) == (table["format"] == 2)
+
+
+def test_the_numbers_of_2m_are_those_of_its_paper() -> None:
+    """Lu et al. 2022b, Algorithm 2: D = (1 + 1 / 2r) x_0 - x_0' / 2r, x_s = b_s / b_t x_t - a_s (e^-h - 1) D."""
+    schedule = Linear(T=T)
+    rows = sampler_table(Model(NetworkDenoiser(toy, schedule, "v")), DPMpp2M(steps=5), SIZE)["steps"]
+    before, t, s = (torch.tensor([float(time)], dtype=torch.float64) for time in (80, 60, 40))
+    (_, b_t), (a_s, b_s) = schedule.at(t), schedule.at(s)
+    h = schedule.half_log_snr(s) - schedule.half_log_snr(t)
+    r = (schedule.half_log_snr(t) - schedule.half_log_snr(before)) / h
+    of_d = -a_s * torch.expm1(-h)
+    assert rows[2]["next"] == pytest.approx([float(of_d * (1 + 1 / (2 * r))), float(b_s / b_t)], rel=1e-12)
+    assert rows[2]["past"] == [[pytest.approx(float(-of_d / (2 * r)), rel=1e-12), 0.0]]
 
 
 def test_the_numbers_are_those_of_the_papers_to_the_last_digits() -> None:
@@ -360,7 +425,27 @@ class Bends(DDIM):
         return State(super().step(model, state, t, s, noise).x.tanh())
 
 
-@pytest.mark.parametrize("sampler", [WithMomentum(steps=5), AsksTwice(steps=5), Bends(steps=5)])
+class DrawsTwice(DDIM):
+    """Takes two draws of noise in a step."""
+
+    def step(self, model: Any, state: State, t: Times, s: Times, noise: Any) -> State:
+        there = super().step(model, state, t, s, noise)
+        return State(there.x + 0.1 * noise() + 0.1 * noise(1))
+
+
+class ChurnsFirst(EDMSampler):
+    """Adds noise to what the walk begins with."""
+
+    def step(self, model: Any, state: State, t: Times, s: Times, noise: Any) -> State:
+        return super().step(model, replace(state, x=state.x + noise()), t, s, noise)
+
+
+@pytest.mark.parametrize("sampler", [WithMomentum(steps=5), AsksTwice(steps=5)])
+def test_a_sampler_of_ones_own_that_looks_back_or_asks_twice_has_a_table(sampler: Sampler) -> None:
+    assert_same_walk(Model(NetworkDenoiser(toy, Linear(T=T), "v"), clip=1.0), sampler)
+
+
+@pytest.mark.parametrize("sampler", [Bends(steps=5), DrawsTwice(steps=5), ChurnsFirst(steps=5)])
 def test_a_sampler_whose_steps_are_no_fixed_sums_is_refused(sampler: Sampler) -> None:
     with pytest.raises(ModelError, match=type(sampler).__name__):
         sampler_table(Model(NetworkDenoiser(toy, Linear(T=T)), clip=1.0), sampler, SIZE)
@@ -379,12 +464,11 @@ def images() -> Exported:
 class OurNoise:
     """Stands in for NumPy's generator, with the draws of a walk of ours."""
 
-    def __init__(self, noises: SeededNoise) -> None:
-        self.noises, self.ordinal = noises, -1
+    def __init__(self, noises: SeededNoise, ordinals: list[int]) -> None:
+        self.noises, self.ordinals = noises, iter(ordinals)
 
     def standard_normal(self, shape: tuple[int, ...], dtype: type) -> NDArray[np.float32]:
-        self.ordinal += 1
-        drawn: NDArray[np.float32] = self.noises.draw(self.ordinal).numpy()
+        drawn: NDArray[np.float32] = self.noises.draw(next(self.ordinals)).numpy()
         assert drawn.shape == shape
         assert drawn.dtype == dtype
         return drawn
@@ -409,10 +493,15 @@ class Folder:
         shutil.copy(SOURCE / "sample_onnx.py", path / "sample.py")
         return Folder(path, denoiser, sampler, SeededNoise(5, torch.arange(4), images.shape))
 
+    @property
+    def ordinals(self) -> list[int]:
+        """The steps that the noise of the rows is of."""
+        return [row.ordinal for row in traced(self.denoiser, self.sampler)]
+
     def theirs(self, label: Any = None) -> NDArray[np.float32]:
         script = runpy.run_path(str(self.path / "sample.py"))
         sampled: NDArray[np.float32] = script["sample"](
-            self.noises.start().numpy(), OurNoise(self.noises), label
+            self.noises.start().numpy(), OurNoise(self.noises, self.ordinals), label
         )
         return sampled
 
@@ -423,7 +512,14 @@ class Folder:
         return np.asarray(last.x.numpy())
 
 
-@pytest.mark.parametrize("sampler", [DDIM(steps=5), DDIM(steps=5, eta=1.0), Ancestral(steps=5)])
+RUN = [
+    DDIM(steps=5),
+    DDIM(steps=5, eta=1.0),
+    *(kind(steps=5) for kind in SAMPLERS.values() if kind is not DDIM),
+]
+
+
+@pytest.mark.parametrize("sampler", RUN, ids=repr)
 def test_the_example_makes_our_images_from_our_noise(
     images: Exported, sampler: Sampler, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from kakusan.errors import SettingsError, printable
 
 EXAMPLES = (
     "kakusan export runs/demo kanji/                             what diffusers opens: DDPMPipeline.from_pretrained",
+    "kakusan export runs/demo --sampler unipc kanji/             the same with the scheduler of few steps",
     "kakusan export runs/demo --to onnx kanji-onnx/              network, sampler, and a script without torch",
     "kakusan export runs/demo --to safetensors kanji.safetensors",
 )
@@ -31,10 +32,10 @@ class Export:
     scheduler: Literal["ddpm", "ddim"] | None = None
     """diffusers: whose scheduler is written; default: as imported, else ddpm."""
     sampler: str | None = None
-    """onnx: whose times and coefficients are written: ddim (default), ancestral, ...; --sampler NAME --help shows the
-    options of this one, such as --eta of ddim."""
+    """onnx: whose times and coefficients are written: ddim (default), unipc, ...; diffusers: whose scheduler, where it
+    has one: unipc, dpmpp-2m, ... --sampler NAME --help shows the options of this one, such as --eta of ddim."""
     steps: int | None = None
-    """onnx: steps of the sampler; default: what is usual for the sampler, 50 for ddim."""
+    """Steps of the sampler; default: what is usual for it, 50 for ddim. For diffusers, those of the example alone."""
     weights: Literal["ema", "model"] = "ema"
     """Averaged weights, or those of the last step."""
     step: int | None = None
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
         weights=command.weights,
         step=command.step,
         scheduler=command.scheduler,
-        sampler=sampler,
+        sampler=sampler if command.to == "onnx" or _is_named(arguments) else None,
         say=lambda text: to.print(text, style="dim", markup=False),
     )
     exported = export_model(run, command.to, command.target, wish)
@@ -71,7 +72,19 @@ def main(arguments: Sequence[str]) -> int:
 
 def _refuse_what_does_not_apply(command: Export, arguments: Sequence[str], own: Sequence[str]) -> None:
     """Raises SettingsError for flags of another format; own: the options of the sampler."""
-    for to, names in {"onnx": ("sampler", "steps", *own), "diffusers": ("scheduler",)}.items():
+    of_sampler = ("sampler", "steps", *own)
+    known = {
+        "onnx": of_sampler,
+        "diffusers": ("scheduler", *(of_sampler if _is_named(arguments) else ())),
+        "safetensors": (),
+    }
+    for to, names in known.items():
         for name in names:
-            if command.to != to and value_of(f"--{name.replace('_', '-')}", arguments) is not None:
+            given = value_of(f"--{name.replace('_', '-')}", arguments) is not None
+            if given and name not in known[command.to]:
                 raise SettingsError(f"--{name} is for --to {to}, not for --to {command.to}", "leave it out")
+
+
+def _is_named(arguments: Sequence[str]) -> bool:
+    """Whether a sampler is asked for, and not only the usual one that is there for its options."""
+    return value_of("--sampler", arguments) is not None

@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 
 from kakusan.config.machine import environment
-from kakusan.config.settings import DataSettings
-from kakusan.data import Dataset, open_data
+from kakusan.data import Dataset
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.units import Levels, Real, Units
 from kakusan.diffusion.likelihood import VariationalBound, concatenated
 from kakusan.diffusion.oracles import FiniteSetOracle
 from kakusan.diffusion.variances import Analytic, FixedLarge, variance_named
-from kakusan.errors import DataError, KakusanError, SettingsError
+from kakusan.errors import KakusanError, SettingsError
 from kakusan.evaluation.options import BoundOptions
+from kakusan.evaluation.others import as_of_run
 from kakusan.run import Loaded, Run
 from kakusan.shapes import mean_by_sample
 from kakusan.storage.run_folder import RunFolder
@@ -230,7 +230,7 @@ def _chosen(
 ) -> list[tuple[str, Dataset, NDArray[np.int64]]]:
     """The images to measure: some of each split, evenly spread, or of another source."""
     if source is not None:
-        other = _other(run, source, progress)
+        other = as_of_run(run, source, progress)
         return [(other.name, other, spread(np.arange(len(other)), options.images))]
     assert prepared is not None
     splits = {"training": prepared.split.training, "held-out": prepared.split.held_out}
@@ -238,70 +238,6 @@ def _chosen(
     if not wanted:
         raise SettingsError(f"{run.folder} held no images out", "ask for --split training, or name --data")
     return [(name, prepared.dataset, spread(part, options.images)) for name, part in wanted.items()]
-
-
-def _other(run: Run, data: Path | Dataset, progress: Progress) -> Dataset:
-    """Other images, in the units of this run."""
-    options = run.settings.data
-    is_folder = isinstance(data, Path) and data.is_dir()
-    other = _opened(data, options if is_folder else replace(options, size="auto"), progress)
-    path = other.name if isinstance(data, Dataset) else data
-    if other.shape != run.data.shape:
-        raise DataError(
-            f"the images of {path} are {_size(other.shape)}, those of {run.folder} {_size(run.data.shape)}"
-        )
-    if type(other.units) is not type(run.data.units) or (
-        isinstance(other.units, Levels) and other.units != run.data.units
-    ):
-        raise DataError(
-            f"the images of {path} are {_kind(other.units)}, those of {run.folder} {_kind(run.data.units)}",
-            "an .npz says how many levels its uint8 `images` have in an entry `levels`",
-        )
-    if other.masked and not run.data.masked:
-        raise DataError(
-            f"values of {path} are missing, and {run.folder} was trained on data without missing values",
-            "fill them in, or train with --data.missing mask on data that have some",
-        )
-    return replace(other, units=run.data.units, labels=_labels_as_learned(other, run.data.class_names))
-
-
-def _opened(data: Path | Dataset, options: DataSettings, progress: Progress) -> Dataset:
-    """In the run's layout where it fits, else in their own, and with their classes where there are any.
-
-    Images without classes are measured under the null label.
-    """
-    source = data if isinstance(data, Dataset) else str(data)
-    ways = [options, *([] if options.layout == "auto" else [replace(options, layout="auto")])]
-    ways += [replace(way, labels=False) for way in ways if way.labels]
-    for way in ways[:-1]:
-        try:
-            return open_data(source, way, progress, write_cache=False)
-        except KakusanError:
-            continue
-    return open_data(source, ways[-1], progress, write_cache=False)
-
-
-def _labels_as_learned(other: Dataset, learned: tuple[str, ...]) -> NDArray[np.int64] | None:
-    """The classes of other images by the numbers that the run gave to their names."""
-    if other.labels is None or not learned:
-        return None
-    if unknown := sorted(set(other.class_names) - set(learned)):
-        raise DataError(
-            f"{other.name} has a class {unknown[0]!r} that the run has not learned",
-            f"it has learned: {', '.join(learned[:20])}",
-        )
-    numbers = np.array([learned.index(name) for name in other.class_names], dtype=np.int64)
-    mapped: NDArray[np.int64] = numbers[other.labels]
-    return mapped
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    channels, *size = shape
-    return f"{'x'.join(map(str, size)) or 'points'} with {channels} channel{'s' * (channels > 1)}"
-
-
-def _kind(units: Units) -> str:
-    return f"of {units.levels} levels" if isinstance(units, Levels) else "real numbers"
 
 
 def estimate_analytic(

@@ -16,15 +16,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kakusan.data.dataset import Dataset
 from kakusan.data.space import noun_of
-from kakusan.errors import DataError, SettingsError
+from kakusan.errors import DataError, ModelError, SettingsError
+from kakusan.networks.inception import with_weights
 from kakusan.networks.layers import CONVOLUTIONS
 from kakusan.randomness import Purpose, permutation
 from kakusan.shapes import Labels, Samples
+from kakusan.storage.unpickling import read_bin
 
 WIDTHS = (32, 64, 128)
 """Channels of the levels, each with half the sides of the one before."""
@@ -35,6 +39,10 @@ STEPS, BATCH, RATE = 800, 64, 2e-3
 GROUPS = 8
 SMALLEST_SIDE = 4
 AT_ONCE = 256
+INCEPTION_AT_ONCE = 32
+"""Of 299x299: their features of all layers take about 300 MB."""
+WEIGHTS = (".pth", ".pt", ".bin", ".safetensors")
+"""Endings of files of weights, which are those of InceptionV3."""
 FEW = 20
 """Training images of a class, on average, below which classes are not learned."""
 
@@ -48,13 +56,16 @@ class FeatureMap:
     name: str
     """Its kind with the first digits of its hash, as in "classifier 3f9a01c2"."""
     words: str
-    """How it came about, in a sentence."""
+    """Its origin, in words."""
     call: Callable[[Samples], Tensor]
 
     @torch.no_grad()
-    def __call__(self, x: Samples) -> NDArray[np.float64]:
+    def __call__(self, x: Samples, progress: Progress = lambda _, __: None) -> NDArray[np.float64]:
         """(n, d) of samples in the network's units. Raises DataError where they are no rows of numbers."""
-        parts = [self.call(part) for part in torch.split(x.float(), AT_ONCE)]
+        parts: list[Tensor] = []
+        for part in torch.split(x.float(), AT_ONCE):
+            parts.append(self.call(part))
+            progress(sum(map(len, parts)), len(x))
         if any(
             part.ndim != 2 or len(part) != len(of)
             for part, of in zip(parts, torch.split(x, AT_ONCE), strict=True)
@@ -69,12 +80,12 @@ class FeatureMap:
 class Encoder(nn.Module):
     """Convolutions down to a few positions; features are the means over these."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], widths: tuple[int, ...] = WIDTHS) -> None:
         super().__init__()
         channels, *sides = shape
         kind = CONVOLUTIONS[len(sides)]
         blocks: list[nn.Module] = []
-        for width in WIDTHS:
+        for width in widths:
             halve = min(sides) > SMALLEST_SIDE and len(blocks) > 0
             blocks += [
                 kind(channels, width, 3, stride=1 + halve, padding=1), nn.GroupNorm(GROUPS, width), nn.SiLU(),
@@ -129,50 +140,52 @@ def features_of(
 def _classifier(
     dataset: Dataset, training: NDArray[np.int64], labels: Labels, progress: Progress
 ) -> FeatureMap:
-    with _repeatable():
+    with repeatable():
         encoder = Encoder(dataset.shape)
         head = nn.Linear(WIDTHS[-1], dataset.classes)
 
         def loss(rows: NDArray[np.int64]) -> Tensor:
             return F.cross_entropy(head(encoder(dataset.x_0(rows))), labels[torch.from_numpy(rows)])
 
-        _train(nn.ModuleList([encoder, head]), training, loss, progress)
+        train(nn.ModuleList([encoder, head]), training, loss, progress)
     words = f"a classifier of {_told(dataset, training)} into {dataset.classes} classes, {STEPS} steps"
-    return FeatureMap(f"classifier {_hash(encoder)}", words, encoder.eval())
+    return FeatureMap(f"classifier {hash_of(encoder)}", words, encoder.eval())
 
 
 def _autoencoder(dataset: Dataset, training: NDArray[np.int64], progress: Progress) -> FeatureMap:
-    with _repeatable():
+    with repeatable():
         network = Autoencoder(dataset.shape)
 
         def loss(rows: NDArray[np.int64]) -> Tensor:
             x = dataset.x_0(rows)
             return F.mse_loss(network(x), x)
 
-        _train(network, training, loss, progress)
+        train(network, training, loss, progress)
     words = f"an autoencoder of {_told(dataset, training)}, {CODE} numbers each, {STEPS} steps"
-    return FeatureMap(f"autoencoder {_hash(network)}", words, network.eval().features)
+    return FeatureMap(f"autoencoder {hash_of(network)}", words, network.eval().features)
 
 
 def _told(dataset: Dataset, training: NDArray[np.int64]) -> str:
     return f"{len(training):,} training {noun_of(dataset.shape).many}"
 
 
-def _train(
+def train(
     network: nn.Module,
     images: NDArray[np.int64],
     loss: Callable[[NDArray[np.int64]], Tensor],
     progress: Progress,
+    steps: int | None = None,
 ) -> None:
-    """AdamW, its rate rising and falling once."""
+    """AdamW, its rate rising and falling once, over `STEPS` or as many steps as are given."""
+    steps = STEPS if steps is None else steps
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, STEPS)
-    for step, rows in zip(range(STEPS), _batches(images), strict=False):
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
+    for step, rows in zip(range(steps), _batches(images), strict=False):
         optimizer.zero_grad()
         torch.autograd.backward(loss(rows))
         optimizer.step()
         rate.step()
-        progress(step + 1, STEPS)
+        progress(step + 1, steps)
 
 
 def _batches(images: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -185,7 +198,7 @@ def _batches(images: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 
 @contextmanager
-def _repeatable() -> Iterator[None]:
+def repeatable() -> Iterator[None]:
     """A context in which torch draws and adds the same each time: a seed of its own, one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -197,7 +210,8 @@ def _repeatable() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _hash(network: nn.Module) -> str:
+def hash_of(network: nn.Module) -> str:
+    """The first digits of the SHA-256 of its weights."""
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
         digest.update(name.encode())
@@ -206,11 +220,40 @@ def _hash(network: nn.Module) -> str:
 
 
 def from_file(path: Path) -> FeatureMap:
-    """A network that makes features of samples in the network's units: an ONNX file, a graph of known operations.
+    """A network that makes features of samples in the network's units: an ONNX file, a graph of known operations, or
+    the weights of the InceptionV3 of pytorch-fid, which are numbers alone (.safetensors; .pth is opened apart, as a
+    table of tensors).
 
     PyTorch's own formats of programs are not read, since reading one unpickles what stands in it.
-    Raises SettingsError where the file is none, or onnxruntime is not installed.
+    Raises SettingsError where the file is neither, or onnxruntime is not installed, ModelError for other weights.
     """
+    return _inception(path) if path.suffix.lower() in WEIGHTS else _from_onnx(path)
+
+
+def _inception(path: Path) -> FeatureMap:
+    if not path.is_file():
+        raise SettingsError(f"there is no file {path}")
+    try:
+        weights = load_file(path) if path.suffix.lower() == ".safetensors" else read_bin(path)
+        network = with_weights(weights)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(
+            f"{path} does not hold the weights of the InceptionV3 of pytorch-fid: {error}",
+            "another network of features: as an ONNX file",
+        ) from error
+
+    def call(x: Samples) -> Tensor:
+        if x.ndim != 4 or x.shape[1] not in (1, 3):
+            raise DataError(
+                f"InceptionV3 looks at grey or colour images, not at samples of shape {tuple(x.shape[1:])}"
+            )
+        return torch.cat([network(part) for part in torch.split(x, INCEPTION_AT_ONCE)])
+
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    return FeatureMap(f"{path.name} {digest}", f"InceptionV3 with the weights of {path.name}", call)
+
+
+def _from_onnx(path: Path) -> FeatureMap:
     if find_spec("onnxruntime") is None:
         raise SettingsError("--features needs onnxruntime", "pip install 'kakusan[onnx]'")
     import onnxruntime

@@ -89,7 +89,7 @@ def frechet(features_a: NDArray[Any], features_b: NDArray[Any]) -> float:
     time-scale update rule converge to a local Nash equilibrium", eq. 6). Biased upwards by few images:
     compare only figures of equal counts. Values that are not finite raise `NumbersError`.
     """
-    return frechet_distance(*_moments(features_a), *_moments(features_b))
+    return frechet_distance(*feature_moments(features_a), *feature_moments(features_b))
 
 
 def frechet_distance(
@@ -108,6 +108,17 @@ def frechet_distance(
     overlap = np.linalg.svd(root_1 @ root_2, compute_uv=False).sum()
     distance = shift @ shift + np.trace(np.asarray(cov_1)) + np.trace(np.asarray(cov_2)) - 2 * overlap
     return max(float(distance), 0.0)  # a distance; below 0 is rounding only
+
+
+def feature_moments(features: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean (d,) and covariance (d, d), with n - 1 below the line, of features (n, d). Raises DataError for n < 2."""
+    values = np.asarray(features, dtype=np.float64)
+    if values.ndim != 2 or len(values) < 2:
+        raise DataError(f"a Fréchet distance needs (n, d) features with n >= 2, not shape {values.shape}")
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused with the moments
+        mean = values.mean(0)
+        deviations = values - mean
+        return mean, deviations.T @ deviations / (len(values) - 1)
 
 
 def _nearest_of_block(queries: Tensor, references: Tensor, k: int) -> Neighbours:
@@ -154,16 +165,6 @@ def _first_of_equals(images: Tensor) -> Tensor:
     for place, row in enumerate(np.ascontiguousarray((images.detach().cpu().flatten(1) + 0.0).numpy())):
         first.setdefault(blake2b(row.tobytes(), digest_size=16).digest(), place)
     return torch.tensor(list(first.values()))
-
-
-def _moments(features: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    values = np.asarray(features, dtype=np.float64)
-    if values.ndim != 2 or len(values) < 2:
-        raise DataError(f"a Fréchet distance needs (n, d) features with n >= 2, not shape {values.shape}")
-    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused with the moments
-        mean = values.mean(0)
-        deviations = values - mean
-        return mean, deviations.T @ deviations / (len(values) - 1)
 
 
 def _symmetric_root(covariance: NDArray[Any]) -> NDArray[np.float64]:

@@ -55,15 +55,18 @@ class DistanceOptions:
     """Seeds, whose deviation is the error of a figure."""
     seed: int = 0
     """The first of them."""
-    reference: Literal["training", "held-out"] = "training"
-    """Images that samples are compared with; those of the other split, as many as there are samples, do the same."""
+    reference: str = "training"
+    """Images that samples are compared with: training or held-out, a folder or an array file, read as the run's data
+    are, or statistics of pytorch-fid (.npz with mu and sigma: the Fréchet distance alone). Other real images of the
+    run, as many as there are samples, are compared with them too."""
     reference_count: int = 10_000
     """Images of the reference, evenly spread, at the most."""
     features: Path | None = None
-    """A network that makes features, an ONNX file; default: one that learns the training images in a minute, a
+    """A network that makes features: an ONNX file, or the weights of pytorch-fid's InceptionV3 (.pth, .safetensors);
+    default: of the bundled digits a classifier that ships, else one that learns the training images in a minute, a
     classifier where they have classes, else an autoencoder."""
     sampler: str | None = None
-    """Sampler by name; default: ddim."""
+    """Sampler by name; default: the one that `kakusan sample` takes."""
     steps: int | None = None
     """Its steps; default: as usual."""
     device: str = "auto"

@@ -1,33 +1,46 @@
 """Distances of a run's samples from real images, each beside the same figure of real images at the same count."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kakusan.data.batches import Split
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.space import noun_of
 from kakusan.errors import SettingsError
-from kakusan.evaluation.distances import DENSE_NEIGHBOURS, kernel_distance, support
+from kakusan.evaluation.distances import Features, kernel_distance, support
 from kakusan.evaluation.features import FeatureMap, features_of, from_file
-from kakusan.evaluation.metrics import frechet
+from kakusan.evaluation.metrics import feature_moments, frechet, frechet_distance
+from kakusan.evaluation.moments import centre_of
 from kakusan.evaluation.options import DistanceOptions
+from kakusan.evaluation.references import RealImages, Sides, Statistics, sides_of
+from kakusan.evaluation.shipped import shipped_features
+from kakusan.evaluation.spectra import log_spectral_distance, shells_of
+from kakusan.evaluation.summaries import Summary, View
 from kakusan.run import Loaded, Run
-from kakusan.samplers import Sampler, sample, sampler_named
+from kakusan.samplers import Sampler, sample
+from kakusan.samplers.auto import AUTO
 from kakusan.shapes import Samples
+from kakusan.statistics.student import student_quantile
 from kakusan.training.prepare import Prepared
-from kakusan.training.validation import spread
 
 Says = Callable[[float, str], None]
 """Called with the share that is done of a piece of the work, and its name."""
 
-USUAL = "ddim"
+FIGURES = {
+    "frechet": ("Fréchet distance", "lower"),
+    "kernel": ("kernel distance (KID)", "lower"),
+    "precision": ("precision", "higher"),
+    "recall": ("recall", "higher"),
+    "density": ("density", "higher"),
+    "coverage": ("coverage", "higher"),
+    "spectrum": ("distance of spectra, dB", "lower"),
+}
+"""Their names for a reader, and which is better. All but the spectrum's are of features."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Quality:
     """All figures, and what they are of."""
 
@@ -36,17 +49,25 @@ class Quality:
     """Figures of the samples of each seed."""
     real: dict[str, float] | None
     """Of as many real images, which are none of the reference; None where there are none."""
+    moments: Mapping[str, list[dict[str, Any]]]
+    """Of the samples of all seeds, the reference and the other real images: for each channel its moments."""
+    spectra: Mapping[str, Any]
+    """The frequencies, and the power of each of these; empty where samples have no spectrum."""
+    statistics: Statistics | None
+    """Of the features of the reference; None where they are not known, or it is statistics itself."""
 
     @property
     def figures(self) -> dict[str, dict[str, float | None]]:
-        """By name: the mean over seeds, its deviation, and the figure of real images."""
-        names = self.by_seed[0]
+        """By name: the mean over seeds, the deviation of a seed, half of the 95 % interval of the mean, by Student's t,
+        and the figure of real images. The interval is of the draw of samples; all else stays the same."""
         found: dict[str, dict[str, float | None]] = {}
-        for name in names:
+        for name in self.by_seed[0]:
             values = [seed[name] for seed in self.by_seed]
-            deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            real = None if self.real is None else self.real[name]
-            found[name] = {"mean": float(np.mean(values)), "deviation": deviation, "real": real}
+            found[name] = {
+                "mean": float(np.mean(values)),
+                **_spread(values),
+                "real": None if self.real is None else self.real[name],
+            }
         return found
 
     def as_json(self) -> dict[str, Any]:
@@ -55,11 +76,25 @@ class Quality:
             "figures": self.figures,
             "by_seed": list(self.by_seed),
             "real": self.real,
+            "moments": dict(self.moments),
+            "spectra": dict(self.spectra),
         }
 
 
-def figures_of(samples: NDArray[Any], reference: NDArray[Any]) -> dict[str, float]:
-    """All distances between two sets of features."""
+def _spread(values: list[float]) -> dict[str, float | None]:
+    """Of one value none is known."""
+    if len(values) < 2:
+        return {"deviation": None, "half_width_95": None}
+    deviation = float(np.std(values, ddof=1))
+    reach = student_quantile(len(values) - 1) * deviation / np.sqrt(len(values))
+    return {"deviation": deviation, "half_width_95": float(reach)}
+
+
+def figures_of(samples: Features, reference: Features | Statistics) -> dict[str, float]:
+    """All distances between two sets of features; of the mean and covariance of one the Fréchet distance alone."""
+    if isinstance(reference, Statistics):
+        moments = feature_moments(samples)
+        return {"frechet": frechet_distance(*moments, reference.mean, reference.covariance)}
     kernel, where = kernel_distance(samples, reference), support(samples, reference)
     return {
         "frechet": frechet(samples, reference),
@@ -69,82 +104,149 @@ def figures_of(samples: NDArray[Any], reference: NDArray[Any]) -> dict[str, floa
     }
 
 
-@dataclass(frozen=True)
-class Real:
-    """Real images: those that samples are compared with, and others that take the place of samples."""
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The reference of a distance, as it is seen."""
 
-    name: str
-    reference: NDArray[np.int64]
-    other_name: str
-    others: NDArray[np.int64]
-    """Empty where the other split has too few."""
-    count: int
-    """Samples, and other images: figures depend on their number."""
+    features: Features | Statistics | None
+    summary: Summary | None
+    """None where its images are not known."""
 
     @classmethod
-    def of(cls, split: Split, options: DistanceOptions) -> "Real":
-        """Raises SettingsError where there are too few to be compared with."""
-        parts = {"training": split.training, "held-out": split.held_out}
-        reference = parts.pop(options.reference)
-        ((name, others),) = parts.items()
-        if len(reference) <= DENSE_NEIGHBOURS:
-            raise SettingsError(
-                f"there are {len(reference)} {options.reference} images, too few to be compared with",
-                *(
-                    ["to compare with training images: --reference training"]
-                    * (options.reference == "held-out")
-                ),
-            )
-        few = len(others) <= DENSE_NEIGHBOURS
-        count = options.count if few else min(options.count, len(others))
-        chosen = spread(reference, options.reference_count)
-        return cls(options.reference, chosen, name, others[:0] if few else spread(others, count), count)
+    def of(cls, reference: RealImages | Statistics, view: View) -> "Target":
+        """Raises SettingsError where statistics are of other features."""
+        if isinstance(reference, RealImages):
+            summary = view.of(reference.x_0)
+            return cls(summary.features, summary)
+        return cls(reference, None)
+
+    def figures(self, seen: Summary) -> dict[str, float]:
+        """The distances of other images from it, as far as they have any."""
+        found: dict[str, float] = {}
+        if seen.features is not None and self.features is not None:
+            found |= figures_of(seen.features, self.features)
+        ours, theirs = seen.spectrum, None if self.summary is None else self.summary.spectrum
+        if ours is not None and theirs is not None:
+            found["spectrum"] = log_spectral_distance(ours.power, theirs.power)
+        return found
+
+
+def words_of(about: Mapping[str, Any]) -> str:
+    """The record of a measurement in sentences."""
+    seeds, noun = about["seeds"], about["noun"]
+    count = f"{about['reference_count']:,} " if about["reference_count"] else ""
+    if about["reference_is"] == "images":
+        reference = f"from {count}{about['reference']} {noun}"
+    else:
+        reference = f"from the statistics {about['reference']}" + f", of {count}{noun}" * bool(count)
+    features = f"; in the features of {about['of']} ({about['features']})" if about["features"] else ""
+    interval = ", ± the 95 % interval of their mean" if seeds > 1 else ""
+    return (
+        f"{reference}{features}; {about['sampler']}, {about['steps'] or 'all'} steps; averaged weights of step"
+        f" {about['step']:,}; {seeds} seed{'s' * (seeds > 1)}{interval}. All figures depend on the count. Moments: ±"
+        " the standard error; the kurtosis is that beyond a normal law's."
+    )
 
 
 def measure_quality(
     run: Run, options: DistanceOptions, says: Says = lambda _, __: None, reading: Progress = silent
 ) -> Quality:
-    """Sample the run, with `seeds` seeds, and compare with the reference; real images of the other split do the same.
+    """Sample the run, with `seeds` seeds, and compare with the reference; other real images do the same.
 
-    Raises SettingsError where there are too few real images, or some of their values are missing; DataError, RunError
-    where the data are not here.
+    Where values are missing, no network knows features: then the moments alone. Raises SettingsError where there are
+    too few real images, or features or statistics do not fit; DataError, RunError where the data are not here.
     """
     prepared = run.prepared(reading)
-    dataset = prepared.dataset
-    if dataset.masked:
-        raise SettingsError("samples with missing values have no features: there is no distance between them")
-    real = Real.of(prepared.split, options)
-    features = _features(prepared, options, says)
-    reference = features(dataset.x_0(real.reference))
-    of_real = figures_of(features(dataset.x_0(real.others)), reference) if len(real.others) else None
+    sides = sides_of(run, prepared, options, reading)
+    _check_gaps(prepared, sides, options)
+    features = None if prepared.dataset.masked else _features(prepared, options, says)
     sampler = _sampler(run, options)
     loaded = run.load(device=options.device)
-    found = [
-        figures_of(features(x), reference) for x in _samples(run, loaded, sampler, real.count, options, says)
-    ]
-    about = {
-        "run": run.folder.name, "step": loaded.step, "count": real.count, "asked_for": options.count,
-        "seeds": options.seeds, "seed": options.seed, "sampler": type(sampler).__name__, "steps": sampler.steps,
-        "features": features.name, "of": features.words, "reference": real.name,
-        "reference_count": len(real.reference), "real": real.other_name,
-        "noun": noun_of(dataset.shape).many,
+    view = View(features, _centre(sides, prepared), run.data.units, _told(options, says))
+    if features is not None and isinstance(sides.reference, Statistics):
+        sides.reference.check(features.name, features(prepared.dataset.x_0([0])).shape[1])
+    target = Target.of(sides.reference, view)
+    real = None if sides.others is None else view.of(sides.others.x_0)
+    seen = [view.of(x) for x in _samples(run, loaded, sampler, sides.count, options, says)]
+    summaries = {"samples": Summary.joined(seen), "real": real, "reference": target.summary}
+    return Quality(
+        _about(run, loaded, sampler, options, features, sides),
+        tuple(target.figures(each) for each in seen),
+        None if real is None else target.figures(real),
+        {name: view.moments(each).as_json() for name, each in summaries.items() if each is not None},
+        _spectra(run.data.shape, summaries),
+        _statistics(target, sides, features),
+    )
+
+
+def _about(
+    run: Run,
+    loaded: Loaded,
+    sampler: Sampler,
+    options: DistanceOptions,
+    features: FeatureMap | None,
+    sides: Sides,
+) -> dict[str, Any]:
+    of_images = isinstance(sides.reference, RealImages)
+    return {
+        "run": run.folder.name, "step": loaded.step, "count": sides.count, "asked_for": options.count,
+        "seeds": options.seeds, "seed": options.seed, "sampler": type(sampler).__name__, "steps": sampler.steps or (sampler.at and len(sampler.at)),
+        "features": None if features is None else features.name, "of": None if features is None else features.words,
+        "reference": sides.reference.name, "reference_is": "images" if of_images else "statistics",
+        "reference_count": len(sides.reference) if isinstance(sides.reference, RealImages) else sides.reference.count,
+        "real": None if sides.others is None else sides.others.name,
+        "noun": noun_of(run.data.shape).many,
     }  # fmt: skip
-    return Quality(about, tuple(found), of_real)
+
+
+def _check_gaps(prepared: Prepared, sides: Sides, options: DistanceOptions) -> None:
+    """Raises SettingsError for features of samples with gaps, which there are not."""
+    if prepared.dataset.masked and (options.features is not None or isinstance(sides.reference, Statistics)):
+        raise SettingsError(
+            "samples with missing values have no features: their moments alone are compared",
+            "leave --features out, and name images as the --reference",
+        )
+
+
+def _centre(sides: Sides, prepared: Prepared) -> Any:
+    """The mean of each channel of some real images."""
+    images = sides.reference if isinstance(sides.reference, RealImages) else sides.others
+    return centre_of(
+        prepared.dataset.with_gaps(prepared.split.training[:1]) if images is None else images.x_0
+    )
+
+
+def _told(options: DistanceOptions, says: Says) -> Callable[[int, int], None]:
+    """Progress of features, which a network of the user's may take long for, and ours do not."""
+    return lambda done, of: says(done / of, "features") if options.features is not None else None
 
 
 def _features(prepared: Prepared, options: DistanceOptions, says: Says) -> FeatureMap:
     if options.features is not None:
         return from_file(options.features)
+    if (shipped := shipped_features(prepared.dataset)) is not None:
+        return shipped
     return features_of(
         prepared.dataset, prepared.split.training, lambda done, of: says(done / of, "features")
     )
 
 
+def _spectra(shape: tuple[int, ...], summaries: Mapping[str, Summary | None]) -> dict[str, Any]:
+    spectra = {name: each.spectrum for name, each in summaries.items() if each is not None}
+    found = {name: spectrum.as_json() for name, spectrum in spectra.items() if spectrum is not None}
+    return {"frequency": shells_of(tuple(shape[1:])).frequency.tolist(), **found} if found else {}
+
+
+def _statistics(target: Target, sides: Sides, features: FeatureMap | None) -> Statistics | None:
+    """Of the features of the reference; None where it is statistics itself."""
+    if features is None or target.features is None or isinstance(target.features, Statistics):
+        return None
+    return Statistics.of(target.features, sides.reference.name, features.name)
+
+
 def _sampler(run: Run, options: DistanceOptions) -> Sampler:
     """As `kakusan sample` has it, spaced as the run says."""
-    process = run.settings.process
-    name = options.sampler or USUAL
-    return sampler_named(name, process.T, steps=options.steps, spacing=process.spacing)
+    return run.sampler(options.sampler or AUTO, steps=options.steps)
 
 
 def _samples(
@@ -159,4 +261,6 @@ def _samples(
         def tell(share: float, _: str, number: int = number) -> None:
             says((number + share) / options.seeds, "samples")
 
-        yield units.encode(units.decode(sample(loaded.model, sampler, request, tell, keep_on="cpu")))
+        x = sample(loaded.model, sampler, request, tell, keep_on="cpu")
+        gaps = x.isnan()
+        yield units.encode(units.decode(x)).masked_fill(gaps, float("nan"))

@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 import safetensors.torch
 
+from kakusan.config.settings import ProcessSettings
 from kakusan.data.space import kind_of, legacy
 from kakusan.data.units import Levels
 from kakusan.errors import ModelError, SettingsError
 from kakusan.interop.diffusers import folder as names
 from kakusan.interop.diffusers.card import model_card
 from kakusan.interop.diffusers.config import Scheduler, model_index, scheduler_config, unet_config
+from kakusan.interop.diffusers.few_steps import FewSteps, few_steps
 from kakusan.interop.diffusers.weights import separated
 from kakusan.interop.native import about
 from kakusan.interop.onnx.model import TOLERANCE, largest_difference, onnx_model
@@ -22,7 +24,7 @@ from kakusan.interop.onnx.table import sampler_table
 from kakusan.networks import UNet
 from kakusan.networks.patches import padded_size
 from kakusan.run import Loaded, Run, usual_sampler
-from kakusan.samplers import Sampler
+from kakusan.samplers import DDIM, Ancestral, Sampler
 from kakusan.storage import durable
 from kakusan.training.build import build_schedule
 
@@ -46,7 +48,7 @@ class Wish:
     scheduler: Scheduler | None = None
     """diffusers: ddpm, or ddim; None: as the model was imported, else ddpm."""
     sampler: Sampler | None = None
-    """onnx: whose times and coefficients; None: DDIM in 50 steps."""
+    """onnx: whose times and coefficients; None: DDIM in 50 steps. diffusers: whose scheduler, not `scheduler`'s."""
     say: Callable[[str], None] = lambda _: None
     """Called with a line on each part that takes long."""
 
@@ -124,21 +126,24 @@ def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
             f"--to diffusers is for U-Nets, and the network of {run.folder} is a {settings.network.kind}",
             "the whole model: --to onnx; the weights alone: --to safetensors",
         )
-    kind = wish.scheduler or _imported_kind(run)
+    kind = wish.scheduler or _kind_of(wish.sampler) or _imported_kind(run)
+    fast = _few_steps(settings.process, wish)
     learned = settings.process.variance == "learned"
     unet = unet_config(
         settings.network, _image_shape(run), classes=len(run.data.class_names), learned=learned
     )
-    scheduler = scheduler_config(settings.process, build_schedule(settings.process), kind)
+    own = None if fast is None else fast.config
+    scheduler = own or scheduler_config(settings.process, build_schedule(settings.process), kind)
     weights = safetensors.torch.save(separated(network, network.state_dict()), DIFFUSERS_METADATA)
     export = _Export(
         {
-            names.INDEX: _json(model_index(kind)),
+            names.INDEX: _json(model_index(kind) if fast is None else fast.index),
             f"{names.NETWORK_FOLDER}/{names.CONFIG}": _json(unet),
             f"{names.NETWORK_FOLDER}/{names.WEIGHTS[0]}": weights,
             f"{names.SCHEDULER_FOLDER}/{names.SCHEDULER_CONFIG}": _json(scheduler),
             names.ABOUT_OURS: _json(about(run, loaded)),
-        }
+        },
+        [] if fast is None else [fast.note],
     )
     height, width = run.data.shape[1:]
     larger = padded_size((height, width), network.multiple)
@@ -150,8 +155,24 @@ def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
     picture = run.files.samples_picture(loaded.step)
     if picture is not None:
         export.files["samples.png"] = picture.read_bytes()
-    export.files["README.md"] = model_card(run, loaded, kind, notes=export.notes).encode()
+    export.files["README.md"] = model_card(run, loaded, kind, export.notes, fast).encode()
     return export
+
+
+def _kind_of(sampler: Sampler | None) -> Scheduler | None:
+    """The scheduler of pipelines for a sampler, where it is one of theirs."""
+    if isinstance(sampler, DDIM) and sampler.eta == 0:
+        return "ddim"
+    return "ddpm" if isinstance(sampler, Ancestral) else None
+
+
+def _few_steps(process: ProcessSettings, wish: Wish) -> FewSteps | None:
+    """A scheduler of few steps, where the sampler asks for one. Raises SettingsError for two schedulers at once."""
+    if wish.sampler is None:
+        return None
+    if wish.scheduler is not None:
+        raise SettingsError("--scheduler and --sampler name two schedulers", "leave one of them out")
+    return None if _kind_of(wish.sampler) else few_steps(process, build_schedule(process), wish.sampler)
 
 
 def _imported_kind(run: Run) -> Scheduler:

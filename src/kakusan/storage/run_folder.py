@@ -312,7 +312,7 @@ class RunFolder:
         return path if path.is_file() else None
 
     def evaluations(self, step: int) -> list[dict[str, Any]]:
-        """The figures of `kakusan evaluate` for the weights of a step."""
+        """The figures of `kakusan evaluate` for the weights of a step: bounds have `parts`, distances `figures`."""
         paths = sorted((self.folder / EVALUATION).glob(f"{folder_name(step)}*.json"))
         return [dict(self._read_json(f"{EVALUATION}/{path.name}")) for path in paths]
 

@@ -15,10 +15,12 @@ from kakusan.pages.report.charts import (
     loss_over_steps,
     loss_stretches,
     moving_mean,
+    power_spectrum,
     ratio_histogram,
     signal_and_noise,
     small_series,
 )
+from kakusan.pages.report.content import Power
 from kakusan.pages.svg import Frame, Scale
 
 NAN = math.nan
@@ -177,3 +179,13 @@ def test_the_histogram_stands_on_its_axis_and_reaches_its_share() -> None:
     assert sorted({round(height) for height in heights}) == [0, 25, 75]
     assert "copies" in chart
     assert ratio_histogram([], [], 1 / 3) == ""
+
+
+def test_a_spectrum_is_drawn_with_its_interval_and_without_what_has_no_power() -> None:
+    power = Power(name="p", samples=[4, 1, 0], samples_error=[0.1, 0.1, 0], real=[4, 2, 1e-3])
+    chart = power_spectrum([0.1, 0.2, 0.5], power)
+    assert chart.count('class="line accent faint"') == 2
+    assert chart.count('class="line second"') == 1
+    assert "nan" not in chart
+    assert power_spectrum([0.1, 0.2], Power(name="p", samples=[0, 0], samples_error=[0, 0])) == ""
+    assert power_spectrum([0.1], Power(name="p", samples=[1], samples_error=[0])) == ""

@@ -15,7 +15,7 @@ from kakusan.data.rendering import encode_png
 from kakusan.data.space import POINTS, SIGNALS, VOLUMES, Noun
 from kakusan.evaluation.diagnosis.finding import Finding, Health
 from kakusan.pages.report import Copying, FilmStrip, Forward, Neighbour, SampleGrid, Story, render
-from kakusan.pages.report.content import Channel, Histogram
+from kakusan.pages.report.content import Channel, Distances, Histogram, Power
 from kakusan.pages.report.page import copy_verdict, show
 from kakusan.pages.seal import seal
 from kakusan.training.verdicts import loss_gap
@@ -63,6 +63,16 @@ def story(name: str = "拡") -> Story:
             held_out_rate=0.25,
             sample_ratios=[0.2, 0.9, 0.1, 1],
             held_out_ratios=[0.2, 0.9, 0.5, 0.6],
+        ),
+        distances=Distances(
+            rows=[(name, name, name)],
+            moments=[(name, [name, name])],
+            columns=[name, name],
+            real=name,
+            reference=name,
+            words=name,
+            frequency=[0.1, 0.2, 0.5],
+            powers=[Power(name=name, samples=[3, 1, 0.5], samples_error=[0.1, 0.1, 0.1], real=[3, 1, 0.1])],
         ),
         commands=[(name, name)],
         settings={"data": {"name": name, "deep": {name: [name, name]}}, name: name},
@@ -153,7 +163,7 @@ def test_a_title_alone_is_a_page() -> None:
 
 def test_all_parts_have_their_sections_in_order() -> None:
     ids = [attributes["id"] for attributes in Page(render(story())).all("section")]
-    assert ids == ["forward", "film", "training", "copying", "commands", "details"]
+    assert ids == ["forward", "film", "training", "copying", "distances", "commands", "details"]
 
 
 def test_the_same_story_is_the_same_page() -> None:

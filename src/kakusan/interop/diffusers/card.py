@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from kakusan.config.loading import flat, usual_for
 from kakusan.data.units import Levels
 from kakusan.interop.diffusers.config import PIPELINES, SCHEDULERS, Scheduler
+from kakusan.interop.diffusers.few_steps import FewSteps
 from kakusan.run import Loaded, Run
 
 TOLD = (
@@ -29,7 +30,7 @@ from diffusers import {pipeline}
 pipe = {pipeline}.from_pretrained("FOLDER")
 images = pipe(batch_size=16{steps}).images"""
 
-BY_CLASS = """\
+IN_A_LOOP = """\
 import torch
 from diffusers import UNet2DModel, {scheduler}
 
@@ -37,16 +38,17 @@ unet = UNet2DModel.from_pretrained("FOLDER", subfolder="unet")
 scheduler = {scheduler}.from_pretrained("FOLDER", subfolder="scheduler")
 scheduler.set_timesteps({steps})
 x = torch.randn(16, {shape})
-labels = torch.arange(16) % {classes}
-for t in scheduler.timesteps:
+{labels}for t in scheduler.timesteps:
     with torch.no_grad():
-        word = unet(x, t, class_labels=labels).sample
+        word = unet(x, t{passed}).sample
     x = scheduler.step(word, t, x{clipped}).prev_sample
 images = (x / 2 + 0.5).clamp(0, 1)"""
 
 
-def model_card(run: Run, loaded: Loaded, kind: Scheduler, notes: Sequence[str] = ()) -> str:
-    """The card in Markdown; notes: what is special about this export."""
+def model_card(
+    run: Run, loaded: Loaded, kind: Scheduler, notes: Sequence[str] = (), fast: FewSteps | None = None
+) -> str:
+    """The card in Markdown; notes: what is special about this export; fast: its scheduler, where it is of few steps."""
     record, step = run.files.data, loaded.step
     return _template().render(
         name=_plain(run.data.name),
@@ -57,8 +59,8 @@ def model_card(run: Run, loaded: Loaded, kind: Scheduler, notes: Sequence[str] =
         data=list(_data(run)),
         recipe=list(_recipe(loaded)) if step else [],
         figures=list(_figures(run, step)),
-        example=_example(run, loaded, kind),
-        remarks=[*notes, *_remarks(run, loaded, kind)],
+        example=_example(run, loaded, kind, fast),
+        remarks=[*notes, *_remarks(run, loaded, kind, fast)],
     )
 
 
@@ -147,6 +149,8 @@ def _figures(run: Run, step: int) -> Iterator[str]:
         training = f"{line['training_loss']:.4f} on training images"
         yield f"loss of the averaged weights after {step:,} steps: {training}{held_out}"
     for found in run.files.evaluations(step):
+        if "parts" not in found:  # distances
+            continue
         clip = f"x_0 clipped at {found['clip']:g}" if found["clip"] else "x_0 not clipped"
         stated = (
             f"terms: {found['terms']} of T = {found['T']}, variance {found['variance']}, {clip}, "
@@ -160,16 +164,17 @@ def _figures(run: Run, step: int) -> Iterator[str]:
             yield f"{bits} on {count:,} {_plain(name)} images; {stated}"
 
 
-def _example(run: Run, loaded: Loaded, kind: Scheduler) -> str:
+def _example(run: Run, loaded: Loaded, kind: Scheduler, fast: FewSteps | None) -> str:
     process, classes = loaded.settings.process, run.data.class_names
     steps = process.T if kind == "ddpm" else min(50, process.T)
-    clipped = ", use_clipped_model_output=True" if kind == "ddim" and process.clip else ""
-    if classes:
-        return BY_CLASS.format(
-            scheduler=SCHEDULERS[kind],
-            steps=steps,
+    clipped = ", use_clipped_model_output=True" if kind == "ddim" and process.clip and fast is None else ""
+    if classes or fast is not None:
+        return IN_A_LOOP.format(
+            scheduler=SCHEDULERS[kind] if fast is None else fast.name,
+            steps=steps if fast is None else fast.steps,
             shape=", ".join(map(str, run.data.shape)),
-            classes=len(classes),
+            labels=f"labels = torch.arange(16) % {len(classes)}\n" if classes else "",
+            passed=", class_labels=labels" if classes else "",
             clipped=clipped,
         )
     usual = (kind, steps) in (("ddpm", 1000), ("ddim", 50))
@@ -177,11 +182,13 @@ def _example(run: Run, loaded: Loaded, kind: Scheduler) -> str:
     return ALL_IMAGES.format(pipeline=PIPELINES[kind], steps=asked + clipped)
 
 
-def _remarks(run: Run, loaded: Loaded, kind: Scheduler) -> Iterator[str]:
+def _remarks(run: Run, loaded: Loaded, kind: Scheduler, fast: FewSteps | None) -> Iterator[str]:
     process, classes = loaded.settings.process, run.data.class_names
     if classes:
         null = f"; {len(classes)} stands for no class" if loaded.settings.network.null_label else ""
         yield f"The pipelines pass no labels on, hence the loop. Labels are 0 to {len(classes) - 1}{null}."
+    if fast is not None:
+        return
     if process.variance == "learned":
         yield "The variance is learned: DDPMScheduler understands it, DDIMScheduler does not."
     elif process.schedule == "sigmoid-betas":

@@ -376,7 +376,7 @@ def scheduler_config(process: ProcessSettings, schedule: NoiseSchedule, kind: Sc
     return {
         "_class_name": SCHEDULERS[kind],
         "_diffusers_version": FORMAT,
-        **_their_betas(process.schedule, schedule, kind),
+        **their_betas(process.schedule, schedule, kind),
         "clip_sample": bool(process.clip),
         "clip_sample_range": process.clip_range,
         "dynamic_thresholding_ratio": 0.995,
@@ -391,7 +391,7 @@ def scheduler_config(process: ProcessSettings, schedule: NoiseSchedule, kind: Sc
     }
 
 
-def _their_betas(name: str, schedule: NoiseSchedule, kind: Scheduler) -> dict[str, Any]:
+def their_betas(name: str, schedule: NoiseSchedule, kind: Scheduler) -> dict[str, Any]:
     schedule = schedule.of if isinstance(schedule, ZeroTerminalSNR) else schedule
     names = {ours: theirs for theirs, ours in SCHEDULES.items() if (kind, theirs) != UNKNOWN_THERE}
     first, last = (

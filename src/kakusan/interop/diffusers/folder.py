@@ -16,7 +16,7 @@ from torch import Tensor
 from kakusan.errors import ModelError, quoted
 from kakusan.interop.diffusers.config import NETWORK, PIPELINES, SCHEDULERS
 from kakusan.interop.diffusers.keys import Config, brief, shown
-from kakusan.interop.unpickling import read_bin
+from kakusan.storage.unpickling import read_bin
 
 INDEX = "model_index.json"
 NETWORK_FOLDER, SCHEDULER_FOLDER = "unet", "scheduler"

@@ -10,6 +10,7 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 TABLE = json.loads((HERE / "sampler.json").read_text("utf-8"))
+LOOKS_BACK = max(len(step.get("past", ())) for step in TABLE["steps"])
 MODEL = onnxruntime.InferenceSession(HERE / "model.onnx", providers=["CPUExecutionProvider"])
 
 
@@ -19,13 +20,17 @@ def sample(x: np.ndarray, rng: np.random.Generator, label: int | np.ndarray | No
         turn = np.arange(len(x)) % len(TABLE["classes"])
         label = turn if TABLE["null_label"] is None else TABLE["null_label"]
     inputs = {} if label is None else {"label": np.full(len(x), label, np.int64)}
+    before: list[tuple[np.ndarray, np.ndarray]] = []  # x_0 and x of the rows before, the newest first
     for step in TABLE["steps"]:
         inputs |= {"x_t": x, "time": np.full(len(x), step["time"], np.float32)}
         output = MODEL.run(["output"], inputs)[0][:, : TABLE["channels"]]
         x_0 = step["guess"][0] * x + step["guess"][1] * output
         x_0 = x_0 if TABLE["clip"] is None else x_0.clip(-TABLE["clip"], TABLE["clip"])
         noise = step["noise"] * rng.standard_normal(x.shape, np.float32)
-        x = step["next"][0] * x_0 + step["next"][1] * x + noise
+        there = step["next"][0] * x_0 + step["next"][1] * x + noise
+        for (of_x_0, of_x), (then_x_0, then_x) in zip(step.get("past", ()), before, strict=False):
+            there = there + of_x_0 * then_x_0 + of_x * then_x
+        before, x = [(x_0, x), *before[:LOOKS_BACK]], there
     return x
 
 

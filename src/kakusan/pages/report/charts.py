@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from kakusan.pages.report.content import Histogram
+from kakusan.pages.report.content import Histogram, Power
 from kakusan.pages.svg import Floats, Frame, Scale
 
 Rows = Sequence[Mapping[str, Any]]
+SMALLEST_POWER = 1e-8
+"""As a share of the largest: what lies below is not drawn."""
 
 
 def loss_over_steps(rows: Rows, many: str = "images") -> str:
@@ -111,6 +113,29 @@ def value_histogram(histogram: Histogram, name: str) -> str:
     if len(training):
         marks.append(frame.stairs(edges, 100 * training, "second"))
     return frame.close(f"How the values are spread: {name}", *marks)
+
+
+def power_spectrum(frequency: Sequence[float], power: Power) -> str:
+    """Power over frequency, both logarithmic: samples between lines that 95 % lie within, and real ones."""
+    at, samples, error = (
+        np.asarray(part, dtype=np.float64) for part in (frequency, power.samples, power.samples_error)
+    )
+    real = np.asarray(power.real or power.reference, dtype=np.float64)
+    every = np.concatenate([samples, real])
+    largest = float(every.max(initial=0))
+    if len(at) < 2 or largest <= 0:
+        return ""
+    floor = max(float(every[every > 0].min()), largest * SMALLEST_POWER)
+    y = Scale(floor * 0.7, largest * 1.4, log=True)
+    frame = Frame(
+        x=Scale(float(at[0]), float(at[-1]), log=True), y=y, x_name="cycles a step of the grid", height=200
+    )
+    ends = (np.where(samples + k * error >= floor, samples + k * error, np.nan) for k in (-1.96, 1.96))
+    marks = [frame.line(at, end, "accent faint") for end in ends]
+    marks.append(frame.line(at, np.where(samples >= floor, samples, np.nan), "accent"))
+    if len(real):
+        marks.append(frame.line(at, np.where(real >= floor, real, np.nan), "second"))
+    return frame.close(f"The power of the samples by spatial frequency: {power.name}", *marks)
 
 
 def having(rows: Rows, key: str) -> Rows:

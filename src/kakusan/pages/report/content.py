@@ -118,6 +118,39 @@ class Copying:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Power:
+    """The power of one channel by frequency."""
+
+    name: str
+    samples: Sequence[float]
+    samples_error: Sequence[float]
+    """Standard errors."""
+    real: Sequence[float] = ()
+    """Of as many real samples; empty where there are none."""
+    reference: Sequence[float] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distances:
+    """Distances of samples from real ones, as `kakusan evaluate --distance` wrote them, in words."""
+
+    rows: Sequence[tuple[str, str, str]]
+    """Name of the figure; of the samples; of as many real samples, empty where there are none."""
+    moments: Sequence[tuple[str, Sequence[str]]] = ()
+    """Name of the moment; the values of `columns`."""
+    columns: Sequence[str] = ()
+    real: str = ""
+    """The name of the other real samples: "held-out"; empty where there are none."""
+    reference: str = ""
+    count: int = 0
+    """Samples of each seed, and other real samples."""
+    words: str = ""
+    """The conditions of the figures, in sentences."""
+    frequency: Sequence[float] = ()
+    powers: Sequence[Power] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Story:
     """Everything the page shows, in the page's order."""
 
@@ -152,6 +185,7 @@ class Story:
     loss: str = "simple"
     """Prediction target, "eps", "x_0" or "v", and loss of the network: the words about the loss depend on them."""
     copying: Copying | None = None
+    distances: Distances | None = None
     next_words: str = "The run goes on exactly where it stopped, and gives the same images for the same seed."
     detail_words: str = "All that is needed to make this run again."
     commands: Sequence[tuple[str, str]] = ()

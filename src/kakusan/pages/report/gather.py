@@ -33,6 +33,7 @@ from kakusan.pages.report.content import (
     SampleGrid,
     Story,
 )
+from kakusan.pages.report.distances import newest_distances
 from kakusan.pages.report.origin import device_in_words, named, origin_of, process_in_words
 from kakusan.pages.report.page import render
 from kakusan.randomness import Purpose, normals
@@ -65,6 +66,7 @@ def write_report(run: Run, progress: Progress = lambda _, __: None) -> Path:
 def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
     """All that the report says. The data may have gone since: then what needs them is left out, with a warning."""
     loaded = run.load()
+    distances, another = newest_distances(run.files.evaluations(loaded.step))
     stills = _walk(loaded, run, progress)
     prepared, why = _data_of(run)
     warnings = [f"nothing is shown of the training data: {why}"] if why else []
@@ -76,7 +78,8 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
         film=_film(stills, run),
         channels=(channels := _channels(x_0, run.data.units, prepared)),
         channels_left=max(0, run.data.shape[0] - len(channels)) if channels else 0,
-        warnings=[*run.warnings, *warnings, *_doubt(run), *_bad_files(run)],
+        distances=distances,
+        warnings=[*run.warnings, *warnings, *filter(None, [another]), *_doubt(run), *_bad_files(run)],
     )
     subject = Subject(run, loaded, prepared, why, lambda share, work: progress(0.96 + 0.04 * share, work))
     if prepared is None:

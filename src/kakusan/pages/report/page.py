@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from kakusan.evaluation.metrics import COPY_RATIO
 from kakusan.pages.report import charts
-from kakusan.pages.report.content import Channel, Copying, Story
+from kakusan.pages.report.content import Channel, Copying, Power, Story
 from kakusan.pages.seal import KAKU, SAN, seal
 from kakusan.pages.svg import Floats
 
@@ -30,6 +30,7 @@ def render(story: Story) -> str:
         signal_and_noise=_signal_and_noise(story),
         copying=_copying(story.copying, story.shortfall, story.noun.many),
         noun=story.noun,
+        spectra=_spectra(story),
         channels=_channels(story),
         settings=_tables(story.settings),
         environment=[(key, show(value)) for key, value in story.environment.items()],
@@ -163,6 +164,15 @@ def _channels(story: Story) -> list[tuple[Channel, Markup]]:
         )
         for channel in story.channels
     ]
+
+
+def _spectra(story: Story) -> list[tuple[Power, Markup]]:
+    """Each channel with its spectrum, those without power left out."""
+    found = story.distances
+    if found is None:
+        return []
+    drawn = [(power, charts.power_spectrum(found.frequency, power)) for power in found.powers]
+    return [(power, Markup(chart)) for power, chart in drawn if chart]
 
 
 def _copying(copying: Copying | None, shortfall: str, many: str) -> dict[str, Any]:

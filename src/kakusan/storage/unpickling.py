@@ -33,7 +33,7 @@ SPARE = 1 << 30  # bytes of addresses for torch itself
 REFUSED = 3  # the exit code of a child that says why
 KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP")
 SAFER = "ask its author for a .safetensors file: that format cannot carry code"
-CHILD = "import sys; sys.path[:] = sys.argv[3:]; from kakusan.interop import unpickling; unpickling.child()"
+CHILD = "import sys; sys.path[:] = sys.argv[3:]; from kakusan.storage import unpickling; unpickling.child()"
 
 
 def read_bin(path: Path) -> dict[str, Tensor]:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from kakusan.errors import ModelError
-from kakusan.interop import unpickling
-from kakusan.interop.unpickling import read_bin
+from kakusan.storage import unpickling
+from kakusan.storage.unpickling import read_bin
 
 ZEROS = 5 << 28  # bytes; more than the gigabyte of addresses that a small file is granted
 
@@ -161,7 +161,7 @@ def test_the_limits_grow_with_the_file_and_leave_no_core(tmp_path: Path) -> None
     path = tmp_path / "some.bin"
     path.write_bytes(bytes(3000))
     script = (
-        "import resource, pathlib, sys; from kakusan.interop import unpickling as u; "
+        "import resource, pathlib, sys; from kakusan.storage import unpickling as u; "
         "u._limit(pathlib.Path(sys.argv[1])); "
         "print(*(resource.getrlimit(getattr(resource, 'RLIMIT_' + n))[1] for n in 'CORE FSIZE CPU AS'.split()))"
     )

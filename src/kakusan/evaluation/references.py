@@ -1,0 +1,198 @@
+"""The other side of a distance: real images, or the mean and covariance of their features in a file of pytorch-fid."""
+
+import io
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kakusan.data.batches import Split
+from kakusan.data.dataset import Dataset, Progress
+from kakusan.errors import DataError, NumbersError, SettingsError
+from kakusan.evaluation.distances import DENSE_NEIGHBOURS
+from kakusan.evaluation.metrics import feature_moments
+from kakusan.evaluation.options import DistanceOptions
+from kakusan.evaluation.others import as_of_run
+from kakusan.run import Run
+from kakusan.shapes import Samples
+from kakusan.training.prepare import Prepared
+from kakusan.training.validation import spread
+
+TRAINING, HELD_OUT = "training", "held-out"
+MEAN, COVARIANCE, FEATURES, COUNT = "mu", "sigma", "features", "count"
+"""Arrays of a file of statistics; pytorch-fid has the first two, and passes over the others."""
+SYMMETRIC = 1e-6
+"""Asymmetry of a covariance, as a share of its largest entry, that float32 may have left."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Mean (d,) and covariance (d, d) of features: all that a Fréchet distance needs of images."""
+
+    mean: Floats
+    covariance: Floats
+    name: str
+    features: str = ""
+    """The name of the features; empty where it is not known."""
+    count: int | None = None
+    """Images that they are of; None where it is not known."""
+
+    @classmethod
+    def of(cls, rows: NDArray[Any], name: str, features: str) -> "Statistics":
+        """Those of features (n, d), in float64, with n - 1 below the line. Raises DataError for n < 2."""
+        return cls(*feature_moments(rows), name, features, len(rows))
+
+    def as_npz(self) -> bytes:
+        """A file that pytorch-fid reads."""
+        buffer = io.BytesIO()
+        about = {FEATURES: np.array(self.features), COUNT: np.array(self.count or 0)}
+        arrays: dict[str, Any] = {MEAN: self.mean, COVARIANCE: self.covariance, **about}
+        np.savez_compressed(buffer, **arrays)
+        return buffer.getvalue()
+
+    @classmethod
+    def read(cls, path: Path) -> "Statistics":
+        """From a file of pytorch-fid, or ours. Raises DataError where it is damaged, or holds other shapes.
+
+        Nothing pickled is loaded. Raises NumbersError for values that are not finite.
+        """
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                mean, covariance = (np.asarray(stored[key], dtype=np.float64) for key in (MEAN, COVARIANCE))
+                features = str(stored[FEATURES]) if FEATURES in stored.files else ""
+                count = int(stored[COUNT]) or None if COUNT in stored.files else None
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise DataError(f"the statistics {path} cannot be read: {error}") from error
+        if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
+            raise DataError(
+                f"the statistics {path} have the shapes {mean.shape} and {covariance.shape}",
+                f"`{MEAN}` is (d,) and `{COVARIANCE}` (d, d)",
+            )
+        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+            raise NumbersError(f"the statistics {path} hold values that are not finite")
+        if np.abs(covariance - covariance.T).max() > SYMMETRIC * np.abs(covariance).max():
+            raise DataError(f"`{COVARIANCE}` of {path} is not symmetric: it is no covariance")
+        return cls(mean, covariance, path.name, features, count)
+
+    def check(self, features: str, length: int) -> None:
+        """Raises SettingsError where they are of other features than these."""
+        advice = "--features names a network: the one that the statistics were made with"
+        if self.features and self.features != features:
+            raise SettingsError(
+                f"the statistics {self.name} are of the features {self.features!r}, not of {features!r}",
+                advice,
+            )
+        if len(self.mean) != length:
+            raise SettingsError(
+                f"the statistics {self.name} are of {len(self.mean)} features, and {features} makes {length}",
+                advice,
+            )
+
+
+def is_statistics(path: Path) -> bool:
+    """Whether this is a file of statistics, by the names of its arrays."""
+    if path.suffix.lower() != ".npz" or not path.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {f"{MEAN}.npy", f"{COVARIANCE}.npy"} <= set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+@dataclass(frozen=True, eq=False)
+class RealImages:
+    """Some images of a data set, and what they are called."""
+
+    name: str
+    dataset: Dataset
+    places: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def x_0(self) -> Samples:
+        """All of them, in the network's units; nan where a value is missing."""
+        return self.dataset.with_gaps(self.places)
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """The reference of samples, and the real images that take the place of samples beside them."""
+
+    reference: RealImages | Statistics
+    others: RealImages | None
+    """None of the reference; None where there are too few."""
+    count: int
+    """Samples, and other images: figures depend on their number."""
+
+
+def sides_of(run: Run, prepared: Prepared, options: DistanceOptions, reading: Progress) -> Sides:
+    """Both sides as the options have them. Raises SettingsError where there are too few images, DataError where those
+    that are named cannot be read, or are of another kind than those of the run."""
+    if options.reference in (TRAINING, HELD_OUT):
+        return within(prepared.dataset, prepared.split, options)
+    path = Path(options.reference).expanduser()
+    if not path.exists():
+        raise SettingsError(
+            f"there is no reference {options.reference}",
+            f"it is {TRAINING}, {HELD_OUT}, a folder of images, an array file, or statistics of pytorch-fid (.npz)",
+        )
+    if is_statistics(path):
+        return _beside(Statistics.read(path), prepared, options)
+    dataset = as_of_run(run, path, reading, bare=True)
+    _enough(len(dataset), str(path))
+    chosen = RealImages(dataset.name, dataset, spread(np.arange(len(dataset)), options.reference_count))
+    return _beside(chosen, prepared, options)
+
+
+def within(dataset: Dataset, split: Split, options: DistanceOptions) -> Sides:
+    """One split of the run's own images, beside the other. Raises SettingsError where it is too small."""
+    parts = {TRAINING: split.training, HELD_OUT: split.held_out}
+    reference = parts.pop(options.reference)
+    ((name, others),) = parts.items()
+    _enough(len(reference), options.reference)
+    chosen = RealImages(options.reference, dataset, spread(reference, options.reference_count))
+    return _with_others(chosen, RealImages(name, dataset, others), options)
+
+
+def _enough(count: int, name: str) -> None:
+    if count <= DENSE_NEIGHBOURS:
+        raise SettingsError(
+            f"there are {count} {name} images, too few to be compared with",
+            *(["to compare with training images: --reference training"] * (name == HELD_OUT)),
+        )
+
+
+def _beside(reference: RealImages | Statistics, prepared: Prepared, options: DistanceOptions) -> Sides:
+    """Held-out images beside a reference from elsewhere, or training images where too few were held out."""
+    dataset, split = prepared.dataset, prepared.split
+    held_out, training = (
+        RealImages(name, dataset, _new(dataset, places, reference))
+        for name, places in ((HELD_OUT, split.held_out), (TRAINING, split.training))
+    )
+    return _with_others(reference, held_out if len(held_out) > DENSE_NEIGHBOURS else training, options)
+
+
+def _new(
+    dataset: Dataset, places: NDArray[np.int64], reference: RealImages | Statistics
+) -> NDArray[np.int64]:
+    """Those of the images that are none of the reference, as far as that can be known."""
+    if isinstance(reference, Statistics):
+        return places
+    known = reference.dataset.rounded_hashes
+    return places[~np.isin(dataset.rounded_hashes[places], known)]
+
+
+def _with_others(reference: RealImages | Statistics, others: RealImages, options: DistanceOptions) -> Sides:
+    if len(others) <= DENSE_NEIGHBOURS:
+        return Sides(reference, None, options.count)
+    count = min(options.count, len(others))
+    return Sides(reference, RealImages(others.name, others.dataset, spread(others.places, count)), count)
