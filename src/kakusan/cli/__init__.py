@@ -25,6 +25,7 @@ COMMANDS = {
     "sample": "new images from a RUN: a grid .png, a folder of .png, or .npz",
     "tune": "the best times for few steps of a RUN, kept in it",
     "edit": "variations of an image, its noise and back, what lies between two, by the model of a RUN",
+    "compare": "samplers, steps, weights of guidance or RUNs side by side: a picture, distances, times",
     "evaluate": "how many bits an image takes, and at which noise level: the bound of a RUN",
     "diagnose": "is a RUN broken, is it done, does it copy, are the colours right: in words, with figures",
     "report": "one self-contained HTML page about a RUN",

@@ -115,3 +115,40 @@ class TuneOptions:
     def __post_init__(self) -> None:
         if self.count < 16 or min(self.calls, default=0) < 1:
             raise SettingsError("a tuning needs at least 1 call and 16 samples")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """Options of a comparison. Raises SettingsError for lists with nothing in them, and for less than 32 samples."""
+
+    samplers: str = "ddim,dpmpp-2m,unipc"
+    """Samplers by name, separated by commas; NAME:SPACING has times of its own."""
+    steps: str = "5,10,20"
+    """Steps, separated by commas; tuned:N for times that `kakusan tune` has found."""
+    guidance: str | None = None
+    """Weights of guidance to compare, separated by commas, for runs that have learned classes or other conditions."""
+    count: int = 500
+    """Samples of each way; as many as there are real images to set beside them, at the most."""
+    seed: int = 0
+    """Of the samples: the same noise for each way."""
+    shown: int = 8
+    """Samples in the picture."""
+    reference: str = "training"
+    """Images that distances are from: training, held-out, a folder, an array file."""
+    device: str = "auto"
+    """cpu, cuda or mps; default: as trained, where that is here."""
+
+    def __post_init__(self) -> None:
+        if (
+            not all(map(self.parts, (self.samplers, self.steps)))
+            or self.count < FEWEST_SAMPLES
+            or self.shown < 1
+        ):
+            raise SettingsError(
+                f"a comparison needs samplers, steps, at least {FEWEST_SAMPLES} samples, and at least 1 to show"
+            )
+
+    @staticmethod
+    def parts(listed: str) -> list[str]:
+        """The entries of a list that is separated by commas."""
+        return [part.strip() for part in listed.split(",") if part.strip()]

@@ -30,7 +30,7 @@ def report_png(report: BoundReport) -> bytes:
         each.grid(alpha=0.25, linewidth=0.6)
     about = report.about
     sigma_1 = SIGMA_1.get(about["sigma_1"], about["sigma_1"])
-    name = _plain(about["data"])
+    name = plain(about["data"])
     figure.suptitle(
         f"{name}, step {about['step']:,}: {about['schedule']} schedule, T = {about['T']}, {about['variance']} "
         f"variance, $\\sigma_1^2$ {sigma_1}, clip {about['clip'] or 'none'}, {about['weights']} weights",
@@ -41,7 +41,7 @@ def report_png(report: BoundReport) -> bytes:
     return buffer.getvalue()
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A name in which no formula is seen."""
     return name.replace("$", r"\$")
 
@@ -60,7 +60,7 @@ def _bits_by_t(axis: Any, report: BoundReport) -> None:
         bits = part.bits_by_t
         t = np.arange(1, len(bits) + 1)
         shown = np.isfinite(bits) & (bits > 0)
-        axis.plot(t[shown], bits[shown], color=_colour(part), linewidth=_width(part), label=_plain(part.name))
+        axis.plot(t[shown], bits[shown], color=_colour(part), linewidth=_width(part), label=plain(part.name))
         if bits[0] > 0:
             axis.plot(1, bits[0], "o", color=_colour(part), markersize=4)
     highest = max(float(np.nanmax(part.bits_by_t)) for part in report.parts)
@@ -80,7 +80,7 @@ def _rate_and_distortion(axis: Any, report: BoundReport) -> None:
             distortion[shown],
             color=_colour(part),
             linewidth=_width(part),
-            label=_plain(part.name),
+            label=plain(part.name),
         )
     unit = report.about["unit_of_distortion"]
     axis.set(xlabel="bits/dim spent so far", ylabel=f"RMSE of the guess of $x_0$, {unit}", ylim=(0, None))
@@ -94,7 +94,7 @@ def _images(axis: Any, report: BoundReport) -> None:
     edges = np.histogram_bin_edges(np.concatenate(totals), bins=30)
     for part, values in zip(report.parts, totals, strict=True):
         weights = np.full(len(values), 100 / len(values))
-        axis.hist(values, edges, weights=weights, color=_colour(part), alpha=0.55, label=_plain(part.name))
+        axis.hist(values, edges, weights=weights, color=_colour(part), alpha=0.55, label=plain(part.name))
         axis.axvline(values.mean(), color=_colour(part), linewidth=1.2)
     axis.set(xlabel="bits/dim of a sample", ylabel="% of the samples")
     axis.set_title("Sample by sample", fontsize=10)
@@ -108,9 +108,9 @@ def _nearness(axis: Any, report: BoundReport) -> None:
             continue
         t = np.array(list(part.near))
         near = np.array(list(part.near.values())) * report.scale
-        label = f"{_plain(part.name)}: from the memorizer"
+        label = f"{plain(part.name)}: from the memorizer"
         axis.plot(t, near, color=_colour(part), linewidth=1.5, marker=".", label=label)
-        _from_truth(axis, report, part, linewidth=1, linestyle=":", label=f"{_plain(part.name)}: from $x_0$")
+        _from_truth(axis, report, part, linewidth=1, linestyle=":", label=f"{plain(part.name)}: from $x_0$")
     _of_the_guess(axis, report)
     first, last = telling_times(report.parts)
     axis.axvspan(first, last, color="#8a8f98", alpha=0.12, linewidth=0)
@@ -121,7 +121,7 @@ def _nearness(axis: Any, report: BoundReport) -> None:
 def _error_by_t(axis: Any, report: BoundReport) -> None:
     """Distance of the network's guess from the truth, where no memorizer is there to compare it with."""
     for part in report.parts:
-        _from_truth(axis, report, part, linewidth=_width(part), label=_plain(part.name))
+        _from_truth(axis, report, part, linewidth=_width(part), label=plain(part.name))
     _of_the_guess(axis, report)
     axis.set_title("How far the guess is from $x_0$, by $t$", fontsize=10)
     axis.legend(frameon=False, loc="upper left")

@@ -190,7 +190,7 @@ def _about(
     of_images = isinstance(sides.reference, RealImages)
     return {
         "run": run.folder.name, "step": loaded.step, "count": sides.count, "asked_for": options.count,
-        "seeds": options.seeds, "seed": options.seed, "sampler": type(sampler).__name__, "steps": sampler.steps or (sampler.at and len(sampler.at)),
+        "seeds": options.seeds, "seed": options.seed, "sampler": type(sampler).__name__, "steps": steps_of(sampler),
         "features": None if features is None else features.name, "of": None if features is None else features.words,
         "reference": sides.reference.name, "reference_is": "images" if of_images else "statistics",
         "reference_count": len(sides.reference) if isinstance(sides.reference, RealImages) else sides.reference.count,
@@ -247,6 +247,11 @@ def _statistics(target: Target, sides: Sides, features: FeatureMap | None) -> St
 def _sampler(run: Run, options: DistanceOptions) -> Sampler:
     """As `kakusan sample` has it, spaced as the run says."""
     return run.sampler(options.sampler or AUTO, steps=options.steps)
+
+
+def steps_of(sampler: Sampler) -> int | None:
+    """Steps of its walks; None: all T."""
+    return sampler.steps if sampler.at is None else len(sampler.at)
 
 
 def _samples(

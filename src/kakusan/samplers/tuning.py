@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from kakusan.diffusion.paths import Path
 from kakusan.samplers.adams_bashforth import AdamsBashforth
 from kakusan.samplers.base import AnyModel, Sampler
 from kakusan.samplers.walk import NoiseSource, walk
@@ -61,7 +62,12 @@ class Endpoints:
     @property
     def fine(self) -> Tensor:
         """Where the probability flow leads, as nearly as `FINE` steps of order 3 get there."""
-        return self(AdamsBashforth(steps=min(FINE, self.model.path.T), order=3))
+        return self(fine(self.model.path))
+
+
+def fine(path: Path) -> Sampler:
+    """The walk that is taken for exact."""
+    return AdamsBashforth(steps=min(FINE, path.T), order=3)
 
 
 def most_walks(steps: int) -> int:

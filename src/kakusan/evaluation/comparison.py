@@ -1,0 +1,226 @@
+"""Ways to sample, side by side from the same noise: samplers, numbers of steps, weights of guidance, runs."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kakusan.config.machine import set_machine
+from kakusan.data.dataset import Progress, silent
+from kakusan.data.space import noun_of
+from kakusan.errors import SettingsError
+from kakusan.evaluation.features import FeatureMap, features_of
+from kakusan.evaluation.moments import centre_of
+from kakusan.evaluation.options import CompareOptions, DistanceOptions
+from kakusan.evaluation.quality import Target
+from kakusan.evaluation.references import RealImages, Sides, sides_of
+from kakusan.evaluation.shipped import shipped_features
+from kakusan.evaluation.summaries import View
+from kakusan.run import Loaded, Run
+from kakusan.samplers import Sampler, sample
+from kakusan.samplers.tuning import fine
+from kakusan.shapes import Samples
+from kakusan.training.guide import Guidance
+from kakusan.training.prepare import Prepared
+
+Says = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """A way to sample, and its names."""
+
+    run: Run
+    loaded: Loaded
+    sampler: Sampler
+    name: str
+    """Of the sampler, as it was asked for."""
+    guidance: float | None = None
+
+    @property
+    def calls(self) -> int:
+        """Steps of the walk."""
+        return len(self.sampler.times(self.loaded.model.path)) - 1
+
+    def samples(self, count: int, seed: int, says: Callable[[float, str], None]) -> Samples:
+        """Its samples, on the CPU."""
+        guidance = None if self.guidance is None else Guidance(self.guidance)
+        condition = self.run.condition(guidance=guidance)
+        request = self.run.request(self.loaded, condition, count=count, seed=seed)
+        return sample(self.run.guided(self.loaded, guidance), self.sampler, request, says, keep_on="cpu")
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """The samples of a way, and its figures."""
+
+    way: Way
+    shown: Samples
+    """The first ones."""
+    frechet: float | None
+    """Fréchet distance from the reference; None where there are no features."""
+    from_fine: float
+    """Root mean square difference from the samples of a fine walk from the same noise, in the network's units."""
+    seconds: float
+    """For all samples."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "run": str(self.way.run.folder),
+            "sampler": self.way.name,
+            "steps": self.way.calls,
+            "guidance": self.way.guidance,
+            "frechet": self.frechet,
+            "from_fine": self.from_fine,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """All ways, the fine walk of each model, and real images."""
+
+    about: dict[str, Any]
+    outcomes: list[Outcome]
+    real: float | None
+    """Fréchet distance of as many real images, which are none of the reference."""
+    fine: list[Outcome]
+    """Of each run and weight of guidance."""
+    units: Any
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "about": self.about,
+            "real": self.real,
+            "ways": [each.as_json() for each in self.outcomes],
+            "fine": [each.as_json() for each in self.fine],
+        }
+
+
+def compare(
+    runs: Sequence[Run], options: CompareOptions, says: Says = lambda _, __: None, reading: Progress = silent
+) -> Comparison:
+    """Sample in each way, and measure: the distance from real images, and from samples of a fine walk.
+
+    The data are those of the first run, which all must be like. Raises SettingsError for runs of other samples and for
+    ways that there are not; DataError, RunError where the data are not here.
+    """
+    first = runs[0]
+    set_machine(first.settings.machine)
+    groups = [_ways(run, options) for run in _alike(runs)]
+    prepared = first.prepared(reading)
+    sides = sides_of(first, prepared, _as_distance(options), reading)
+    view, target = _eyes(first, prepared, sides, says)
+    real = None if sides.others is None else target.figures(view.of(sides.others.x_0)).get("frechet")
+    judge = Judge(
+        options, sides.count, view, target, says, sum(len(ways) + 1 for group in groups for ways in group)
+    )
+    fine_ones, outcomes = [], []
+    for ways in (ways for group in groups for ways in group):
+        best, goal = judge.outcome(
+            replace(ways[0], sampler=fine(ways[0].loaded.model.path), name="fine walk")
+        )
+        fine_ones.append(best)
+        outcomes += [judge.outcome(way, goal)[0] for way in ways]
+    about = {
+        "run": first.folder.name, "count": sides.count, "seed": options.seed, "reference": sides.reference.name,
+        "features": None if view.features is None else view.features.name,
+        "of": None if view.features is None else view.features.words,
+        "real": None if sides.others is None else sides.others.name, "noun": noun_of(first.data.shape).many,
+    }  # fmt: skip
+    return Comparison(about, outcomes, real, fine_ones, first.data.units)
+
+
+class Judge:
+    """Samples ways one after the other, and measures each."""
+
+    def __init__(
+        self, options: CompareOptions, count: int, view: View, target: Target, says: Says, number: int
+    ) -> None:
+        self._options, self._count, self._view, self._target = options, count, view, target
+        self._says, self._number, self._done = says, number, 0
+
+    def outcome(self, way: Way, goal: Samples | None = None) -> tuple[Outcome, Samples]:
+        """The outcome of a way, and all its samples. goal: those of the fine walk; None: these are."""
+
+        def tell(share: float, _: str) -> None:
+            self._says((self._done + share) / self._number, f"{way.name}, {way.calls} steps")
+
+        begun = time.perf_counter()
+        x = way.samples(self._count, self._options.seed, tell)
+        seconds = time.perf_counter() - begun
+        self._done += 1
+        off = 0.0 if goal is None else float((x - goal).nan_to_num(0).square().mean().sqrt())
+        rounded = _as_saved(x, way.run)
+        distance = self._target.figures(self._view.of(rounded)).get("frechet")
+        return Outcome(way, x[: self._options.shown], distance, off, seconds), x
+
+
+def _as_saved(x: Samples, run: Run) -> Samples:
+    units: Any = run.data.units
+    again: Samples = units.encode(units.decode(x))
+    return again.masked_fill(x.isnan(), float("nan"))
+
+
+def _alike(runs: Sequence[Run]) -> Iterator[Run]:
+    """Raises SettingsError for a run of samples of another shape."""
+    for run in runs:
+        if run.data.shape != runs[0].data.shape:
+            raise SettingsError(
+                f"{run.folder} is of samples of shape {run.data.shape}, {runs[0].folder} of {runs[0].data.shape}",
+                "runs of one shape can be compared",
+            )
+        yield run
+
+
+def _ways(run: Run, options: CompareOptions) -> list[list[Way]]:
+    """The ways of a run, together those of one weight of guidance. Raises SettingsError for what cannot be."""
+    loaded = run.load(device=options.device)
+    weights: list[float | None] = [None]
+    if options.guidance is not None:
+        weights = [_number(part) for part in options.parts(options.guidance)]
+    samplers = [
+        (name, _sampler(run, name, steps))
+        for name in options.parts(options.samplers)
+        for steps in options.parts(options.steps)
+    ]
+    ways = [[Way(run, loaded, sampler, name, weight) for name, sampler in samplers] for weight in weights]
+    for way in ways[0]:
+        way.sampler.times(loaded.model.path)  # what is more than T is refused before anything is sampled
+    for weight in weights:
+        run.guided(loaded, None if weight is None else Guidance(weight))
+    return ways
+
+
+def _sampler(run: Run, name: str, steps: str) -> Sampler:
+    name, _, spacing = name.partition(":")
+    return run.sampler(name, steps=steps, spacing=spacing or None)
+
+
+def _number(part: str) -> float:
+    try:
+        return float(part)
+    except ValueError:
+        raise SettingsError(f"--guidance {part} is no weight", "such as --guidance 1,2,4") from None
+
+
+def _as_distance(options: CompareOptions) -> DistanceOptions:
+    return DistanceOptions(count=options.count, seeds=1, seed=options.seed, reference=options.reference)
+
+
+def _eyes(run: Run, prepared: Prepared, sides: Sides, says: Says) -> tuple[View, Target]:
+    """The view of all images, and the reference as it is seen. Raises SettingsError for statistics as a reference."""
+    if not isinstance(sides.reference, RealImages):
+        raise SettingsError("a comparison needs images as its reference, not statistics of them")
+    features = None if prepared.dataset.masked else _features(prepared, says)
+    view = View(features, centre_of(sides.reference.x_0), run.data.units)
+    return view, Target.of(sides.reference, view)
+
+
+def _features(prepared: Prepared, says: Says) -> FeatureMap:
+    shipped = shipped_features(prepared.dataset)
+    if shipped is not None:
+        return shipped
+    return features_of(
+        prepared.dataset, prepared.split.training, lambda done, of: says(done / of, "features")
+    )

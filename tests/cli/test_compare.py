@@ -1,0 +1,109 @@
+"""kakusan compare: figures that other commands give too, a picture, and what cannot be compared."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from tiny import TINY
+
+import kakusan as kk
+from kakusan.cli import main
+from kakusan.evaluation.options import DistanceOptions
+from kakusan.evaluation.quality import measure_quality
+
+FEW = ["--count", "32", "--shown", "3", "--samplers", "ddim,unipc", "--steps", "3,6"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    flags = ["--data.labels", "--steps", "4", *TINY]
+    assert main(["train", "digits", "--run", str(folder), *flags]) == 0
+    return folder
+
+
+def compared(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main(["compare", *arguments, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_figures_are_those_of_the_other_commands(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = compared([str(run), *FEW], capsys)
+    assert [(way["sampler"], way["steps"]) for way in found["ways"]] == [
+        ("ddim", 3), ("ddim", 6), ("unipc", 3), ("unipc", 6),
+    ]  # fmt: skip
+    options = DistanceOptions(count=32, seeds=1, sampler="ddim", steps=6, reference="training")
+    quality = measure_quality(kk.Run.open(run), options)
+    assert found["ways"][1]["frechet"] == pytest.approx(quality.by_seed[0]["frechet"], rel=1e-9)
+    assert found["real"] == pytest.approx((quality.real or {})["frechet"], rel=1e-9)
+    opened = kk.Run.open(run)
+    fine = opened.sample(32, kk.samplers.AdamsBashforth(steps=20, order=3))
+    off = (opened.sample(32, kk.DDIM(steps=6)) - fine).square().mean().sqrt()
+    assert found["ways"][1]["from_fine"] == pytest.approx(float(off), rel=1e-4)
+
+
+def test_a_picture_has_a_column_for_each_way(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (Path(compared([str(run), *FEW], capsys)["out"]) for _ in range(2))
+    assert first != second
+    assert first.parent == run / "comparisons"
+    with Image.open(first) as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 600
+    assert json.loads(first.with_suffix(".json").read_text("utf-8"))["about"]["count"] == 32
+
+
+def test_weights_of_guidance_and_runs_are_compared_too(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--count", "32", "--shown", "2", "--samplers", "auto", "--steps", "3", "--guidance", "1,2"]
+    found = compared([str(run), str(run), *flags, "--out", str(tmp_path / "x.png")], capsys)
+    assert [way["guidance"] for way in found["ways"]] == [1, 2, 1, 2]
+    assert found["ways"][0]["frechet"] == found["ways"][2]["frechet"]
+    assert found["ways"][0]["frechet"] != found["ways"][1]["frechet"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--samplers", ","], "a comparison needs samplers"),
+        (["--samplers", "nobody"], "knows no 'nobody'"),
+        (["--samplers", "ddim:evenly"], "unknown spacing 'evenly'"),
+        (["--steps", "21"], "more than the T = 20"),
+        (["--steps", "x"], "is no number of steps"),
+        (["--steps", "tuned:3"], "no times that were tuned"),
+        (["--guidance", "much"], "is no weight"),
+        (["--count", "31"], "at least 32 samples"),
+        (["--out", "x.jpg"], "is no picture"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_sampled(
+    run: Path, flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["compare", str(run), *flags]) in (2, 4)
+    assert words in capsys.readouterr().err
+
+
+def test_runs_of_other_samples_are_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "moons"
+    assert main(["train", "two-moons", "--run", str(other), "--steps", "2", "--process.T", "20"]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(run), str(other)]) == 2
+    assert "runs of one shape can be compared" in capsys.readouterr().err
+    assert main(["compare", str(other), "--steps", "3", "--count", "64"]) == 0
+
+
+def test_a_picture_is_not_replaced_by_accident(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(b"mine")
+    assert main(["compare", str(run), "--out", str(path)]) == 2
+    assert path.read_bytes() == b"mine"
+    assert "--overwrite" in capsys.readouterr().err
