@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from kakusan.cli.choices import value_of
-from kakusan.cli.sampler_options import USUAL, options_in, parse_with_sampler
+from kakusan.cli.sampler_options import USUAL, options_in, parse_for_run
 from kakusan.errors import SettingsError, printable
 
 EXAMPLES = (
@@ -31,8 +31,8 @@ class Export:
     scheduler: Literal["ddpm", "ddim"] | None = None
     """diffusers: whose scheduler is written; default: as imported, else ddpm."""
     sampler: str | None = None
-    """onnx: whose times and coefficients are written: ddim (default), ancestral, ...; --sampler NAME --help shows the
-    options of this one, such as --eta of ddim."""
+    """onnx: whose times and coefficients are written: ddim (default), ancestral, consistency (default of a distilled
+    run), ...; --sampler NAME --help shows the options of this one, such as --eta of ddim."""
     steps: int | None = None
     """onnx: steps of the sampler; default: what is usual for the sampler, 50 for ddim."""
     weights: Literal["ema", "model"] = "ema"
@@ -43,7 +43,7 @@ class Export:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    command = parse_with_sampler(Export, arguments, "export", EXAMPLES)
+    command = parse_for_run(Export, arguments, "export", EXAMPLES)
     from kakusan.interop.exporting import Wish, export_model
     from kakusan.run import Run
     from kakusan.samplers import sampler_named
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     _refuse_what_does_not_apply(command, arguments, [*own])
     run, to = Run.open(command.run), console()
     process = run.settings.process
-    sampler = sampler_named(name, process.T, steps=command.steps, spacing=process.spacing, **own)
+    sampler = sampler_named(name, process.T, steps=command.steps, **own).spaced(process.spacing)
     wish = Wish(
         weights=command.weights,
         step=command.step,

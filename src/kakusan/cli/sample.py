@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from kakusan.cli.sampler_options import USUAL, options_in, parse_with_sampler
+from kakusan.cli.sampler_options import USUAL, options_in, parse_for_run
 
 if TYPE_CHECKING:
     from kakusan.data.units import Units
@@ -47,7 +47,7 @@ class Sample:
     the next grid in RUN/samples. A .json beside it says how they were made."""
     sampler: str = USUAL
     """ddim, ancestral (Algorithm 2), unipc, dpmpp-2m, heun, ...; --sampler NAME --help names all, and shows the
-    options of this one, such as --eta of ddim."""
+    options of this one, such as --eta of ddim. Of a run of `kakusan distill` the usual one is consistency."""
     steps: int | None = None
     """Denoising steps; default: what is usual for the sampler, 50 for ddim."""
     spacing: Literal["trailing", "leading", "linspace", "quadratic", "log-snr", "karras"] | None = None
@@ -101,7 +101,7 @@ class Sample:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    command = parse_with_sampler(Sample, arguments, "sample", EXAMPLES)
+    command = parse_for_run(Sample, arguments, "sample", EXAMPLES)
     from kakusan.config.machine import set_machine
     from kakusan.data.saving import Output, free_output, sidecar
     from kakusan.data.units import Real
@@ -197,9 +197,11 @@ def _sampled(
     loaded = run.load(
         weights=command.weights, device=command.device, precision=command.precision, variance=command.variance
     )
-    T, spacing = loaded.model.path.T, command.spacing or loaded.settings.process.spacing
+    T, usual = loaded.model.path.T, loaded.settings.process.spacing
     own = options_in(command, command.sampler) | {"at": command.times}
-    sampler = sampler_named(command.sampler, T, steps=command.steps, spacing=spacing, **own)
+    sampler = sampler_named(command.sampler, T, steps=command.steps, spacing=command.spacing, **own).spaced(
+        usual
+    )
     numbers = {name: getattr(command, name) for name in ("count", "seed", "first", "exact")}
     guidance, label = run.composed(guidance, command.label)
     condition = run.condition(

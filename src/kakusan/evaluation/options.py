@@ -63,7 +63,7 @@ class DistanceOptions:
     """A network that makes features, an ONNX file; default: one that learns the training images in a minute, a
     classifier where they have classes, else an autoencoder."""
     sampler: str | None = None
-    """Sampler by name; default: ddim."""
+    """Sampler by name; default: ddim, or that of a distilled run, consistency."""
     steps: int | None = None
     """Its steps; default: as usual."""
     device: str = "auto"

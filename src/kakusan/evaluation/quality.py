@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kakusan.config.settings import CONSISTENCY
 from kakusan.data.batches import Split
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.space import noun_of
@@ -143,8 +144,8 @@ def _features(prepared: Prepared, options: DistanceOptions, says: Says) -> Featu
 def _sampler(run: Run, options: DistanceOptions) -> Sampler:
     """As `kakusan sample` has it, spaced as the run says."""
     process = run.settings.process
-    name = options.sampler or USUAL
-    return sampler_named(name, process.T, steps=options.steps, spacing=process.spacing)
+    name = options.sampler or (CONSISTENCY if run.settings.is_distilled else USUAL)
+    return sampler_named(name, process.T, steps=options.steps).spaced(process.spacing)
 
 
 def _samples(

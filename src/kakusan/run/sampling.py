@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from kakusan.config.machine import environment
-from kakusan.config.settings import ProcessSettings
+from kakusan.config.settings import CONSISTENCY, Settings
 from kakusan.data.asking import EACH, classes_at_once, rows_asked
 from kakusan.data.saving import in_layout
 from kakusan.data.space import noun_of
@@ -67,8 +67,8 @@ class Run(OpenRun):
     ) -> Samples:
         """New images, in the network's units: `run.decode(images)` gives the data's own, in the axes of the data.
 
-        count: 16 where none is given. sampler: DDIM in 50 steps where none is given, or one by name; its times are
-        spaced as the run says, unless it says how.
+        count: 16 where none is given. sampler: DDIM in 50 steps where none is given (of what was distilled, two calls),
+        or one by name; its times are spaced as the run says, unless it says how.
         label: a class, by name or number, "each" in turn, or several at once, "3:1+7:0.5", for composition.
         vector: numbers that describe the images, (k,) or (m, k), in their own units, or "thickness=0.3".
         condition: images that belong to them, an array as data files have it, or the path of an image, a folder or an
@@ -89,8 +89,8 @@ class Run(OpenRun):
         mask = mask if mask is not None or images is None else _present_in(images)
         given = self.condition(label=label, vector=vector, image=condition, mask=mask, guidance=guidance)
         request = self.request(loaded, given, **numbers)
-        chosen = usual_sampler(process) if sampler is None else as_sampler(sampler, process.T)
-        chosen = replace(chosen, spacing=chosen.spacing or process.spacing)
+        chosen = usual_sampler(self.settings) if sampler is None else as_sampler(sampler, process.T)
+        chosen = chosen.spaced(process.spacing)
         with self._watching(f"sampling {request.count:,} {noun_of(request.shape).many}", progress) as watch:
             return sample(self.guided(loaded, guidance), chosen, request, watch)
 
@@ -308,6 +308,7 @@ def _present_in(images: Samples) -> Samples | None:
     return None if not images.isnan().any() else (~images.isnan()).to(images)
 
 
-def usual_sampler(process: ProcessSettings) -> Sampler:
-    """DDIM in 50 steps, or in T where there are fewer, spaced as the run says."""
-    return sampler_named("ddim", process.T, spacing=process.spacing)
+def usual_sampler(settings: Settings) -> Sampler:
+    """DDIM in 50 steps, or in T where there are fewer, spaced as the run says; of what was distilled, two calls."""
+    T, spacing = settings.process.T, settings.process.spacing
+    return sampler_named(CONSISTENCY if settings.is_distilled else "ddim", T).spaced(spacing)

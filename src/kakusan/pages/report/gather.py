@@ -72,7 +72,7 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
     story = _words(run, loaded)
     story = replace(
         story,
-        samples=_samples(x_0, run, f"DDIM, {_steps(loaded)} steps, seed 0"),
+        samples=_samples(x_0, run, f"{_sampler(loaded)}, seed 0"),
         film=_film(stills, run),
         channels=(channels := _channels(x_0, run.data.units, prepared)),
         channels_left=max(0, run.data.shape[0] - len(channels)) if channels else 0,
@@ -111,7 +111,7 @@ def _filled(x: Samples) -> Samples:
 
 def _walk(loaded: Loaded, run: Run, progress: Progress) -> list[Snapshot]:
     """The moments of one sampling that the report shows, for all samples together; the last is the end."""
-    sampler = usual_sampler(loaded.settings.process)
+    sampler = usual_sampler(loaded.settings)
     times = sampler.times(loaded.model.path)
     view = view_of(run.data.shape)
     shown = {times[i] for i in np.linspace(1, len(times) - 1, min(view.moments, len(times) - 1)).astype(int)}
@@ -128,8 +128,10 @@ def _joined(parts: list[Snapshot]) -> Snapshot:
     return Snapshot(parts[0].t, torch.cat([part.x.cpu() for part in parts]), torch.cat(guesses))
 
 
-def _steps(loaded: Loaded) -> int:
-    return usual_sampler(loaded.settings.process).steps or loaded.model.path.T
+def _sampler(loaded: Loaded) -> str:
+    """In words: "DDIM, 50 steps"."""
+    sampler = usual_sampler(loaded.settings)
+    return f"{type(sampler).__name__}, {sampler.steps or loaded.model.path.T} steps"
 
 
 def _data_of(run: Run) -> tuple[Prepared | None, str]:
