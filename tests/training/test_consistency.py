@@ -136,13 +136,16 @@ def test_the_gap_falls_evenly_in_its_logarithm() -> None:
 
 
 @pytest.mark.parametrize("seeded", [True, False])
-def test_both_sides_drop_the_same(seeded: bool) -> None:
-    """With a network that is dropout alone and a step of no length, nothing is left of the distance."""
+def test_both_sides_drop_the_same(seeded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left of the distance with a network that is dropout alone, whether or not its calls are split."""
 
     class Drops(nn.Module):
-        def forward(self, x: Tensor, *_: object) -> Tensor:
-            return dropout(torch.ones_like(x), 0.5)
+        rows_are_independent = True
 
+        def forward(self, x: Tensor, *_: object) -> Tensor:
+            return dropout(dropout(torch.ones_like(x), 0.5), 0.5)
+
+    monkeypatch.setattr("kakusan.diffusion.denoiser.shares", lambda rows: [slice(0, 2), slice(2, rows)])
     x_0, noise = (part.float() for part in drawn(4, 64))
     t = torch.full((4,), 700.0, dtype=torch.float64)
     of = Model(NetworkDenoiser(Drops(), Cosine(), "x_0"))

@@ -13,7 +13,7 @@ from kakusan.diffusion.paths import Path, ends_in_pure_noise
 from kakusan.samplers.base import AnyModel, Noise, Sampler, State
 from kakusan.shapes import Times, scaled
 
-MIDWAY: dict[int, tuple[float, ...]] = {2: (0.8,), 3: (2.0, 0.5), 4: (2.0, 0.8, 0.3)}
+MIDWAY: dict[int, tuple[float, ...]] = {2: (1.2,), 3: (2.0, 0.5), 4: (2.0, 0.8, 0.3)}
 """sigma = b / a of all calls but the first, by their number, as measured (docs/samplers.md); the paper has 0.82."""
 
 
