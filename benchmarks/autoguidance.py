@@ -42,7 +42,7 @@ def guided(run: Run, guidance: Guidance, count: int, seed: int) -> Samples:
     """Rounded to levels, as they are saved."""
     units = run.data.units
     assert isinstance(units, Levels)
-    drawn = run.sample(count, usual_sampler(run.settings.process), seed=seed, guidance=guidance)
+    drawn = run.sample(count, usual_sampler(run.settings), seed=seed, guidance=guidance)
     return units.encode(units.decode(drawn))
 
 
@@ -68,7 +68,7 @@ def moved_by_rounding(run: Run, weight: float, count: int) -> Figures:
         weak.network.load_state_dict({name: value.to(dtype) for name, value in exact.items()})
         model: Model[Denoiser] = strong.model
         model = replace(model, denoiser=Guided(model.denoiser, weight, weak.model.denoiser))
-        return sample(model, usual_sampler(run.settings.process), request)
+        return sample(model, usual_sampler(run.settings), request)
 
     assert isinstance(run.data.units, Levels)
     scale, found = (run.data.units.levels - 1) / 2, drawn(torch.float32)

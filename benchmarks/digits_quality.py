@@ -101,7 +101,7 @@ def sets_of(run: Run, count: int, seed: int) -> Sets:
     dataset, split, units = prepared.dataset, prepared.split, prepared.dataset.units
     assert isinstance(units, Levels)
     labels = torch.from_numpy(digits().labels)
-    drawn = run.sample(count, usual_sampler(run.settings.process), seed=seed)
+    drawn = run.sample(count, usual_sampler(run.settings), seed=seed)
     return Sets(
         training=dataset.x_0(split.training),
         held_out=dataset.x_0(split.held_out),

@@ -83,7 +83,7 @@ def gallery_of(run: Run, count: int, seed: int) -> Gallery:
     """The first samples of a seed: averaged weights, DDIM in 50 steps, ink where a pixel is nearer to ink."""
     prepared = prepared_as(run, "kanji")
     dataset, split = prepared.dataset, prepared.split
-    drawn = run.sample(count, usual_sampler(run.settings.process), seed=seed)
+    drawn = run.sample(count, usual_sampler(run.settings), seed=seed)
     samples = dataset.units.decode(drawn)[..., 0].astype(np.uint8)
     training = dataset.gather(split.training)[..., 0]
     places, differing = nearest_glyphs(samples, training)

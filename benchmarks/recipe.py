@@ -275,7 +275,7 @@ def judged(name: str, task: Task) -> dict[str, float]:
     """Distance of samples, copies, and the bound of held-out images, of the weights as they are."""
     dataset, split = task.prepared.dataset, task.prepared.split
     units: Any = dataset.units
-    sampler: Any = usual_sampler(task.settings.process)
+    sampler: Any = usual_sampler(task.settings)
     request = SamplingRequest(count=COUNT[name], shape=dataset.shape, seed=0)
     levels = units.decode(sample(task.model, replace(sampler, steps=CALLS[name]), request))
     some = spread(split.held_out, BOUNDED)

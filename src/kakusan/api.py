@@ -3,9 +3,7 @@
 Progress is shown on a terminal or in a notebook, on stderr. `progress=False` switches it off.
 """
 
-import logging
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -31,33 +29,23 @@ from kakusan.evaluation.diagnosis.finding import Diagnosis
 from kakusan.evaluation.options import BoundOptions, DiagnosisOptions
 from kakusan.interop import importing
 from kakusan.pages.report.gather import write_report
+from kakusan.run.shown import Watch, is_seen, training_shown
 from kakusan.samplers import Origin, Sampler, SamplingRequest, as_sampler, of_classes
 from kakusan.samplers import sample as samples_of
 from kakusan.samplers.base import AnyModel
 from kakusan.shapes import Condition, Samples
 from kakusan.storage.run_folder import RunFolder
-from kakusan.terminal.display import TrainingDisplay, bar, console, reading
+from kakusan.terminal.display import bar, console, reading
 from kakusan.terminal.signals import StopRequest
+from kakusan.training.distill import distillation, folder_beside
 from kakusan.training.launch import absolute_source, adjusted, free_folder, launch, steps_after
 from kakusan.training.plan import Plan
 from kakusan.training.plan import plan as planned
-from kakusan.training.trainer import Began, Event, Stepped, Trainer, Turned, Warned
-
-Watch = Callable[[Event], None]
-
-
-LOGGER = logging.getLogger("kakusan")
+from kakusan.training.trainer import Began, Event, Trainer
 
 
 def nobody(event: Event) -> None:
     """A watcher of a training that passes over each event."""
-
-
-def is_seen(progress: bool | None) -> bool:
-    """Whether to show progress: as asked for, else where stderr is a terminal or a notebook's cell."""
-    if progress is not None:
-        return progress
-    return "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
 
 
 @contextmanager
@@ -152,6 +140,32 @@ class Run(run.Run):
         changes = {} if steps is None else {"training.steps": steps}
         module = self._own if network is None else network
         trainer = Trainer(self.files, adjusted(self.files, changes), in_memory=dataset, network=module)
+        return _trained(trainer, watch, progress)
+
+    def distill(
+        self,
+        *,
+        steps: int | None = None,
+        minutes: float | None = None,
+        run: Path | str | None = None,
+        data: str | Path | None = None,
+        watch: Watch = nobody,
+        progress: bool | None = None,
+    ) -> "Run":
+        """A new run, whose network makes samples in one to four calls: `kakusan distill`.
+
+        steps or minutes: its length; by default half of this training's time. run: its folder, by default that of this
+        one with "-distilled". data: a path, where the run's own are not here. `kakusan.evaluation.distillation.cost_of`
+        measures what it costs. Raises SettingsError for a run that was distilled already.
+        """
+        asked = distillation(
+            self.files, steps=steps, minutes=minutes, source=None if data is None else str(data)
+        )
+        folder, ours = Path(run) if run is not None else folder_beside(self.files), self._in_memory
+        with _reading(progress) as read:
+            trainer = launch(
+                asked, folder, weights_from=self.folder, progress=read, in_memory=ours, network=self._own
+            )
         return _trained(trainer, watch, progress)
 
     def _reopened(self, data: InMemory, **conditions: Any) -> Dataset:
@@ -343,7 +357,7 @@ def _trained(trainer: Trainer, watch: Watch, progress: bool | None) -> Run:
     run = trainer.run
     stop = StopRequest()
     listens = stop if threading.current_thread() is threading.main_thread() else nullcontext()
-    with _reading(progress) as read, _training_shown(run, progress) as show, listens:
+    with _reading(progress) as read, training_shown(run, progress) as show, listens:
         for event in trainer.events(stop, read):
             if isinstance(event, Began):
                 stop.arm()
@@ -352,52 +366,6 @@ def _trained(trainer: Trainer, watch: Watch, progress: bool | None) -> Run:
     if stop.signal:
         signal.raise_signal(stop.signal)  # for whoever would have had it
     return Run(RunFolder.open(run.folder), trainer.in_memory, trainer.network)
-
-
-def _notes(run: RunFolder, began: Began) -> list[str]:
-    """Notes on what was chosen, left out or not used while the data were read, when a training begins."""
-    return [] if began.step else [str(note) for note in run.data.get("notes", ())]
-
-
-def _log_words(run: RunFolder, event: Event) -> None:
-    """Warnings and notes to the logger "kakusan"."""
-    match event:
-        case Began():
-            for note in _notes(run, event):
-                LOGGER.warning("%s: %s", run.folder, note)
-        case Warned(text) | Turned(text=text):
-            LOGGER.warning("%s: %s", run.folder, text)
-
-
-@contextmanager
-def _training_shown(run: RunFolder, progress: bool | None) -> Iterator[Watch]:
-    """A live line of the training, its warnings and notes; without a display, these go to Python's log."""
-    if not is_seen(progress):
-        yield lambda event: _log_words(run, event)
-        return
-    display = TrainingDisplay(console())
-
-    def show(event: Event) -> None:
-        match event:
-            case Began():
-                display.say(
-                    f"{run.folder}: {event.parameters:,} parameters, {event.training_images:,} images"
-                )
-                for note in _notes(run, event):
-                    display.say(f"note: {note}")
-                display.began(event.step, event.steps, None)
-            case Stepped(step, line):
-                display.stepped(step, None if line is None else dict(line))
-            case Turned(step, steps, text):
-                display.turned(step, steps)
-                display.say(f"step {step:,}: {text}")
-            case Warned(text):
-                display.say(f"warning: {text}")
-
-    try:
-        yield show
-    finally:
-        display.stop()
 
 
 def import_model(

@@ -22,6 +22,7 @@ COMMANDS = {
     "plan": "what `train DATA` would do here, and what it is likely to come to; nothing is trained",
     "train": "train on DATA: a bundled name, a folder of images, .npz, .npy, IDX; no other flag is needed",
     "resume": "go on with a RUN exactly where it stopped; --minutes M trains it for longer",
+    "distill": "a RUN becomes a model of one to four calls; at the end, what that costs is measured",
     "sample": "new images from a RUN: a grid .png, a folder of .png, or .npz",
     "tune": "the best times for few steps of a RUN, kept in it",
     "edit": "variations of an image, its noise and back, what lies between two, by the model of a RUN",

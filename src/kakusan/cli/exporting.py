@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from kakusan.cli.choices import value_of
-from kakusan.cli.sampler_options import USUAL, options_in, parse_with_sampler
+from kakusan.cli.sampler_options import USUAL, options_in, parse_for_run
 from kakusan.errors import SettingsError, printable
 
 EXAMPLES = (
@@ -32,8 +32,9 @@ class Export:
     scheduler: Literal["ddpm", "ddim"] | None = None
     """diffusers: whose scheduler is written; default: as imported, else ddpm."""
     sampler: str | None = None
-    """onnx: whose times and coefficients are written: ddim (default), unipc, ...; diffusers: whose scheduler, where it
-    has one: unipc, dpmpp-2m, ... --sampler NAME --help shows the options of this one, such as --eta of ddim."""
+    """onnx: whose times and coefficients are written: ddim (default), unipc, consistency (default of a distilled run),
+    ...; diffusers: whose scheduler, where it has one: unipc, dpmpp-2m, ... --sampler NAME --help shows the options of
+    this one, such as --eta of ddim."""
     steps: int | None = None
     """Steps of the sampler; default: what is usual for it, 50 for ddim. For diffusers, those of the example alone."""
     weights: Literal["ema", "model"] = "ema"
@@ -44,7 +45,7 @@ class Export:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    command = parse_with_sampler(Export, arguments, "export", EXAMPLES)
+    command = parse_for_run(Export, arguments, "export", EXAMPLES)
     from kakusan.interop.exporting import Wish, export_model
     from kakusan.run import Run
     from kakusan.samplers import sampler_named
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     _refuse_what_does_not_apply(command, arguments, [*own])
     run, to = Run.open(command.run), console()
     process = run.settings.process
-    sampler = sampler_named(name, process.T, steps=command.steps, spacing=process.spacing, **own)
+    sampler = sampler_named(name, process.T, steps=command.steps, **own).spaced(process.spacing)
     wish = Wish(
         weights=command.weights,
         step=command.step,

@@ -4,8 +4,10 @@ Samplers need torch, which takes a second to import. So --help alone does withou
 the options of this one.
 """
 
+import tomllib
 from collections.abc import Sequence
 from dataclasses import Field, fields, make_dataclass
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
@@ -13,6 +15,7 @@ import tyro
 from kakusan.cli.arguments import parse
 from kakusan.cli.choices import asks_for_help, value_of
 from kakusan.config.documented import docstrings, summary
+from kakusan.config.settings import CONSISTENCY
 from kakusan.errors import SettingsError
 
 Command = TypeVar("Command")
@@ -64,6 +67,27 @@ def with_sampler(command: type[Command], arguments: Sequence[str], usual: str = 
     return make_dataclass(
         command.__name__, flags, bases=(command,), frozen=True, namespace={"__doc__": command.__doc__}
     )
+
+
+def parse_for_run(
+    command: type[Command], arguments: Sequence[str], prog: str, examples: Sequence[str]
+) -> Command:
+    """`parse_with_sampler` of a command about a run, whose own sampler is the usual one where it was distilled."""
+    parsed = parse_with_sampler(command, arguments, prog, examples)
+    run: Path = vars(parsed)["run"]
+    if value_of("--sampler", arguments) is not None or not _is_distilled(run):
+        return parsed
+    return parse_with_sampler(command, [*arguments, "--sampler", CONSISTENCY], prog, examples)
+
+
+def _is_distilled(run: Path) -> bool:
+    """Whether a run's config.toml says so, as far as it can be read; quick, and without torch."""
+    try:
+        config = tomllib.loads((run / "config.toml").read_text("utf-8"))
+    except (OSError, ValueError):  # said where the run is opened
+        return False
+    training = config.get("training")
+    return isinstance(training, dict) and training.get("loss") == CONSISTENCY
 
 
 def options_in(command: object, name: str) -> dict[str, Any]:

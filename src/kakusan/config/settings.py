@@ -51,8 +51,11 @@ TARGETS = Table(
     ("eps", "x_0", "v", "flow", "edm"),
     has_options=False,
 )
+CONSISTENCY = "consistency"
+"""The loss, and the sampler, of models of one to four calls."""
 LOSSES = Table(
-    "kakusan.training.tables:LOSSES", ("simple", "weighted", "bound", "hybrid", "min-snr", "velocity")
+    "kakusan.training.tables:LOSSES",
+    ("simple", "weighted", "bound", "hybrid", "min-snr", "velocity", CONSISTENCY),
 )
 
 
@@ -196,14 +199,20 @@ class TrainingSettings(Section):
     """Response to a loss or gradient that is not finite: stop, or rewind: go back to the last checkpoint of
     checkpoint.every, or to the start where there is none, with half the rate, three times in a run at most."""
     loss: Annotated[str, LOSSES] = "auto"
-    """simple, weighted (Eq. 12), bound, hybrid, min-snr or velocity; auto: simple, hybrid where the variance is
-    learned, velocity for a transformer that predicts x_0."""
+    """simple, weighted (Eq. 12), bound, hybrid, min-snr, velocity or consistency (that of `kakusan distill`); auto:
+    simple, hybrid where the variance is learned, velocity for a transformer that predicts x_0."""
     min_snr_gamma: Annotated[float, Of("loss", ("min-snr",), "gamma"), Range(1e-6, math.inf)] = 5.0
     """Of the loss min-snr: where it stops to weigh by the signal-to-noise ratio."""
     hybrid_share: Annotated[float, Of("loss", ("hybrid",), "share"), Range(1e-9, 1e9)] = 0.001
     """Of the loss hybrid: the weight of the bound, which teaches the variance."""
     largest_weight: Annotated[float, Of("loss", ("velocity",)), Range(1e-6, 1e12)] = 400.0
     """Of the loss velocity: the largest weight of an error of x_0, which is 1 + SNR."""
+    first_gap: Annotated[float, Of("loss", (CONSISTENCY,)), Range(1e-4, 1)] = 0.5
+    """Of the loss consistency: the share of the noise by which two guesses differ at the first step."""
+    last_gap: Annotated[float, Of("loss", (CONSISTENCY,)), Range(1e-4, 1)] = 1 / 64
+    """Of the loss consistency: the same at the last step; between them it falls evenly in its logarithm."""
+    smoothing: Annotated[float, Of("loss", (CONSISTENCY,)), Range(1e-6, 10)] = 0.001
+    """Of the loss consistency: the distance of two guesses below which it counts squared, in the network's units."""
     batch_size: Annotated[int | Auto, Range(1, 10**6)] = "auto"
     """Images a step; auto: 64 on a CPU, 128 elsewhere."""
     accumulation: Annotated[int | Auto, Range(1, 10**6)] = "auto"
@@ -257,7 +266,7 @@ class SamplesSettings(Section):
     count: Annotated[int, Range(1, 4096)] = 36
     """Images a grid."""
     steps: Annotated[int, Range(1, 100_000)] = 25
-    """DDIM steps."""
+    """DDIM steps; of models of one to four calls (the loss consistency) two, of theirs."""
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """The same noise each time, so that the grids show progress."""
 
@@ -335,6 +344,11 @@ class Settings:
     samples: SamplesSettings = field(default_factory=SamplesSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     machine: MachineSettings = field(default_factory=MachineSettings)
+
+    @property
+    def is_distilled(self) -> bool:
+        """Whether the network says where trajectories end, for one to four calls, not the mean of what x_t may be."""
+        return self.training.loss == CONSISTENCY
 
     def require_own(self, chosen: Collection[str] | None = None) -> None:
         """Raises SettingsError for an option of what was not chosen: see `Section.require_own`."""

@@ -85,7 +85,10 @@ class NetworkDenoiser(Denoiser):
         return out[:, :channels], (out[:, channels:] + 1) / 2 if out.shape[1] > channels else None
 
     def _called(self, x: Samples, time: Tensor, condition: Condition | None) -> Tensor:
-        """The output of the network, float32; without gradients, parts of the batch are computed at once."""
+        """The output of the network, float32; without gradients, parts of the batch are computed at once.
+
+        Not of a network in training: who trains it has its batch in parts already, and seeds the dropout of each.
+        """
         grad = torch.is_grad_enabled()
 
         def part(rows: slice) -> Tensor:
@@ -96,7 +99,8 @@ class NetworkDenoiser(Denoiser):
         if x.device.type == "cuda" and not grad and (replayed := getattr(self.network, "replayed", None)):
             out: Tensor = replayed(self._asked, self.network, self.autocast, x, time, condition)
             return out
-        if grad or x.device.type != "cpu" or not getattr(self.network, "rows_are_independent", False):
+        is_trained = grad or getattr(self.network, "training", False)
+        if is_trained or x.device.type != "cpu" or not getattr(self.network, "rows_are_independent", False):
             return part(slice(None))
         return torch.cat(at_once(part, shares(len(x))))
 

@@ -20,7 +20,7 @@ from kakusan.data.units import Levels, Real, Units
 from kakusan.diffusion.likelihood import VariationalBound, concatenated
 from kakusan.diffusion.oracles import FiniteSetOracle
 from kakusan.diffusion.variances import Analytic, FixedLarge, variance_named
-from kakusan.errors import KakusanError, SettingsError
+from kakusan.errors import KakusanError, SettingsError, quoted
 from kakusan.evaluation.options import BoundOptions
 from kakusan.evaluation.others import as_of_run
 from kakusan.run import Loaded, Run
@@ -31,6 +31,10 @@ from kakusan.training.validation import bounds_of, condition_of, distances_betwe
 
 Floats = NDArray[np.float64]
 
+NO_MEANS = (
+    "bits/dim are those of a denoiser, and after `kakusan distill` guesses are ends of trajectories, not means:"
+    " these figures say nothing of its samples; what does: kakusan evaluate {run} --distance"
+)
 FOR_ANALYTIC = 128
 """Training images from which the analytic variance is estimated."""
 COMPARED_TIMES = 20
@@ -135,6 +139,8 @@ def measure_bound(
     Raises DataError where the data do not fit the network, RunError where the run's own have changed,
     SettingsError where there is nothing to measure.
     """
+    if run.settings.is_distilled:
+        run.warnings.append(NO_MEANS.format(run=quoted(run.folder)))
     source = options.data if other is None else other
     is_analytic = options.variance == Analytic.name
     try:

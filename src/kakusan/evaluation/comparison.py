@@ -9,12 +9,11 @@ from kakusan.config.machine import set_machine
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.space import noun_of
 from kakusan.errors import SettingsError
-from kakusan.evaluation.features import FeatureMap, features_of
 from kakusan.evaluation.moments import centre_of
 from kakusan.evaluation.options import CompareOptions, DistanceOptions
 from kakusan.evaluation.quality import Target
 from kakusan.evaluation.references import RealImages, Sides, sides_of
-from kakusan.evaluation.shipped import shipped_features
+from kakusan.evaluation.shipped import features_for
 from kakusan.evaluation.summaries import View
 from kakusan.run import Loaded, Run
 from kakusan.samplers import Sampler, sample
@@ -212,15 +211,6 @@ def _eyes(run: Run, prepared: Prepared, sides: Sides, says: Says) -> tuple[View,
     """The view of all images, and the reference as it is seen. Raises SettingsError for statistics as a reference."""
     if not isinstance(sides.reference, RealImages):
         raise SettingsError("a comparison needs images as its reference, not statistics of them")
-    features = None if prepared.dataset.masked else _features(prepared, says)
+    features = None if prepared.dataset.masked else features_for(prepared, says)
     view = View(features, centre_of(sides.reference.x_0), run.data.units)
     return view, Target.of(sides.reference, view)
-
-
-def _features(prepared: Prepared, says: Says) -> FeatureMap:
-    shipped = shipped_features(prepared.dataset)
-    if shipped is not None:
-        return shipped
-    return features_of(
-        prepared.dataset, prepared.split.training, lambda done, of: says(done / of, "features")
-    )

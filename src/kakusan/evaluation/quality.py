@@ -10,12 +10,12 @@ from kakusan.data.dataset import Progress, silent
 from kakusan.data.space import noun_of
 from kakusan.errors import SettingsError
 from kakusan.evaluation.distances import Features, kernel_distance, support
-from kakusan.evaluation.features import FeatureMap, features_of, from_file
+from kakusan.evaluation.features import FeatureMap, from_file
 from kakusan.evaluation.metrics import feature_moments, frechet, frechet_distance
 from kakusan.evaluation.moments import centre_of
 from kakusan.evaluation.options import DistanceOptions
 from kakusan.evaluation.references import RealImages, Sides, Statistics, sides_of
-from kakusan.evaluation.shipped import shipped_features
+from kakusan.evaluation.shipped import Says, features_for
 from kakusan.evaluation.spectra import log_spectral_distance, shells_of
 from kakusan.evaluation.summaries import Summary, View
 from kakusan.run import Loaded, Run
@@ -24,9 +24,6 @@ from kakusan.samplers.auto import AUTO
 from kakusan.shapes import Samples
 from kakusan.statistics.student import student_quantile
 from kakusan.training.prepare import Prepared
-
-Says = Callable[[float, str], None]
-"""Called with the share that is done of a piece of the work, and its name."""
 
 FIGURES = {
     "frechet": ("Fréchet distance", "lower"),
@@ -222,13 +219,7 @@ def _told(options: DistanceOptions, says: Says) -> Callable[[int, int], None]:
 
 
 def _features(prepared: Prepared, options: DistanceOptions, says: Says) -> FeatureMap:
-    if options.features is not None:
-        return from_file(options.features)
-    if (shipped := shipped_features(prepared.dataset)) is not None:
-        return shipped
-    return features_of(
-        prepared.dataset, prepared.split.training, lambda done, of: says(done / of, "features")
-    )
+    return features_for(prepared, says) if options.features is None else from_file(options.features)
 
 
 def _spectra(shape: tuple[int, ...], summaries: Mapping[str, Summary | None]) -> dict[str, Any]:

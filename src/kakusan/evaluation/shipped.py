@@ -4,6 +4,7 @@
 its training and its held-out images are each half known to the classifier, so that neither is nearer for that.
 """
 
+from collections.abc import Callable
 from importlib import resources
 
 import torch
@@ -12,8 +13,12 @@ from torch import Tensor, nn
 
 from kakusan.data.builtin import digits
 from kakusan.data.dataset import Dataset
-from kakusan.evaluation.features import Encoder, FeatureMap, hash_of
+from kakusan.evaluation.features import Encoder, FeatureMap, features_of, hash_of
 from kakusan.shapes import Samples
+from kakusan.training.prepare import Prepared
+
+Says = Callable[[float, str], None]
+"""Called with the share that is done of a piece of the work, and its name."""
 
 FILE = "digits.safetensors"
 WIDTHS = (16, 32, 64)
@@ -49,3 +54,13 @@ def shipped_features(dataset: Dataset) -> FeatureMap | None:
         return None
     encoder = digit_classifier().encoder
     return FeatureMap(f"digits {hash_of(encoder)}", WORDS, encoder)
+
+
+def features_for(prepared: Prepared, says: Says = lambda _, __: None) -> FeatureMap:
+    """Features for the data of a run: those that ship, else of a network that learns its training images."""
+    shipped = shipped_features(prepared.dataset)
+    if shipped is not None:
+        return shipped
+    return features_of(
+        prepared.dataset, prepared.split.training, lambda done, of: says(done / of, "features")
+    )

@@ -126,6 +126,11 @@ def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
             f"--to diffusers is for U-Nets, and the network of {run.folder} is a {settings.network.kind}",
             "the whole model: --to onnx; the weights alone: --to safetensors",
         )
+    if settings.is_distilled:
+        raise ModelError(
+            f"{run.folder} was distilled, and the schedulers of --to diffusers are for models of many calls",
+            "with its sampler: --to onnx; the weights alone: --to safetensors",
+        )
     kind = wish.scheduler or _kind_of(wish.sampler) or _imported_kind(run)
     fast = _few_steps(settings.process, wish)
     learned = settings.process.variance == "learned"
@@ -183,7 +188,7 @@ def _imported_kind(run: Run) -> Scheduler:
 def _to_onnx(run: Run, loaded: Loaded, wish: Wish) -> _Export:
     """The network, the sampler as a table, and a script that needs neither kakusan nor torch."""
     shape, classes = _image_shape(run), run.data.class_names
-    sampler = wish.sampler or usual_sampler(loaded.settings.process)
+    sampler = wish.sampler or usual_sampler(loaded.settings)
     table = sampler_table(loaded.model, sampler, shape)  # before the long part
     wish.say("tracing the network, and comparing onnxruntime's answers with ours ...")
     model = onnx_model(loaded.network, shape, classes=bool(classes))

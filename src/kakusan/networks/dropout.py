@@ -2,8 +2,9 @@
 whichever comes first."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,3 +47,22 @@ def dropout(x: Tensor, share: float) -> Tensor:
     if _thread.generator is None:
         return F.dropout(x, share)
     return x * torch.empty_like(x).bernoulli_(1 - share, generator=_thread.generator).div_(1 - share)
+
+
+@contextmanager
+def repeating(device: torch.device) -> Iterator[Callable[[], None]]:
+    """A context with a function that takes dropout back to where it stood: from there on, the same is dropped again.
+
+    device: of the features. Within a CUDA graph, whose draws are its own, there is no way back.
+    """
+    if (generator := _thread.generator) is not None:
+        state = generator.get_state()
+        yield lambda: _set(generator, state)
+    else:
+        own: Any = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type, torch)
+        state = own.get_rng_state()
+        yield lambda: own.set_rng_state(state)
+
+
+def _set(generator: torch.Generator, state: Tensor) -> None:
+    generator.set_state(state)

@@ -1,11 +1,10 @@
 """The sampler of a run's samples: the one that is named, or the best; at usual times, or at the run's own."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from kakusan.config.settings import ProcessSettings
+from kakusan.config.settings import CONSISTENCY, Settings
 from kakusan.errors import RunError, SettingsError, quoted
 from kakusan.run.opened import OpenRun
 from kakusan.samplers import SAMPLERS, Sampler, as_sampler, sampler_named
@@ -23,7 +22,7 @@ def chosen_sampler(
     process, (number, is_tuned) = run.settings.process, calls_in(steps)
     if not isinstance(name, str):
         name = as_sampler(name, process.T)
-        return replace(name, spacing=name.spacing or process.spacing)
+        return name.spaced(process.spacing)
     if is_tuned and spacing is not None:
         raise SettingsError(f"--spacing {spacing} and --steps {steps} both say which times are visited")
     tuned = None if spacing is not None else _tuned(run, name, options, number)
@@ -36,10 +35,14 @@ def chosen_sampler(
         )
     if spacing == ENTROPIC:
         return _at_entropic_times(run, name, number, options)
-    if name == AUTO:
-        _refuse_options(options)
-        return auto(process.T, number, spacing)
-    return sampler_named(name, process.T, steps=number, spacing=spacing or process.spacing, **options)
+    if name != AUTO:
+        return sampler_named(name, process.T, steps=number, spacing=spacing, **options).spaced(
+            process.spacing
+        )
+    _refuse_options(options)
+    if run.settings.is_distilled:
+        return sampler_named(CONSISTENCY, process.T, steps=number, spacing=spacing)
+    return auto(process.T, number, spacing)
 
 
 def calls_in(steps: int | str | None) -> tuple[int | None, bool]:
@@ -98,6 +101,10 @@ def _refuse_options(options: dict[str, Any]) -> None:
         raise SettingsError(f"options such as {given[0]} belong to a sampler that is named, not to {AUTO}")
 
 
-def usual_sampler(process: ProcessSettings) -> Sampler:
-    """DDIM in 50 steps, or in T where there are fewer: of diagnoses and exports, as all programs have it."""
-    return sampler_named("ddim", process.T, spacing=process.spacing)
+def usual_sampler(settings: Settings) -> Sampler:
+    """DDIM in 50 steps, or in T where there are fewer; of what was distilled, two calls.
+
+    The sampler of diagnoses and exports, as all programs have it.
+    """
+    T, spacing = settings.process.T, settings.process.spacing
+    return sampler_named(CONSISTENCY if settings.is_distilled else "ddim", T).spaced(spacing)

@@ -68,7 +68,7 @@ class Run(sampling.Run):
             self.load(weights=weights, device=device, precision=precision),
             self.settings.process,
         )
-        chosen = usual_sampler(process) if sampler is None else as_sampler(sampler, process.T)
+        chosen = usual_sampler(self.settings) if sampler is None else as_sampler(sampler, process.T)
         guidance = Guidance(guidance) if isinstance(guidance, float | int) else guidance
         guidance, label = self.composed(guidance, label)
         return Editor(
@@ -77,7 +77,7 @@ class Run(sampling.Run):
             layout=self.settings.data.layout,
             loaded=loaded,
             model=self.guided(loaded, guidance),
-            sampler=replace(chosen, spacing=chosen.spacing or process.spacing),
+            sampler=chosen.spaced(process.spacing),
             condition=self.condition(label=label, vector=vector, image=condition, guidance=guidance, say=say),
             numbers={"seed": seed, "first": first, "exact": exact},
             watching=watching or (lambda title: self._watching(title, progress)),

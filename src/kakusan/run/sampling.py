@@ -60,8 +60,8 @@ class Run(OpenRun):
     ) -> Samples:
         """New images, in the network's units: `run.decode(images)` gives the data's own, in the axes of the data.
 
-        count: 16 where none is given. sampler: the best in 10 steps where none is given (`sampler()`), or one by name;
-        its times are spaced as the run says, unless it says how.
+        count: 16 where none is given. sampler: the best in 10 steps where none is given, of what was distilled two
+        calls (`sampler()`), or one by name; its times are spaced as the run says, unless it says how.
         label: a class, by name or number, "each" in turn, or several at once, "3:1+7:0.5", for composition.
         vector: numbers that describe the images, (k,) or (m, k), in their own units, or "thickness=0.3".
         condition: images that belong to them, an array as data files have it, or the path of an image, a folder or an

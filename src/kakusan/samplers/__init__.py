@@ -7,6 +7,7 @@ from kakusan.errors import SettingsError
 from kakusan.samplers.adams_bashforth import AdamsBashforth
 from kakusan.samplers.ancestral import Ancestral
 from kakusan.samplers.base import Sampler, State
+from kakusan.samplers.consistency import Consistency
 from kakusan.samplers.ddim import DDIM
 from kakusan.samplers.dpmpp import DPMpp2M, DPMpp3M, DPMppSDE2M
 from kakusan.samplers.edits import Inversion
@@ -30,6 +31,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "ipndm": IPNDM,
     "heun": Heun,
     "edm": EDMSampler,
+    "consistency": Consistency,
 }
 
 
@@ -65,6 +67,7 @@ __all__ = [
     "SPACINGS",
     "AdamsBashforth",
     "Ancestral",
+    "Consistency",
     "DPMpp2M",
     "DPMpp3M",
     "DPMppSDE2M",

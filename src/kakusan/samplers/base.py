@@ -1,8 +1,8 @@
 """The interface of samplers: a frozen value with the times to visit and the step from one to the next."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.model import Model
@@ -55,6 +55,9 @@ class Sampler(ABC):
     there.
     """
 
+    has_own_times: ClassVar[bool] = False
+    """Whether it knows better times than those of a run's spacing, which is then not laid over it."""
+
     steps: int | None = None
     spacing: str | None = None
     at: tuple[float | int, ...] | None = None
@@ -100,6 +103,10 @@ class Sampler(ABC):
                 f"take {path.T} steps or fewer",
             )
         return (*SPACINGS[self.spacing or "trailing"](path, steps), 0)
+
+    def spaced(self, spacing: str) -> "Sampler":
+        """The same with the spacing of a run, unless it has one or knows better times."""
+        return self if self.spacing is not None or self.has_own_times else replace(self, spacing=spacing)
 
     @abstractmethod
     def step(self, model: AnyModel, state: State, t: Times, s: Times, noise: Noise) -> State:

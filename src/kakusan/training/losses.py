@@ -33,6 +33,14 @@ class Loss(ABC):
     """Whether its work is the same whatever the times are: a CUDA device can repeat it without a look at them."""
     teaches_variance: ClassVar[bool] = False
     """Whether the fraction of a learned variance gets a gradient."""
+    needs_variance: ClassVar[bool] = True
+    """Whether a variance that is learned has to be taught: samples of its models need one."""
+    is_of_means: ClassVar[bool] = True
+    """Whether it is least where the guess of x_0 is the mean of all that x_t may come from: the exact denoiser's."""
+
+    def at(self, progress: float) -> "Loss":  # noqa: ARG002
+        """The loss after this share of the training's steps, 0 to 1: as it is, where it does not change on the way."""
+        return self
 
     @abstractmethod
     def per_image(

@@ -18,7 +18,7 @@ from kakusan.config.parallel import threads_of_a_part
 from kakusan.config.settings import answered
 from kakusan.randomness import torch_seed
 from kakusan.training.state import Task
-from kakusan.training.step import TrainingInputs, drawn, dropout_of_part, train_step
+from kakusan.training.step import TrainingInputs, drawn, dropout_of_part, progress_of, train_step
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,9 @@ def _look(task: Task, fed: TrainingInputs) -> tuple[str, NDArray[np.int64]] | No
     """The first tensor that is not finite, and the rows of the batch where it is not."""
     if len(rows := _bad_rows(fed.x_0)):
         return "the images themselves", rows
+    loss = task.loss.at(progress_of(task.state, task.settings.training))
     with _watched(task.network) as seen:
-        losses = task.loss.per_image(task.model, fed.x_0, fed.t, fed.noise, fed.condition)
+        losses = loss.per_image(task.model, fed.x_0, fed.t, fed.noise, fed.condition)
         if seen:
             return seen[0]
         if len(rows := _bad_rows(losses)):

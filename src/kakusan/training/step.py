@@ -81,7 +81,7 @@ def _train_step(state: TrainState, batches: BatchSource, loss: Loss, training: T
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(training, state.step, state.course)
     finite = torch.ones((), dtype=torch.bool, device=state.device)
-    seen = []
+    seen, loss = [], loss.at(progress_of(state, training))
     for micro in range(answered(training.accumulation)):
         t, losses = _micro_step(state, batches, loss, training, micro)
         finite &= losses.isfinite().all()
@@ -93,6 +93,11 @@ def _train_step(state: TrainState, batches: BatchSource, loss: Loss, training: T
     state.ema.update(state.step)
     state.tally.steps += 1
     state.step += 1
+
+
+def progress_of(state: TrainState, training: TrainingSettings) -> float:
+    """The share of its planned steps that are done, 0 to 1, on which losses depend that change on the way."""
+    return min(1.0, state.step / answered(training.steps))
 
 
 def _micro_step(

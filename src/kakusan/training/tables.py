@@ -5,6 +5,7 @@ from typing import Any
 
 from kakusan.diffusion.variances import LearnedRange, variance_named
 from kakusan.errors import SettingsError
+from kakusan.training.consistency import Consistency
 from kakusan.training.losses import Bound, Hybrid, Loss, MinSNR, NetworkModel, Simple, Velocity, Weighted
 
 LOSSES: dict[str, Loss] = {
@@ -14,6 +15,7 @@ LOSSES: dict[str, Loss] = {
     "hybrid": Hybrid(),
     "min-snr": MinSNR(),
     "velocity": Velocity(),
+    "consistency": Consistency(),
 }
 
 
@@ -21,7 +23,7 @@ def loss_for(name: str, model: NetworkModel, **options: Any) -> Loss:
     """The loss of this name with its options. Raises SettingsError where it and the variance do not go together."""
     loss = LOSSES[name]
     learned = isinstance(variance_named(model.variance), LearnedRange)
-    if learned and not loss.teaches_variance:
+    if learned and loss.needs_variance and not loss.teaches_variance:
         raise SettingsError(
             f"the loss {name} does not teach the variance, which is to be learned",
             "choose --training.loss hybrid or bound, or a fixed --process.variance",

@@ -21,7 +21,7 @@ from kakusan.config.settings import WHEN_DONE, Settings, answered
 from kakusan.data.dataset import Dataset, Progress, silent
 from kakusan.data.rendering import encode_png, grid, pairs_grid
 from kakusan.errors import NumbersError, RunError
-from kakusan.samplers import DDIM, SamplingRequest, sample
+from kakusan.samplers import DDIM, Consistency, Sampler, SamplingRequest, sample
 from kakusan.shapes import Samples
 from kakusan.storage import durable
 from kakusan.storage.agreement import changed_settings, fitting, require_agreement
@@ -372,7 +372,9 @@ def _losses(task: Task) -> Compared:
 def _picture(task: Task, run: RunFolder) -> Sampled | Warned:
     """A grid of samples, from the same noise each time. That it cannot be written is no reason to stop."""
     samples, machine, process = task.settings.samples, task.settings.machine, task.settings.process
-    sampler = DDIM(steps=min(samples.steps, process.T), spacing=process.spacing)
+    sampler: Sampler = DDIM(steps=min(samples.steps, process.T), spacing=process.spacing)
+    if task.settings.is_distilled:
+        sampler = Consistency(steps=min(2, process.T))
     request = SamplingRequest(
         count=samples.count,
         shape=task.record.shape,

@@ -46,7 +46,7 @@ def compared(
     of the chance in their gap, which is what memorizing looks like, cancels. Beside the two:
     gap_standard_error: of held_out_loss - training_loss, over the pairs of images (with two or more);
     compared_images: of each split; baseline_loss: on the same training images, that of a denoiser that knows nothing
-    of the data but their mean and their power spectrum (`stationary`).
+    of the data but their mean and their power spectrum (`stationary`), where the loss is one of denoisers.
     """
     count = _compared(split)
     parts = {
@@ -59,7 +59,7 @@ def compared(
     if "held_out_loss" in losses and count > 1:
         gaps = losses["held_out_loss"] - losses["training_loss"]
         figures["gap_standard_error"] = float(gaps.std() / count**0.5)
-    if "training_loss" in parts:
+    if "training_loss" in parts and loss.is_of_means:
         figures["baseline_loss"] = baseline_loss(model, loss, dataset, split, device)
     held_out = losses["held_out_loss"].tolist() if "held_out_loss" in losses else ()
     return Compared({**figures, "compared_images": count}, held_out)

@@ -31,6 +31,9 @@ from kakusan.training.verdicts import Copies
 Show = Callable[[float, str], None]
 NO_CHECKPOINT = "there is no checkpoint yet"
 NOT_COMPARED = "these samples have none"
+OF_ENDS = (
+    "after `kakusan distill` its guesses are ends of trajectories, not the means that exact denoisers give"
+)
 ENOUGH = 64
 """Samples of a report, from which something is said of their colours."""
 
@@ -141,6 +144,8 @@ def is_broken(subject: Subject, *, replays: bool) -> Finding:
         return _at_a_bad_step(subject, step, replays=replays)
     if prepared is None or subject.loaded is None:
         return without_levels(subject.shortfall, subject.why)
+    if subject.run.settings.is_distilled:
+        return without_levels(subject.shortfall, OF_ENDS)
     levels, knows_training = _levels(subject), False
     if any(level.is_no_better for level in levels) and len(prepared.split.held_out):
         knows_training = not any(level.is_no_better for level in _levels(subject, held_out=False))

@@ -36,7 +36,7 @@ class Drawing:
     @property
     def sampler(self) -> Sampler:
         """DDIM in 50 steps, or in T where there are fewer."""
-        return usual_sampler(self.loaded.settings.process)
+        return usual_sampler(self.loaded.settings)
 
     @property
     def T(self) -> int:
