@@ -26,7 +26,8 @@ from kakusan.errors import KakusanError, SettingsError
 from kakusan.evaluation.bound import BoundReport, measure_bound
 from kakusan.evaluation.diagnosis.diagnose import diagnose
 from kakusan.evaluation.diagnosis.finding import Diagnosis
-from kakusan.evaluation.options import BoundOptions, DiagnosisOptions
+from kakusan.evaluation.options import BoundOptions, DiagnosisOptions, TuneOptions
+from kakusan.evaluation.tuning import tune_times
 from kakusan.interop import importing
 from kakusan.pages.report.gather import write_report
 from kakusan.run.shown import Watch, is_seen, training_shown
@@ -35,6 +36,7 @@ from kakusan.samplers import sample as samples_of
 from kakusan.samplers.base import AnyModel
 from kakusan.shapes import Condition, Samples
 from kakusan.storage.run_folder import RunFolder
+from kakusan.storage.times import TunedTimes
 from kakusan.terminal.display import bar, console, reading
 from kakusan.terminal.signals import StopRequest
 from kakusan.training.distill import distillation, folder_beside
@@ -104,6 +106,15 @@ class Run(run.Run):
         run = self if data is None else Run(self.files, self._reopened(data), self._own)
         with _reading(progress) as read, _share("diagnosis", progress) as show:
             return diagnose(run, asked, reading=read, progress=show)
+
+    def tune(self, *calls: int, progress: bool | None = None, **options: Any) -> list[TunedTimes]:
+        """Find the times at which walks of so few calls end best, and keep them in the run: `kakusan tune`.
+
+        `run.sampler(steps="tuned:8")` has them, and `run.sampler(steps=8)` too. options: sampler="auto", count=128,
+        seed=0, device: `kakusan.evaluation.options.TuneOptions`.
+        """
+        with _share("tuning", progress) as show:
+            return tune_times(self, TuneOptions(calls=calls or (8,), **options), show)
 
     def report(self, *, progress: bool | None = None) -> Path:
         """Write RUN/report.html: `kakusan report`. Its path."""

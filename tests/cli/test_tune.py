@@ -31,7 +31,7 @@ def test_the_best_sampler_is_taken_and_named(
 ) -> None:
     _, about = drawn(run, tmp_path / "a.png")
     assert (about["sampler"], about["steps"], about["spacing"]) == ("unipc", 10, "trailing")
-    assert "unipc, 10 steps (the best in few, as measured)" in " ".join(capsys.readouterr().err.split())
+    assert "unipc, 10 steps, the best in few, as measured" in " ".join(capsys.readouterr().err.split())
     _, about = drawn(run, tmp_path / "b.png", "--sampler", "auto", "--steps", "7")
     assert (about["sampler"], about["steps"]) == ("unipc", 7)
 
@@ -53,6 +53,13 @@ def test_tuned_times_are_kept_and_taken(
     assert by_itself == again
     _, about = drawn(run, tmp_path / "d.png", "--sampler", "unipc", "--steps", "5")
     assert (about["at"], about["spacing"]) == (None, "trailing")  # a sampler by name is as it says
+
+
+def test_the_twin_in_python_does_the_same(run: Path) -> None:
+    (found,) = kk.Run.open(run).tune(6, count=16, progress=False)
+    assert kk.Run.open(run).sampler(steps=6).at == found.at
+    assert kk.Run.open(run).sampler(steps="tuned:6").at == found.at
+    assert kk.Run.open(run).sampler("unipc", steps=6).at is None
 
 
 def test_a_tuning_takes_the_place_of_the_last_of_its_kind(run: Path) -> None:

@@ -230,8 +230,10 @@ def _sampled(
 
 def _chosen(about: "Mapping[str, Any]") -> str:
     """The sampler that was taken by itself, and the flags that take another."""
-    where = "tuned for this run" if about["spacing"] == "tuned" else "the best in few, as measured"
-    return f"sampler: {about['sampler']}, {about['steps']} steps ({where}); others: --sampler, --steps"
+    why = "tuned for this run" if about["spacing"] == "tuned" else "the best in few, as measured"
+    if about["sampler"] == "consistency":
+        why = "as it was distilled for"
+    return f"sampler: {about['sampler']}, {about['steps']} steps, {why}; others: --sampler, --steps"
 
 
 def _sampler(command: Sample, run: "Run") -> "Sampler":
