@@ -3,6 +3,7 @@
     python benchmarks/few_calls.py measure digits runs/digits >> few_calls.jsonl
     python benchmarks/few_calls.py measure garments runs/garments --methods "unipc:log-snr;ddim:trailing" --calls 5,10
     python benchmarks/few_calls.py show few_calls.jsonl
+    python benchmarks/few_calls.py draw few_calls.jsonl docs/few-calls.png
 
 The runs are those of the planned recipe: `kakusan train digits --minutes 2`, the same with kanji, and with the 60,000
 training images of Fashion-MNIST for 7 minutes. A method is SAMPLER:SPACING, with options, as in unipc:log-snr:order=2;
@@ -16,8 +17,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ import numpy as np
 import torch
 from digits_quality import trained_classifier
 from garment_features import Judge, features
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from measuring import Figures, leave, table
 from numpy.typing import NDArray
 
@@ -36,6 +39,7 @@ from kakusan.run import Loaded, Run
 from kakusan.samplers import SAMPLERS, Heun, Sampler, sample
 from kakusan.samplers.karras import EDMSampler
 from kakusan.shapes import Samples
+from kakusan.statistics.student import student_quantile
 from kakusan.training.prepare import Prepared
 from kakusan.training.validation import spread
 
@@ -53,7 +57,9 @@ METHODS = (
     "dpmpp-2m:log-snr",
     "adams-bashforth:log-snr",
 )
-ALL = "ancestral"
+ALL, REAL = "ancestral", "real"
+COLOURS = ("#b5402c", "#2f6f8f", "#5b8c3a", "#8a5aa8", "#c58a1b", "#3f4a56")
+DPI = 130
 
 Features = Callable[[Samples], NDArray[np.float64]]
 """Of samples in [-1, 1]."""
@@ -94,13 +100,13 @@ class Subject:
     real: NDArray[np.float64]
 
     @classmethod
-    def opened(cls, data: str, folder: Path) -> "Subject":
+    def opened(cls, data: str, folder: Path, most: int = MOST) -> "Subject":
         run = Run.open(folder)
-        set_machine(run.settings.machine)
+        set_machine(replace(run.settings.machine, threads=1, workers=1))  # other work may run beside
         prepared = run.prepared()
         of = features_for(data, prepared)
         training = spread(prepared.split.training, REFERENCE)
-        held_out = spread(prepared.split.held_out, MOST)
+        held_out = spread(prepared.split.held_out, most)
         return cls(
             data,
             run,
@@ -131,7 +137,7 @@ def measured(
 ) -> Iterator[Figures]:
     """A line for each method, number of calls and seed, and one for real images."""
     common = {"data": subject.data, "count": subject.count, "step": subject.loaded.step}
-    yield {**common, "method": "real", "frechet": frechet(subject.real, subject.reference)}
+    yield {**common, "method": REAL, "frechet": frechet(subject.real, subject.reference)}
     for words in methods:
         for number in (subject.loaded.model.path.T,) if words == ALL else calls:
             for seed in seeds:
@@ -147,27 +153,52 @@ def measured(
                 }
 
 
-def shown(lines: Sequence[Figures]) -> str:
-    """A table for each data set: mean over seeds, and half of their range."""
+def shown(lines: Iterable[Figures]) -> str:
+    """A table for each data set: mean over seeds, and half of their range; and the paired comparison below it."""
+    listed = list(lines)
     return "\n\n".join(
-        _table(data, [line for line in lines if line["data"] == data]) for data in _names(lines, "data")
+        _table([line for line in listed if line["data"] == data]) for data in _names(listed, "data")
     )
+
+
+def read(path: Path) -> list[Figures]:
+    """Lines of figures."""
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def _names(lines: Sequence[Figures], key: str) -> list[Any]:
     return list(dict.fromkeys(line[key] for line in lines if key in line))
 
 
-def _table(data: str, lines: Sequence[Figures]) -> str:
+def _table(lines: Sequence[Figures]) -> str:
     calls = sorted({line["calls"] for line in lines if "calls" in line and line["method"] != ALL})
-    rows = []
-    for name in _names(lines, "method"):
-        of = [line for line in lines if line["method"] == name]
-        if name in ("real", ALL):
-            rows.append([f"{name}: {_mean(of)}", *[""] * len(calls)])
-            continue
-        rows.append([name, *(_mean([line for line in of if line["calls"] == number]) for number in calls)])
-    return table([f"{data}, {lines[0]['count']:,} samples", *map(str, calls)], rows)
+    by_name = {name: [line for line in lines if line["method"] == name] for name in _names(lines, "method")}
+    rows = [
+        [name, *(_mean([line for line in of if line["calls"] == number]) for number in calls)]
+        for name, of in by_name.items()
+        if name not in (REAL, ALL)
+    ]
+    header = [f"{lines[0]['data']}, {lines[0]['count']} samples", *map(str, calls)]
+    notes = [f"as many held-out images: {_mean(by_name[REAL])}"]
+    if ALL in by_name:
+        notes.append(f"ancestral, all {by_name[ALL][0]['calls']:,} calls: {_mean(by_name[ALL])}")
+        notes += [_against_all(by_name, number) for number in (5, 10)]
+    return table(header, rows) + "\n\n" + "; ".join(notes)
+
+
+def _against_all(by_name: dict[str, list[Figures]], calls: int) -> str:
+    """The first method beside Algorithm 2, seed by seed: mean relative difference, and its 95 % interval."""
+    goal = {line["seed"]: line["frechet"] for line in by_name[ALL]}
+    ours = {line["seed"]: line["frechet"] for line in by_name[METHODS[0]] if line["calls"] == calls}
+    seeds = sorted(goal.keys() & ours.keys())
+    off = np.array([ours[seed] - goal[seed] for seed in seeds]) / np.mean([goal[seed] for seed in seeds])
+    words = f"{METHODS[0]} in {calls} against it: {off.mean():+.0%}"
+    if len(seeds) < 2:
+        return words
+    reach = student_quantile(len(seeds) - 1) * off.std(ddof=1) / len(seeds) ** 0.5
+    return (
+        f"{words} ({off.mean() - reach:+.0%} to {off.mean() + reach:+.0%}: 95 %, {len(seeds)} seeds, paired)"
+    )
 
 
 def _mean(lines: Sequence[Figures]) -> str:
@@ -175,7 +206,49 @@ def _mean(lines: Sequence[Figures]) -> str:
         return ""
     values = [line["frechet"] for line in lines]
     error = f" ± {(max(values) - min(values)) / 2:.2g}" if len(values) > 1 else ""
-    return f"{np.mean(values):.4g}{error}"
+    return f"{np.mean(values):.3g}{error}"
+
+
+def draw(lines: Sequence[Figures], path: Path) -> None:
+    """A chart for each data set: distance against calls, with Algorithm 2 and real images as lines."""
+    names = _names(lines, "data")
+    figure = Figure(figsize=(3.9 * len(names), 3.6), layout="constrained")
+    for axis, data in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        of = [line for line in lines if line["data"] == data]
+        for number, name in enumerate(METHODS):
+            calls = sorted({line["calls"] for line in of if line["method"] == name})
+            means = [
+                np.mean([line["frechet"] for line in of if line["method"] == name and line["calls"] == each])
+                for each in calls
+            ]
+            style = {
+                "marker": "o",
+                "markersize": 3,
+                "color": COLOURS[number],
+                "linewidth": 2 if number == 0 else 1,
+            }
+            axis.plot(calls, means, label=name, **style)
+        for name, words, colour in (
+            (ALL, "ancestral, 1,000", "#222222"),
+            (REAL, "held-out images", "#8a8f98"),
+        ):
+            values = [line["frechet"] for line in of if line["method"] == name]
+            axis.axhline(float(np.mean(values)), color=colour, linestyle="--", linewidth=1, label=words)
+        axis.set(
+            xscale="log",
+            yscale="log",
+            xlabel="calls",
+            xticks=CALLS,
+            xticklabels=[str(each) for each in CALLS],
+        )
+        axis.minorticks_off()
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.set_title(f"{data}: Fréchet distance", fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.25, linewidth=0.6)
+    figure.axes[0].legend(frameon=False, fontsize=7)
+    figure.savefig(path, dpi=DPI, facecolor="white")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -188,13 +261,22 @@ def main(arguments: Sequence[str]) -> int:
     measure.add_argument("--methods", default=";".join((*METHODS, ALL)), help="separated by semicolons")
     measure.add_argument("--calls", default=",".join(map(str, CALLS)))
     measure.add_argument("--seeds", default=",".join(map(str, SEEDS)))
+    measure.add_argument("--count", type=int, default=MOST)
     commands.add_parser("show").add_argument("lines", type=Path)
+    drawing = commands.add_parser("draw")
+    drawing.add_argument("lines", type=Path)
+    drawing.add_argument("out", type=Path)
     given = parser.parse_args(arguments)
     if given.command == "show":
-        print(shown([json.loads(line) for line in given.lines.read_text("utf-8").splitlines()]))
+        print(shown(read(given.lines)))
+        return 0
+    if given.command == "draw":
+        draw(read(given.lines), given.out)
         return 0
     numbers = [[int(number) for number in each.split(",")] for each in (given.calls, given.seeds)]
-    for line in measured(Subject.opened(given.data, given.run), given.methods.split(";"), *numbers):
+    for line in measured(
+        Subject.opened(given.data, given.run, given.count), given.methods.split(";"), *numbers
+    ):
         print(json.dumps(line), flush=True)
         print(line, file=sys.stderr)
     return 0

@@ -19,12 +19,13 @@ def blocks(page: Path, language: str = "") -> list[str]:
 
 
 @contextmanager
-def run_page(page: Path, folder: Path) -> Iterator[dict[str, Any]]:
+def run_page(page: Path, folder: Path, **given: Any) -> Iterator[dict[str, Any]]:
     """Everything that a page defines, after its Python blocks have run one after the other, as they stand.
 
-    They run in `folder`, which stays the current one for as long as the context lasts.
+    They run in `folder`, which stays the current one for as long as the context lasts. given: what the page takes for
+    granted, such as a run.
     """
-    names: dict[str, Any] = {"__name__": page.name.replace(".", "_")}
+    names: dict[str, Any] = {"__name__": page.name.replace(".", "_"), **given}
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         torch.manual_seed(0)
         patch.chdir(folder)

@@ -7,7 +7,7 @@ from typing import Any
 
 from kakusan.config.machine import set_machine
 from kakusan.data.dataset import Progress, silent
-from kakusan.data.space import noun_of
+from kakusan.data.space import POINTS, noun_of
 from kakusan.errors import SettingsError
 from kakusan.evaluation.moments import centre_of
 from kakusan.evaluation.options import CompareOptions, DistanceOptions
@@ -55,7 +55,7 @@ class Outcome:
 
     way: Way
     shown: Samples
-    """The first ones."""
+    """The first ones; of points all."""
     frechet: float | None
     """Fréchet distance from the reference; None where there are no features."""
     from_fine: float
@@ -152,7 +152,8 @@ class Judge:
         off = 0.0 if goal is None else float((x - goal).nan_to_num(0).square().mean().sqrt())
         rounded = _as_saved(x, way.run)
         distance = self._target.figures(self._view.of(rounded)).get("frechet")
-        return Outcome(way, x[: self._options.shown], distance, off, seconds), x
+        shown = x if noun_of(way.run.data.shape) is POINTS else x[: self._options.shown]
+        return Outcome(way, shown, distance, off, seconds), x
 
 
 def _as_saved(x: Samples, run: Run) -> Samples:

@@ -10,6 +10,7 @@ from matplotlib.ticker import LogLocator
 from PIL import Image
 
 from kakusan.data.rendering import each, grid
+from kakusan.data.space import POINTS, noun_of
 from kakusan.evaluation.comparison import Comparison, Outcome
 from kakusan.evaluation.plots import DPI, plain
 
@@ -33,9 +34,10 @@ def comparison_png(found: Comparison) -> bytes:
     parts: Any = figure.subfigures(2, 1, height_ratios=[height, CHARTS])
     samples, charts = parts
     _draw_samples(samples, columns, pictures, rows)
-    axes = charts.subplots(1, 2)
-    _chart(axes[0], found, "frechet", "Fréchet distance", found.real)
-    _chart(axes[1], found, "from_fine", "difference from the fine walk", None)
+    titles = {"frechet": "Fréchet distance", "from_fine": "difference from the fine walk"}
+    known = [name for name in titles if any(getattr(one, name) for one in found.outcomes)]
+    for axis, name in zip(charts.subplots(1, max(len(known), 1), squeeze=False)[0], known, strict=False):
+        _chart(axis, found, name, titles[name], found.real if name == "frechet" else None)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
     return buffer.getvalue()
@@ -43,7 +45,7 @@ def comparison_png(found: Comparison) -> bytes:
 
 def _pictures(outcome: Outcome, units: Any) -> list[Image.Image]:
     """One for each sample; of points the whole cloud."""
-    if outcome.shown.ndim == 4 and outcome.shown.shape[2:] == (1, 1):
+    if noun_of(outcome.shown.shape[1:]) is POINTS:
         return [grid(outcome.shown, units)]
     return each(outcome.shown, units)
 
@@ -84,9 +86,9 @@ def series(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
 
 def _chart(axis: Any, found: Comparison, figure: str, title: str, real: float | None) -> None:
     for number, (name, ones) in enumerate(series(found.outcomes).items()):
-        points = sorted(
-            (one.way.calls, getattr(one, figure)) for one in ones if getattr(one, figure) is not None
-        )
+        points = sorted((one.way.calls, getattr(one, figure)) for one in ones if getattr(one, figure))
+        if not points:
+            continue
         colour = COLOURS[number % len(COLOURS)]
         axis.plot(*zip(*points, strict=True), marker="o", markersize=3, color=colour, label=plain(name))
     if real is not None:
