@@ -41,7 +41,10 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "fields": ("fields.npy", [*UNET, "--data.flip", "--network.scale-shift"]),
 }
 """The data and what is chosen."""
-SAMPLERS = {"ancestral": ["--steps", "10"], "ddim": ["--sampler", "ddim", "--steps", "5"]}
+SAMPLERS = {
+    "ancestral": ["--sampler", "ddim", "--steps", "10"],
+    "ddim": ["--sampler", "ddim", "--steps", "5"],
+}
 
 
 def fields(folder: Path) -> None:

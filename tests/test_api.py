@@ -20,6 +20,7 @@ from kakusan import api
 from kakusan.cli import main
 from kakusan.config.settings import DataSettings
 from kakusan.errors import DataError, RunError, SettingsError
+from kakusan.run import shown as shown_training
 from kakusan.samplers import sampler_named
 from kakusan.storage.run_folder import RunFolder
 from kakusan.training.launch import steps_after
@@ -186,7 +187,8 @@ def test_progress_is_shown_where_it_is_wished(
     assert capsys.readouterr().err == ""  # neither a terminal nor a notebook
     shown = io.StringIO()
     terminal = Console(file=shown, force_terminal=True, width=100)
-    monkeypatch.setattr(api, "console", lambda: terminal)
+    for module in (api, shown_training):
+        monkeypatch.setattr(module, "console", lambda: terminal)
     kk.train(pictures(), steps=1, settings=TINY, run=tmp_path / "seen", progress=True)
     run.sample(2, kk.DDIM(steps=2), progress=True)
     denoiser = run.model()

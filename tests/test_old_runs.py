@@ -27,7 +27,10 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
     run = folder / name
     shutil.copytree(OLD / name, run)
     found: dict[str, Any] = {}
-    for sampler, flags in {"ancestral": [], "ddim": ["--sampler", "ddim", "--steps", "5"]}.items():
+    for sampler, flags in {
+        "ancestral": ["--sampler", "ddim"],
+        "ddim": ["--sampler", "ddim", "--steps", "5"],
+    }.items():
         run_kakusan(["sample", run, "--count", "2", "--out", folder / "x.npz", "--overwrite", *flags])
         with np.load(folder / "x.npz") as stored:
             images = stored["images" if "images" in stored else "points"].astype(np.float64)

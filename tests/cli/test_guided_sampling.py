@@ -162,5 +162,5 @@ def test_a_training_ends_with_the_line_that_asks_for_what_it_has_learned(
 def test_guidance_from_python_is_that_of_the_command(run: Path, tmp_path: Path) -> None:
     opened: Any = kk.Run.open(run)
     images = opened.sample(4, kk.DDIM(steps=4), label=1, guidance=3.0)
-    command = sampled(run, tmp_path, "--label", "1", "--guidance", "3")
+    command = sampled(run, tmp_path, "--label", "1", "--guidance", "3", "--sampler", "ddim")
     assert np.allclose(images.permute(0, 2, 3, 1).numpy(), command, atol=1e-6)

@@ -39,6 +39,7 @@ from kakusan.samplers import (
     SAMPLERS,
     AdamsBashforth,
     Ancestral,
+    Consistency,
     DPMpp2M,
     DPMpp3M,
     DPMppSDE2M,
@@ -342,7 +343,7 @@ def test_every_sampler_that_ships_has_a_table(name: str) -> None:
     table = sampler_table(Model(NetworkDenoiser(toy, Linear(T=T), "v"), clip=1.0), sampler, SIZE)
     assert table["sampler"]["steps"] == 4
     assert len(table["steps"]) == (7 if isinstance(sampler, TWO_CALLS) else 4)
-    assert table["format"] == (1 if isinstance(sampler, DDIM | Ancestral) else 2)
+    assert table["format"] == (1 if isinstance(sampler, DDIM | Ancestral | Consistency) else 2)
     assert ("past" in table["steps"][-2]) == (table["format"] == 2)
 
 

@@ -19,7 +19,7 @@ from kakusan.diffusion.paths import EDM, FlowMatching, Path, ends_in_pure_noise
 from kakusan.diffusion.schedules import Cosine, Linear, Sigmoid, ZeroTerminalSNR
 from kakusan.errors import SettingsError
 from kakusan.samplers import DDIM, SAMPLERS, SPACINGS, SamplingRequest, UniPC, sample, sampler_named
-from kakusan.samplers.spacings import WHOLE
+from kakusan.samplers.spacings import ENTROPIC, WHOLE
 
 F = torch.float64
 PATHS: tuple[Path, ...] = (
@@ -132,7 +132,7 @@ def test_times_beyond_T_and_other_numbers_of_steps_are_refused() -> None:
 
 def test_the_flag_knows_each_spacing_and_a_process_the_whole_numbered() -> None:
     (names, _) = get_args(get_type_hints(Sample)["spacing"])
-    assert get_args(names) == tuple(SPACINGS)
+    assert get_args(names) == (*SPACINGS, ENTROPIC)
     assert [*WHOLE] == ["trailing", "leading", "linspace"]
 
 
@@ -140,4 +140,4 @@ def test_the_page_has_a_row_for_each_sampler_and_each_spacing() -> None:
     page = (File(__file__).parents[2] / "docs" / "samplers.md").read_text("utf-8")
     rows = re.findall(r"^\| `([a-z][\w-]+)` \| (?:`(\w+)`)?", page, re.MULTILINE)
     assert [row for row in rows if row[1]] == [(name, kind.__name__) for name, kind in SAMPLERS.items()]
-    assert [name for name, kind in rows if not kind] == [*SPACINGS]
+    assert [name for name, kind in rows if not kind] == [*SPACINGS, ENTROPIC]

@@ -10,12 +10,16 @@ _LINES: tuple[tuple[str, str], ...] = (
         "inpainting is a Sampler of a dozen lines, which keeps the known pixels: docs/python.md, Inpainting",
     ),
     (
-        "interpolate interpolation slerp latents",
-        "interpolation goes between two x_T, from Python: docs/python.md, Interpolation",
+        "consistency lcm distillation turbo lightning few-step",
+        "it is kakusan distill RUN, for one to four calls; ten need no training: kakusan sample RUN",
     ),
     (
-        "img2img image-to-image edit init-image strength sdedit",
-        "samples that start from images are made from Python: run.sample(images=x_0, t=400)",
+        "interpolate interpolation slerp latents",
+        "it is an edit: kakusan edit RUN --from a.png --to b.png, or --seeds 3 8",
+    ),
+    (
+        "img2img image-to-image init-image strength sdedit",
+        "it is an edit: kakusan edit RUN --from image.png --strength 0.6",
     ),
     (
         "wandb tensorboard tb mlflow comet logger logdir log-dir plot",
@@ -27,7 +31,7 @@ _LINES: tuple[tuple[str, str], ...] = (
     ),
     (
         "fid kid inception inception-score precision-recall clip-score metrics",
-        "a Fréchet distance is kakusan.frechet(features_a, features_b), from Python, of features of your choice",
+        "distances are those of kakusan evaluate RUN --distance, in features of your choice: docs/distances.md",
     ),
     (
         "dpm dpm-solver dpmpp dpm++ euler heun unipc plms pndm ipndm deis scheduler k-diffusion",
