@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from tiny import TINY
@@ -11,7 +12,7 @@ from tiny import TINY
 import kakusan as kk
 from kakusan.cli import main
 from kakusan.evaluation.options import DistanceOptions
-from kakusan.evaluation.quality import measure_quality
+from kakusan.evaluation.quality import in_units, measure_quality
 
 FEW = ["--count", "32", "--shown", "3", "--samplers", "ddim,unipc", "--steps", "3,6"]
 
@@ -33,7 +34,7 @@ def compared(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict[s
 
 def test_figures_are_those_of_the_other_commands(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = compared([str(run), *FEW], capsys)
-    assert [(way["sampler"], way["steps"]) for way in found["ways"]] == [
+    assert [(way["name"], way["calls"]) for way in found["ways"]] == [
         ("ddim", 3), ("ddim", 6), ("unipc", 3), ("unipc", 6),
     ]  # fmt: skip
     options = DistanceOptions(count=32, seeds=1, sampler="ddim", steps=6, reference="training")
@@ -53,7 +54,7 @@ def test_a_picture_has_a_column_for_each_way(run: Path, capsys: pytest.CaptureFi
     with Image.open(first) as picture:
         assert picture.format == "PNG"
         assert picture.width > 600
-    assert json.loads(first.with_suffix(".json").read_text("utf-8"))["about"]["count"] == 32
+    assert json.loads(first.with_name(first.name + ".json").read_text("utf-8"))["about"]["count"] == 32
 
 
 def test_weights_of_guidance_and_runs_are_compared_too(
@@ -95,7 +96,7 @@ def test_runs_of_other_samples_are_refused(
     assert main(["train", "two-moons", "--run", str(other), "--steps", "2", "--process.T", "20"]) == 0
     capsys.readouterr()
     assert main(["compare", str(run), str(other)]) == 2
-    assert "runs of one shape can be compared" in capsys.readouterr().err
+    assert "runs of one shape and one kind of values can be compared" in capsys.readouterr().err
     assert main(["compare", str(other), "--steps", "3", "--count", "64"]) == 0
 
 
@@ -103,7 +104,39 @@ def test_a_picture_is_not_replaced_by_accident(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "x.png"
-    path.write_bytes(b"mine")
-    assert main(["compare", str(run), "--out", str(path)]) == 2
-    assert path.read_bytes() == b"mine"
-    assert "--overwrite" in capsys.readouterr().err
+    for mine in (path, tmp_path / "x.png.json"):
+        mine.write_bytes(b"mine")
+        assert main(["compare", str(run), "--out", str(path)]) == 2
+        assert mine.read_bytes() == b"mine"
+        assert "--overwrite" in capsys.readouterr().err
+        mine.unlink()
+
+
+def test_tuned_times_have_a_name_of_their_own(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kk.Run.open(run).tune(5, count=16, progress=False)
+    flags = ["--count", "32", "--shown", "2", "--samplers", "unipc,heun", "--steps", "5,tuned:5"]
+    kk.Run.open(run).tune(5, count=16, sampler="heun", progress=False)
+    found = compared([str(run), *flags], capsys)
+    names = [(way["name"], way["calls"]) for way in found["ways"]]
+    assert names == [("unipc", 5), ("unipc, tuned", 5), ("heun", 9), ("heun, tuned", 9)]
+    assert found["ways"][1]["sampler"]["at"] is not None
+
+
+def test_runs_in_other_units_are_seen_in_those_of_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two runs the values of one are ten times as large, and stay so."""
+    values = np.random.default_rng(0).normal(size=(200, 8, 8, 1))
+    runs = []
+    for scale in (1, 10):
+        path = tmp_path / f"x{scale}.npy"
+        np.save(path, scale * values)
+        runs.append(tmp_path / f"run{scale}")
+        assert main(["train", str(path), "--run", str(runs[-1]), "--steps", "2", *TINY]) == 0
+    flags = ["--count", "32", "--shown", "2", "--samplers", "unipc", "--steps", "3"]
+    assert len(compared([*map(str, runs), *flags, "--out", str(tmp_path / "x.png")], capsys)["ways"]) == 2
+    first, second = (kk.Run.open(run) for run in runs)
+    x = second.sample(4, "unipc")
+    seen = in_units(x, second.data.units, first.data.units)
+    assert np.allclose(first.decode(seen), second.decode(x), rtol=1e-5)
+    assert float(seen.std()) == pytest.approx(10 * float(x.std()), rel=1e-3)

@@ -12,7 +12,7 @@ from tiny import TINY
 import kakusan as kk
 from kakusan.cli import main
 from kakusan.data.saving import sidecar
-from kakusan.errors import ModelError, SettingsError
+from kakusan.errors import ModelError
 from kakusan.evaluation.distillation import cost_of
 from kakusan.run import Run
 from kakusan.storage.run_folder import RunFolder
@@ -87,15 +87,35 @@ def test_its_samples_take_two_calls_unless_others_are_asked_for(distilled: Path,
         assert about["spacing"] == ("trailing" if sampler == "ddim" else None)
     ours = Run.open(distilled).sample(4)
     assert np.array_equal(np.load(tmp_path / "consistency-2.npz")["images"], Run.open(distilled).decode(ours))
-    with pytest.raises(SettingsError, match="the consistency sampler has no --eta"):
-        main_raising(["sample", str(distilled), "--eta", "1"])
 
 
-def main_raising(arguments: list[str]) -> None:
-    from kakusan.cli.sample import Sample
-    from kakusan.cli.sampler_options import parse_for_run
+def test_what_is_for_models_of_many_calls_is_refused(
+    distilled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "x.png"
+    assert main(["sample", str(distilled), "--count", "1", "--out", str(picture)]) == 0
+    for arguments, words in (
+        (["tune", str(distilled), "--calls", "2"], "there is nothing to tune"),
+        (["tune", str(distilled), "--entropic"], "there is nothing to tune"),
+        (["sample", str(distilled), "--spacing", "entropic"], "entropic times are for many calls"),
+        (["edit", str(distilled), "--from", str(picture)], "edit with the run that it came from"),
+        (["export", str(distilled), str(tmp_path / "d")], "schedulers of --to diffusers"),
+    ):
+        capsys.readouterr()
+        assert main(arguments) in (2, 3, 4), arguments
+        assert words in capsys.readouterr().err
 
-    parse_for_run(Sample, arguments[1:], "sample", ["kakusan sample runs/demo"])
+
+def test_a_comparison_measures_no_walk_of_a_distilled_run(
+    distilled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    flags = ["--samplers", "auto", "--steps", "1,2", "--count", "32", "--out", str(tmp_path / "x.png")]
+    assert main(["compare", str(distilled), *flags, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [way["sampler"]["sampler"] for way in found["ways"]] == ["consistency", "consistency"]
+    assert [way["from_fine"] for way in found["ways"]] == [None, None]
+    assert not found["fine"]
 
 
 def test_the_loss_has_no_baseline_and_bits_are_said_to_mean_nothing(
@@ -127,7 +147,7 @@ def test_distances_are_of_both_runs_and_of_real_samples(
     (path,) = (tmp_path / "old-distilled" / "evaluation").iterdir()
     found = json.loads(path.read_text())
     assert path.name == "step-00000002-distillation.json"
-    names = ["real (held-out)", "old, DDIM, 20 calls", "old-distilled, 1 call", "old-distilled, 2 calls"]
+    names = ["real (held-out)", "old, UniPC, 10 calls", "old-distilled, 1 call", "old-distilled, 2 calls"]
     assert list(found["distances"]) == names
     assert found["about"]["count"] == 20
     (tmp_path / "old").rename(tmp_path / "elsewhere")

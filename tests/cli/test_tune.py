@@ -31,7 +31,7 @@ def test_the_best_sampler_is_taken_and_named(
 ) -> None:
     _, about = drawn(run, tmp_path / "a.png")
     assert (about["sampler"], about["steps"], about["spacing"]) == ("unipc", 10, "trailing")
-    assert "unipc, 10 steps, the best in few, as measured" in " ".join(capsys.readouterr().err.split())
+    assert "sampler: unipc, 10 steps (kakusan compare" in " ".join(capsys.readouterr().err.split())
     _, about = drawn(run, tmp_path / "b.png", "--sampler", "auto", "--steps", "7")
     assert (about["sampler"], about["steps"]) == ("unipc", 7)
 

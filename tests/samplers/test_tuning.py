@@ -1,7 +1,7 @@
 """Tuned times: the search against problems whose answer is known, and walks of an exact denoiser."""
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
@@ -13,8 +13,9 @@ from kakusan.diffusion.oracles import MixtureOracle
 from kakusan.diffusion.paths import EDM, FlowMatching, Path
 from kakusan.diffusion.schedules import Cosine, Linear
 from kakusan.errors import SettingsError
-from kakusan.samplers import DDIM, SeededNoise, UniPC
+from kakusan.samplers import DDIM, Ancestral, Consistency, SeededNoise, UniPC
 from kakusan.samplers.tuning import Endpoints, Gaps, LeastSquares, most_walks, tune
+from kakusan.shapes import Condition
 
 F = torch.float64
 PATHS = (Linear(), Cosine(), FlowMatching(), EDM())
@@ -24,7 +25,10 @@ def endpoints(path: Path) -> Endpoints:
     """Of three narrow peaks in one dimension."""
     means = torch.tensor([[[[-0.8]]], [[[0.1]]], [[[0.7]]]], dtype=F)
     oracle = MixtureOracle(path, torch.ones(3), means, torch.full((3,), 0.01, dtype=F))
-    return Endpoints(as_model(oracle), SeededNoise(0, torch.arange(256), (1, 1, 1)))
+    return Endpoints(
+        as_model(oracle),
+        [(SeededNoise(0, part, (1, 1, 1)), None) for part in torch.split(torch.arange(256), 100)],
+    )
 
 
 def test_a_linear_problem_is_solved_in_a_round() -> None:
@@ -63,12 +67,12 @@ def test_no_more_values_are_asked_for_than_allowed() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 8, 50])
 def test_gaps_give_back_their_times(steps: int) -> None:
     times = DDIM(steps=steps).times(Linear())
-    gaps = Gaps.of(times)
+    gaps = Gaps.of(times, whole=True)
     assert (*gaps.times(gaps.logs), 0) == times
 
 
 def test_times_fall_wherever_the_search_goes() -> None:
-    gaps = Gaps.of(DDIM(steps=6).times(Linear()))
+    gaps = Gaps.of(DDIM(steps=6).times(Linear()), whole=True)
     for seed in range(20):
         far = 8 * torch.randn(5, generator=torch.Generator().manual_seed(seed), dtype=F)
         at = gaps.times(far)
@@ -103,6 +107,34 @@ def test_one_step_has_nothing_to_tune() -> None:
     found = tune(DDIM(steps=1), endpoints(Linear()))
     assert found.at == (1000,)
     assert found.error == found.before
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_few_times_are_tuned_too(steps: int) -> None:
+    """T = 20, where gaps are of a few whole times: nearly the best of all whole times there are."""
+    path = Linear(T=20)
+    ends = endpoints(path)
+    found, goal = tune(DDIM(steps=steps), ends), ends.fine
+    best = min(
+        float((ends(DDIM(at=(20, *later))) - goal).square().mean().sqrt())
+        for later in combinations(range(19, 0, -1), steps - 1)
+    )
+    assert found.error <= 1.15 * best
+    assert found.error < found.before
+
+
+@pytest.mark.parametrize("sampler", [DDIM(steps=3, eta=0.5), Ancestral(steps=3), Consistency(steps=3)])
+def test_samplers_that_draw_noise_are_refused(sampler: Any) -> None:
+    with pytest.raises(SettingsError, match="cannot be tuned"):
+        tune(sampler, endpoints(Linear()))
+
+
+def test_what_a_mask_hides_does_not_count() -> None:
+    ends = endpoints(Linear())
+    hidden = replace(
+        ends, batches=[(noises, Condition(mask=torch.zeros(1, 1, 1, 1))) for noises, _ in ends.batches]
+    )
+    assert not hidden(DDIM(steps=3)).any()
 
 
 def test_times_of_a_run_are_not_made_up() -> None:

@@ -14,10 +14,12 @@ from kakusan.evaluation.options import CompareOptions
 if TYPE_CHECKING:
     from kakusan.evaluation.comparison import Comparison, Outcome
 
+FEW = 200
+"""Samples below which a distance of features says little."""
 EXAMPLES = (
     "kakusan compare runs/demo                                        three samplers, in 5, 10 and 20 steps",
     "kakusan compare runs/demo --samplers ddim,unipc,dpmpp-3m --steps 5,10,20,50",
-    "kakusan compare runs/demo --samplers unipc,unipc:log-snr --steps 8,tuned:8    times of the same sampler",
+    "kakusan compare runs/demo --samplers unipc --steps 8,tuned:8     usual times and those of kakusan tune",
     "kakusan compare runs/digits --guidance 1,2,4 --samplers unipc --steps 10      weights of guidance",
     "kakusan compare runs/a runs/b --samplers auto --steps 10         two runs",
 )
@@ -35,7 +37,7 @@ class Compare(CompareOptions):
     run: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folders of runs."""
     out: Path | None = None
-    """Where the picture goes, a .png; the figures beside it as .json. Default: the next in RUN/comparisons."""
+    """Where the picture goes, a .png; the figures beside it, in NAME.png.json. Default: the next in RUN/comparisons."""
     overwrite: bool = False
     """Replace what is at --out."""
     json: bool = False
@@ -75,8 +77,14 @@ def _check(path: Path, *, overwrite: bool) -> None:
 
     if path.suffix.lower() != ".png":
         raise SettingsError(f"--out {path} is no picture", "such as --out compared.png")
-    if path.exists() and not overwrite:
-        raise SettingsError(f"{path} is there already", "--overwrite replaces it")
+    for each in (path, _figures(path)):
+        if each.exists() and not overwrite:
+            raise SettingsError(f"{each} is there already", "--overwrite replaces it")
+
+
+def _figures(path: Path) -> Path:
+    """Beside the picture."""
+    return path.with_name(path.name + ".json")
 
 
 def _write(found: "Comparison", path: Path) -> None:
@@ -88,7 +96,7 @@ def _write(found: "Comparison", path: Path) -> None:
     with durable.os_errors_as_run_errors(f"cannot write {path}", path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         durable.atomic_write(path, comparison_png(found))
-        durable.atomic_write(path.with_suffix(".json"), figures)
+        durable.atomic_write(_figures(path), figures)
 
 
 def _show(found: "Comparison") -> None:
@@ -101,7 +109,7 @@ def _show(found: "Comparison") -> None:
     about, to = found.about, Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
-    for name in ("steps", "Fréchet distance", "from the fine walk", "seconds"):
+    for name in ("calls", "Fréchet distance", "from the fine walk", "seconds"):
         table.add_column(name, justify="right")
     for name, outcomes in (*series(found.fine).items(), *series(found.outcomes).items()):
         for outcome in outcomes:
@@ -112,11 +120,19 @@ def _show(found: "Comparison") -> None:
     features = f", in the features of {about['of']} ({about['features']})" if about["features"] else ""
     words = (
         f"{about['count']:,} samples of seed {about['seed']} each; distances from {about['reference']} {about['noun']}"
-        f"{features}; the difference is the root mean square, in the network's units"
+        f"{features}; the difference is the root mean square, in the network's units. One seed: small differences of"
+        " distances are chance."
     )
     to.print(words, style="dim", markup=False)
+    if about["count"] < about["asked_for"]:
+        to.print(
+            f"note: {about['count']:,} samples, not {about['asked_for']:,}: there are no more {about['real']}"
+        )
+    if about["count"] < FEW:
+        to.print(f"note: a distance of {about['count']} samples says little; --count 500 says more")
 
 
 def _cells(outcome: "Outcome") -> tuple[str, ...]:
     distance = "" if outcome.frechet is None else f"{outcome.frechet:.4g}"
-    return str(outcome.way.calls), distance, f"{outcome.from_fine:.3g}", f"{outcome.seconds:.2f}"
+    off = "" if outcome.from_fine is None else f"{outcome.from_fine:.3g}"
+    return str(outcome.way.calls), distance, off, f"{outcome.seconds:.2f}"

@@ -47,6 +47,8 @@ class Distance(DistanceOptions):
     """Write the figures here; default: RUN/evaluation/step-...-distance.json."""
     save_statistics: Path | None = None
     """Write mean and covariance of the reference's features to this .npz, as pytorch-fid has them (mu, sigma)."""
+    overwrite: bool = False
+    """Replace what is at --out and --save-statistics."""
     json: bool = False
     """Print the figures as JSON, on stdout, in place of the tables."""
 
@@ -65,6 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     from kakusan.storage.figures import finite
     from kakusan.terminal.display import bars, console, reading
 
+    _refuse_to_replace(command)
     run = Run.open(command.run)
     set_machine(run.settings.machine)
     to = console()
@@ -78,6 +81,19 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     _show(found, written)
     return 0
+
+
+def _refuse_to_replace(command: Distance) -> None:
+    """Raises SettingsError for files that are named and there, and for figures that are no .json."""
+    if command.out is not None and command.out.suffix != ".json":
+        raise SettingsError(f"--out {command.out} holds figures, a .json", "such as --out distance.json")
+    if command.save_statistics is not None and command.save_statistics.suffix != ".npz":
+        raise SettingsError(
+            f"--save-statistics {command.save_statistics} is an .npz", "such as statistics.npz"
+        )
+    for path in (command.out, command.save_statistics):
+        if path is not None and path.exists() and not command.overwrite:
+            raise SettingsError(f"{path} is there already", "--overwrite replaces it")
 
 
 def _write(command: Distance, run: "Run", found: "Quality") -> list[Path]:

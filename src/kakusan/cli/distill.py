@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "kakusan distill runs/photos                 half of the training's time; makes runs/photos-distilled",
     "kakusan distill runs/photos --minutes 20    for so long",
-    "kakusan sample runs/photos-distilled        two calls of the network a sample, rather than 50",
+    "kakusan sample runs/photos-distilled        two calls of the network a sample, rather than 10",
     "kakusan sample runs/photos-distilled --steps 1",
     "kakusan train DATA --from runs/photos --training.loss consistency    the same with all settings of a training",
 )

@@ -168,6 +168,12 @@ def _refuse_strangers(command: Edit, kind: "Kind") -> None:
             else "leave it out"
         )
         raise SettingsError(f"{found[0]} does not go with this edit: {NAMES[kind]}", helps)
+    if kind == "variations" and command.film is not None and command.strength == 0:
+        raise SettingsError(
+            "an image at strength 0 stays as it is, without a walk to film", "leave --film out"
+        )
+    if kind == "interpolation" and command.frames is not None and command.frames < 2:
+        raise SettingsError("between two images there are 2 frames or more", "such as --frames 9")
     if kind == "variations" and command.frames is not None and command.film is None:
         raise SettingsError("--frames belongs to a film, which is missing", "such as: --film out.webp")
 

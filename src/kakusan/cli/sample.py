@@ -133,6 +133,8 @@ def main(arguments: Sequence[str]) -> int:
     out = Output(path, numbers, command.raw, command.overwrite, layout)
     out.check(run.data.shape)
     films = Films(command.film, command.strip, command.frames, command.overwrite)
+    if path in films.paths:
+        raise SettingsError(f"{path} cannot be both the samples and their film", "name two files")
     set_machine(run.settings.machine)
     x_0, about, condition = _sampled(command, run, _guidance(command), films)
     about["rounded"] &= not command.raw
@@ -230,10 +232,9 @@ def _sampled(
 
 def _chosen(about: "Mapping[str, Any]") -> str:
     """The sampler that was taken by itself, and the flags that take another."""
-    why = "tuned for this run" if about["spacing"] == "tuned" else "the best in few, as measured"
-    if about["sampler"] == "consistency":
-        why = "as it was distilled for"
-    return f"sampler: {about['sampler']}, {about['steps']} steps, {why}; others: --sampler, --steps"
+    why = ", at times that were tuned for this run" if about["spacing"] == "tuned" else ""
+    steps = "1 step" if about["steps"] == 1 else f"{about['steps']} steps"
+    return f"sampler: {about['sampler']}, {steps}{why} (kakusan compare shows others; --sampler and --steps choose)"
 
 
 def _sampler(command: Sample, run: "Run") -> "Sampler":

@@ -11,16 +11,21 @@ from kakusan.data.space import POINTS, noun_of
 from kakusan.errors import SettingsError
 from kakusan.evaluation.moments import centre_of
 from kakusan.evaluation.options import CompareOptions, DistanceOptions
-from kakusan.evaluation.quality import Target
+from kakusan.evaluation.quality import Target, in_units
 from kakusan.evaluation.references import RealImages, Sides, sides_of
 from kakusan.evaluation.shipped import features_for
 from kakusan.evaluation.summaries import View
 from kakusan.run import Loaded, Run
-from kakusan.samplers import Sampler, sample
+from kakusan.run.sampling import sampler_as_json
+from kakusan.samplers import Heun, Sampler, sample
+from kakusan.samplers.karras import EDMSampler
+from kakusan.samplers.spacings import TUNED
 from kakusan.samplers.tuning import fine
 from kakusan.shapes import Samples
 from kakusan.training.guide import Guidance
 from kakusan.training.prepare import Prepared
+
+TWO_CALLS = (Heun, EDMSampler)
 
 Says = Callable[[float, str], None]
 
@@ -33,13 +38,18 @@ class Way:
     loaded: Loaded
     sampler: Sampler
     name: str
-    """Of the sampler, as it was asked for."""
+    """Of the sampler, and of times that are not its usual ones."""
     guidance: float | None = None
 
     @property
-    def calls(self) -> int:
-        """Steps of the walk."""
+    def steps(self) -> int:
+        """Of the walk."""
         return len(self.sampler.times(self.loaded.model.path)) - 1
+
+    @property
+    def calls(self) -> int:
+        """Of the network, for a sample."""
+        return 2 * self.steps - 1 if isinstance(self.sampler, TWO_CALLS) else self.steps
 
     def samples(self, count: int, seed: int, says: Callable[[float, str], None]) -> Samples:
         """Its samples, on the CPU."""
@@ -58,16 +68,20 @@ class Outcome:
     """The first ones; of points all."""
     frechet: float | None
     """Fréchet distance from the reference; None where there are no features."""
-    from_fine: float
-    """Root mean square difference from the samples of a fine walk from the same noise, in the network's units."""
+    from_fine: float | None
+    """Root mean square difference from the samples of a fine walk from the same noise, in the network's units, over
+    values that are there; None for a distilled run, whose predictions lead no walk."""
     seconds: float
     """For all samples."""
 
     def as_json(self) -> dict[str, Any]:
         return {
             "run": str(self.way.run.folder),
-            "sampler": self.way.name,
-            "steps": self.way.calls,
+            "checkpoint": self.way.loaded.step,
+            "name": self.way.name,
+            "sampler": sampler_as_json(self.way.sampler),
+            "steps": self.way.steps,
+            "calls": self.way.calls,
             "guidance": self.way.guidance,
             "frechet": self.frechet,
             "from_fine": self.from_fine,
@@ -84,8 +98,7 @@ class Comparison:
     real: float | None
     """Fréchet distance of as many real images, which are none of the reference."""
     fine: list[Outcome]
-    """Of each run and weight of guidance."""
-    units: Any
+    """Of each run and weight of guidance, but of distilled ones."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -116,18 +129,20 @@ def compare(
     )
     fine_ones, outcomes = [], []
     for ways in (ways for group in groups for ways in group):
-        best, goal = judge.outcome(
-            replace(ways[0], sampler=fine(ways[0].loaded.model.path), name="fine walk")
-        )
-        fine_ones.append(best)
+        goal = None
+        if not ways[0].run.settings.is_distilled:
+            exact = replace(ways[0], sampler=fine(ways[0].loaded.model.path), name="fine walk")
+            best, goal = judge.outcome(exact, None)
+            fine_ones.append(replace(best, from_fine=0.0))
         outcomes += [judge.outcome(way, goal)[0] for way in ways]
     about = {
-        "run": first.folder.name, "count": sides.count, "seed": options.seed, "reference": sides.reference.name,
+        "run": first.folder.name, "count": sides.count, "asked_for": options.count, "seed": options.seed,
+        "reference": sides.reference.name,
         "features": None if view.features is None else view.features.name,
         "of": None if view.features is None else view.features.words,
         "real": None if sides.others is None else sides.others.name, "noun": noun_of(first.data.shape).many,
     }  # fmt: skip
-    return Comparison(about, outcomes, real, fine_ones, first.data.units)
+    return Comparison(about, outcomes, real, fine_ones)
 
 
 class Judge:
@@ -139,36 +154,31 @@ class Judge:
         self._options, self._count, self._view, self._target = options, count, view, target
         self._says, self._number, self._done = says, number, 0
 
-    def outcome(self, way: Way, goal: Samples | None = None) -> tuple[Outcome, Samples]:
-        """The outcome of a way, and all its samples. goal: those of the fine walk; None: these are."""
+    def outcome(self, way: Way, goal: Samples | None) -> tuple[Outcome, Samples]:
+        """The outcome of a way, and all its samples. goal: those of the fine walk, if there is one."""
 
         def tell(share: float, _: str) -> None:
-            self._says((self._done + share) / self._number, f"{way.name}, {way.calls} steps")
+            self._says((self._done + share) / self._number, f"{way.name}, {way.steps} steps")
 
         begun = time.perf_counter()
         x = way.samples(self._count, self._options.seed, tell)
         seconds = time.perf_counter() - begun
         self._done += 1
-        off = 0.0 if goal is None else float((x - goal).nan_to_num(0).square().mean().sqrt())
-        rounded = _as_saved(x, way.run)
-        distance = self._target.figures(self._view.of(rounded)).get("frechet")
+        off = None if goal is None else float((x - goal).square().nanmean().sqrt())
+        seen = in_units(x, way.run.data.units, self._view.units)
+        distance = self._target.figures(self._view.of(seen)).get("frechet")
         shown = x if noun_of(way.run.data.shape) is POINTS else x[: self._options.shown]
         return Outcome(way, shown, distance, off, seconds), x
 
 
-def _as_saved(x: Samples, run: Run) -> Samples:
-    units: Any = run.data.units
-    again: Samples = units.encode(units.decode(x))
-    return again.masked_fill(x.isnan(), float("nan"))
-
-
 def _alike(runs: Sequence[Run]) -> Iterator[Run]:
-    """Raises SettingsError for a run of samples of another shape."""
-    for run in runs:
-        if run.data.shape != runs[0].data.shape:
+    """Raises SettingsError for a run of other samples than the first: of another shape, or kind of values."""
+    kinds = [(run.data.shape, type(run.data.units).__name__, run.data.masked) for run in runs]
+    for run, kind in zip(runs, kinds, strict=True):
+        if kind != kinds[0]:
             raise SettingsError(
-                f"{run.folder} is of samples of shape {run.data.shape}, {runs[0].folder} of {runs[0].data.shape}",
-                "runs of one shape can be compared",
+                f"{run.folder} and {runs[0].folder} are of other samples: {kind} and {kinds[0]}",
+                "runs of one shape and one kind of values can be compared",
             )
         yield run
 
@@ -180,7 +190,7 @@ def _ways(run: Run, options: CompareOptions) -> list[list[Way]]:
     if options.guidance is not None:
         weights = [_number(part) for part in options.parts(options.guidance)]
     samplers = [
-        (name, _sampler(run, name, steps))
+        _named(run, name, steps)
         for name in options.parts(options.samplers)
         for steps in options.parts(options.steps)
     ]
@@ -192,9 +202,13 @@ def _ways(run: Run, options: CompareOptions) -> list[list[Way]]:
     return ways
 
 
-def _sampler(run: Run, name: str, steps: str) -> Sampler:
-    name, _, spacing = name.partition(":")
-    return run.sampler(name, steps=steps, spacing=spacing or None)
+def _named(run: Run, name: str, steps: str) -> tuple[str, Sampler]:
+    """A sampler, and its name with that of its times where these are not its usual ones."""
+    kind, _, spacing = name.partition(":")
+    sampler = run.sampler(kind, steps=steps, spacing=spacing or None)
+    if sampler.spacing == TUNED:
+        return f"{kind}, tuned", sampler
+    return name, sampler
 
 
 def _number(part: str) -> float:

@@ -1,7 +1,7 @@
 """The picture of a comparison: the same seeds in a row, a column for each way; below, figures against calls."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ REAL = "#8a8f98"
 def comparison_png(found: Comparison) -> bytes:
     """Samples, and two charts over the number of calls, as PNG."""
     columns = [*found.fine, *found.outcomes]
-    pictures = [_pictures(outcome, found.units) for outcome in columns]
+    pictures = [_pictures(outcome) for outcome in columns]
     rows = max(map(len, pictures))
     width, height = max(9.0, CELL * len(columns) + 1), CELL * rows + LABEL
     figure = Figure(figsize=(width, height + CHARTS), layout="constrained")
@@ -43,8 +43,9 @@ def comparison_png(found: Comparison) -> bytes:
     return buffer.getvalue()
 
 
-def _pictures(outcome: Outcome, units: Any) -> list[Image.Image]:
+def _pictures(outcome: Outcome) -> list[Image.Image]:
     """One for each sample; of points the whole cloud."""
+    units = outcome.way.run.data.units
     if noun_of(outcome.shown.shape[1:]) is POINTS:
         return [grid(outcome.shown, units)]
     return each(outcome.shown, units)
@@ -63,12 +64,19 @@ def _draw_samples(figure: Any, columns: list[Outcome], pictures: list[list[Image
 def _heading(outcome: Outcome, columns: list[Outcome]) -> str:
     """The name of a column, in which only what differs is said."""
     way = outcome.way
-    lines = [plain(way.name), f"{way.calls} steps"]
+    lines = [*plain(way.name).split(", "), f"{way.steps} steps"]
     if len({each.way.guidance for each in columns}) > 1:
         lines.insert(0, f"guidance {way.guidance:g}")
     if len({each.way.run.folder for each in columns}) > 1:
-        lines.insert(0, plain(way.run.folder.name))
+        lines.insert(0, plain(_run_name(outcome, columns)))
     return "\n".join(lines)
+
+
+def _run_name(outcome: Outcome, among: Sequence[Outcome]) -> str:
+    """The name of its folder, or the whole path where another has the same name."""
+    folder = outcome.way.run.folder
+    same = {each.way.run.folder for each in among if each.way.run.folder.name == folder.name}
+    return str(folder) if len(same) > 1 else folder.name
 
 
 def series(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
@@ -78,7 +86,7 @@ def series(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
     found: dict[str, list[Outcome]] = {}
     for outcome in listed:
         way = outcome.way
-        name = f"{way.run.folder.name}, " * several_runs + way.name
+        name = f"{_run_name(outcome, listed)}, " * several_runs + way.name
         name += "" if way.guidance is None else f", guidance {way.guidance:g}"
         found.setdefault(name, []).append(outcome)
     return found
@@ -97,7 +105,7 @@ def _chart(axis: Any, found: Comparison, figure: str, title: str, real: float | 
     axis.set(
         xscale="log",
         yscale="log",
-        xlabel="steps",
+        xlabel="calls",
         xticks=calls,
         xticklabels=[str(number) for number in calls],
     )

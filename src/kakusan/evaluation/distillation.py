@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.space import noun_of
+from kakusan.data.units import Units
 from kakusan.errors import RunError
 from kakusan.evaluation.features import FeatureMap
 from kakusan.evaluation.metrics import frechet
 from kakusan.evaluation.options import DistanceOptions
+from kakusan.evaluation.quality import in_units, steps_of
 from kakusan.evaluation.references import RealImages, within
 from kakusan.evaluation.shipped import Says, features_for
-from kakusan.run import Run, usual_sampler
+from kakusan.run import Run
 from kakusan.samplers import Consistency, Sampler, sample
 
 COUNT = 500
@@ -60,7 +62,9 @@ def cost_of(run: Run, says: Says = lambda _, __: None, reading: Progress = silen
     if sides.others is not None:
         found[f"real ({sides.others.name})"] = frechet(features(sides.others.x_0), reference)
     for name, of, sampler in _compared(run):
-        found[name] = frechet(_features(of, sampler, features, sides.count, name, says), reference)
+        found[name] = frechet(
+            _features(of, sampler, features, dataset.units, sides.count, name, says), reference
+        )
     about = {"run": run.folder.name, "step": run.files.steps[-1], "count": sides.count, "seed": 0}
     return Cost(found, about | {"features": features.name, "noun": noun_of(dataset.shape).many})
 
@@ -69,8 +73,8 @@ def _compared(run: Run) -> Iterator[tuple[str, Run, Sampler]]:
     """Names, runs and samplers: what it was before, in its usual calls, and what it is now, in one call and in two."""
     try:
         parent = type(run).open(Path(run.files.data["weights_from"]["run"]))
-        sampler = usual_sampler(parent.settings)
-        yield f"{parent.folder.name}, {type(sampler).__name__}, {sampler.steps} calls", parent, sampler
+        sampler = parent.sampler()
+        yield f"{parent.folder.name}, {type(sampler).__name__}, {steps_of(sampler)} calls", parent, sampler
     except (KeyError, RunError):
         pass
     for calls in (1, 2):
@@ -78,11 +82,10 @@ def _compared(run: Run) -> Iterator[tuple[str, Run, Sampler]]:
 
 
 def _features(
-    run: Run, sampler: Sampler, features: FeatureMap, count: int, name: str, says: Says
+    run: Run, sampler: Sampler, features: FeatureMap, units: Units, count: int, name: str, says: Says
 ) -> NDArray[np.float64]:
-    """Those of samples as they are saved."""
-    units: Any = run.data.units
+    """Those of samples as they are saved, in units that both runs are seen in."""
     loaded = run.load()
     request = run.request(loaded, run.condition(), count=count, seed=0)
     x_0 = sample(loaded.model, sampler, request, lambda share, _: says(share, name), keep_on="cpu")
-    return features(units.encode(units.decode(x_0)))
+    return features(in_units(x_0, run.data.units, units))

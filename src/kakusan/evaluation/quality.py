@@ -8,6 +8,7 @@ import numpy as np
 
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.space import noun_of
+from kakusan.data.units import Units
 from kakusan.errors import SettingsError
 from kakusan.evaluation.distances import Features, kernel_distance, support
 from kakusan.evaluation.features import FeatureMap, from_file
@@ -19,6 +20,7 @@ from kakusan.evaluation.shipped import Says, features_for
 from kakusan.evaluation.spectra import log_spectral_distance, shells_of
 from kakusan.evaluation.summaries import Summary, View
 from kakusan.run import Loaded, Run
+from kakusan.run.sampling import sampler_as_json
 from kakusan.samplers import Sampler, sample
 from kakusan.samplers.auto import AUTO
 from kakusan.shapes import Samples
@@ -188,6 +190,7 @@ def _about(
     return {
         "run": run.folder.name, "step": loaded.step, "count": sides.count, "asked_for": options.count,
         "seeds": options.seeds, "seed": options.seed, "sampler": type(sampler).__name__, "steps": steps_of(sampler),
+        "walk": sampler_as_json(sampler), "weights": loaded.weights,
         "features": None if features is None else features.name, "of": None if features is None else features.words,
         "reference": sides.reference.name, "reference_is": "images" if of_images else "statistics",
         "reference_count": len(sides.reference) if isinstance(sides.reference, RealImages) else sides.reference.count,
@@ -240,6 +243,13 @@ def _sampler(run: Run, options: DistanceOptions) -> Sampler:
     return run.sampler(options.sampler or AUTO, steps=options.steps)
 
 
+def in_units(x: Samples, units: Units, target: Units) -> Samples:
+    """Samples as they are saved, in the network's units of a run, in those of another; nan where there is no value."""
+    values: Any = units.decode(x)
+    again: Samples = target.encode(values)
+    return again.masked_fill(x.isnan(), float("nan"))
+
+
 def steps_of(sampler: Sampler) -> int | None:
     """Steps of its walks; None: all T."""
     return sampler.steps if sampler.at is None else len(sampler.at)
@@ -258,5 +268,4 @@ def _samples(
             says((number + share) / options.seeds, "samples")
 
         x = sample(loaded.model, sampler, request, tell, keep_on="cpu")
-        gaps = x.isnan()
-        yield units.encode(units.decode(x)).masked_fill(gaps, float("nan"))
+        yield in_units(x, units, units)

@@ -2,27 +2,28 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from kakusan.data.dataset import Progress, silent
-from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.forward import q_marginal
-from kakusan.diffusion.model import Model
 from kakusan.diffusion.paths import Path, ends_in_pure_noise
 from kakusan.errors import SettingsError
 from kakusan.evaluation.options import TuneOptions
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run
-from kakusan.samplers import SAMPLERS, Sampler, SeededNoise
-from kakusan.samplers.karras import EDMSampler
+from kakusan.samplers import SAMPLERS, SeededNoise
 from kakusan.samplers.tuning import Endpoints, most_walks, tune
-from kakusan.shapes import Condition, Samples, Times, times_like
+from kakusan.shapes import Times, times_like
 from kakusan.storage.times import ErrorsByTime, TimesFile, TunedTimes
+from kakusan.training.prepare import Prepared
 from kakusan.training.validation import spread
 
 SERIES = 1 << 40
 """Number of the first image whose noise is used: far from those that anybody samples."""
+BETWEEN = 1_000
+"""Times are told apart to such a part of a step in the noise that they get."""
 PLACES = 40
 """Times at which errors are measured, even in the log-SNR."""
 
@@ -35,10 +36,10 @@ def tune_times(run: Run, options: TuneOptions, says: Says = lambda _, __: None) 
     says: called with the share that is done, and words. Raises SettingsError for samplers whose endpoints are chance,
     and for more calls than T.
     """
+    _require_many_calls(run)
     loaded = run.load(device=options.device, precision="fp32")
     samplers = [run.sampler(options.sampler, steps=calls, spacing="trailing") for calls in options.calls]
     for sampler in samplers:
-        _require_no_chance(sampler)
         sampler.times(loaded.model.path)  # more than T are refused before the first is tuned
     endpoints = _endpoints(run, loaded, options)
     found = []
@@ -57,23 +58,23 @@ def tune_times(run: Run, options: TuneOptions, says: Says = lambda _, __: None) 
     return found
 
 
-def _require_no_chance(sampler: Sampler) -> None:
-    if (
-        isinstance(sampler, EDMSampler)
-        or getattr(sampler, "eta", False)
-        or type(sampler) is SAMPLERS["ancestral"]
-    ):
-        raise SettingsError(
-            "a sampler that draws noise at each step ends elsewhere each time: its times cannot be tuned",
-            "such as unipc, dpmpp-2m, ipndm or ddim can",
-        )
-
-
 def _endpoints(run: Run, loaded: Loaded, options: TuneOptions) -> Endpoints:
-    indices = torch.arange(options.count, device=loaded.device) + SERIES
-    condition = run.condition()
-    given = None if condition is None else condition.to(loaded.device).rows(indices % len(condition))
-    return Endpoints(loaded.model, SeededNoise(options.seed, indices, run.data.shape), given)
+    """Those of as many samples, in micro-batches as a sampling has them."""
+    condition, size = run.condition(), loaded.settings.machine.micro_batch
+    batches = []
+    for indices in torch.split(torch.arange(options.count, device=loaded.device) + SERIES, size):
+        given = None if condition is None else condition.to(loaded.device).rows(indices % len(condition))
+        batches.append((SeededNoise(options.seed, indices, run.data.shape), given))
+    return Endpoints(loaded.model, batches)
+
+
+def _require_many_calls(run: Run) -> None:
+    """Raises SettingsError for a distilled run, whose predictions are samples, and no means."""
+    if run.settings.is_distilled:
+        raise SettingsError(
+            f"{run.folder} was distilled to a few calls, which have times of their own: there is nothing to tune",
+            "tune the run that it came from",
+        )
 
 
 def measure_errors(
@@ -83,22 +84,18 @@ def measure_errors(
 
     Raises DataError, RunError where the data are not here.
     """
+    _require_many_calls(run)
     loaded, prepared = run.load(device=options.device), run.prepared(reading)
     if prepared.dataset.masked:
         raise SettingsError("samples with missing values have no errors by time", "take another spacing")
     split = prepared.split
     chosen = spread(split.held_out if len(split.held_out) else split.training, options.count)
-    x_0, condition = prepared.dataset.x_0(chosen).to(loaded.device), prepared.dataset.condition(chosen)
-    given = None if condition is None else condition.to(loaded.device)
     times = even_times(loaded.model.path)
     errors = []
     for place, t in enumerate(times.tolist()):
-        noise = normals(
-            options.seed, Purpose.WALK, place, torch.arange(len(x_0), device=loaded.device), run.data.shape
-        )
-        errors.append(_error(loaded.model, x_0, noise, t, given))
+        errors.append(_error(loaded, prepared, chosen, t, options.seed))
         says((place + 1) / len(times), f"errors at t = {t:.0f}")
-    found = ErrorsByTime(tuple(times.tolist()), tuple(torch.stack(errors).tolist()), loaded.step, len(chosen))
+    found = ErrorsByTime(tuple(times.tolist()), tuple(errors), loaded.step, len(chosen))
     TimesFile(run.folder).keep_errors(found)
     return found
 
@@ -113,10 +110,15 @@ def even_times(path: Path) -> Times:
 
 
 @torch.no_grad()
-def _error(
-    model: Model[Denoiser], x_0: Samples, noise: Samples, t: float, condition: Condition | None
-) -> Tensor:
-    """Mean square error of the predictions of x_0 from x_t."""
-    at = times_like(t, x_0)
-    x_t = q_marginal(model.path, x_0, at).reparametrize(noise)
-    return (model.predict(x_t, at, condition).x_0 - x_0).square().mean().double()
+def _error(loaded: Loaded, prepared: Prepared, chosen: NDArray[np.int64], t: float, seed: int) -> float:
+    """Mean square error of the predictions of x_0 from x_t of these images."""
+    model, squares = loaded.model, []
+    for rows in np.array_split(chosen, -(-len(chosen) // loaded.settings.machine.micro_batch)):
+        x_0, condition = prepared.dataset.x_0(rows).to(loaded.device), prepared.dataset.condition(rows)
+        at = times_like(t, x_0)
+        indices = torch.from_numpy(rows).to(loaded.device)
+        noise = normals(seed, Purpose.WALK, int(t * BETWEEN), indices, tuple(x_0.shape[1:]))
+        x_t = q_marginal(model.path, x_0, at).reparametrize(noise)
+        guess = model.predict(x_t, at, None if condition is None else condition.to(loaded.device))
+        squares.append((guess.x_0 - x_0).square().flatten(1).mean(1).cpu().double())
+    return float(torch.cat(squares).mean())

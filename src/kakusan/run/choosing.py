@@ -1,5 +1,6 @@
 """The sampler of a run's samples: the one that is named, or the best; at usual times, or at the run's own."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,18 +22,15 @@ def chosen_sampler(
     """As `Run.sampler` has it."""
     process, (number, is_tuned) = run.settings.process, calls_in(steps)
     if not isinstance(name, str):
-        name = as_sampler(name, process.T)
-        return name.spaced(process.spacing)
+        if steps is not None or spacing is not None or options:
+            raise SettingsError(
+                "a sampler that is a value has its own steps, spacing and options", "name it instead"
+            )
+        return as_sampler(name, process.T).spaced(process.spacing)
     if is_tuned and spacing is not None:
-        raise SettingsError(f"--spacing {spacing} and --steps {steps} both say which times are visited")
-    tuned = None if spacing is not None else _tuned(run, name, options, number)
-    if tuned is not None and (is_tuned or name == AUTO):
-        return sampler_named(tuned.sampler, process.T, **tuned.options, at=tuned.at, spacing=TUNED)
+        raise SettingsError(f"spacing {spacing} and steps {steps} both say which times are visited")
     if is_tuned:
-        raise RunError(
-            f"{run.folder} has no times that were tuned for {number} calls" + f" of {name}" * (name != AUTO),
-            f"to find them: {tune_command(run, name, number)}",
-        )
+        return _tuned_sampler(run, name, number, options)
     if spacing == ENTROPIC:
         return _at_entropic_times(run, name, number, options)
     if name != AUTO:
@@ -42,7 +40,7 @@ def chosen_sampler(
     _refuse_options(options)
     if run.settings.is_distilled:
         return sampler_named(CONSISTENCY, process.T, steps=number, spacing=spacing)
-    return auto(process.T, number, spacing)
+    return _tuned_best(run, number) if spacing is None else auto(process.T, number, spacing)
 
 
 def calls_in(steps: int | str | None) -> tuple[int | None, bool]:
@@ -63,14 +61,44 @@ def tune_command(run: OpenRun, name: str, calls: int | None) -> str:
     return f"kakusan tune {quoted(run.folder)} --calls {calls or 8}{sampler}"
 
 
-def _tuned(run: OpenRun, name: str, options: dict[str, Any], calls: int | None) -> TunedTimes | None:
-    """The newest that fit; of any sampler where it is left open."""
-    found = [
+def _tuned_best(run: OpenRun, steps: int | None) -> Sampler:
+    """The automatic sampler, at times that were tuned for it and for the newest weights, if there are any."""
+    usual = auto(run.settings.process.T, steps)
+    for times in reversed(TimesFile(run.folder).tuned()):
+        if (times.sampler, times.calls, times.options) == (
+            BEST_NAME,
+            usual.steps,
+            {},
+        ) and times.step == _step(run):
+            return replace(usual, steps=None, at=times.at, spacing=TUNED)
+    return usual
+
+
+def _tuned_sampler(run: OpenRun, name: str, calls: int | None, options: dict[str, Any]) -> Sampler:
+    """The sampler at the newest times that were tuned for it, or for the automatic one; older weights are told of."""
+    wanted = BEST_NAME if name == AUTO else name
+    fitting = [
         times
         for times in TimesFile(run.folder).tuned()
-        if times.calls == calls and (name == AUTO or (times.sampler == name and _same(name, times, options)))
+        if (times.sampler, times.calls) == (wanted, calls) and _same(wanted, times, options)
     ]
-    return found[-1] if found else None
+    if not fitting:
+        raise RunError(
+            f"{run.folder} has no times that were tuned for {calls} calls of {wanted}",
+            f"to find them: {tune_command(run, name, calls)}",
+        )
+    times = fitting[-1]
+    if times.step != _step(run):
+        run.warnings.append(
+            f"the times were tuned at step {times.step:,}, and the weights are of step {_step(run) or 0:,}"
+        )
+    own = {**times.options, **options}
+    return sampler_named(times.sampler, run.settings.process.T, **own, at=times.at, spacing=TUNED)
+
+
+def _step(run: OpenRun) -> int | None:
+    """Of the newest weights."""
+    return run.files.steps[-1] if run.files.steps else None
 
 
 def _same(name: str, times: TunedTimes, options: dict[str, Any]) -> bool:
@@ -82,6 +110,10 @@ def _same(name: str, times: TunedTimes, options: dict[str, Any]) -> bool:
 
 
 def _at_entropic_times(run: OpenRun, name: str, steps: int | None, options: dict[str, Any]) -> Sampler:
+    if run.settings.is_distilled:
+        raise SettingsError(
+            f"{run.folder} was distilled, and entropic times are for many calls", "leave --spacing out"
+        )
     found = TimesFile(run.folder).errors()
     if found is None:
         raise RunError(

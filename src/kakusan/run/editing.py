@@ -64,6 +64,11 @@ class Run(sampling.Run):
         sampler: of inversions DDIM, in 50 steps where none is given. weights, precision: as `load` has them.
         watching: in place of the display of progress. say: called with lines on what was scaled.
         """
+        if self.settings.is_distilled:
+            raise SettingsError(
+                f"{self.folder} was distilled, and edits go along the walks of a model of many calls",
+                "edit with the run that it came from",
+            )
         loaded, process = (
             self.load(weights=weights, device=device, precision=precision),
             self.settings.process,

@@ -35,6 +35,9 @@ class Films:
 
     def __post_init__(self) -> None:
         """Raises SettingsError for endings that are none, and for files that are there."""
+        for name in ("film", "strip"):
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Path(given))  # a str is as good
         if self.film is not None:
             check_film(self.film)
         if self.strip is not None and self.strip.suffix.lower() != ".png":

@@ -268,13 +268,11 @@ class Run(OpenRun):
             x_0 = sample(model, sampler, request, progress, keep_on="cpu", watch=watch)
         numbers = ("count", "seed", "first", "micro_batch", "exact")
         return x_0, {
-            **asdict(sampler),
+            **sampler_as_json(sampler),
             "run": str(self.folder),
             "checkpoint": loaded.step,
             "weights": loaded.weights,
-            "sampler": {kind: name for name, kind in SAMPLERS.items()}.get(type(sampler), repr(sampler)),
             "steps": len(sampler.times(loaded.model.path)) - 1,
-            "spacing": sampler.spacing if sampler.at is None or sampler.spacing in OF_RUNS else None,
             "variance": variance_named(loaded.model.variance).name,
             "clip": loaded.model.clip,
             **about_guidance,
@@ -321,3 +319,12 @@ def _origin(images: Samples | None, t: int | None, units: Units) -> Origin | Non
 def _present_in(images: Samples) -> Samples | None:
     """The masks of samples to start from, of which some values are missing; None where none is."""
     return None if not images.isnan().any() else (~images.isnan()).to(images)
+
+
+def sampler_as_json(sampler: Sampler) -> dict[str, Any]:
+    """A sampler with all its fields, by its name: what a record of samples says of it."""
+    return {
+        **asdict(sampler),
+        "sampler": {kind: name for name, kind in SAMPLERS.items()}.get(type(sampler), repr(sampler)),
+        "spacing": sampler.spacing if sampler.at is None or sampler.spacing in OF_RUNS else None,
+    }

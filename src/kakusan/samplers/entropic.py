@@ -28,6 +28,11 @@ def entropic(path: Path, steps: int, t: Times, errors: Coefficients) -> tuple[fl
     if steps > path.T:
         raise SettingsError(f"{steps} steps do not fit into T = {path.T} times")
     start = path.T - 1 if ends_in_pure_noise(path) else path.T
+    if start <= 1 or not float(errors.max()) > 0:
+        raise SettingsError(
+            f"no entropy is left between t = {start} and t = 1 for {steps} steps to share",
+            "take spacing trailing",
+        )
     first, last = path.half_log_snr(torch.tensor([start, 1.0], dtype=torch.float64))
     places = torch.linspace(float(first), float(last), PLACES, dtype=torch.float64)
     rate = places.exp() * _interpolated(places, path.half_log_snr(t), errors)

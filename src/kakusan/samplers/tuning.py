@@ -6,7 +6,8 @@ with hardly more unknowns than steps, which the Levenberg-Marquardt method solve
 sampled can be tuned, and no activations are kept.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -14,15 +15,18 @@ import torch
 from torch import Tensor
 
 from kakusan.diffusion.paths import Path
+from kakusan.errors import NumbersError, SettingsError
 from kakusan.samplers.adams_bashforth import AdamsBashforth
 from kakusan.samplers.base import AnyModel, Sampler
 from kakusan.samplers.walk import NoiseSource, walk
-from kakusan.shapes import Condition
+from kakusan.shapes import Condition, Samples, with_gaps
 
 FINE = 100
 """Steps of the walk whose endpoints are aimed at."""
 NUDGE = 0.1
-"""Relative change of a gap for a difference quotient: more than whole times hide, less than bends the walk."""
+"""Relative change of a gap for a difference quotient: less than bends the walk."""
+ROOM = 20
+"""Whole times for each step, at least, that let times be whole on the way: a nudge moves them by 2 then."""
 TRIES = 5
 """Moves that are tried with one derivative, each more damped."""
 FARTHEST = 1.0
@@ -50,19 +54,42 @@ class Endpoints:
     """A function from samplers to the samples that they make of one batch of noise."""
 
     model: AnyModel
-    noises: NoiseSource
-    condition: Condition | None = None
+    batches: Sequence[tuple[NoiseSource, Condition | None]]
+    """The noise of each batch, and what its samples are given."""
 
     def __call__(self, sampler: Sampler) -> Tensor:
-        """x_0 of the walk, all values in a row, float64."""
-        for still in walk(sampler, self.model, self.noises, self.condition):
+        """x_0 of the walks, all values in a row, float64 on the CPU; 0 where a mask says that nothing is there.
+
+        Raises SettingsError for samplers that draw noise of their own: each walk of theirs ends elsewhere.
+        """
+        return torch.cat([self._of(sampler, *batch).flatten() for batch in self.batches])
+
+    def _of(self, sampler: Sampler, noises: NoiseSource, condition: Condition | None) -> Tensor:
+        for still in walk(sampler, self.model, _StartAlone(noises), condition):
             x = still.x
-        return x.flatten().double()
+        x = with_gaps(x, None if condition is None else condition.mask).nan_to_num(0)
+        return x.cpu().double()
 
     @property
     def fine(self) -> Tensor:
         """Where the probability flow leads, as nearly as `FINE` steps of order 3 get there."""
         return self(fine(self.model.path))
+
+
+@dataclass(frozen=True)
+class _StartAlone:
+    """The noise that a walk starts from, and none on its way."""
+
+    noises: NoiseSource
+
+    def start(self) -> Samples:
+        return self.noises.start()
+
+    def draw(self, step: int, k: int = 0) -> Samples:  # noqa: ARG002
+        raise SettingsError(
+            "a sampler that draws noise on its way ends elsewhere each time: its times cannot be tuned",
+            "such as unipc, dpmpp-2m, ipndm or ddim can",
+        )
 
 
 def fine(path: Path) -> Sampler:
@@ -80,17 +107,27 @@ def tune(sampler: Sampler, endpoints: Endpoints, progress: Progress = lambda _, 
 
     The first stays. Deterministic in the model and the noise. A walk of one step has nothing to tune.
     """
-    gaps = Gaps.of(sampler.times(endpoints.model.path))
+    path = endpoints.model.path
+    times = sampler.times(path)
+    gaps = Gaps.of(times, whole=len(times) * ROOM <= path.T)
     target = endpoints.fine
 
-    def off(logs: Tensor) -> Tensor:
-        at = gaps.times(logs)
+    def off(at: tuple[float | int, ...]) -> Tensor:
         return endpoints(replace(sampler, steps=None, spacing=None, at=at)) - target
 
-    search = LeastSquares(off, gaps.logs, most_walks(len(gaps.logs) + 1), progress)
+    search = LeastSquares(lambda logs: off(gaps.times(logs)), gaps.logs, most_walks(len(times) - 1), progress)
     before = search.error
+    if not math.isfinite(before):
+        raise NumbersError(
+            "the walks of this model end at numbers that are not finite: there is nothing to tune"
+        )
     search.run()
-    return Tuned(gaps.times(search.at), search.error**0.5, before**0.5)
+    best = Tuned(gaps.times(search.at), search.error**0.5, before**0.5)
+    rounded = tuple(map(round, best.at))
+    if gaps.whole or not falls(rounded):
+        return best
+    error = float(off(rounded).square().mean()) ** 0.5
+    return Tuned(rounded, error, best.before) if error <= best.error else best
 
 
 class LeastSquares:
@@ -152,22 +189,28 @@ class LeastSquares:
         return None
 
 
+def falls(times: Sequence[float | int]) -> bool:
+    """Whether each is below the one before, and the last above 0."""
+    return all(s < t for t, s in pairwise((*times, 0)))
+
+
 @dataclass(frozen=True)
 class Gaps:
     """Falling times as their gaps, the one before t = 0 among them, which share what lies below the first time.
 
-    The unknowns are the logarithms of gaps relative to the last: whatever these are, times fall and lie above 0. They
-    are whole where there is room, since networks are trained at whole times: between these, predictions are worse.
+    The unknowns are the logarithms of gaps relative to the last: whatever these are, times fall and lie above 0.
     """
 
     first: float | int
     logs: Tensor
+    whole: bool
+    """Times are rounded, since networks are trained at whole ones and worse between them; where there is room."""
 
     @classmethod
-    def of(cls, times: tuple[float | int, ...]) -> "Gaps":
+    def of(cls, times: tuple[float | int, ...], *, whole: bool) -> "Gaps":
         """Of the times of a walk, which end with 0."""
         gaps = -torch.tensor(times, dtype=torch.float64).diff()
-        return cls(times[0], (gaps[:-1] / gaps[-1]).log())
+        return cls(times[0], (gaps[:-1] / gaps[-1]).log(), whole)
 
     def times(self, logs: Tensor) -> tuple[float | int, ...]:
         """Times with these gaps, without the 0 at their end; two in the same place are not made whole."""
@@ -175,4 +218,4 @@ class Gaps:
         left = shares.flip(0).cumsum(0).flip(0)[1:]  # summed from 0 up: small times keep their digits
         later = (self.first * left).tolist()
         whole = (self.first, *map(round, later))
-        return whole if all(s < t for t, s in pairwise((*whole, 0))) else (self.first, *later)
+        return whole if self.whole and falls(whole) else (self.first, *later)

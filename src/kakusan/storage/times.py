@@ -1,16 +1,22 @@
 """times.json of a run: times of few-step walks that were tuned for it, and the errors by time behind entropic ones."""
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from kakusan.errors import RunError
 from kakusan.storage import durable
 from kakusan.storage.manifest import json_bytes
 
 TIMES = "times.json"
+PATIENCE = 10.0
+"""Seconds to wait for another program that writes."""
 REMAKE = "remove it; kakusan tune makes another"
 
 
@@ -31,6 +37,17 @@ class TunedTimes:
     """The same at the times that the tuning began with."""
     samples: int
 
+    def __post_init__(self) -> None:
+        numbers = (*self.at, self.error, self.before, self.step, self.samples)
+        if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+            raise TypeError("times and errors are numbers")
+        if (
+            len(self.at) != self.calls
+            or not isinstance(self.options, dict)
+            or not isinstance(self.sampler, str)
+        ):
+            raise TypeError("there are as many times as calls, of a sampler with its options")
+
 
 @dataclass(frozen=True)
 class ErrorsByTime:
@@ -40,6 +57,13 @@ class ErrorsByTime:
     errors: tuple[float, ...]
     step: int
     samples: int
+
+    def __post_init__(self) -> None:
+        numbers = (*self.times, *self.errors, self.step, self.samples)
+        if len(self.times) != len(self.errors) or not all(
+            isinstance(number, int | float) for number in numbers
+        ):
+            raise TypeError("there are as many errors as times, and all are numbers")
 
 
 class TimesFile:
@@ -64,12 +88,23 @@ class TimesFile:
 
     def add(self, new: TunedTimes) -> None:
         """Store it in the place of others of the same sampler, options and number of calls."""
-        kept = [asdict(old) for old in self.tuned() if _what(old) != _what(new)]
-        self._write({**self._content(), "tuned": [*kept, asdict(new)]})
+        with self._alone():
+            kept = [asdict(old) for old in self.tuned() if _what(old) != _what(new)]
+            self._write({**self._content(), "tuned": [*kept, asdict(new)]})
 
     def keep_errors(self, new: ErrorsByTime) -> None:
         """Store these in the place of the last."""
-        self._write({**self._content(), "errors": [asdict(new)]})
+        with self._alone():
+            self._write({**self._content(), "errors": [asdict(new)]})
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A context in which no other program writes the file."""
+        try:
+            with FileLock(self.path.with_suffix(".lock"), timeout=PATIENCE):
+                yield
+        except (OSError, Timeout) as error:
+            raise RunError(f"cannot lock {self.path}: {error}") from error
 
     def _parsed(self, name: str, parse: Callable[[Mapping[str, Any]], Any]) -> list[Any]:
         try:

@@ -59,7 +59,7 @@ def sampler_table(
             "name": _name(sampler),
             **asdict(sampler),
             "steps": len(sampler.times(model.path)) - 1,
-            "spacing": sampler.spacing or "trailing",
+            "spacing": _spacing(sampler),
         },
         "predicts": model.denoiser.predicts,
         "T": model.path.T,
@@ -281,6 +281,11 @@ def _no_sum(sampler: Sampler, why: str) -> ModelError:
         f" network, which is all that a table holds: {why}",
         f"samplers that fit: {', '.join(SAMPLERS)}",
     )
+
+
+def _spacing(sampler: Sampler) -> str | None:
+    """The name of where its steps lie; None where it has times of its own."""
+    return sampler.spacing or (None if sampler.has_own_times or sampler.at is not None else "trailing")
 
 
 def _name(sampler: Sampler) -> str:
