@@ -35,11 +35,15 @@ from kakusan.config.machine import set_machine
 from kakusan.data.builtin import digits
 from kakusan.evaluation.features import features_of
 from kakusan.evaluation.metrics import frechet
+from kakusan.evaluation.options import TuneOptions
+from kakusan.evaluation.tuning import measure_errors, tune_times
 from kakusan.run import Loaded, Run
 from kakusan.samplers import SAMPLERS, Heun, Sampler, sample
 from kakusan.samplers.karras import EDMSampler
+from kakusan.samplers.spacings import ENTROPIC, TUNED
 from kakusan.shapes import Samples
 from kakusan.statistics.student import student_quantile
+from kakusan.storage.times import TimesFile
 from kakusan.training.prepare import Prepared
 from kakusan.training.validation import spread
 
@@ -50,6 +54,8 @@ MOST = 500
 REFERENCE = 10_000
 """Training images, at most, that they are compared with."""
 METHODS = (
+    "unipc:entropic",
+    "unipc:tuned",
     "unipc:trailing",
     "dpmpp-2m:trailing",
     "ipndm:trailing",
@@ -58,16 +64,21 @@ METHODS = (
     "adams-bashforth:log-snr",
 )
 ALL, REAL = "ancestral", "real"
-COLOURS = ("#b5402c", "#2f6f8f", "#5b8c3a", "#8a5aa8", "#c58a1b", "#3f4a56")
+COLOURS = ("#b5402c", "#d98a3a", "#2f6f8f", "#5b8c3a", "#8a5aa8", "#c58a1b", "#3f4a56", "#9aa0a8")
 DPI = 130
 
 Features = Callable[[Samples], NDArray[np.float64]]
 """Of samples in [-1, 1]."""
 
 
-def method(words: str, calls: int) -> Sampler:
+def method(words: str, calls: int, run: Run) -> Sampler:
     """The sampler of these words that calls the network so often for a sample, or once less where it calls twice."""
     name, _, rest = words.partition(":")
+    if rest == TUNED:
+        tune_times(run, TuneOptions(calls=(calls,), sampler=name))
+        return run.sampler(name, steps=f"tuned:{calls}")
+    if rest == ENTROPIC:
+        return run.sampler(name, steps=calls, spacing=rest)
     spacing, *options = rest.split(":")
     kind = SAMPLERS[name]
     given = {key: json.loads(value) for key, value in (option.split("=") for option in options)}
@@ -104,6 +115,8 @@ class Subject:
         run = Run.open(folder)
         set_machine(replace(run.settings.machine, threads=1, workers=1))  # other work may run beside
         prepared = run.prepared()
+        if TimesFile(folder).errors() is None:
+            measure_errors(run, TuneOptions())
         of = features_for(data, prepared)
         training = spread(prepared.split.training, REFERENCE)
         held_out = spread(prepared.split.held_out, most)
@@ -140,9 +153,10 @@ def measured(
     yield {**common, "method": REAL, "frechet": frechet(subject.real, subject.reference)}
     for words in methods:
         for number in (subject.loaded.model.path.T,) if words == ALL else calls:
+            sampler = method(words, number, subject.run)
             for seed in seeds:
                 begun = time.perf_counter()
-                distance = subject.distance(method(words, number), seed)
+                distance = subject.distance(sampler, seed)
                 yield {
                     **common,
                     "method": words,

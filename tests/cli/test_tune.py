@@ -1,6 +1,7 @@
 """kakusan tune, and samples at the times that it finds; the sampler that is taken where none is named."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,12 @@ def test_the_best_sampler_is_taken_and_named(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, about = drawn(run, tmp_path / "a.png")
+    assert (about["sampler"], about["steps"], about["spacing"]) == ("unipc", 10, "entropic")
+    assert "sampler: unipc, 10 steps, at times by this run's errors" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    _, about = drawn(run, tmp_path / "c.png", "--spacing", "trailing")
     assert (about["sampler"], about["steps"], about["spacing"]) == ("unipc", 10, "trailing")
-    assert "sampler: unipc, 10 steps (kakusan compare" in " ".join(capsys.readouterr().err.split())
     _, about = drawn(run, tmp_path / "b.png", "--sampler", "auto", "--steps", "7")
     assert (about["sampler"], about["steps"]) == ("unipc", 7)
 
@@ -60,6 +65,26 @@ def test_the_twin_in_python_does_the_same(run: Path) -> None:
     assert kk.Run.open(run).sampler(steps=6).at == found.at
     assert kk.Run.open(run).sampler(steps="tuned:6").at == found.at
     assert kk.Run.open(run).sampler("unipc", steps=6).at is None
+
+
+def test_times_of_older_weights_are_not_taken_unasked(run: Path, tmp_path: Path) -> None:
+    later = tmp_path / "later"
+    shutil.copytree(run, later)
+    kk.Run.open(later).tune(5, count=16, progress=False)
+    kk.Run.open(later).resume(steps=6, progress=False)
+    opened = kk.Run.open(later)
+    assert opened.sampler(steps=5) == kk.samplers.UniPC(
+        steps=5, spacing="trailing"
+    )  # errors, too, are of step 4
+    assert opened.sampler(steps="tuned:5").spacing == "tuned"
+    assert "tuned at step 4, and the weights are of step 6" in opened.warnings[-1]
+    opened.report(progress=False)
+    assert kk.Run.open(later).sampler(steps=5).spacing == "entropic"
+
+
+def test_a_sampler_that_is_a_value_takes_no_options(run: Path) -> None:
+    with pytest.raises(SettingsError, match="has its own steps"):
+        kk.Run.open(run).sampler(kk.DDIM(steps=5), steps=3)
 
 
 def test_a_tuning_takes_the_place_of_the_last_of_its_kind(run: Path) -> None:

@@ -232,7 +232,8 @@ def _sampled(
 
 def _chosen(about: "Mapping[str, Any]") -> str:
     """The sampler that was taken by itself, and the flags that take another."""
-    why = ", at times that were tuned for this run" if about["spacing"] == "tuned" else ""
+    known = {"tuned": ", tuned for this run", "entropic": ", at times by this run's errors"}
+    why = known.get(about["spacing"], "")
     steps = "1 step" if about["steps"] == 1 else f"{about['steps']} steps"
     return f"sampler: {about['sampler']}, {steps}{why} (kakusan compare shows others; --sampler and --steps choose)"
 

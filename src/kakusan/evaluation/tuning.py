@@ -1,6 +1,7 @@
 """Times of few-step walks for one run: tuned by endpoints, or errors by time for entropic ones. Both are stored."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from kakusan.data.dataset import Progress, silent
 from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.paths import Path, ends_in_pure_noise
-from kakusan.errors import SettingsError
+from kakusan.errors import KakusanError, SettingsError
 from kakusan.evaluation.options import TuneOptions
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run
@@ -22,9 +23,13 @@ from kakusan.training.validation import spread
 
 SERIES = 1 << 40
 """Number of the first image whose noise is used: far from those that anybody samples."""
+REMEMBERED = 64
+"""Samples of which errors are measured when a training ends."""
+FEWEST_TIMES = 10
+"""T below which times leave no choice."""
 BETWEEN = 1_000
 """Times are told apart to such a part of a step in the noise that they get."""
-PLACES = 40
+PLACES = 32
 """Times at which errors are measured, even in the log-SNR."""
 
 Says = Callable[[float, str], None]
@@ -78,14 +83,20 @@ def _require_many_calls(run: Run) -> None:
 
 
 def measure_errors(
-    run: Run, options: TuneOptions, says: Says = lambda _, __: None, reading: Progress = silent
+    run: Run,
+    options: TuneOptions,
+    says: Says = lambda _, __: None,
+    reading: Progress = silent,
+    prepared: Prepared | None = None,
 ) -> ErrorsByTime:
     """Measure the errors of a run's predictions of x_0 by time, on held-out samples, and store them in the run.
 
-    Raises DataError, RunError where the data are not here.
+    prepared: its data, where they are open already. Raises SettingsError for distilled runs and missing values,
+    DataError and RunError where the data are not here.
     """
     _require_many_calls(run)
-    loaded, prepared = run.load(device=options.device), run.prepared(reading)
+    loaded = run.load(device=options.device)
+    prepared = run.prepared(reading) if prepared is None else prepared
     if prepared.dataset.masked:
         raise SettingsError("samples with missing values have no errors by time", "take another spacing")
     split = prepared.split
@@ -122,3 +133,17 @@ def _error(loaded: Loaded, prepared: Prepared, chosen: NDArray[np.int64], t: flo
         guess = model.predict(x_t, at, None if condition is None else condition.to(loaded.device))
         squares.append((guess.x_0 - x_0).square().flatten(1).mean(1).cpu().double())
     return float(torch.cat(squares).mean())
+
+
+def remember_errors(run: Run, prepared: Prepared, says: Says = lambda _, __: None) -> None:
+    """Measure the errors of a run's newest weights, for the times of its samples, unless that was done or cannot be.
+
+    Not for distilled runs and missing values, nor where T is small or the folder cannot be written.
+    """
+    known, steps = TimesFile(run.folder).errors(), run.files.steps
+    settings = run.settings
+    if not steps or settings.is_distilled or run.data.masked or settings.process.T < FEWEST_TIMES:
+        return
+    if known is None or known.step != steps[-1]:
+        with suppress(KakusanError):
+            measure_errors(run, TuneOptions(count=REMEMBERED), says, prepared=prepared)

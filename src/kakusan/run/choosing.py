@@ -1,5 +1,6 @@
 """The sampler of a run's samples: the one that is named, or the best; at usual times, or at the run's own."""
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from kakusan.samplers import SAMPLERS, Sampler, as_sampler, sampler_named
 from kakusan.samplers.auto import AUTO, BEST_NAME, auto
 from kakusan.samplers.entropic import entropic
 from kakusan.samplers.spacings import ENTROPIC, TUNED
-from kakusan.storage.times import TimesFile, TunedTimes
+from kakusan.storage.times import ErrorsByTime, TimesFile, TunedTimes
 from kakusan.training.build import build_path
 
 
@@ -40,7 +41,7 @@ def chosen_sampler(
     _refuse_options(options)
     if run.settings.is_distilled:
         return sampler_named(CONSISTENCY, process.T, steps=number, spacing=spacing)
-    return _tuned_best(run, number) if spacing is None else auto(process.T, number, spacing)
+    return _best(run, number) if spacing is None else auto(process.T, number, spacing)
 
 
 def calls_in(steps: int | str | None) -> tuple[int | None, bool]:
@@ -61,17 +62,27 @@ def tune_command(run: OpenRun, name: str, calls: int | None) -> str:
     return f"kakusan tune {quoted(run.folder)} --calls {calls or 8}{sampler}"
 
 
-def _tuned_best(run: OpenRun, steps: int | None) -> Sampler:
-    """The automatic sampler, at times that were tuned for it and for the newest weights, if there are any."""
-    usual = auto(run.settings.process.T, steps)
-    for times in reversed(TimesFile(run.folder).tuned()):
+def _best(run: OpenRun, steps: int | None) -> Sampler:
+    """The automatic sampler, at the best times that are known for it and the newest weights: tuned, or entropic."""
+    usual, file = auto(run.settings.process.T, steps), TimesFile(run.folder)
+    for times in reversed(file.tuned()):
         if (times.sampler, times.calls, times.options) == (
             BEST_NAME,
             usual.steps,
             {},
         ) and times.step == _step(run):
             return replace(usual, steps=None, at=times.at, spacing=TUNED)
+    errors = file.errors()
+    if errors is None or errors.step != _step(run) or usual.steps is None:
+        return usual
+    with suppress(SettingsError):  # too few times, or no error left: then as usual
+        at = entropic(build_path(run.settings.process), usual.steps, *_tensors(errors))
+        return replace(usual, steps=None, at=at, spacing=ENTROPIC)
     return usual
+
+
+def _tensors(errors: ErrorsByTime) -> tuple[torch.Tensor, torch.Tensor]:
+    return tuple(torch.tensor(x, dtype=torch.float64) for x in (errors.times, errors.errors))  # type: ignore[return-value]
 
 
 def _tuned_sampler(run: OpenRun, name: str, calls: int | None, options: dict[str, Any]) -> Sampler:
@@ -122,8 +133,7 @@ def _at_entropic_times(run: OpenRun, name: str, steps: int | None, options: dict
         )
     path = build_path(run.settings.process)
     usual = auto(path.T, steps) if name == AUTO else sampler_named(name, path.T, steps=steps)
-    known = (torch.tensor(x, dtype=torch.float64) for x in (found.times, found.errors))
-    at = entropic(path, usual.steps or path.T, *known)
+    at = entropic(path, usual.steps or path.T, *_tensors(found))
     return sampler_named(BEST_NAME if name == AUTO else name, path.T, **options, at=at, spacing=ENTROPIC)
 
 

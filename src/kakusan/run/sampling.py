@@ -100,10 +100,11 @@ class Run(OpenRun):
     ) -> Sampler:
         """The sampler of this name, with its options, at times that suit this run.
 
-        name: "auto" is the best of a measured table (docs/samplers.md), in 10 steps or as many as are given, at times
-        that `kakusan tune` has found for so many, if any. A sampler is given the run's spacing unless it has one.
-        steps: a number, or "tuned:8". spacing: also "entropic". Raises SettingsError for names and options that there
-        are not, RunError for times that have not been found.
+        name: "auto" is the best of a measured table (docs/samplers.md), in 10 steps or as many as are given, at the
+        best times that the run knows for its newest weights: those of `kakusan tune`, or entropic ones, for which the
+        report measures the errors, or trailing ones; of a distilled run the consistency sampler. A sampler by name or
+        value is given the run's spacing unless it has one. steps: a number, or "tuned:8". spacing: also "entropic".
+        Raises SettingsError for names and options that there are not, RunError for times that have not been found.
         """
         return chosen_sampler(self, name, steps, spacing, options)
 

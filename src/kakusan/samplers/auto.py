@@ -1,5 +1,6 @@
 """The sampler that is taken where none is named: the best of a measured table.
 
+A run lays better times over it where it knows some: entropic ones, or those that were tuned (`Run.sampler`).
 benchmarks/few_calls.py measures it, docs/samplers.md shows it: networks for images on the cosine schedule, at 3 to 50
 calls. Elsewhere, as on other schedules and for points, it is as good a guess as any.
 """

@@ -23,6 +23,7 @@ from kakusan.evaluation.copies import are_comparable, copy_rates
 from kakusan.evaluation.diagnosis.diagnose import Subject, glance
 from kakusan.evaluation.diagnosis.finding import Finding
 from kakusan.evaluation.metrics import CopyRate
+from kakusan.evaluation.tuning import remember_errors
 from kakusan.pages.report.content import (
     Channel,
     Copying,
@@ -67,8 +68,10 @@ def tell(run: Run, progress: Progress = lambda _, __: None) -> Story:
     """All that the report says. The data may have gone since: then what needs them is left out, with a warning."""
     loaded = run.load()
     distances, another = newest_distances(run.files.evaluations(loaded.step))
-    stills = _walk(loaded, run, progress)
     prepared, why = _data_of(run)
+    if prepared is not None:
+        remember_errors(run, prepared)  # the samples of the report are those of `kakusan sample`
+    stills = _walk(loaded, run, progress)
     warnings = [f"nothing is shown of the training data: {why}"] if why else []
     x_0 = _rounded(stills[-1].x, run.data.units)
     story = _words(run, loaded)
