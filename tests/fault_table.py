@@ -132,8 +132,8 @@ def watch() -> None:
 
 
 def is_ours(path: str) -> bool:
-    """In the folder of the case, and not the lock, which bears no content."""
-    return Path(path).absolute().is_relative_to(Path.cwd()) and Path(path).name != "lock"
+    """In the folder of the case, and no lock, which bears no content."""
+    return Path(path).absolute().is_relative_to(Path.cwd()) and Path(path).name not in ("lock", "times.lock")
 
 
 def break_stdout() -> None:

@@ -112,7 +112,7 @@ def test_guidance_of_vectors_and_pairs_has_the_ends_of_that_of_classes(
     np.save(tmp_path / "c.npy", IMAGES[:2, ::2, ::2])
     asked = {"vectors": ["--vector", "120,90"], "pairs": ["--condition", str(tmp_path / "c.npy")]}
     for kind, flags in asked.items():
-        few = ["--count", "4", *flags]
+        few = ["--count", "4", "--sampler", "ddim", *flags]
         plain, _ = sampled(runs[kind], tmp_path, *few)
         assert np.array_equal(sampled(runs[kind], tmp_path, *few, "--guidance", "1")[0], plain)
         guided = sampled(runs[kind], tmp_path, *few, "--guidance", "3")[0]

@@ -20,7 +20,16 @@ TABLE: Any = importlib.import_module(
     "fault_table"
 )  # not before it is known that this system has what it needs
 
-GROWING = {"config.toml", "environment.json", "metrics.jsonl", "log.txt", "lock", "report.html"}
+GROWING = {
+    "config.toml",
+    "environment.json",
+    "metrics.jsonl",
+    "log.txt",
+    "lock",
+    "report.html",
+    "times.json",
+    "times.lock",
+}
 """What a training goes on writing in the folder of its run."""
 SAYS_NOTHING = ("demo",)  # on stdout
 SIGNALS = {
