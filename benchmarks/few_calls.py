@@ -27,7 +27,6 @@ import torch
 from digits_quality import trained_classifier
 from garment_features import Judge, features
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 from measuring import Figures, leave, table
 from numpy.typing import NDArray
 
@@ -36,6 +35,7 @@ from kakusan.data.builtin import digits
 from kakusan.evaluation.features import features_of
 from kakusan.evaluation.metrics import frechet
 from kakusan.evaluation.options import TuneOptions
+from kakusan.evaluation.plots import over_calls
 from kakusan.evaluation.tuning import measure_errors, tune_times
 from kakusan.run import Loaded, Run
 from kakusan.samplers import SAMPLERS, Heun, Sampler, sample
@@ -248,19 +248,7 @@ def draw(lines: Sequence[Figures], path: Path) -> None:
         ):
             values = [line["frechet"] for line in of if line["method"] == name]
             axis.axhline(float(np.mean(values)), color=colour, linestyle="--", linewidth=1, label=words)
-        axis.set(
-            xscale="log",
-            yscale="log",
-            xlabel="calls",
-            xticks=CALLS,
-            xticklabels=[str(each) for each in CALLS],
-        )
-        axis.minorticks_off()
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.set_title(f"{data}: Fréchet distance", fontsize=10)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(alpha=0.25, linewidth=0.6)
+        over_calls(axis, CALLS, f"{data}: Fréchet distance")
     figure.axes[0].legend(frameon=False, fontsize=7)
     figure.savefig(path, dpi=DPI, facecolor="white")
 

@@ -87,7 +87,7 @@ def test_endpoints_come_nearer_to_those_of_a_fine_walk(path: Path, sampler: Any)
     again = endpoints(path)
     off = again(replace(sampler, steps=None, at=found.at)) - again.fine
     assert float(off.square().mean().sqrt()) == pytest.approx(found.error, rel=1e-9)
-    assert found.error < 0.95 * found.before
+    assert found.error < (0.7 if isinstance(sampler, UniPC) else 0.95) * found.before
     assert len(found.at) == 5
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from kakusan.cli.sampler_options import AUTO, options_in, parse_with_sampler
+from kakusan.cli.sampler_options import options_in, parse_with_sampler
+from kakusan.config.section import AUTO
 
 if TYPE_CHECKING:
     from kakusan.data.units import Units
@@ -65,7 +66,7 @@ class Sample:
     ) = None
     """Times that fewer steps visit: even in t, from T on (trailing), down to 1 (leading) or both (linspace); even in
     the root of t (quadratic), the log-SNR, or sigma^(1/7) (karras), both included; even in what the run's own errors
-    leave unknown (entropic); default: as the run says."""
+    leave unknown (entropic); default: of auto the best that the run knows, of others as the run says."""
     times: tuple[float, ...] | None = None
     """These times one by one, falling, any numbers above 0 and up to T, in place of --steps and --spacing; the step to
     0 is added: --times 999 700.5 20."""

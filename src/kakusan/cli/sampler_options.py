@@ -15,12 +15,13 @@ import tyro
 from kakusan.cli.arguments import parse
 from kakusan.cli.choices import asks_for_help, value_of
 from kakusan.config.documented import docstrings, summary
+from kakusan.config.section import AUTO
 from kakusan.config.settings import CONSISTENCY
 from kakusan.errors import SettingsError
 
 Command = TypeVar("Command")
 
-USUAL, AUTO = "ddim", "auto"
+USUAL = "ddim"
 
 
 def parse_with_sampler(

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 from PIL import Image
 
 from kakusan.data.rendering import each, grid
 from kakusan.data.space import POINTS, noun_of
 from kakusan.evaluation.comparison import Comparison, Outcome
-from kakusan.evaluation.plots import DPI, plain
+from kakusan.evaluation.plots import DPI, over_calls, plain
 
 CELL = 0.62
 """Inches of a sample."""
@@ -102,17 +101,5 @@ def _chart(axis: Any, found: Comparison, figure: str, title: str, real: float | 
     if real is not None:
         axis.axhline(real, color=REAL, linewidth=1, linestyle="--", label=f"real ({found.about['real']})")
     calls = sorted({one.way.calls for one in found.outcomes})
-    axis.set(
-        xscale="log",
-        yscale="log",
-        xlabel="calls",
-        xticks=calls,
-        xticklabels=[str(number) for number in calls],
-    )
-    axis.minorticks_off()
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.set_title(title, fontsize=10)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(alpha=0.25, linewidth=0.6)
+    over_calls(axis, calls, title)
     axis.legend(frameon=False, fontsize=7)

@@ -1,10 +1,12 @@
 """Pictures of a bound: where the bits go, what they buy, and how near the network is to memorizing, or to the truth."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from kakusan.evaluation.bound import BoundReport, Part, telling_times
 
@@ -39,6 +41,19 @@ def report_png(report: BoundReport) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
     return buffer.getvalue()
+
+
+def over_calls(axis: Any, calls: Sequence[int], title: str) -> None:
+    """Dress axes of figures over numbers of calls, both on logarithmic scales, with numbers that one reads."""
+    axis.set(
+        xscale="log", yscale="log", xlabel="calls", xticks=calls, xticklabels=[str(each) for each in calls]
+    )
+    axis.minorticks_off()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.set_title(title, fontsize=10)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(alpha=0.25, linewidth=0.6)
 
 
 def plain(name: str) -> str:

@@ -5,10 +5,10 @@ benchmarks/few_calls.py measures it, docs/samplers.md shows it: networks for ima
 calls. Elsewhere, as on other schedules and for points, it is as good a guess as any.
 """
 
+from kakusan.config.section import AUTO
 from kakusan.samplers.base import Sampler
 from kakusan.samplers.unipc import UniPC
 
-AUTO = "auto"
 BEST, BEST_NAME, BEST_SPACING = UniPC, "unipc", "trailing"
 CALLS = 10
 """Network calls for a sample where no number is given."""
@@ -17,3 +17,6 @@ CALLS = 10
 def auto(T: int, steps: int | None = None, spacing: str | None = None) -> Sampler:
     """The best sampler in so many steps, 10 where none are given, or in T where there are fewer."""
     return BEST(steps=min(CALLS, T) if steps is None else steps, spacing=spacing or BEST_SPACING)
+
+
+__all__ = ["AUTO", "BEST", "BEST_NAME", "BEST_SPACING", "CALLS", "auto"]
