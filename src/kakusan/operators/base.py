@@ -62,7 +62,7 @@ class Operator(ABC):
             return of_x
 
         def apply(v: Samples) -> Measured:
-            _, change = torch.func.jvp(self, (x.detach(),), (v,))
+            change = torch.func.jvp(self, (x.detach(),), (v,))[1]
             return torch.as_tensor(change)
 
         return LinearMap(apply, adjoint)
