@@ -29,9 +29,9 @@ class Estimate:
         """Half of the width of the interval."""
         return (self.high - self.low) / 2
 
-    def as_json(self) -> dict[str, float | None]:
-        """The numbers by name; None where there is none."""
-        return {name: None if math.isnan(value) else value for name, value in vars(self).items()}
+    def as_json(self) -> dict[str, float]:
+        """The numbers by name."""
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)

@@ -111,18 +111,21 @@ class Histogram:
     """Share of each bin, were the ranks equally likely."""
     shares: tuple[Share, ...]
     chi_square: float
-    """Of the shares against those expected, divided by the mean design effect (Rao & Scott 1981)."""
+    """Of the shares against those expected, corrected for what is common to a cluster (Rao & Scott 1984)."""
+    degrees: float
+    """Of freedom, likewise: at most one less than there are bins."""
     p: float
     """Probability of a chi-square as large, of a calibrated ensemble."""
 
     def as_json(self) -> dict[str, Any]:
-        found = {"chi_square": self.chi_square, "degrees": len(self.shares) - 1, "p": self.p}
         return {
             "edges": self.edges.tolist(),
             "expected": self.expected.tolist(),
             "shares": [share.value for share in self.shares],
             "bands": [list(s.band(float(e))) for s, e in zip(self.shares, self.expected, strict=True)],
-            **{name: None if math.isnan(value) else value for name, value in found.items()},
+            "chi_square": self.chi_square,
+            "degrees": self.degrees,
+            "p": self.p,
         }
 
 
@@ -182,16 +185,24 @@ class Ranks:
         within: Floats = self.counts[:, depth : self.members + 1 - depth].sum(1)
         return within
 
-    def _surprise(self, columns: Floats, expected: Floats) -> tuple[float, float]:
-        """Chi-square and its tail, as of as many independent values as the mean variance of the shares tells."""
+    def _surprise(self, columns: Floats, expected: Floats) -> tuple[float, float, float]:
+        """Chi-square, degrees of freedom and tail, as of the covariance of the shares between clusters.
+
+        The law of the plain chi-square is that of sum_i delta_i Z_i^2, with the eigenvalues of that covariance over
+        the multinomial one; here it is taken for a scaled chi-square of the same mean and variance.
+        """
         n, total = int((self.totals > 0).sum()), float(self.totals.sum())
         if n < 2 or len(expected) < 2:
-            return math.nan, math.nan
-        away = columns - expected[:, None] * self.totals
-        effects = n / (n - 1) * np.square(away - away.mean(1, keepdims=True)).sum(1) / total / expected
-        effect = max(1.0, float(effects.sum()) / (len(expected) - 1))
-        found = total * float(np.square(away.sum(1) / total).dot(1 / expected)) / effect
-        return found, float(chi_square_tail(found, len(expected) - 1))
+            return math.nan, math.nan, math.nan
+        away = (columns - expected[:, None] * self.totals) / np.sqrt(expected)[:, None]
+        plain = float(np.square(away.sum(1)).sum()) / total
+        apart = away - away.sum(1, keepdims=True) / total * self.totals
+        effects = apart @ apart.T * (n / (n - 1) / total)
+        mean, square = float(np.trace(effects)), float(np.square(effects).sum())
+        if square == 0:
+            return math.nan, math.nan, math.nan
+        found, degrees = plain * mean / square, mean**2 / square
+        return found, degrees, float(chi_square_tail(found, degrees))
 
 
 def ranks_of(ensemble: Ensemble, seed: int = 0, rounding: float = 0.0) -> Ranks:

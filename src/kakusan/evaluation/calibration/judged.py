@@ -95,10 +95,14 @@ class Judged:
 
     def as_json(self) -> dict[str, Any]:
         """All figures, the curve of coverages and the histogram among them, as plain values."""
+        return dict(without_nan(self._record))
+
+    @property
+    def _record(self) -> dict[str, Any]:
         return {
             "truths": self.truths,
             "members": self.members,
-            "left_out": None if math.isnan(self.ranks.equal) else self.ranks.equal,
+            "left_out": self.ranks.equal,
             "coverage": [coverage.as_json() for coverage in self.coverages],
             "curve": [[c.level, c.share.value] for c in self.ranks.curve()],
             "ranks": self.histogram.as_json(),
@@ -141,6 +145,15 @@ def judge(
         mean_of(ssim(mean, y, peak)),
         unit,
     )
+
+
+def without_nan(value: Any) -> Any:
+    """A record as JSON has it: None for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _finite(values: Any) -> Estimate:

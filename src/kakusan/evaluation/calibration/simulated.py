@@ -19,7 +19,7 @@ from kakusan.diffusion.model import Model
 from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import NumbersError, SettingsError
-from kakusan.evaluation.calibration.judged import Judged, in_percent, judge, plain
+from kakusan.evaluation.calibration.judged import Judged, in_percent, judge, plain, without_nan
 from kakusan.evaluation.options import CalibrationOptions
 from kakusan.evaluation.quality import in_units
 from kakusan.operators import Operator
@@ -112,14 +112,14 @@ class Calibration:
 
     def as_json(self) -> dict[str, Any]:
         """All figures and what they are of, as plain values."""
-        return {
+        record = {
             **self.about,
             **self.judged.as_json(),
             "misfit": {
                 **self.reduced.as_json(),
                 "chi_square": self.misfit.chi_square.tolist(),
                 "degrees": self.misfit.degrees.tolist(),
-                "p": [[None if np.isnan(p) else p for p in row] for row in self.misfit.p.tolist()],
+                "p": self.misfit.p.tolist(),
             },
             "stein": {
                 **self.stein.as_json(),
@@ -129,6 +129,7 @@ class Calibration:
             },
             "words": list(self.words),
         }
+        return dict(without_nan(record))
 
 
 def _calls(about: dict[str, Any]) -> str:
