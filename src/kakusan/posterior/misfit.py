@@ -1,5 +1,6 @@
 """Misfit of samples: what is left of y - A(x), measured by its noise."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from kakusan.posterior.measurement import Measurement
 from kakusan.shapes import Samples
 from kakusan.statistics.gamma import chi_square_tail
 
+MISSED, MANY, HALF = 1e-3, 0.02, 0.5
+"""Probability of a misfit below which a sample misses y; shares of such samples, and of those too near, to tell of."""
 AT_ONCE = 256
 """Samples whose measurements are predicted together."""
 
@@ -35,6 +38,29 @@ class Misfit:
             self.chi_square, self.degrees, out=np.full(self.degrees.shape, np.nan), where=self.degrees > 0
         )
         return found
+
+    @property
+    def missed(self) -> float:
+        """The share of samples that are further from y than noise is, but in 1 case of 1,000; nan where y is exact."""
+        known = self.p[~np.isnan(self.p)]
+        return float((known < MISSED).mean()) if len(known) else math.nan
+
+    @property
+    def words(self) -> str:
+        """A warning in a sentence; empty where there is none to give."""
+        left = f"{np.nanmean(self.reduced):.2f} times" if self.degrees.any() else ""
+        if self.missed > MANY:
+            return (
+                f"{100 * self.missed:.0f} % of the samples miss what was measured, further than noise is in 1 case of"
+                f" {1 / MISSED:,.0f}: the mean chi-square by degree of freedom is {left} that of noise; more steps may"
+                " help, or the noise is larger than was said"
+            )
+        if (self.p > 1 - MISSED).mean() > HALF:
+            return (
+                "samples follow the noise of what was measured: the mean chi-square by degree of freedom is"
+                f" {left} that of noise, which may be smaller than was said"
+            )
+        return ""
 
     @property
     def p(self) -> NDArray[np.float64]:

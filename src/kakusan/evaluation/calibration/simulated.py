@@ -1,6 +1,5 @@
 """Calibration of a run: held-out x, a simulated measurement of each, samples given it, and the truth beside them."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from kakusan.diffusion.model import Model
 from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import NumbersError, SettingsError
-from kakusan.evaluation.calibration.judged import Judged, in_percent, judge, plain, without_nan
+from kakusan.evaluation.calibration.judged import Judged, judge, plain, without_nan
 from kakusan.evaluation.options import CalibrationOptions
 from kakusan.evaluation.quality import in_units
 from kakusan.operators import Operator
@@ -38,8 +37,6 @@ Says = Callable[[float, str], None]
 
 SCORED_AT = 0.1
 """sigma, in the network's units, at which samples are compared with the score."""
-MISSED, MANY = 1e-3, 0.02
-"""Probability of a misfit below which a sample misses y, and the share of such samples that is told."""
 SAME = 1e-5
 """Values that differ by less, in the network's units, are kept exactly, but for float32."""
 
@@ -66,12 +63,6 @@ class Calibration:
         return mean_of(self.misfit.reduced.mean(1))
 
     @property
-    def missed(self) -> float:
-        """The share of samples that are further from y than noise is, but in 1 case of 1,000; nan where y is exact."""
-        known = self.misfit.p[~np.isnan(self.misfit.p)]
-        return float((known < MISSED).mean()) if len(known) else math.nan
-
-    @property
     def stein(self) -> Estimate:
         """Kernel Stein discrepancy in those of exact samples, over the images: root of the ratio of mean squares."""
         sums = np.array([[each.value**2, each.reference**2] for each in self.steins]).reshape(-1, 2)
@@ -81,16 +72,8 @@ class Calibration:
     def words(self) -> tuple[str, ...]:
         """The verdict first, in sentences."""
         found = list(self.judged.words)
-        if (off := self.missed) > MANY:
-            found.append(
-                f"{in_percent(off)} of the samples miss what was measured (a chi-square that noise has in 1 case of"
-                f" {1 / MISSED:,.0f}): more steps may help"
-            )
-        elif np.isfinite(value := self.reduced.value) and not self.reduced.low <= 1 <= self.reduced.high:
-            how = "samples miss what was measured" if value > 1 else "samples follow its noise"
-            found.append(
-                f"what is left of y is {value:.2f} times its noise (chi-square by degree of freedom): {how}"
-            )
+        if self.misfit.words:
+            found.append(self.misfit.words)
         if self.steins and self.stein.low > 1:
             found.append(
                 f"the kernel Stein discrepancy is {self.stein.value:.2f} times that of exact samples of the posterior"
