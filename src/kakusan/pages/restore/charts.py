@@ -19,19 +19,27 @@ def coverage_chart(curve: Sequence[Coverage]) -> str:
     known = [c for c in curve if math.isfinite(c.share.value)]
     if len(known) < 2:
         return ""
-    frame = Frame(x=Scale(0, 1), y=Scale(0, 1), x_name="level of the interval", y_text=_percent, height=300)
-    level = np.array([c.level for c in known])
-    band = np.array([c.band for c in known])
-    share = np.array([c.share.value for c in known])
-    reach = np.array([(c.share.low, c.share.high) for c in known])
-    ends = np.array([0.0, 1.0])
+    frame = Frame(
+        x=Scale(0, 100), y=Scale(0, 100), x_name="level of the interval, %", y_text=_percent, height=300
+    )
+    level, share = (
+        100 * np.array(values) for values in zip(*((c.level, c.share.value) for c in known), strict=True)
+    )
+    band, reach = (
+        100 * np.array(pairs).T for pairs in zip(*((c.band, _reach(c)) for c in known), strict=True)
+    )
+    ends = np.array([0.0, 100.0])
     return frame.close(
         "Share of truths within central intervals, by their level",
-        frame.ribbon(level, band[:, 0], band[:, 1], "second"),
+        frame.ribbon(level, band[0], band[1], "second"),
         frame.line(ends, ends, "dashed"),
-        frame.ribbon(level, reach[:, 0], reach[:, 1], "accent"),
+        frame.ribbon(level, reach[0], reach[1], "accent"),
         frame.line(level, share, "accent"),
     )
+
+
+def _reach(coverage: Coverage) -> tuple[float, float]:
+    return coverage.share.low, coverage.share.high
 
 
 def rank_chart(histogram: Histogram) -> str:
@@ -128,4 +136,4 @@ def _around(values: Floats) -> Scale:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:g} %"
+    return f"{value:g} %"

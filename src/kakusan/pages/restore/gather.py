@@ -16,6 +16,7 @@ from kakusan.data.rendering import pairs_grid
 from kakusan.data.space import POINTS, SIGNALS, noun_of
 from kakusan.data.units import Units
 from kakusan.evaluation.calibration import Calibration
+from kakusan.evaluation.calibration.judged import TOLD
 from kakusan.pages.report.origin import named
 from kakusan.pages.restore import charts
 from kakusan.pages.restore.maps import (
@@ -36,6 +37,8 @@ from kakusan.shapes import Samples
 
 MOST = 4
 """Measurements that are shown."""
+SMALL = 40
+"""Pixels up to which pictures are shown small, all in a row."""
 CHANNELS = 4
 """Channels of a signal that have a chart."""
 
@@ -84,9 +87,7 @@ def page_of(restored: Restored, calibration: Calibration | None = None, command:
     noun, found = noun_of(restored.measurement.shape), restored.misfit
     n, count = restored.samples.shape[:2]
     warnings = list(restored.warnings)
-    if calibration is not None:
-        warnings = [*warnings, *calibration.words]
-    elif found.words:
+    if found.words:
         warnings.append(found.words)
     about = restored.about
     facts = {
@@ -138,6 +139,7 @@ def _block(restored: Restored, k: int) -> Block:
         panels=panels_of(measurement, samples, truth, restored.units),
         figures=[],
         samples=grid,
+        large=max(measurement.shape[1:]) > SMALL,
         wide=len(measurement.shape) == 4,
     )
 
@@ -214,6 +216,7 @@ def _judgement(calibration: Calibration) -> Judgement:
     many = noun_of(calibration.measurement.shape).many
     return Judgement(
         words=[_sentence(words) for words in calibration.words],
+        holds=judged.ranks.coverage(TOLD).holds,
         coverage=charts.coverage_chart(judged.ranks.curve()),
         ranks=charts.rank_chart(judged.histogram),
         rows=calibration.rows,

@@ -50,8 +50,8 @@ def panels_of(measurement: Measurement, samples: Samples, truth: Samples | None,
     found += [
         Panel(png=_smooth(mean, units), title="Mean"),
         _deviation(deviation, units),
-        Panel(png=_smooth(low, units), title="5 % quantile"),
-        Panel(png=_smooth(high, units), title="95 % quantile"),
+        Panel(png=_smooth(low, units), title="Lower 5 %"),
+        Panel(png=_smooth(high, units), title="Upper 5 %"),
     ]
     left = left_over(measurement, samples[:1])
     if left is not None:
@@ -91,7 +91,7 @@ def left_over(measurement: Measurement, sample: Samples) -> Panel | None:
     if len(shape) < 3 or not found.isfinite().any():
         return None
     units = Real((0.0,) * shape[0], (1.0,) * shape[0], shown=REACH)
-    caption = f"y - A(x) of the first sample: black and white are {REACH:g} deviations of the noise."
+    caption = f"± {REACH:g} deviations"
     return Panel(png=encode_png(grid(found.view(1, *shape), units)), title="Left of y", caption=caption)
 
 
@@ -132,7 +132,7 @@ def _deviation(deviation: Tensor, units: Units) -> Panel:
 
 def _in_data(deviation: float, units: Units) -> str:
     if isinstance(units, Levels):
-        return f"{deviation * (units.levels - 1) / 2:.3g} of levels 0 to {units.levels - 1}"
+        return f"{deviation * (units.levels - 1) / 2:.3g} of {units.levels - 1} levels"
     if len(set(units.scale)) == 1:
         return f"{deviation * units.scale[0]:.3g}"
     return f"{deviation:.3g} times that of the data"

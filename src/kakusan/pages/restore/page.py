@@ -31,6 +31,8 @@ class Block:
     panels: Sequence[Panel]
     figures: Sequence[Figure]
     samples: Panel | None
+    large: bool = False
+    """Its pictures have many pixels, and are shown larger."""
     wide: bool = False
     """Its pictures are wide, as of volumes by their slices."""
 
@@ -40,6 +42,9 @@ class Judgement:
     """A calibration, in words, charts and figures."""
 
     words: Sequence[str]
+    """The verdict first."""
+    holds: bool
+    """Whether intervals hold as many truths as they should."""
     coverage: str
     ranks: str
     rows: Sequence[tuple[str, str, str]]
