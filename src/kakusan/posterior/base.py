@@ -99,7 +99,7 @@ def first(path: Path, noises: NoiseSource) -> Snapshot | None:
 def beginning(path: Path) -> float | None:
     """The time of b / a = `LARGEST_SIGMA`; None where T has less noise: a trajectory begins at T."""
     least = -math.log(LARGEST_SIGMA)
-    return None if _level(path, path.T) >= least else _time(path, LARGEST_SIGMA)
+    return None if _level(path, path.T) >= least else time_of(path, LARGEST_SIGMA)
 
 
 def smallest_sigma(path: Path) -> float:
@@ -114,7 +114,7 @@ def noise_levels(path: Path, steps: int, high: float = LARGEST_SIGMA, low: float
     """
     high, low = min(high, math.exp(-_level(path, path.T))), max(low, smallest_sigma(path))
     roots = torch.linspace(high ** (1 / RHO), min(low, high) ** (1 / RHO), steps, dtype=torch.float64)
-    return [_time(path, sigma) for sigma in roots.pow(RHO).clamp(min(low, high), high).tolist()]
+    return [time_of(path, sigma) for sigma in roots.pow(RHO).clamp(min(low, high), high).tolist()]
 
 
 def sigma_of(path: Path, t: float | int) -> float:
@@ -126,10 +126,10 @@ def _level(path: Path, t: float | int) -> float:
     return float(path.half_log_snr(torch.tensor([float(t)], dtype=torch.float64)))
 
 
-def _time(path: Path, sigma: float) -> float:
-    """The time of a b / a."""
-    level = torch.tensor([-math.log(sigma)], dtype=torch.float64).clamp(min=_level(path, path.T))
-    return float(path.time_at(level))
+def time_of(path: Path, sigma: float) -> float:
+    """The time of a b / a, from 1 to T."""
+    level = torch.tensor([-math.log(sigma)], dtype=torch.float64)
+    return float(path.time_at(level.clamp(_level(path, path.T), _level(path, 1))))
 
 
 def several(noises: NoiseSource, step: int, count: int) -> Samples:

@@ -6,6 +6,8 @@ by the same formula (perturb and solve, Papandreou & Yuille 2010). For all else 
 Metropolis' rule (Roberts & Tweedie 1996), which keeps the law of x whatever its step.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -16,14 +18,16 @@ from kakusan.posterior.base import noise_of_y, uniform
 from kakusan.posterior.measurement import Measurement
 from kakusan.posterior.noise import Gaussian
 from kakusan.posterior.solving import solve
-from kakusan.samplers.walk import NoiseSource
+from kakusan.samplers.walk import NoiseSource, SeededNoise
 from kakusan.shapes import Samples, per_sample
 
 MOST_PRODUCTS = 200
 """Of conjugate gradients, each with the operator and its adjoint alone."""
 BEST_SHARE = 0.574
 """Of Langevin's proposals that are taken, in many dimensions (Roberts & Rosenthal 1998)."""
-POWER_STEPS = 5
+POWER_STEPS = 20
+SERIES = 18
+"""Terms of a binomial series: the last is below 1e-7 at a half."""
 MOST_OF_WALK = 100
 """Steps of a walk: two draws each, and a word of randomness holds no more."""
 
@@ -55,6 +59,36 @@ def drawn(
         wide
     )
     return _moved(of_prior, misfit, rho, measurement, wide).to(guess)
+
+
+def drawn_split(
+    guess: Samples, rho: float, measurement: Measurement, noises: NoiseSource, step: int
+) -> Samples:
+    """A draw of x where the noise of y is Sigma_y - rho^2 A A^T: of it, a share is that of x about the guess.
+
+    N(guess + rho^2 A^T Sigma_y^-1 (y - A guess), rho^2 (I - M)), M = rho^2 A^T Sigma_y^-1 A, for M of at most about a
+    half; its root is the binomial series of sqrt(1 - M).
+    """
+    wide = double(guess)
+    along, variance = measurement.derivative(wide), measurement.variance(wide)
+    mean = wide + rho**2 * along.adjoint(measurement.residual(wide) / variance)
+    power = noises.draw(step, 0).to(wide)
+    root, factor = power, 1.0
+    for k in range(1, SERIES):
+        power = rho**2 * along.adjoint(along.apply(power) / variance)
+        factor *= (k - 1.5) / k
+        root = root + factor * power
+    return (mean + rho * root).to(guess)
+
+
+def stiffness(measurement: Measurement) -> float:
+    """The largest eigenvalue of A^T Sigma_y^-1 A, were all of y measured; inf for exact values or other noise."""
+    if not is_gaussian(measurement):
+        return float("inf")
+    whole = replace(measurement, y=measurement.y[:1].nan_to_num(0))
+    x = SeededNoise(0, torch.tensor([0]), measurement.shape).start().double()
+    exact = (whole.variance(x) == 0).any()
+    return float("inf") if exact else float(_curvature(x, whole, x))
 
 
 def _moved(x: Samples, misfit: Measured, rho: float, measurement: Measurement, at: Samples) -> Samples:

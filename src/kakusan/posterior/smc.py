@@ -10,10 +10,11 @@ N(y; A x_0_hat, Sigma_y + A V A^T), with V the covariance of x_0 given x_t. Of f
 backward pass for each; of many it is r_t^2 I, r_t^2 = b^2 / (a^2 + b^2), as of data of variance 1 (Song et al. 2023).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
-from math import prod
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from torch import Tensor
 from kakusan.diffusion.forward import posterior_variance, q_posterior
 from kakusan.diffusion.paths import Path
 from kakusan.errors import SettingsError
-from kakusan.posterior.base import Method, Weighed, noise_levels, repeated, several, uniform
+from kakusan.posterior.base import Method, Weighed, noise_levels, repeated, several, sigma_of, uniform
 from kakusan.posterior.measurement import Measurement
 from kakusan.posterior.solving import solve
 from kakusan.samplers.base import AnyModel
@@ -77,12 +78,17 @@ class SMC(Method):
         for step, (t, s) in enumerate(pairwise(times), start=1):
             draws = several(noises, step, K + 1)
             cloud = cloud.rows(weights.resampled(uniform(draws[:, K]).to(x.device)))
-            x, gained = _ahead(model.path, cloud, times_like(t, x), times_like(s, x), draws[:, :K])
-            x_0, before = cloud.x_0, cloud.nats
-            cloud = twist.at(x, times_like(s, x)) if s else twist.end(x)
-            weights.gain((gained + cloud.nats - before).view(n, K))
+            of_x_0 = (
+                cloud.x_0
+                if step == 1 or not s
+                else _extrapolated(model.path, cloud, times[step - 2 : step + 1])
+            )
+            x, gained = _ahead(model.path, cloud, of_x_0, times_like(t, x), times_like(s, x), draws[:, :K])
+            last = cloud
+            cloud = replace(twist.at(x, times_like(s, x)) if s else twist.end(x), past=last.x_0)
+            weights.gain((gained + cloud.nats - last.nats).view(n, K))
             if s:
-                yield Weighed(s, x[::K], x_0[::K], effective=weights.smallest)
+                yield Weighed(s, x[::K], last.x_0[::K], effective=weights.smallest)
         last = weights.one(uniform(several(noises, len(times), K + 1)[:, K]).to(x.device))
         yield Weighed(0, x[last], x[last], effective=weights.smallest)
 
@@ -97,9 +103,12 @@ class Cloud:
     """log p~(y | x_t), float64, but for a number that they share."""
     slope: Samples
     """Its gradient in x_t."""
+    past: Samples | None = None
+    """The x_0_hat of the step before."""
 
     def rows(self, rows: Tensor) -> "Cloud":
-        return Cloud(self.x[rows], self.x_0[rows], self.nats[rows], self.slope[rows])
+        past = None if self.past is None else self.past[rows]
+        return Cloud(self.x[rows], self.x_0[rows], self.nats[rows], self.slope[rows], past)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +148,13 @@ class Twist:
 
     @property
     def _is_few(self) -> bool:
-        return prod(self.measurement.y.shape[1:]) <= self.few
+        return len(self._measured) <= self.few
+
+    @cached_property
+    def _measured(self) -> list[int]:
+        """Places of y that were measured for any of the particles."""
+        found: list[int] = torch.nonzero(self.measurement.known.any(0).flatten())[:, 0].tolist()
+        return found
 
     def _many(self, x_0: Samples, misfit: Tensor, t: Times) -> tuple[Tensor, Tensor]:
         """The exponent with V = r_t^2 I, and S^-1 (y - A x_0_hat)."""
@@ -160,24 +175,39 @@ class Twist:
         found = x_0.detach()
         along, variance = self.measurement.derivative(found), self.measurement.variance(found)
         columns = []
-        for unit in torch.eye(misfit[0].numel()).to(misfit):
-            column = along.adjoint(unit.view(1, *misfit.shape[1:]).expand_as(misfit))
+        for place in self._measured:
+            unit = torch.zeros_like(misfit).flatten(1)
+            unit[:, place] = 1
+            column = along.adjoint(unit.view(misfit.shape))
             (product,) = torch.autograd.grad(x_0, at, column, retain_graph=True)
-            columns.append(along.apply(scaled(b.square() / a, product)).flatten(1).double())
+            columns.append(
+                along.apply(scaled(b.square() / a, product)).flatten(1)[:, self._measured].double()
+            )
         S = torch.stack(columns, dim=2)
         spectrum, axes = torch.linalg.eigh((S + S.mT) / 2)
-        floor = variance.clamp(min=self._least**2).flatten(1).double()
+        floor = variance.clamp(min=self._least**2).flatten(1)[:, self._measured].double()
         S = axes @ torch.diag_embed(spectrum.clamp(min=0)) @ axes.mT + torch.diag_embed(floor)
         root = torch.linalg.cholesky(S)
-        y = misfit.detach().flatten(1).double()[..., None]
+        y = misfit.detach().flatten(1)[:, self._measured].double()[..., None]
         v = torch.cholesky_solve(y, root)
         nats = -0.5 * (y * v).sum((1, 2)) - root.diagonal(dim1=1, dim2=2).log().sum(1)
-        return nats, v.reshape(misfit.shape)
+        whole = torch.zeros_like(misfit.detach()).flatten(1)
+        whole[:, self._measured] = v[..., 0].to(whole)
+        return nats, whole.view(misfit.shape)
 
 
-def _ahead(path: Path, cloud: Cloud, t: Times, s: Times, noise: Tensor) -> tuple[Samples, Tensor]:
+def _extrapolated(path: Path, cloud: Cloud, times: Sequence[float]) -> Samples:
+    """x_0_hat carried on to the middle of the step, in log(a / b): second order (DPM-Solver++, Lu et al. 2022b)."""
+    assert cloud.past is not None
+    before, here, after = (math.log(sigma_of(path, t)) for t in times)
+    return cloud.x_0 + 0.5 * (here - after) / (before - here) * (cloud.x_0 - cloud.past)
+
+
+def _ahead(
+    path: Path, cloud: Cloud, x_0: Samples, t: Times, s: Times, noise: Tensor
+) -> tuple[Samples, Tensor]:
     """x_s of the moved step, and log p(x_s | x_t) / q(x_s | x_t, y). The last step, without noise, is not moved."""
-    mean = q_posterior(path, cloud.x, cloud.x_0, t, s).mean
+    mean = q_posterior(path, cloud.x, x_0, t, s).mean
     variance = posterior_variance(path, t, s)
     deviation = variance.sqrt().to(mean.device)
     if not variance.any():
