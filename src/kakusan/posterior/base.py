@@ -24,7 +24,7 @@ LARGEST_SIGMA = 80.0
 """b / a at which a trajectory begins, where the path ends in more noise: beyond, x_t says nothing of x_0 that a
 derivative could tell (as EDM, Karras et al. 2022)."""
 RHO = 7.0
-"""Of `noise_levels`: their seventh roots are even (Karras et al. 2022, Eq. 5)."""
+"""Of `falling_roots`: their seventh roots are even (Karras et al. 2022, Eq. 5)."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,14 @@ def noise_levels(path: Path, steps: int, high: float = LARGEST_SIGMA, low: float
     They suit methods that need accuracy at small noise too; a single one is that of `high`.
     """
     high, low = min(high, math.exp(-_level(path, path.T))), max(low, smallest_sigma(path))
-    roots = torch.linspace(high ** (1 / RHO), min(low, high) ** (1 / RHO), steps, dtype=torch.float64)
-    return [time_of(path, sigma) for sigma in roots.pow(RHO).clamp(min(low, high), high).tolist()]
+    return [time_of(path, sigma) for sigma in falling_roots(high, min(low, high), steps)]
+
+
+def falling_roots(high: float, low: float, count: int) -> list[float]:
+    """So many numbers from high to low whose seventh roots are even; a single one is high."""
+    roots = torch.linspace(high ** (1 / RHO), low ** (1 / RHO), count, dtype=torch.float64)
+    numbers: list[float] = roots.pow(RHO).clamp(low, high).tolist()
+    return numbers
 
 
 def sigma_of(path: Path, t: float | int) -> float:

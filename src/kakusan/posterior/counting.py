@@ -33,7 +33,7 @@ class Counted(Denoiser):
         guess = self.of.predict(x_t, t, condition)
         self.counter.forward += len(x_t)
         if guess.x_0.requires_grad:
-            guess.x_0.register_hook(self._backward)
+            guess.x_0.register_hook(self._backward)  # type: ignore[no-untyped-call]
         return guess
 
     def _backward(self, of_x_0: torch.Tensor) -> None:

@@ -58,7 +58,7 @@ class Mixture:
         which = torch.searchsorted(edges / edges[-1], luck).clamp(max=len(edges) - 1)
         x = self.means[which].clone()
         if self.roots is not None:
-            for k in which.unique().tolist():
+            for k in range(len(edges)):
                 x[which == k] += noise[which == k] @ self.roots[k].T
         return x
 
@@ -178,7 +178,7 @@ def _of_points(oracle: FiniteSetOracle, measurement: Measurement) -> Mixture:
             "exact values fit one image of a finite set or none",
             "say how large the noise is, such as --noise 0.01",
         )
-    nats = [measurement.log_likelihood(block) for block in images.split(CHUNK)]
+    nats = [measurement.log_likelihood(block) for block in torch.split(images, CHUNK)]
     return Mixture(torch.cat(nats).softmax(0), images.flatten(1), None)
 
 
@@ -187,5 +187,5 @@ def _alike(measurement: Measurement, condition: Condition | None) -> list[Tensor
     values = [measurement.y.nan_to_num(torch.inf).flatten(1).cpu()]
     if condition is not None and len(condition) > 1:
         values += [tensor.double().flatten(1).cpu() for _, tensor in condition.tensors()]
-    _, group = torch.cat(values, dim=1).unique(dim=0, return_inverse=True)
+    group = torch.unique(torch.cat(values, dim=1), dim=0, return_inverse=True)[1]
     return [torch.nonzero(group == k)[:, 0] for k in range(int(group.max()) + 1)]

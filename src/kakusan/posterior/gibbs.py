@@ -5,19 +5,21 @@ x and a copy z of it, tied by a spring of deviation eta, are drawn in turns:
     x given z and y ~ p(y | x) N(x; z, eta^2 I)     the likelihood step: exact for linear A and Gaussian noise
     z given x       ~ p(z) N(z; x, eta^2 I)         the prior step: denoising by the probability flow from x on
 
-eta falls from wide to narrow. z has the law p(z) N(y; A z, Sigma_y + eta^2 A A^T), the posterior as eta goes to 0. Turns
-that it takes to move grow with 1 / eta^2. So where eta is small enough, the noise of y that the likelihood step sees is
-Sigma_y - eta^2 A A^T, and the law of z is the posterior itself, whatever eta.
+eta falls from wide to narrow. z has the law p(z) N(y; A z, Sigma_y + eta^2 A A^T), the posterior as eta goes to 0. The
+turns that it takes to move grow with 1 / eta^2. So where eta is small enough, the noise of y that the likelihood step
+sees is Sigma_y - eta^2 A A^T, and the law of z is the posterior itself, whatever eta.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
 from kakusan.diffusion.paths import Path
 from kakusan.errors import SettingsError
-from kakusan.posterior.base import Method, smallest_sigma, time_of
+from kakusan.posterior.base import Method, falling_roots, smallest_sigma, time_of
 from kakusan.posterior.measurement import Measurement
 from kakusan.posterior.proximal import checked_walk, drawn, drawn_split, stiffness
 from kakusan.samplers.base import AnyModel
@@ -26,6 +28,8 @@ from kakusan.shapes import Condition, Samples, scaled, times_like
 
 FARTHEST, NEAREST = 6.0, 0.1
 """Noise at which a prior step begins and takes its last call, as shares of eta: right to 3 % in variance in 7 calls."""
+LEAST = 0.03
+"""eta that takes many turns, and biases little: where y is nearly exact."""
 SPLIT = 0.5
 """Largest share of the noise of y that a spring may take over."""
 
@@ -35,7 +39,7 @@ class Gibbs(Method):
     """Error bars that hold, for many calls and no derivative of the network; any operator, any noise.
 
     iterations: turns, while eta falls from `widest` to `narrowest` over the first `falling` of them. prior_steps: calls
-    of the network in a turn. narrowest: None: where the spring takes over half of the noise of y, but not below 0.03.
+    of the network in a turn. narrowest: None: where the spring takes over half of the noise of y, and at least `LEAST`.
     walk_steps: of Langevin's walk, where A is not linear or the noise not Gaussian.
     Deviations are in the network's units, in which data are about 1.
     """
@@ -46,7 +50,6 @@ class Gibbs(Method):
     narrowest: float | None = None
     falling: float = 0.7
     walk_steps: int = 30
-    power: float = 1.0
 
     def __post_init__(self) -> None:
         checked_walk(self.walk_steps)
@@ -64,16 +67,12 @@ class Gibbs(Method):
         return self.iterations
 
     def springs(self, path: Path, split: float) -> list[float]:
-        """eta of each turn. split: the largest that the noise of y can take over."""
-        wanted = max(0.03, split) if self.narrowest is None else self.narrowest
+        """eta of each turn: 1 / eta grows evenly. split: the largest that the noise of y can take over."""
+        wanted = max(LEAST, split) if self.narrowest is None else self.narrowest
         low = max(min(wanted, self.widest), smallest_sigma(path))
-        falling = round(self.iterations * self.falling)
-        shares = [min(1.0, k / max(falling - 1, 1)) for k in range(self.iterations)]
-        if self.power == 0:
-            return [self.widest * (low / self.widest) ** s for s in shares]
-        return [
-            ((1 - s) * self.widest**-self.power + s * low**-self.power) ** (-1 / self.power) for s in shares
-        ]
+        falling = max(round(self.iterations * self.falling) - 1, 1)
+        shares = [min(1.0, turn / falling) for turn in range(self.iterations)]
+        return [1 / ((1 - share) / self.widest + share / low) for share in shares]
 
     @torch.no_grad()
     def trajectory(
@@ -97,29 +96,24 @@ class Gibbs(Method):
     def _prior_step(
         self, model: AnyModel, x: Samples, eta: float, noise: Samples, condition: Condition | None
     ) -> Samples:
-        """z given x. z + tau noise is seen with x, as z with less noise; its flow goes from far tau to 0 (DPnP).
+        """z given x, in `prior_steps` calls.
 
-        A multistep solver of second order in log tau, as DPM-Solver++ (Lu et al. 2022b).
+        z + tau noise, seen together with x, is z with less noise; its flow goes from a far tau to 0 (DPnP).
+        The solver is of second order in log tau, as DPM-Solver++ (Lu et al. 2022b).
         """
 
         def guess(at: Samples, sigma: float) -> Samples:
             t = times_like(time_of(model.path, sigma), at)
             return model.predict(scaled(model.path.at(t)[0], at), t, condition).x_0
 
-        roots = torch.linspace(
-            (FARTHEST * eta) ** (1 / 7), (NEAREST * eta) ** (1 / 7), self.prior_steps - 1, dtype=torch.float64
-        )
-        taus = roots.pow(7).tolist()
-        z = guess(x, eta) + taus[0] * noise
-        before = None
-        for k, tau in enumerate(taus):
+        taus = falling_roots(FARTHEST * eta, NEAREST * eta, self.prior_steps - 1)
+        z, past = guess(x, eta) + taus[0] * noise, None
+        for k, (tau, after) in enumerate(pairwise([*taus, 0.0])):
             both = tau**2 + eta**2
             mean = guess((tau**2 * x + eta**2 * z) / both, tau * eta / both**0.5)
             towards = mean
-            after = taus[k + 1] if k + 1 < len(taus) else 0.0
-            if before is not None and after:
-                share = torch.log(torch.tensor(tau / after)) / torch.log(torch.tensor(taus[k - 1] / tau))
-                towards = mean + float(share) / 2 * (mean - before)
-            z = after / tau * z + (1 - after / tau) * towards
-            before = mean
+            if past is not None and after:
+                share = math.log(tau / after) / math.log(taus[k - 1] / tau)
+                towards = mean + share / 2 * (mean - past)
+            z, past = after / tau * z + (1 - after / tau) * towards, mean
         return z

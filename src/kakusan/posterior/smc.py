@@ -6,8 +6,9 @@ along the slope of a twist p~(y | x_t), and its weight makes up for the move:
     w_s = w_t p(x_s | x_t) p~(y | x_s) / (p~(y | x_t) q(x_s | x_t, y)),    p~(y | x_0) = p(y | x_0)
 
 Any positive twist gives the posterior of the model's own chain as particles grow; a good one needs few. Here it is
-N(y; A x_0_hat, Sigma_y + A V A^T), with V the covariance of x_0 given x_t. Of few measured values V is Tweedie's, by a
-backward pass for each; of many it is r_t^2 I, r_t^2 = b^2 / (a^2 + b^2), as of data of variance 1 (Song et al. 2023).
+N(y; A x_0_hat, Sigma_y + A V A^T) with Tweedie's V, as in moment matching (Rozet et al. 2024): its exponent by a few
+conjugate gradients, its determinant by that of Sigma_y + r^2 I with the mean r^2 of A V A^T along one probe. Steps are
+of second order, so that fifty of them make a chain near the model's continuous one.
 """
 
 import math
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from math import prod
 
 import torch
 from torch import Tensor
@@ -25,6 +27,7 @@ from kakusan.errors import SettingsError
 from kakusan.posterior.base import Method, Weighed, noise_levels, repeated, several, sigma_of, uniform
 from kakusan.posterior.measurement import Measurement
 from kakusan.posterior.solving import solve
+from kakusan.randomness import Purpose, uniforms
 from kakusan.samplers.base import AnyModel
 from kakusan.samplers.walk import NoiseSource, Snapshot
 from kakusan.shapes import Condition, Samples, Times, per_sample, scaled, times_like
@@ -37,13 +40,13 @@ TWIST_PRODUCTS = 30
 class SMC(Method):
     """Error bars that hold as particles grow, and that say when they do not; any operator, any noise.
 
-    particles: of each sample; a call of the network and a backward pass each, in each of the steps. few: measured
-    values up to which the twist has Tweedie's covariance, at a backward pass each.
+    particles: of each sample; in each of the steps each takes a call of the network. solver_steps: products of
+    conjugate gradients, each a backward pass; two more are taken anyway.
     """
 
     particles: int = 16
     steps: int = 50
-    few: int = 8
+    solver_steps: int = 4
 
     def __post_init__(self) -> None:
         if self.particles < 1 or self.steps < 1:
@@ -68,7 +71,7 @@ class SMC(Method):
     ) -> Iterator[Snapshot]:
         n, K = len(measurement), self.particles
         rows = torch.arange(n).repeat_interleave(K)
-        twist = Twist(model, measurement.rows(rows), repeated(condition, rows), self.few)
+        twist = Twist(model, measurement.rows(rows), repeated(condition, rows), self.solver_steps)
         times = [*noise_levels(model.path, self.steps), 0.0]
         noise = several(noises, 0, K).flatten(0, 1)
         x = scaled(model.path.scale_at(times_like(times[0], noise)), noise)
@@ -84,11 +87,11 @@ class SMC(Method):
                 else _extrapolated(model.path, cloud, times[step - 2 : step + 1])
             )
             x, gained = _ahead(model.path, cloud, of_x_0, times_like(t, x), times_like(s, x), draws[:, :K])
-            last = cloud
-            cloud = replace(twist.at(x, times_like(s, x)) if s else twist.end(x), past=last.x_0)
-            weights.gain((gained + cloud.nats - last.nats).view(n, K))
+            left = cloud
+            cloud = replace(twist.at(x, times_like(s, x)) if s else twist.end(x), past=left.x_0)
+            weights.gain((gained + cloud.nats - left.nats).view(n, K))
             if s:
-                yield Weighed(s, x[::K], last.x_0[::K], effective=weights.smallest)
+                yield Weighed(s, x[::K], left.x_0[::K], effective=weights.smallest)
         last = weights.one(uniform(several(noises, len(times), K + 1)[:, K]).to(x.device))
         yield Weighed(0, x[last], x[last], effective=weights.smallest)
 
@@ -118,7 +121,7 @@ class Twist:
     model: AnyModel
     measurement: Measurement
     condition: Condition | None
-    few: int
+    solver_steps: int
 
     def at(self, x: Samples, t: Times) -> Cloud:
         with torch.enable_grad():
@@ -126,7 +129,7 @@ class Twist:
             x_0 = self.model.predict(at, t, self.condition).x_0
             misfit = self.measurement.residual(x_0)
         found = x_0.detach()
-        nats, v = self._few(at, x_0, misfit, t) if self._is_few else self._many(found, misfit.detach(), t)
+        nats, v = self._moments(at, x_0, misfit, t)
         with torch.enable_grad():
             (slope,) = torch.autograd.grad(misfit, at, -v.to(misfit))
         return Cloud(x, found, nats, slope)
@@ -146,54 +149,38 @@ class Twist:
         """A deviation below which a twist tells no particles apart."""
         return 0.01 * float(torch.as_tensor(self.measurement.scale, dtype=torch.float64).mean())
 
-    @property
-    def _is_few(self) -> bool:
-        return len(self._measured) <= self.few
-
     @cached_property
-    def _measured(self) -> list[int]:
-        """Places of y that were measured for any of the particles."""
-        found: list[int] = torch.nonzero(self.measurement.known.any(0).flatten())[:, 0].tolist()
-        return found
+    def _probe(self) -> Tensor:
+        """Signs, of the shape of y: the same for all."""
+        shape = tuple(self.measurement.y.shape[1:])
+        luck = uniforms(0, Purpose.WALK, 0, torch.arange(1), prod(shape))
+        return torch.where(luck < 0.5, -1.0, 1.0).view(1, *shape)
 
-    def _many(self, x_0: Samples, misfit: Tensor, t: Times) -> tuple[Tensor, Tensor]:
-        """The exponent with V = r_t^2 I, and S^-1 (y - A x_0_hat)."""
-        a, b = self.model.path.at(t)
-        spread = float((b.square() / (a.square() + b.square()))[0])
-        along, variance = self.measurement.derivative(x_0), self.measurement.variance(x_0)
-        variance = variance.clamp(min=self._least**2)
+    def _moments(self, at: Samples, x_0: Samples, misfit: Tensor, t: Times) -> tuple[Tensor, Tensor]:
+        """log of the twist, and S^-1 (y - A x_0_hat)."""
+        found, misfit = x_0.detach(), misfit.detach()
+        along, variance = self.measurement.derivative(found), self.measurement.variance(found)
+        variance, (a, b) = variance.clamp(min=self._least**2), self.model.path.at(t)
+
+        def covariance(u: Tensor) -> Tensor:
+            (product,) = torch.autograd.grad(x_0, at, u, retain_graph=True)
+            return scaled(b.square() / a, product)
 
         def product(v: Tensor) -> Tensor:
-            return variance * v + spread * along.apply(along.adjoint(v))
+            return variance * v + along.apply(covariance(along.adjoint(v)))
 
-        v = solve(product, misfit, TWIST_PRODUCTS)
-        return -0.5 * (misfit.double() * v.double()).flatten(1).sum(1), v
+        v = solve(product, misfit, self.solver_steps)
+        probe = along.adjoint(self._probe.expand_as(misfit).to(at))
+        spread = _dot(probe, covariance(probe)).clamp(min=0) / _dot(probe, probe)
+        known = self.measurement.known.to(at.device).flatten(1)
+        mean = spread * _dot(probe, probe) / known.sum(1)
+        total = ((variance.double().flatten(1) + mean[:, None]).log() * known).sum(1)
+        return -0.5 * (_dot(misfit, v) + total), v
 
-    def _few(self, at: Samples, x_0: Samples, misfit: Tensor, t: Times) -> tuple[Tensor, Tensor]:
-        """The same with Tweedie's covariance, its determinant included: S column by column."""
-        a, b = self.model.path.at(t)
-        found = x_0.detach()
-        along, variance = self.measurement.derivative(found), self.measurement.variance(found)
-        columns = []
-        for place in self._measured:
-            unit = torch.zeros_like(misfit).flatten(1)
-            unit[:, place] = 1
-            column = along.adjoint(unit.view(misfit.shape))
-            (product,) = torch.autograd.grad(x_0, at, column, retain_graph=True)
-            columns.append(
-                along.apply(scaled(b.square() / a, product)).flatten(1)[:, self._measured].double()
-            )
-        S = torch.stack(columns, dim=2)
-        spectrum, axes = torch.linalg.eigh((S + S.mT) / 2)
-        floor = variance.clamp(min=self._least**2).flatten(1)[:, self._measured].double()
-        S = axes @ torch.diag_embed(spectrum.clamp(min=0)) @ axes.mT + torch.diag_embed(floor)
-        root = torch.linalg.cholesky(S)
-        y = misfit.detach().flatten(1)[:, self._measured].double()[..., None]
-        v = torch.cholesky_solve(y, root)
-        nats = -0.5 * (y * v).sum((1, 2)) - root.diagonal(dim1=1, dim2=2).log().sum(1)
-        whole = torch.zeros_like(misfit.detach()).flatten(1)
-        whole[:, self._measured] = v[..., 0].to(whole)
-        return nats, whole.view(misfit.shape)
+
+def _dot(u: Tensor, v: Tensor) -> Tensor:
+    """<u, v> of each row, float64."""
+    return (u.double() * v.double()).flatten(1).sum(1)
 
 
 def _extrapolated(path: Path, cloud: Cloud, times: Sequence[float]) -> Samples:
