@@ -18,7 +18,7 @@ from kakusan.errors import NumbersError, SettingsError
 from kakusan.evaluation.calibration import Calibration, calibrate, judge
 from kakusan.evaluation.options import CalibrationOptions
 from kakusan.operators import Mask
-from kakusan.posterior import MMPS, Measurement, Restoration, restore
+from kakusan.posterior import MMPS, Measurement, Restoration, Restored, restore
 from kakusan.run import Run
 from kakusan.samplers import DDIM
 
@@ -149,9 +149,9 @@ def test_what_cannot_be_calibrated_is_refused(digits: Run, monkeypatch: pytest.M
     with pytest.raises(SettingsError, match="at least 2 images"):
         CalibrationOptions(images=1)
 
-    def wild(*_: object) -> Tensor:
-        return torch.full((4, 3, 1, 8, 8), math.nan)
+    def wild(*_: object) -> Restored:
+        return Restored(torch.full((4, 3, 1, 8, 8), math.nan), 1, 0)
 
-    monkeypatch.setattr("kakusan.evaluation.calibration.simulated.restore", wild)
+    monkeypatch.setattr("kakusan.evaluation.calibration.simulated.restored", wild)
     with pytest.raises(NumbersError, match="12 of 12 samples"):
         calibrate(digits, half(), 1.0, QUICK, FEW)

@@ -170,7 +170,7 @@ def words_of(coverage: Coverage) -> str:
     if share.high < coverage.level:
         return f"{said}: do not take the spread for an error bar, it is too small"
     if share.low > coverage.level:
-        return f"{said}: the spread is wider than the errors are"
+        return f"{said}: the spread is wider than the errors are, on the safe side"
     if share.high - share.low > VAGUE:
         return f"{said}: too few images to say more"
     return f"{said}: the spread can be taken for an error bar"

@@ -44,7 +44,7 @@ CHANNELS = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Restored:
+class Drawn:
     """Samples given y, as a run drew them."""
 
     run: str
@@ -70,9 +70,9 @@ class Restored:
         return None if self.truth is None else self.truth[k : k + 1].cpu()
 
 
-def of_calibration(run: Run, calibration: Calibration) -> Restored:
+def of_calibration(run: Run, calibration: Calibration) -> Drawn:
     """The simulated measurements of a calibration, with the truth."""
-    return Restored(
+    return Drawn(
         run=run.folder.name,
         units=run.data.units,
         measurement=calibration.measurement,
@@ -82,16 +82,16 @@ def of_calibration(run: Run, calibration: Calibration) -> Restored:
     )
 
 
-def page_of(restored: Restored, calibration: Calibration | None = None, command: Sequence[str] = ()) -> Page:
+def page_of(drawn: Drawn, calibration: Calibration | None = None, command: Sequence[str] = ()) -> Page:
     """The content of the page, which may be shown to others: of paths it has the names."""
-    noun, found = noun_of(restored.measurement.shape), restored.misfit
-    n, count = restored.samples.shape[:2]
-    warnings = list(restored.warnings)
+    noun, found = noun_of(drawn.measurement.shape), drawn.misfit
+    n, count = drawn.samples.shape[:2]
+    warnings = list(drawn.warnings)
     if found.words:
         warnings.append(found.words)
-    about = restored.about
+    about = drawn.about
     facts = {
-        "Run": restored.run,
+        "Run": drawn.run,
         **{
             name.capitalize(): named(str(about[name]))
             for name in ("operator", "noise", "method")
@@ -102,12 +102,12 @@ def page_of(restored: Restored, calibration: Calibration | None = None, command:
     }
     return Page(
         title="What was measured, and what may have been",
-        subtitle=f"Samples of x given y = A(x) + noise, by the model of the run {restored.run}.",
+        subtitle=f"Samples of x given y = A(x) + noise, by the model of the run {drawn.run}.",
         facts=facts,
         warnings=[_sentence(words) for words in warnings],
-        blocks=[_block(restored, k) for k in range(min(n, MOST))],
+        blocks=[_block(drawn, k) for k in range(min(n, MOST))],
         more=f"The first {MOST} of {n:,} are shown." if n > MOST else "",
-        residuals=charts.residual_chart(_residuals(restored)),
+        residuals=charts.residual_chart(_residuals(drawn)),
         judgement=None if calibration is None else _judgement(calibration),
         settings={key: named(value) if isinstance(value, str) else value for key, value in about.items()},
         command=shlex.join(map(named, command)),
@@ -115,28 +115,28 @@ def page_of(restored: Restored, calibration: Calibration | None = None, command:
     )
 
 
-def picture_of(restored: Restored) -> Image.Image:
+def picture_of(drawn: Drawn) -> Image.Image:
     """One picture: of each measurement the mean above 16 samples; of one alone its samples in about a square."""
-    means = torch.stack([spread_of(each)[0] for each in restored.samples[:SAMPLES]])
-    n, shown = len(means), min(SAMPLES, restored.samples.shape[1])
-    in_turn = restored.samples[:SAMPLES, :shown].transpose(0, 1).flatten(0, 1).cpu()
-    return pairs_grid(means, unrounded(restored.units), in_turn if n > 1 else in_turn[:shown], restored.units)
+    means = torch.stack([spread_of(each)[0] for each in drawn.samples[:SAMPLES]])
+    n, shown = len(means), min(SAMPLES, drawn.samples.shape[1])
+    in_turn = drawn.samples[:SAMPLES, :shown].transpose(0, 1).flatten(0, 1).cpu()
+    return pairs_grid(means, unrounded(drawn.units), in_turn if n > 1 else in_turn[:shown], drawn.units)
 
 
-def _block(restored: Restored, k: int) -> Block:
+def _block(drawn: Drawn, k: int) -> Block:
     """One measurement with its samples."""
-    measurement, samples = restored.measurement.rows(torch.tensor([k])), restored.samples[k].cpu()
-    truth, noun = restored.truth_of(k), noun_of(measurement.shape)
-    title = f"Number {k + 1}" if len(restored.measurement) > 1 else ""
-    grid = samples_panel(samples, restored.units)
+    measurement, samples = drawn.measurement.rows(torch.tensor([k])), drawn.samples[k].cpu()
+    truth, noun = drawn.truth_of(k), noun_of(measurement.shape)
+    title = f"Number {k + 1}" if len(drawn.measurement) > 1 else ""
+    grid = samples_panel(samples, drawn.units)
     if noun is SIGNALS:
-        figures, panels = _signals(measurement, samples, truth, restored.units)
+        figures, panels = _signals(measurement, samples, truth, drawn.units)
         return Block(title=title, panels=panels, figures=figures, samples=grid)
     if noun is POINTS:
         return Block(title=title, panels=[], figures=[_points(measurement, samples, truth)], samples=None)
     return Block(
         title=title,
-        panels=panels_of(measurement, samples, truth, restored.units),
+        panels=panels_of(measurement, samples, truth, drawn.units),
         figures=[],
         samples=grid,
         large=max(measurement.shape[1:]) > SMALL,
@@ -189,13 +189,11 @@ def _points(measurement: Measurement, samples: Samples, truth: Samples | None) -
     return Figure(chart=charts.points_chart(values, of_truth), title="Samples", caption=words)
 
 
-def _residuals(restored: Restored) -> Any:
+def _residuals(drawn: Drawn) -> Any:
     """(y - A(x)) / sigma of the samples of the measurements that are shown, flat."""
-    n = min(len(restored.measurement), MOST)
+    n = min(len(drawn.measurement), MOST)
     rows = [
-        standardized(
-            restored.measurement.rows(torch.tensor([k])), restored.samples[k].nan_to_num(0)
-        ).flatten()
+        standardized(drawn.measurement.rows(torch.tensor([k])), drawn.samples[k].nan_to_num(0)).flatten()
         for k in range(n)
     ]
     values = torch.cat(rows).numpy()
@@ -213,10 +211,11 @@ def _misfit_in_words(found: Misfit) -> str:
 
 def _judgement(calibration: Calibration) -> Judgement:
     judged, about = calibration.judged, calibration.about
+    coverage = judged.ranks.coverage(TOLD)
     many = noun_of(calibration.measurement.shape).many
     return Judgement(
-        words=[_sentence(words) for words in calibration.words],
-        holds=judged.ranks.coverage(TOLD).holds,
+        words=[_sentence(words) for words in calibration.words if words != calibration.misfit.words],
+        holds=coverage.share.high >= coverage.level,
         coverage=charts.coverage_chart(judged.ranks.curve()),
         ranks=charts.rank_chart(judged.histogram),
         rows=calibration.rows,

@@ -44,7 +44,7 @@ class Judgement:
     words: Sequence[str]
     """The verdict first."""
     holds: bool
-    """Whether intervals hold as many truths as they should."""
+    """Whether intervals hold at least as many truths as they should."""
     coverage: str
     ranks: str
     rows: Sequence[tuple[str, str, str]]
