@@ -21,7 +21,7 @@ from kakusan.statistics.similarity import psnr, ssim
 
 TOLD = 0.9
 """The level that words are about."""
-VAGUE = 0.25
+VAGUE = 0.15
 """Width of the interval of a coverage beyond which it says nothing."""
 SURPRISE = 0.01
 """Probability below which ranks are called uneven."""
@@ -65,7 +65,7 @@ class Judged:
                 " of it, or are too often beyond it, as their histogram shows"
             )
         if not math.isnan(self.scores.spread_skill.value):
-            found.append(f"the spread is {_ratio(self.scores.spread_skill)} of the error of the mean")
+            found.append(f"the spread is {ratio(self.scores.spread_skill)} of the error of the mean")
         return tuple(found)
 
     @property
@@ -190,7 +190,8 @@ def _percents(band: tuple[float, float]) -> str:
     return "{:.0f} to {:.0f} %".format(*(100 * edge for edge in band))
 
 
-def _ratio(estimate: Estimate) -> str:
+def ratio(estimate: Estimate) -> str:
+    """A ratio with its interval: 0.71 (0.65 to 0.77)."""
     if math.isnan(estimate.low):
         return f"{estimate.value:.2f}"
     return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"

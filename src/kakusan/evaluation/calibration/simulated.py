@@ -13,7 +13,7 @@ from kakusan.data import Dataset
 from kakusan.data.space import noun_of
 from kakusan.data.units import Levels, Units
 from kakusan.errors import NumbersError, SettingsError
-from kakusan.evaluation.calibration.judged import Judged, judge, plain, without_nan
+from kakusan.evaluation.calibration.judged import Judged, judge, plain, ratio, without_nan
 from kakusan.evaluation.options import CalibrationOptions
 from kakusan.evaluation.quality import in_units
 from kakusan.operators import Operator
@@ -69,6 +69,11 @@ class Calibration:
         found = list(self.judged.words)
         if self.misfit.words:
             found.append(self.misfit.words)
+        elif self.reduced.high < 1:
+            found.append(
+                "samples lie nearer to what was measured than its noise allows: the chi-square by degree of freedom is"
+                f" {ratio(self.reduced)}"
+            )
         if self.steins and self.stein.low > 1:
             found.append(
                 f"the kernel Stein discrepancy is {self.stein.value:.2f} times that of exact samples of the posterior"

@@ -39,6 +39,8 @@ MOST = 4
 """Measurements that are shown."""
 SMALL = 40
 """Pixels up to which pictures are shown small, all in a row."""
+ROUND = 2.0
+"""Deviations of the data around their mean that a plot of points shows at the least."""
 CHANNELS = 4
 """Channels of a signal that have a chart."""
 
@@ -184,9 +186,12 @@ def _legend(has_truth: bool, has_y: bool) -> str:
 def _points(measurement: Measurement, samples: Samples, truth: Samples | None) -> Figure:
     values = measurement.data(samples.double()).numpy()
     of_truth = None if truth is None else measurement.data(truth.double())[0].numpy()
+    corners = measurement.data(torch.tensor([[-ROUND], [ROUND]], dtype=torch.float64).expand(2, 2)).numpy()
     y = ", ".join(f"{value:.4g}" for value in measurement.y[measurement.known].tolist()[:8])
     words = f"Measured: y = {y}. Red: the samples" + ("; blue: the truth." if truth is not None else ".")
-    return Figure(chart=charts.points_chart(values, of_truth), title="Samples", caption=words)
+    return Figure(
+        chart=charts.points_chart(values, of_truth, corners), title="Samples", caption=words, narrow=True
+    )
 
 
 def _residuals(drawn: Drawn) -> Any:
@@ -204,9 +209,9 @@ def _misfit_in_words(found: Misfit) -> str:
     known = found.reduced[~np.isnan(found.reduced)]
     if not len(known):
         return "y was measured exactly, and is kept"
-    degrees = found.degrees.max()
+    degrees = int(found.degrees.max())
     figures = f"{known.mean():.3g} ({known.min():.3g} to {known.max():.3g})"
-    return f"chi-square by degree of freedom {figures}, {degrees:,} values"
+    return f"chi-square by degree of freedom {figures}, {degrees:,} value{'s' * (degrees > 1)}"
 
 
 def _judgement(calibration: Calibration) -> Judgement:

@@ -21,6 +21,8 @@ class Figure:
     chart: str
     title: str = ""
     caption: str = ""
+    narrow: bool = False
+    """Half as wide as the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
