@@ -7,7 +7,7 @@ itself. Linear ones have an adjoint; of all others methods take the derivative a
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,8 @@ from kakusan.shapes import Samples
 
 Measured: TypeAlias = Float[Tensor, "batch *measured"]
 """What is measured of each sample; complex numbers are two real ones."""
+
+Held = TypeVar("Held")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +49,12 @@ class Operator(ABC):
         del shape
         return None
 
-    def rounding(self) -> float:
-        """Variance that the operator's own rounding adds to the noise of y; 0 where it does not round."""
+    def rounding(self, shape: tuple[int, ...]) -> float | Tensor:
+        """Variance that the operator's own rounding adds to the noise of y: a number, or one for each value of y.
+
+        0 where it does not round. Only the last operator's counts: what rounds before another one is taken as exact.
+        """
+        del shape
         return 0.0
 
     def derivative(self, x: Samples) -> LinearMap:
@@ -56,14 +62,17 @@ class Operator(ABC):
         with torch.enable_grad():
             at = x.detach().requires_grad_()
             y = self(at)
+            any_w = torch.zeros_like(y, requires_grad=True)
+            (of_any,) = torch.autograd.grad(y, at, any_w, create_graph=True, materialize_grads=True)
 
         def adjoint(w: Measured) -> Samples:
-            (of_x,) = torch.autograd.grad(y, at, w, retain_graph=True)
+            (of_x,) = torch.autograd.grad(y, at, w, retain_graph=True, materialize_grads=True)
             return of_x
 
         def apply(v: Samples) -> Measured:
-            change = torch.func.jvp(self, (x.detach(),), (v,))[1]
-            return torch.as_tensor(change)
+            """A' v as the derivative of w -> A'^T w: two passes backwards, for which every operation is made."""
+            (change,) = torch.autograd.grad(of_any, any_w, v, retain_graph=True, materialize_grads=True)
+            return change
 
         return LinearMap(apply, adjoint)
 
@@ -92,7 +101,37 @@ class Linear(Operator):
         return LinearMap(self, lambda y: self.adjoint(y, shape))
 
 
+class Kept(Generic[Held]):
+    """Arrays of an operator, made once for each type and device that they are asked for, not at each product.
+
+    make: gives them for a tensor of that type, on that device.
+    """
+
+    def __init__(self, make: Callable[[Tensor], Held]) -> None:
+        self._make = make
+        self._made: dict[tuple[torch.dtype, torch.device], Held] = {}
+
+    def like(self, x: Tensor) -> Held:
+        """The arrays in the type and on the device of x."""
+        key = (x.dtype, x.device)
+        if key not in self._made:
+            with torch.inference_mode(False):  # else a later backward pass could not use them
+                self._made[key] = self._make(x)
+        return self._made[key]
+
+
+def require_space(x: Samples, operator: str, dimensions: tuple[int, ...] = (1, 2, 3)) -> None:
+    """Raises SettingsError where samples have another number of dimensions than an operator is for."""
+    words = " or ".join(map(str, dimensions))
+    require_fit(x.ndim - 2 in dimensions, operator, f"is for samples of {words} dimensions", x)
+
+
 def require_fit(fits: bool, operator: str, needs: str, x: Samples) -> None:
     """Raises SettingsError where samples are not what an operator is for."""
     if not fits:
         raise SettingsError(f"{operator} {needs}, and the samples have shape {tuple(x.shape[1:])}")
+
+
+def axes_of(x: Tensor) -> tuple[int, ...]:
+    """The axes of space of a batch."""
+    return tuple(range(2, x.ndim))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import prod
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -24,8 +25,8 @@ class Composed(Operator):
     def is_measured(self, shape: tuple[int, ...]) -> Tensor | None:
         return self.outer.is_measured(self.inner.measured_shape(shape))
 
-    def rounding(self) -> float:
-        return self.outer.rounding()
+    def rounding(self, shape: tuple[int, ...]) -> float | Tensor:
+        return self.outer.rounding(self.inner.measured_shape(shape))
 
     def derivative(self, x: Samples) -> LinearMap:
         inner, outer = self.inner.derivative(x), self.outer.derivative(self.inner(x).detach())
@@ -44,6 +45,10 @@ class ComposedLinear(Composed, Linear):
         return self.inner.adjoint(self.outer.adjoint(y, between), shape)
 
 
+@overload
+def composed(outer: Linear, inner: Linear) -> Linear: ...
+@overload
+def composed(outer: Operator, inner: Operator) -> Operator: ...
 def composed(outer: Operator, inner: Operator) -> Operator:
     """A after B."""
     if isinstance(outer, Linear) and isinstance(inner, Linear):
@@ -76,8 +81,10 @@ class Stacked(Operator):
             ]
         )
 
-    def rounding(self) -> float:
-        return max(part.rounding() for part in self.parts)
+    def rounding(self, shape: tuple[int, ...]) -> Tensor:
+        each = zip(self.parts, self._shapes(shape), strict=True)
+        found = [torch.as_tensor(part.rounding(shape)).double().expand(size).flatten() for part, size in each]
+        return torch.cat(found)
 
     def derivative(self, x: Samples) -> LinearMap:
         maps, sizes = [part.derivative(x) for part in self.parts], self._shapes(tuple(x.shape[1:]))
@@ -102,6 +109,10 @@ class StackedLinear(Stacked, Linear):
         return torch.stack([part.adjoint(its, shape) for part, its in each]).sum(0)
 
 
+@overload
+def stacked(*parts: Linear) -> Linear: ...
+@overload
+def stacked(*parts: Operator) -> Operator: ...
 def stacked(*parts: Operator) -> Operator:
     """Several operators side by side."""
     linear = tuple(part for part in parts if isinstance(part, Linear))

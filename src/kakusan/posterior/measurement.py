@@ -31,7 +31,6 @@ class Measurement:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "y", self.y.detach().double())
-        _ = self.law  # its checks belong here
         wanted, given = self.operator.measured_shape(self.shape), tuple(self.y.shape[1:])
         if wanted != given or not len(self.y):
             raise SettingsError(
@@ -43,6 +42,7 @@ class Measurement:
             raise SettingsError("nothing was measured: all values of y are nan, or hidden by the mask")
         if self.y[self.known].isinf().any():
             raise SettingsError("a measured value is infinite", "nan says that a value was not measured")
+        self.law.require_fit(self._filled)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -53,8 +53,9 @@ class Measurement:
 
     @cached_property
     def law(self) -> Noise:
-        """The noise, as a law of y."""
-        return self.noise if isinstance(self.noise, Noise) else Gaussian(self.noise)
+        """The noise, as a law of y; Gaussian noise with the variance of the operator's own rounding."""
+        law = self.noise if isinstance(self.noise, Noise) else Gaussian(self.noise)
+        return law.widened(self.operator.rounding(self.shape))
 
     @property
     def is_linear(self) -> bool:
@@ -89,8 +90,7 @@ class Measurement:
     def variance(self, x: Samples) -> Measured:
         """Of the noise near a prediction, as of Gaussian noise, in the type of x; 1 where nothing was measured."""
         y = self._filled.to(x)
-        found = self.law.variance(y, self.predicted(x)) + self.operator.rounding()
-        return found.masked_fill(~self.known.to(x.device), 1)
+        return self.law.variance(y, self.predicted(x)).masked_fill(~self.known.to(x.device), 1)
 
     def derivative(self, x: Samples) -> LinearMap:
         """How A(x) changes with x in the network's units, where something was measured."""
