@@ -1,9 +1,7 @@
 """From samples given y to the content of their page, and to one picture."""
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -31,8 +29,8 @@ from kakusan.pages.restore.maps import (
 )
 from kakusan.pages.restore.page import Block, Figure, Judgement, Page
 from kakusan.posterior import Measurement
-from kakusan.posterior.misfit import Misfit, misfit
-from kakusan.run import Run
+from kakusan.run import Posterior, Run
+from kakusan.run.restoring import misfit_in_words
 from kakusan.shapes import Samples
 
 MOST = 4
@@ -43,38 +41,12 @@ CHANNELS = 4
 """Channels of a signal that have a chart."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Restored:
-    """Samples given y, as a run drew them."""
-
-    run: str
-    """Its name."""
-    units: Units
-    measurement: Measurement
-    """n of them, in the network's units."""
-    samples: Samples
-    """(n, count, channels, *space), in the network's units; nan where there is no value."""
-    truth: Samples | None = None
-    """(n, channels, *space), where it is known."""
-    about: Mapping[str, Any] = field(default_factory=dict)
-    """All that it takes to draw them again, as plain values."""
-    warnings: Sequence[str] = ()
-
-    @cached_property
-    def misfit(self) -> Misfit:
-        """Of all samples; without those values that are missing."""
-        return misfit(self.measurement, self.samples.nan_to_num(0))
-
-    def truth_of(self, k: int) -> Samples | None:
-        """(1, channels, *space)."""
-        return None if self.truth is None else self.truth[k : k + 1].cpu()
-
-
-def of_calibration(run: Run, calibration: Calibration) -> Restored:
+def of_calibration(run: Run, calibration: Calibration) -> Posterior:
     """The simulated measurements of a calibration, with the truth."""
-    return Restored(
+    return Posterior(
         run=run.folder.name,
         units=run.data.units,
+        layout=run.settings.data.layout,
         measurement=calibration.measurement,
         samples=calibration.samples,
         truth=calibration.truth,
@@ -82,7 +54,7 @@ def of_calibration(run: Run, calibration: Calibration) -> Restored:
     )
 
 
-def page_of(restored: Restored, calibration: Calibration | None = None, command: Sequence[str] = ()) -> Page:
+def page_of(restored: Posterior, calibration: Calibration | None = None, command: Sequence[str] = ()) -> Page:
     """The content of the page, which may be shown to others: of paths it has the names."""
     noun, found = noun_of(restored.measurement.shape), restored.misfit
     n, count = restored.samples.shape[:2]
@@ -98,7 +70,7 @@ def page_of(restored: Restored, calibration: Calibration | None = None, command:
             if name in about
         },
         "Samples": f"{count:,}" + (f" of each of {n:,} {noun.many}" if n > 1 else ""),
-        "Misfit": _misfit_in_words(found),
+        "Misfit": misfit_in_words(found).removeprefix("misfit: "),
     }
     return Page(
         title="What was measured, and what may have been",
@@ -115,7 +87,7 @@ def page_of(restored: Restored, calibration: Calibration | None = None, command:
     )
 
 
-def picture_of(restored: Restored) -> Image.Image:
+def picture_of(restored: Posterior) -> Image.Image:
     """One picture: of each measurement the mean above 16 samples; of one alone its samples in about a square."""
     means = torch.stack([spread_of(each)[0] for each in restored.samples[:SAMPLES]])
     n, shown = len(means), min(SAMPLES, restored.samples.shape[1])
@@ -123,7 +95,7 @@ def picture_of(restored: Restored) -> Image.Image:
     return pairs_grid(means, unrounded(restored.units), in_turn if n > 1 else in_turn[:shown], restored.units)
 
 
-def _block(restored: Restored, k: int) -> Block:
+def _block(restored: Posterior, k: int) -> Block:
     """One measurement with its samples."""
     measurement, samples = restored.measurement.rows(torch.tensor([k])), restored.samples[k].cpu()
     truth, noun = restored.truth_of(k), noun_of(measurement.shape)
@@ -189,7 +161,7 @@ def _points(measurement: Measurement, samples: Samples, truth: Samples | None) -
     return Figure(chart=charts.points_chart(values, of_truth), title="Samples", caption=words)
 
 
-def _residuals(restored: Restored) -> Any:
+def _residuals(restored: Posterior) -> Any:
     """(y - A(x)) / sigma of the samples of the measurements that are shown, flat."""
     n = min(len(restored.measurement), MOST)
     rows = [
@@ -200,15 +172,6 @@ def _residuals(restored: Restored) -> Any:
     ]
     values = torch.cat(rows).numpy()
     return values[np.isfinite(values)]
-
-
-def _misfit_in_words(found: Misfit) -> str:
-    known = found.reduced[~np.isnan(found.reduced)]
-    if not len(known):
-        return "y was measured exactly, and is kept"
-    degrees = found.degrees.max()
-    figures = f"{known.mean():.3g} ({known.min():.3g} to {known.max():.3g})"
-    return f"chi-square by degree of freedom {figures}, {degrees:,} values"
 
 
 def _judgement(calibration: Calibration) -> Judgement:
