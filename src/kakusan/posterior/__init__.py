@@ -5,10 +5,11 @@ from kakusan.posterior.daps import DAPS
 from kakusan.posterior.diffpir import DiffPIR
 from kakusan.posterior.dps import DPS
 from kakusan.posterior.exact import Exact, posterior
+from kakusan.posterior.fitting import FittedNoise, fitted_noise
 from kakusan.posterior.gibbs import Gibbs
 from kakusan.posterior.measurement import Measurement
 from kakusan.posterior.mmps import MMPS
-from kakusan.posterior.noise import Gaussian, Noise
+from kakusan.posterior.noise import Gaussian, Noise, Poisson, Student, Unknown
 from kakusan.posterior.restoring import Restoration, Restored, restore, restored
 from kakusan.posterior.smc import SMC
 
@@ -31,14 +32,19 @@ __all__ = [
     "SMC",
     "DiffPIR",
     "Exact",
+    "FittedNoise",
     "Gaussian",
     "Gibbs",
     "Guiding",
     "Measurement",
     "Method",
     "Noise",
+    "Poisson",
     "Restoration",
     "Restored",
+    "Student",
+    "Unknown",
+    "fitted_noise",
     "posterior",
     "restore",
     "restored",

@@ -17,7 +17,7 @@ from kakusan.operators import Measured
 from kakusan.posterior.base import noise_of_y, uniform
 from kakusan.posterior.measurement import Measurement
 from kakusan.posterior.noise import Gaussian
-from kakusan.posterior.solving import solve
+from kakusan.posterior.solving import conjugate_gradients
 from kakusan.samplers.walk import NoiseSource, SeededNoise
 from kakusan.shapes import Samples, per_sample
 
@@ -98,7 +98,7 @@ def _moved(x: Samples, misfit: Measured, rho: float, measurement: Measurement, a
     def product(v: Measured) -> Measured:
         return variance * v + rho**2 * along.apply(along.adjoint(v))
 
-    return x + rho**2 * along.adjoint(solve(product, misfit, MOST_PRODUCTS))
+    return x + rho**2 * along.adjoint(conjugate_gradients(product, misfit, MOST_PRODUCTS))
 
 
 def langevin(

@@ -26,7 +26,7 @@ from kakusan.diffusion.paths import Path
 from kakusan.errors import SettingsError
 from kakusan.posterior.base import Method, Weighed, noise_levels, repeated, several, sigma_of, uniform
 from kakusan.posterior.measurement import Measurement
-from kakusan.posterior.solving import solve
+from kakusan.posterior.solving import conjugate_gradients
 from kakusan.randomness import Purpose, uniforms
 from kakusan.samplers.base import AnyModel
 from kakusan.samplers.walk import NoiseSource, Snapshot
@@ -169,7 +169,7 @@ class Twist:
         def product(v: Tensor) -> Tensor:
             return variance * v + along.apply(covariance(along.adjoint(v)))
 
-        v = solve(product, misfit, self.solver_steps)
+        v = conjugate_gradients(product, misfit, self.solver_steps)
         probe = along.adjoint(self._probe.expand_as(misfit).to(at))
         spread = _dot(probe, covariance(probe)).clamp(min=0) / _dot(probe, probe)
         known = self.measurement.known.to(at.device).flatten(1)

@@ -18,6 +18,7 @@ from kakusan.statistics.ensembles import (
     scores_of,
 )
 from kakusan.statistics.similarity import psnr, ssim
+from kakusan.storage.figures import finite
 
 TOLD = 0.9
 """The level that words are about."""
@@ -95,7 +96,7 @@ class Judged:
 
     def as_json(self) -> dict[str, Any]:
         """All figures, the curve of coverages and the histogram among them, as plain values."""
-        return dict(without_nan(self._record))
+        return dict(finite(self._record))
 
     @property
     def _record(self) -> dict[str, Any]:
@@ -140,23 +141,14 @@ def judge(
         ensemble.members,
         ranks_of(ensemble, seed, rounding),
         scores_of(ensemble),
-        _finite(psnr(mean, y, peak)),
-        _finite(one.mean(1)),
+        _unless_perfect(psnr(mean, y, peak)),
+        _unless_perfect(one.mean(1)),
         mean_of(ssim(mean, y, peak)),
         unit,
     )
 
 
-def without_nan(value: Any) -> Any:
-    """A record as JSON has it: None for numbers that are not finite."""
-    if isinstance(value, dict):
-        return {key: without_nan(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _finite(values: Any) -> Estimate:
+def _unless_perfect(values: Any) -> Estimate:
     """The mean; without the figures of guesses that are right to the last digit, which are infinite."""
     return mean_of(np.where(np.isinf(values), np.nan, values))
 

@@ -13,7 +13,7 @@ from kakusan.data import Dataset
 from kakusan.data.space import noun_of
 from kakusan.data.units import Levels, Units
 from kakusan.errors import NumbersError, SettingsError
-from kakusan.evaluation.calibration.judged import Judged, judge, plain, ratio, without_nan
+from kakusan.evaluation.calibration.judged import Judged, judge, plain, ratio
 from kakusan.evaluation.options import CalibrationOptions
 from kakusan.evaluation.quality import in_units
 from kakusan.operators import Operator
@@ -22,10 +22,11 @@ from kakusan.posterior.misfit import Misfit, misfit
 from kakusan.posterior.score import posterior_score
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run
-from kakusan.run.restoring import scale_and_mean
+from kakusan.run.restoring import in_words, scale_and_mean
 from kakusan.shapes import Condition, Samples
 from kakusan.statistics.clusters import Estimate, mean_of, of_sums
 from kakusan.statistics.stein import Stein, stein_discrepancy
+from kakusan.storage.figures import finite
 from kakusan.training.validation import spread
 
 Says = Callable[[float, str], None]
@@ -117,7 +118,7 @@ class Calibration:
             },
             "words": list(self.words),
         }
-        return dict(without_nan(record))
+        return dict(finite(record))
 
 
 def _calls(about: dict[str, Any]) -> str:
@@ -259,16 +260,10 @@ def _about(
         "step": loaded.step,
         "weights": loaded.weights,
         "data": run.data.name,
-        "operator": _named(operator),
-        "noise": _named(noise),
-        "method": _named(method),
+        "operator": in_words(operator),
+        "noise": in_words(noise),
+        "method": in_words(method),
         "count": options.count,
         "seed": options.seed,
         "device": loaded.device,
     }
-
-
-def _named(value: object) -> str:
-    """A value in words of its own, or by its type where it holds arrays."""
-    words = repr(value)
-    return type(value).__name__ if "tensor(" in words or len(words) > 200 else words

@@ -1,9 +1,7 @@
 """From samples given y to the content of their page, and to one picture."""
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -31,8 +29,8 @@ from kakusan.pages.restore.maps import (
 )
 from kakusan.pages.restore.page import Block, Figure, Judgement, Page
 from kakusan.posterior import Measurement
-from kakusan.posterior.misfit import Misfit, misfit
-from kakusan.run import Run
+from kakusan.run import Posterior, Run
+from kakusan.run.restoring import misfit_in_words
 from kakusan.shapes import Samples
 
 MOST = 4
@@ -45,38 +43,12 @@ CHANNELS = 4
 """Channels of a signal that have a chart."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Drawn:
-    """Samples given y, as a run drew them."""
-
-    run: str
-    """Its name."""
-    units: Units
-    measurement: Measurement
-    """n of them, in the network's units."""
-    samples: Samples
-    """(n, count, channels, *space), in the network's units; nan where there is no value."""
-    truth: Samples | None = None
-    """(n, channels, *space), where it is known."""
-    about: Mapping[str, Any] = field(default_factory=dict)
-    """All that it takes to draw them again, as plain values."""
-    warnings: Sequence[str] = ()
-
-    @cached_property
-    def misfit(self) -> Misfit:
-        """Of all samples; without those values that are missing."""
-        return misfit(self.measurement, self.samples.nan_to_num(0))
-
-    def truth_of(self, k: int) -> Samples | None:
-        """(1, channels, *space)."""
-        return None if self.truth is None else self.truth[k : k + 1].cpu()
-
-
-def of_calibration(run: Run, calibration: Calibration) -> Drawn:
+def of_calibration(run: Run, calibration: Calibration) -> Posterior:
     """The simulated measurements of a calibration, with the truth."""
-    return Drawn(
+    return Posterior(
         run=run.folder.name,
         units=run.data.units,
+        layout=run.settings.data.layout,
         measurement=calibration.measurement,
         samples=calibration.samples,
         truth=calibration.truth,
@@ -84,32 +56,32 @@ def of_calibration(run: Run, calibration: Calibration) -> Drawn:
     )
 
 
-def page_of(drawn: Drawn, calibration: Calibration | None = None, command: Sequence[str] = ()) -> Page:
+def page_of(restored: Posterior, calibration: Calibration | None = None, command: Sequence[str] = ()) -> Page:
     """The content of the page, which may be shown to others: of paths it has the names."""
-    noun, found = noun_of(drawn.measurement.shape), drawn.misfit
-    n, count = drawn.samples.shape[:2]
-    warnings = list(drawn.warnings)
+    noun, found = noun_of(restored.measurement.shape), restored.misfit
+    n, count = restored.samples.shape[:2]
+    warnings = list(restored.warnings)
     if found.words:
         warnings.append(found.words)
-    about = drawn.about
+    about = restored.about
     facts = {
-        "Run": drawn.run,
+        "Run": restored.run,
         **{
             name.capitalize(): named(str(about[name]))
             for name in ("operator", "noise", "method")
             if name in about
         },
         "Samples": f"{count:,}" + (f" of each of {n:,} {noun.many}" if n > 1 else ""),
-        "Misfit": _misfit_in_words(found),
+        "Misfit": misfit_in_words(found).removeprefix("misfit: "),
     }
     return Page(
         title="What was measured, and what may have been",
-        subtitle=f"Samples of x given y = A(x) + noise, by the model of the run {drawn.run}.",
+        subtitle=f"Samples of x given y = A(x) + noise, by the model of the run {restored.run}.",
         facts=facts,
         warnings=[_sentence(words) for words in warnings],
-        blocks=[_block(drawn, k) for k in range(min(n, MOST))],
+        blocks=[_block(restored, k) for k in range(min(n, MOST))],
         more=f"The first {MOST} of {n:,} are shown." if n > MOST else "",
-        residuals=charts.residual_chart(_residuals(drawn)),
+        residuals=charts.residual_chart(_residuals(restored)),
         judgement=None if calibration is None else _judgement(calibration),
         settings={key: named(value) if isinstance(value, str) else value for key, value in about.items()},
         command=shlex.join(map(named, command)),
@@ -117,28 +89,28 @@ def page_of(drawn: Drawn, calibration: Calibration | None = None, command: Seque
     )
 
 
-def picture_of(drawn: Drawn) -> Image.Image:
+def picture_of(restored: Posterior) -> Image.Image:
     """One picture: of each measurement the mean above 16 samples; of one alone its samples in about a square."""
-    means = torch.stack([spread_of(each)[0] for each in drawn.samples[:SAMPLES]])
-    n, shown = len(means), min(SAMPLES, drawn.samples.shape[1])
-    in_turn = drawn.samples[:SAMPLES, :shown].transpose(0, 1).flatten(0, 1).cpu()
-    return pairs_grid(means, unrounded(drawn.units), in_turn if n > 1 else in_turn[:shown], drawn.units)
+    means = torch.stack([spread_of(each)[0] for each in restored.samples[:SAMPLES]])
+    n, shown = len(means), min(SAMPLES, restored.samples.shape[1])
+    in_turn = restored.samples[:SAMPLES, :shown].transpose(0, 1).flatten(0, 1).cpu()
+    return pairs_grid(means, unrounded(restored.units), in_turn if n > 1 else in_turn[:shown], restored.units)
 
 
-def _block(drawn: Drawn, k: int) -> Block:
+def _block(restored: Posterior, k: int) -> Block:
     """One measurement with its samples."""
-    measurement, samples = drawn.measurement.rows(torch.tensor([k])), drawn.samples[k].cpu()
-    truth, noun = drawn.truth_of(k), noun_of(measurement.shape)
-    title = f"Number {k + 1}" if len(drawn.measurement) > 1 else ""
-    grid = samples_panel(samples, drawn.units)
+    measurement, samples = restored.measurement.rows(torch.tensor([k])), restored.samples[k].cpu()
+    truth, noun = restored.truth_of(k), noun_of(measurement.shape)
+    title = f"Number {k + 1}" if len(restored.measurement) > 1 else ""
+    grid = samples_panel(samples, restored.units)
     if noun is SIGNALS:
-        figures, panels = _signals(measurement, samples, truth, drawn.units)
+        figures, panels = _signals(measurement, samples, truth, restored.units)
         return Block(title=title, panels=panels, figures=figures, samples=grid)
     if noun is POINTS:
         return Block(title=title, panels=[], figures=[_points(measurement, samples, truth)], samples=None)
     return Block(
         title=title,
-        panels=panels_of(measurement, samples, truth, drawn.units),
+        panels=panels_of(measurement, samples, truth, restored.units),
         figures=[],
         samples=grid,
         large=max(measurement.shape[1:]) > SMALL,
@@ -194,24 +166,17 @@ def _points(measurement: Measurement, samples: Samples, truth: Samples | None) -
     )
 
 
-def _residuals(drawn: Drawn) -> Any:
+def _residuals(restored: Posterior) -> Any:
     """(y - A(x)) / sigma of the samples of the measurements that are shown, flat."""
-    n = min(len(drawn.measurement), MOST)
+    n = min(len(restored.measurement), MOST)
     rows = [
-        standardized(drawn.measurement.rows(torch.tensor([k])), drawn.samples[k].nan_to_num(0)).flatten()
+        standardized(
+            restored.measurement.rows(torch.tensor([k])), restored.samples[k].nan_to_num(0)
+        ).flatten()
         for k in range(n)
     ]
     values = torch.cat(rows).numpy()
     return values[np.isfinite(values)]
-
-
-def _misfit_in_words(found: Misfit) -> str:
-    known = found.reduced[~np.isnan(found.reduced)]
-    if not len(known):
-        return "y was measured exactly, and is kept"
-    degrees = int(found.degrees.max())
-    figures = f"{known.mean():.3g} ({known.min():.3g} to {known.max():.3g})"
-    return f"chi-square by degree of freedom {figures}, {degrees:,} value{'s' * (degrees > 1)}"
 
 
 def _judgement(calibration: Calibration) -> Judgement:
