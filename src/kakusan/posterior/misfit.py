@@ -12,7 +12,7 @@ from kakusan.posterior.measurement import Measurement
 from kakusan.shapes import Samples
 from kakusan.statistics.gamma import chi_square_tail
 
-MISSED, MANY, HALF = 1e-3, 0.02, 0.5
+MISSED, MANY, HALF = 1e-3, 0.05, 0.5
 """Probability of a misfit below which a sample misses y; shares of such samples, and of those too near, to tell of."""
 AT_ONCE = 256
 """Samples whose measurements are predicted together."""
