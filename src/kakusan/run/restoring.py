@@ -223,10 +223,14 @@ class Run(editing.Run):
         *,
         guidance: Guidance | None = None,
         truth: Samples | None = None,
+        asked: Mapping[str, Any] | None = None,
         progress: bool | None = None,
         watching: Watching | None = None,
     ) -> Posterior:
-        """Samples given y, with the record of how they were made. An unknown noise is fitted first."""
+        """Samples given y, with the record of how they were made. An unknown noise is fitted first.
+
+        asked: operator and noise in the words of who asked, for the record.
+        """
         watch = watching or (lambda title: self._watching(title, progress))
         model, warnings = self.guided(loaded, guidance), list(self._doubts(method, loaded))
         begun, about = time.perf_counter(), dict[str, Any]()
@@ -257,6 +261,7 @@ class Run(editing.Run):
                 **method_as_json(method),
                 "operator": in_words(measurement.operator),
                 "noise": in_words(measurement.law),
+                **(asked or {}),
                 **about,
                 "run": str(self.folder),
                 "checkpoint": loaded.step,
@@ -347,6 +352,14 @@ def method_as_json(method: Method) -> dict[str, Any]:
     sampler = getattr(method, "sampler", None)
     walk = {"sampler": {**sampler_as_json(sampler)}} if isinstance(sampler, Sampler) else {}
     return {"method": _name_of(method), "options": own, **walk}
+
+
+def asked_in_words(operator: AnyOperator, noise: AnyNoise) -> dict[str, str]:
+    """Operator and noise as they were named; without those that were not."""
+    given = {"noise": noise} if isinstance(noise, str) else {}
+    if isinstance(operator, Operator):
+        return given
+    return {"operator": operator if isinstance(operator, str) else " ".join(operator), **given}
 
 
 def misfit_in_words(found: Misfit) -> str:
