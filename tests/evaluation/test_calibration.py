@@ -18,7 +18,8 @@ from kakusan.errors import NumbersError, SettingsError
 from kakusan.evaluation.calibration import Calibration, calibrate, judge
 from kakusan.evaluation.options import CalibrationOptions
 from kakusan.operators import Mask
-from kakusan.posterior import MMPS, Measurement, Restoration, restore
+from kakusan.posterior import MMPS, Measurement, Restoration, Restored, restore
+from kakusan.posterior.noise import Poisson
 from kakusan.run import Run
 from kakusan.samplers import DDIM
 
@@ -145,13 +146,23 @@ def test_real_data_are_judged_in_their_units_and_missing_values_left_out(tmp_pat
     assert 1 < found.judged.scores.error.value < 200
 
 
+def test_exact_measurements_and_counts_are_calibrated_too(digits: Run) -> None:
+    exact = calibrate(digits, half(), 0.0, QUICK, FEW)
+    assert np.isnan(exact.reduced.value)
+    assert exact.judged.ranks.equal >= 0.5  # what is measured is kept, and is nothing to learn from
+    assert (exact.samples[..., 4:] == exact.truth[:, None, ..., 4:]).float().mean() > 0.99
+    json.dumps(exact.as_json(), allow_nan=False)
+    counts = calibrate(digits, half(), Poisson(1.0), QUICK, FEW)
+    assert (counts.measurement.y == counts.measurement.y.round()).all()
+
+
 def test_what_cannot_be_calibrated_is_refused(digits: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="at least 2 images"):
         CalibrationOptions(images=1)
 
-    def wild(*_: object) -> Tensor:
-        return torch.full((4, 3, 1, 8, 8), math.nan)
+    def wild(*_: object) -> Restored:
+        return Restored(torch.full((4, 3, 1, 8, 8), math.nan), 1, 0)
 
-    monkeypatch.setattr("kakusan.evaluation.calibration.simulated.restore", wild)
+    monkeypatch.setattr("kakusan.evaluation.calibration.simulated.restored", wild)
     with pytest.raises(NumbersError, match="12 of 12 samples"):
         calibrate(digits, half(), 1.0, QUICK, FEW)

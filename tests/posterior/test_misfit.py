@@ -8,8 +8,9 @@ from torch import Tensor
 from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.schedules import Cosine
 from kakusan.operators import Mask
-from kakusan.posterior import Gaussian, Measurement
+from kakusan.posterior import Measurement
 from kakusan.posterior.misfit import misfit
+from kakusan.posterior.noise import Gaussian, Noise, Poisson, Student
 from kakusan.posterior.score import posterior_score
 from kakusan.statistics.stein import stein_discrepancy
 
@@ -64,6 +65,15 @@ def test_what_was_not_measured_or_is_exact_has_no_share_in_the_misfit() -> None:
     exact = misfit(Measurement(Mask(KNOWN), y, 0.0, SHAPE), torch.zeros(1, 2, *SHAPE))
     assert np.isnan(exact.reduced).all()
     assert np.isnan(exact.p).all()
+
+
+@pytest.mark.parametrize("noise", [Poisson(2.0), Student(0.4, 2.0), Gaussian(0.4)])
+def test_the_misfit_of_the_truth_has_the_mean_of_its_degrees_whatever_the_noise(noise: Noise) -> None:
+    """Also of Student's noise of 2 degrees, which has no variance. Six errors of a mean of 40,000 with variance 2."""
+    truth = 60 + 5 * normals(5, 100, 1, 20, 20)
+    y = torch.from_numpy(noise.draw(truth.numpy(), np.random.Generator(np.random.Philox(6))))
+    measurement = Measurement(Mask(torch.ones(20, 20, dtype=torch.bool)), y, noise, (1, 20, 20))
+    assert misfit(measurement, truth[:, None]).reduced.mean() == pytest.approx(1, abs=6 * (2 / 40_000) ** 0.5)
 
 
 def test_the_score_is_that_of_the_closed_form_at_any_noise_level() -> None:

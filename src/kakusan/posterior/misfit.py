@@ -23,7 +23,8 @@ class Misfit:
     """Chi-square of each sample of each measurement, sum (y - A(x))^2 / variance, over what was measured with noise.
 
     The true x has a chi-square law of so many degrees of freedom, and samples of the true posterior have it too, where
-    y is drawn anew with each x. Of noise that is not Gaussian the variance is that of the Gaussian in its place.
+    y is drawn anew with each x. Of noise that is not Gaussian the variance is that of the Gaussian in its place: the
+    mean stays the degrees of freedom, of Poisson's and of Student's noise alike, and the tail is not quite the same.
     """
 
     chi_square: NDArray[np.float64]

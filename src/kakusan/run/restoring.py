@@ -368,7 +368,8 @@ def misfit_in_words(found: Misfit) -> str:
     if not len(known):
         return "y was measured exactly, and is kept"
     figures = f"{known.mean():.3g} ({known.min():.3g} to {known.max():.3g})"
-    return f"misfit: chi-square by degree of freedom {figures}, {found.degrees.max():,} values"
+    degrees = int(found.degrees.max())
+    return f"misfit: chi-square by degree of freedom {figures}, {degrees:,} value{'s' * (degrees > 1)}"
 
 
 def in_words(value: object) -> str:

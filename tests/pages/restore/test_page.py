@@ -15,9 +15,9 @@ from kakusan.data.units import Levels, Real, Units
 from kakusan.evaluation.calibration import calibrate
 from kakusan.evaluation.options import CalibrationOptions
 from kakusan.operators import Linear, Mask
-from kakusan.pages.restore import Restored, of_calibration, page_of, picture_of, render
+from kakusan.pages.restore import of_calibration, page_of, picture_of, render
 from kakusan.posterior import MMPS, Measurement
-from kakusan.run import Run
+from kakusan.run import Posterior, Run
 from kakusan.run.restoring import scale_and_mean
 from kakusan.samplers import DDIM
 
@@ -30,14 +30,14 @@ class Sum(Linear):
     """One number of each sample."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        return x.flatten(1).sum(1)
+        return x.flatten(1).sum(1, keepdim=True)
 
 
 class Rows(Linear):
     """The sums along the last axis, without the channels: of an image a vector, of a signal a number for each."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        return x.sum(-1).flatten(1)
+        return x.sum(-1, keepdim=True).flatten(1)
 
 
 REAL = Real((3.0,), (2.0,), shown=2.5)
@@ -52,14 +52,15 @@ CASES: list[tuple[tuple[int, ...], Units]] = [
 ]
 
 
-def restored(shape: tuple[int, ...], units: Units, operator: Any, n: int = 1, **given: Any) -> Restored:
+def restored(shape: tuple[int, ...], units: Units, operator: Any, n: int = 1, **given: Any) -> Posterior:
     scale, mean = scale_and_mean(units)
     truth = 0.5 * normals(1, n, *shape).float()
     asked = Measurement(operator, torch.zeros(1, *operator.measured_shape(shape)), 0.3, shape, scale, mean)
     y = operator(asked.data(truth.double()))
     measurement = Measurement(operator, y, 0.3, shape, scale, mean)
     samples = truth[:, None] + 0.1 * normals(2, n, 5, *shape).float()
-    return Restored(run="field", units=units, measurement=measurement, samples=samples, truth=truth, **given)
+    kept = {"measurement": measurement, "samples": samples, "truth": truth, **given}
+    return Posterior(run="field", layout="auto", units=units, **kept)
 
 
 @pytest.mark.parametrize(("shape", "units"), CASES)
@@ -83,7 +84,9 @@ def test_strings_are_escaped_and_samples_that_miss_y_are_told() -> None:
     page = page_of(found)
     assert len(page.warnings) == 1  # a deviation of 0.1 is 13 levels, and the noise is 0.3
     assert page.warnings[0].startswith("100 % of the samples miss what was measured")
-    own = Restored(run="<b>&", units=found.units, measurement=found.measurement, samples=found.samples)
+    own = Posterior(
+        run="<b>&", layout="auto", units=found.units, measurement=found.measurement, samples=found.samples
+    )
     html = render(page_of(own, command=("kakusan", "<script>")))
     assert "<b>" not in html
     assert "<script>" not in html
@@ -97,7 +100,7 @@ def test_exact_measurements_and_missing_values_have_a_page() -> None:
     samples = found.samples.clone()
     samples[..., :2] = float("nan")
     exact = Measurement(found.measurement.operator, y, 0.0, (1, 12, 12), 2.0, 3.0)
-    page = page_of(Restored(run="r", units=REAL, measurement=exact, samples=samples))
+    page = page_of(Posterior(run="r", layout="auto", units=REAL, measurement=exact, samples=samples))
     assert page.facts["Misfit"] == "y was measured exactly, and is kept"
     assert not page.residuals
     assert page.blocks[0].panels[0].caption == "25 % not measured"

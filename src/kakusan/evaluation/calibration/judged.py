@@ -18,10 +18,11 @@ from kakusan.statistics.ensembles import (
     scores_of,
 )
 from kakusan.statistics.similarity import psnr, ssim
+from kakusan.storage.figures import finite
 
 TOLD = 0.9
 """The level that words are about."""
-VAGUE = 0.25
+VAGUE = 0.15
 """Width of the interval of a coverage beyond which it says nothing."""
 SURPRISE = 0.01
 """Probability below which ranks are called uneven."""
@@ -65,7 +66,7 @@ class Judged:
                 " of it, or are too often beyond it, as their histogram shows"
             )
         if not math.isnan(self.scores.spread_skill.value):
-            found.append(f"the spread is {_ratio(self.scores.spread_skill)} of the error of the mean")
+            found.append(f"the spread is {ratio(self.scores.spread_skill)} of the error of the mean")
         return tuple(found)
 
     @property
@@ -95,7 +96,7 @@ class Judged:
 
     def as_json(self) -> dict[str, Any]:
         """All figures, the curve of coverages and the histogram among them, as plain values."""
-        return dict(without_nan(self._record))
+        return dict(finite(self._record))
 
     @property
     def _record(self) -> dict[str, Any]:
@@ -140,23 +141,14 @@ def judge(
         ensemble.members,
         ranks_of(ensemble, seed, rounding),
         scores_of(ensemble),
-        _finite(psnr(mean, y, peak)),
-        _finite(one.mean(1)),
+        _unless_perfect(psnr(mean, y, peak)),
+        _unless_perfect(one.mean(1)),
         mean_of(ssim(mean, y, peak)),
         unit,
     )
 
 
-def without_nan(value: Any) -> Any:
-    """A record as JSON has it: None for numbers that are not finite."""
-    if isinstance(value, dict):
-        return {key: without_nan(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _finite(values: Any) -> Estimate:
+def _unless_perfect(values: Any) -> Estimate:
     """The mean; without the figures of guesses that are right to the last digit, which are infinite."""
     return mean_of(np.where(np.isinf(values), np.nan, values))
 
@@ -170,7 +162,7 @@ def words_of(coverage: Coverage) -> str:
     if share.high < coverage.level:
         return f"{said}: do not take the spread for an error bar, it is too small"
     if share.low > coverage.level:
-        return f"{said}: the spread is wider than the errors are"
+        return f"{said}: the spread is wider than the errors are, on the safe side"
     if share.high - share.low > VAGUE:
         return f"{said}: too few images to say more"
     return f"{said}: the spread can be taken for an error bar"
@@ -190,7 +182,8 @@ def _percents(band: tuple[float, float]) -> str:
     return "{:.0f} to {:.0f} %".format(*(100 * edge for edge in band))
 
 
-def _ratio(estimate: Estimate) -> str:
+def ratio(estimate: Estimate) -> str:
+    """A ratio with its interval: 0.71 (0.65 to 0.77)."""
     if math.isnan(estimate.low):
         return f"{estimate.value:.2f}"
     return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"

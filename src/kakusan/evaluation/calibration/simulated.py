@@ -2,35 +2,31 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from kakusan.data import Dataset
 from kakusan.data.space import noun_of
 from kakusan.data.units import Levels, Units
-from kakusan.diffusion.denoiser import Denoiser
-from kakusan.diffusion.model import Model
-from kakusan.diffusion.paths import Path
-from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import NumbersError, SettingsError
-from kakusan.evaluation.calibration.judged import Judged, judge, plain, without_nan
+from kakusan.evaluation.calibration.judged import Judged, judge, plain, ratio
 from kakusan.evaluation.options import CalibrationOptions
 from kakusan.evaluation.quality import in_units
 from kakusan.operators import Operator
-from kakusan.posterior import Gaussian, Measurement, Method, Noise, Restoration, restore
+from kakusan.posterior import Gaussian, Measurement, Method, Noise, Restoration, restored
 from kakusan.posterior.misfit import Misfit, misfit
 from kakusan.posterior.score import posterior_score
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run
-from kakusan.run.restoring import scale_and_mean
-from kakusan.shapes import Condition, Samples, Times
+from kakusan.run.restoring import in_words, scale_and_mean
+from kakusan.shapes import Condition, Samples
 from kakusan.statistics.clusters import Estimate, mean_of, of_sums
 from kakusan.statistics.stein import Stein, stein_discrepancy
+from kakusan.storage.figures import finite
 from kakusan.training.validation import spread
 
 Says = Callable[[float, str], None]
@@ -74,6 +70,11 @@ class Calibration:
         found = list(self.judged.words)
         if self.misfit.words:
             found.append(self.misfit.words)
+        elif self.reduced.high < 1:
+            found.append(
+                "samples lie nearer to what was measured than its noise allows: the chi-square by degree of freedom is"
+                f" {ratio(self.reduced)}"
+            )
         if self.steins and self.stein.low > 1:
             found.append(
                 f"the kernel Stein discrepancy is {self.stein.value:.2f} times that of exact samples of the posterior"
@@ -90,6 +91,11 @@ class Calibration:
             ("chi-square of the misfit by degree of freedom", plain(self.reduced), "1"),
             *(stein if self.steins else []),
             ("network calls a sample", _calls(about), ""),
+            *(
+                [("effective particles, at the least", f"{about['effective_particles']:.1f}", "")]
+                if about["effective_particles"] is not None
+                else []
+            ),
             ("seconds a sample", f"{about['seconds_per_sample']:.3g}", ""),
         )
 
@@ -112,7 +118,7 @@ class Calibration:
             },
             "words": list(self.words),
         }
-        return dict(without_nan(record))
+        return dict(finite(record))
 
 
 def _calls(about: dict[str, Any]) -> str:
@@ -141,7 +147,6 @@ def calibrate(
     truth, condition = dataset.with_gaps(numbers), dataset.condition(numbers)
     law = noise if isinstance(noise, Noise) else Gaussian(noise)
     measurement = simulated(truth, operator, law, run.data.units, options.seed, numbers)
-    counted = Counted(loaded.model.denoiser)
     request = Restoration(
         count=options.count,
         seed=options.seed,
@@ -150,20 +155,19 @@ def calibrate(
         device=loaded.device,
     )
     begun = time.perf_counter()
-    of_run: Model[Denoiser] = loaded.model
-    model = replace(of_run, denoiser=counted)
-    samples = restore(model, measurement, method, request, lambda share, at: progress(0.9 * share, at))
+    found = restored(loaded.model, measurement, method, request, lambda share, at: progress(0.9 * share, at))
+    samples = found.samples
     if bad := int((~samples.isfinite()).flatten(2).any(2).sum()):
         raise NumbersError(
             f"{bad:,} of {samples.shape[0] * samples.shape[1]:,} samples hold values that are not finite",
             "take more steps, or another method",
         )
-    each = len(numbers) * options.count
     about = _about(run, loaded, operator, law, method, options) | {
         "images": len(numbers),
-        "seconds_per_sample": (time.perf_counter() - begun) / each,
-        "calls_per_sample": counted.calls["forward"] / each,
-        "backward_per_sample": counted.calls["backward"] / each,
+        "seconds_per_sample": (time.perf_counter() - begun) / (len(numbers) * options.count),
+        "calls_per_sample": found.calls,
+        "backward_per_sample": found.backward,
+        "effective_particles": None if found.effective is None else float(found.effective.mean()),
     }
     steins = []
     for k in range(min(options.scored, len(numbers))):
@@ -194,31 +198,9 @@ def simulated(
     exact = operator(asked.data(x.double())).numpy()
     drawn = [
         noise.draw(of_one, np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64))))
-        for of_one, number in zip(exact, numbers, strict=True)
+        for of_one, number in zip(np.nan_to_num(exact), numbers, strict=True)
     ]
-    return replace(asked, y=torch.from_numpy(np.stack(drawn)))
-
-
-@dataclass(frozen=True, eq=False)
-class Counted(Denoiser):
-    """A denoiser that counts the samples that it is asked about, and the backward passes through its answers."""
-
-    of: Denoiser
-    calls: dict[str, int] = field(default_factory=lambda: {"forward": 0, "backward": 0})
-    path: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "path", self.of.path)
-
-    def predict(self, x_t: Samples, t: Times, condition: Condition | None = None) -> Prediction:
-        guess = self.of.predict(x_t, t, condition)
-        self.calls["forward"] += len(x_t)
-        if guess.x_0.requires_grad:
-            guess.x_0.register_hook(self._went_back)  # type: ignore[no-untyped-call]
-        return guess
-
-    def _went_back(self, gradient: Tensor) -> None:
-        self.calls["backward"] += len(gradient)
+    return replace(asked, y=torch.from_numpy(np.where(np.isnan(exact), np.nan, np.stack(drawn))))
 
 
 def _held_out(run: Run, images: int) -> tuple[Dataset, NDArray[np.int64]]:
@@ -278,16 +260,10 @@ def _about(
         "step": loaded.step,
         "weights": loaded.weights,
         "data": run.data.name,
-        "operator": _named(operator),
-        "noise": _named(noise),
-        "method": _named(method),
+        "operator": in_words(operator),
+        "noise": in_words(noise),
+        "method": in_words(method),
         "count": options.count,
         "seed": options.seed,
         "device": loaded.device,
     }
-
-
-def _named(value: object) -> str:
-    """A value in words of its own, or by its type where it holds arrays."""
-    words = repr(value)
-    return type(value).__name__ if "tensor(" in words or len(words) > 200 else words

@@ -114,11 +114,9 @@ def signal_chart(
     return frame.close("Samples of a signal given what was measured", *marks)
 
 
-def points_chart(samples: Floats, truth: Floats | None) -> str:
-    """Samples of a point, (count, 2), and the truth."""
-    seen = samples if truth is None else np.concatenate([samples, truth[None]])
-    if not np.isfinite(seen).all():
-        return ""
+def points_chart(samples: Floats, truth: Floats | None, corners: Floats) -> str:
+    """Samples of a point, (count, 2), and the truth. corners: (2, 2), of what the axes hold at the least."""
+    seen = np.concatenate([samples, corners] if truth is None else [samples, corners, truth[None]])
     x, y = _around(seen[:, 0]), _around(seen[:, 1])
     frame = Frame(x=x, y=y, x_name="first coordinate", height=330)
     words = [f"{a:.4g}, {b:.4g}" for a, b in samples]

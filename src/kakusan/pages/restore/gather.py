@@ -37,6 +37,8 @@ MOST = 4
 """Measurements that are shown."""
 SMALL = 40
 """Pixels up to which pictures are shown small, all in a row."""
+ROUND = 2.0
+"""Deviations of the data around their mean that a plot of points shows at the least."""
 CHANNELS = 4
 """Channels of a signal that have a chart."""
 
@@ -156,9 +158,12 @@ def _legend(has_truth: bool, has_y: bool) -> str:
 def _points(measurement: Measurement, samples: Samples, truth: Samples | None) -> Figure:
     values = measurement.data(samples.double()).numpy()
     of_truth = None if truth is None else measurement.data(truth.double())[0].numpy()
+    corners = measurement.data(torch.tensor([[-ROUND], [ROUND]], dtype=torch.float64).expand(2, 2)).numpy()
     y = ", ".join(f"{value:.4g}" for value in measurement.y[measurement.known].tolist()[:8])
     words = f"Measured: y = {y}. Red: the samples" + ("; blue: the truth." if truth is not None else ".")
-    return Figure(chart=charts.points_chart(values, of_truth), title="Samples", caption=words)
+    return Figure(
+        chart=charts.points_chart(values, of_truth, corners), title="Samples", caption=words, narrow=True
+    )
 
 
 def _residuals(restored: Posterior) -> Any:
@@ -176,10 +181,11 @@ def _residuals(restored: Posterior) -> Any:
 
 def _judgement(calibration: Calibration) -> Judgement:
     judged, about = calibration.judged, calibration.about
+    coverage = judged.ranks.coverage(TOLD)
     many = noun_of(calibration.measurement.shape).many
     return Judgement(
-        words=[_sentence(words) for words in calibration.words],
-        holds=judged.ranks.coverage(TOLD).holds,
+        words=[_sentence(words) for words in calibration.words if words != calibration.misfit.words],
+        holds=coverage.share.high >= coverage.level,
         coverage=charts.coverage_chart(judged.ranks.curve()),
         ranks=charts.rank_chart(judged.histogram),
         rows=calibration.rows,

@@ -21,6 +21,8 @@ class Figure:
     chart: str
     title: str = ""
     caption: str = ""
+    narrow: bool = False
+    """Half as wide as the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class Judgement:
     words: Sequence[str]
     """The verdict first."""
     holds: bool
-    """Whether intervals hold as many truths as they should."""
+    """Whether intervals hold at least as many truths as they should."""
     coverage: str
     ranks: str
     rows: Sequence[tuple[str, str, str]]
