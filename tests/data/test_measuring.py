@@ -45,6 +45,31 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+FORMS = [form for named in OPERATORS.values() for form in named.forms if "FILE" not in form]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_example_is_an_operator_that_keeps_the_contract(form: str) -> None:
+    """Each sample by itself, in its type; a linear one is linear and has its adjoint, any other its derivative."""
+    shape = (2, 32, 32)
+    operator = operator_named(form, shape)
+    measured = operator.measured_shape(shape)
+    x, v, w = 100 * sample(shape), sample(shape, 1), sample(measured, 2)
+    y = operator(x)
+    assert y.shape == (2, *measured)
+    assert torch.allclose(operator(x[1:]), y[1:], rtol=1e-12)
+    assert operator(x.float()).dtype == torch.float32
+    kept = operator.is_measured(shape)
+    assert kept is None or (tuple(kept.shape) == measured and kept.dtype == torch.bool)
+    along = operator.derivative(x)
+    assert torch.allclose((along.apply(v) * w).sum(), (v * along.adjoint(w)).sum(), rtol=1e-9)
+    if isinstance(operator, Linear):
+        assert torch.allclose(operator(x - 3 * v), y - 3 * operator(v), rtol=1e-9, atol=1e-9)
+    elif not torch.as_tensor(operator.rounding(shape)).any():
+        step = (operator(x + 1e-5 * v) - operator(x - 1e-5 * v)) / 2e-5
+        assert torch.allclose(along.apply(v), step, rtol=1e-5, atol=1e-6)
+
+
 def test_the_word_says_what_is_hidden(files: Path) -> None:
     assert known("mask:hide-left").tolist() == [[False] * 4 + [True] * 4] * 6
     assert known("mask:hide-right").tolist() == [[True] * 4 + [False] * 4] * 6

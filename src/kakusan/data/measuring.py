@@ -86,10 +86,17 @@ class Word:
 
 @dataclass(frozen=True)
 class Named:
-    """One of the operators that have a name."""
+    """One of the operators that have a name. read: makes it, and calls `refuse` of the word where it cannot be."""
 
-    usage: str
+    forms: tuple[str, ...]
+    """Words as examples, FILE standing for a file."""
     read: Callable[[Word], Operator]
+    says: str = ""
+    """A remark on the forms."""
+
+    @property
+    def usage(self) -> str:
+        return ", ".join(self.forms) + (f" ({self.says})" if self.says else "")
 
 
 def operator_named(
@@ -349,17 +356,29 @@ def _clip(word: Word) -> Clip:
     return Clip(word.number(low), word.number(high))
 
 
+def _magnitude(word: Word) -> Magnitude:
+    return Magnitude(word.whole(word.options or "1"))
+
+
+def _quantize(word: Word) -> Quantize:
+    return Quantize(word.number(word.options))
+
+
 OPERATORS: dict[str, Named] = {
-    "mask": Named("mask:hide-left, mask:random:0.9 (hides 90 %), mask:FILE.png (white is measured)", _mask),
-    "crop": Named("crop:4:24,8:24 (rows 4 to 23, columns 8 to 23)", _crop),
-    "blur": Named("blur:FILE.npy, blur:FILE.npy:periodic", _blur),
-    "gauss": Named("gauss:1.5 (deviation in pixels), gauss:1.5:zero", _gauss),
-    "down": Named("down:4, down:2x4", _down),
-    "fourier": Named("fourier:4 (one frequency in 4), fourier:FILE.npy", _fourier),
-    "matrix": Named("matrix:FILE.npz", _matrix),
-    "radon": Named("radon:30 (angles), radon:FILE.npy", _radon),
-    "magnitude": Named("magnitude, magnitude:2", lambda word: Magnitude(word.whole(word.options or "1"))),
-    "clip": Named("clip:0:200", _clip),
-    "quantize": Named("quantize:32 (step)", lambda word: Quantize(word.number(word.options))),
+    "mask": Named(
+        ("mask:hide-left", "mask:random:0.9", "mask:FILE.png"),
+        _mask,
+        "hides the left half; 90 % of the pixels; what is not white",
+    ),
+    "crop": Named(("crop:4:24,8:24",), _crop, "rows 4 to 23, columns 8 to 23"),
+    "blur": Named(("blur:FILE.npy", "blur:FILE.npy:periodic"), _blur),
+    "gauss": Named(("gauss:1.5", "gauss:1.5:zero"), _gauss, "deviation in pixels"),
+    "down": Named(("down:4", "down:2x4"), _down, "means over blocks"),
+    "fourier": Named(("fourier:4", "fourier:FILE.npy"), _fourier, "one frequency in 4; those of a mask"),
+    "matrix": Named(("matrix:FILE.npz",), _matrix),
+    "radon": Named(("radon:30", "radon:FILE.npy"), _radon, "30 angles; those in a file"),
+    "magnitude": Named(("magnitude", "magnitude:2"), _magnitude, "of the Fourier transform; oversampled"),
+    "clip": Named(("clip:0:200",), _clip),
+    "quantize": Named(("quantize:32",), _quantize, "steps of 32"),
 }
 """Operators by name."""
