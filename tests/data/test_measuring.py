@@ -25,7 +25,7 @@ def sample(shape: Shape, seed: int = 0) -> torch.Tensor:
 
 
 def known(text: str, shape: Shape = GREY) -> NDArray[np.bool_]:
-    """What a mask leaves, of the space."""
+    """The space that a mask leaves."""
     mask = operator_named(text, shape)
     assert isinstance(mask, Mask)
     return np.asarray(mask.is_measured(shape)[0])
@@ -190,6 +190,12 @@ def test_the_columns_of_a_matrix_are_in_the_order_of_a_file(files: Path) -> None
         ("fourier:100", "acceleration lies between"),
         ("radon:x", "whole number"),
         ("radon:0", "at least 1 angle"),
+        ("radon:1000000000", "10,000 is the most"),
+        ("magnitude:1000000000", "16 is the most"),
+        ("gauss:1e9", "wider than samples of 8"),
+        ("mask", "missing after the colon"),
+        ("blur", "missing after the colon"),
+        ("matrix:", "missing after the colon"),
         ("clip:3", "two ends"),
         ("clip:3:2", "from low to high"),
         ("quantize:0", "above 0"),
@@ -231,6 +237,8 @@ def test_bad_files_of_operators_are_named(files: Path) -> None:
     refused("matrix:{}/bad.npz", "an entry lies outside")
     np.savez(files / "half.npz", shape=np.array([2, 3]), data=np.ones(2))
     refused("matrix:{}/half.npz", "holds no matrix")
+    np.save(files / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
+    refused("blur:{}/pickled.npy", "never loaded")
     np.save(files / "words.npy", np.array(["a"]))
     refused("blur:{}/words.npy", "not numbers")
     refused("fourier:{}/k.npy", "booleans")

@@ -17,7 +17,7 @@ from kakusan.errors import SettingsError
 from kakusan.shapes import Samples
 
 Measured: TypeAlias = Float[Tensor, "batch *measured"]
-"""What is measured of each sample; complex numbers are two real ones."""
+"""The measured values of each sample; complex numbers are two real ones."""
 
 Held = TypeVar("Held")
 
@@ -45,7 +45,7 @@ class Operator(ABC):
         return tuple(self(torch.zeros(1, *shape)).shape[1:])
 
     def is_measured(self, shape: tuple[int, ...]) -> Tensor | None:
-        """Which values of y are measured at all, booleans of `measured_shape`; None: all of them."""
+        """The values of y that are measured at all, booleans of `measured_shape`; None: all of them."""
         del shape
         return None
 
