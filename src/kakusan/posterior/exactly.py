@@ -4,7 +4,7 @@ from torch import Tensor
 
 from kakusan.errors import SettingsError
 from kakusan.posterior.measurement import Measurement
-from kakusan.posterior.solving import solve
+from kakusan.posterior.solving import conjugate_gradients
 from kakusan.shapes import Samples
 
 MOST_STEPS = 200
@@ -30,7 +30,7 @@ def kept_exactly(x: Samples, measurement: Measurement) -> Samples:
     def product(v: Tensor) -> Tensor:
         return along.apply(along.adjoint(v * exact)) * exact
 
-    v = solve(product, away, MOST_STEPS, tolerance=1e-9)
+    v = conjugate_gradients(product, away, MOST_STEPS, tolerance=1e-9)
     left = (away - product(v)).flatten(1).norm(dim=1)
     of = (measurement.y.nan_to_num(0).to(wide) * exact).flatten(1).norm(dim=1) + away.flatten(1).norm(dim=1)
     if (left > SLACK * of).any():

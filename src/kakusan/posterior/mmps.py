@@ -5,7 +5,7 @@ With y = A x_0 + noise, the mean of x_0 given x_t and y is that of linear regres
 
     x_0_hat + V A^T (Sigma_y + A V A^T)^-1 (y - A x_0_hat),
 
-whose system conjugate gradients solve; each product with V is one backward pass. Exact for Gaussian data.
+whose system GMRES solves in a few steps; each product with V is one backward pass. Exact for Gaussian data.
 """
 
 from dataclasses import dataclass, field
@@ -20,8 +20,8 @@ from kakusan.errors import SettingsError
 from kakusan.operators import Measured
 from kakusan.posterior.base import Guiding
 from kakusan.posterior.measurement import Measurement
-from kakusan.posterior.solving import solve
-from kakusan.samplers import DDIM, Sampler
+from kakusan.posterior.solving import gmres
+from kakusan.samplers import DPMppSDE2M, Sampler
 from kakusan.shapes import Condition, Samples, Times, scaled
 
 
@@ -29,11 +29,11 @@ from kakusan.shapes import Condition, Samples, Times, scaled
 class MMPS(Guiding):
     """Moment matching; few steps, no weight to tune. Of an operator that is not linear, its derivative at x_0_hat.
 
-    sampler: any; solver_steps: products of conjugate gradients a step, each a backward pass through the network.
+    sampler: any; solver_steps: products of GMRES a step, each a backward pass through the network.
     """
 
-    sampler: Sampler = field(default_factory=lambda: DDIM(steps=30, eta=1.0))
-    solver_steps: int = 5
+    sampler: Sampler = field(default_factory=lambda: DPMppSDE2M(steps=30))
+    solver_steps: int = 3
 
     def __post_init__(self) -> None:
         if self.solver_steps < 1:
@@ -49,7 +49,7 @@ class MomentMatched(Denoiser):
 
     of: Denoiser
     measurement: Measurement
-    solver_steps: int = 5
+    solver_steps: int = 3
     path: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,6 +71,6 @@ class MomentMatched(Denoiser):
         def product(v: Measured) -> Measured:
             return variance * v + along.apply(covariance(along.adjoint(v)))
 
-        v = solve(product, self.measurement.residual(x_0), self.solver_steps)
+        v = gmres(product, self.measurement.residual(x_0), self.solver_steps)
         x_0 = x_0 + covariance(along.adjoint(v))
         return Prediction(x_0, eps_from_x_0(x_0, x_t, a, b))

@@ -9,12 +9,13 @@ from torch import Tensor
 from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.model import as_model
 from kakusan.errors import SettingsError
-from kakusan.posterior.base import Method
+from kakusan.posterior.base import Method, Weighed
+from kakusan.posterior.counting import Counted, Counter
 from kakusan.posterior.exactly import kept_exactly
 from kakusan.posterior.measurement import Measurement
 from kakusan.samplers.base import AnyModel
 from kakusan.samplers.walk import SeededNoise
-from kakusan.shapes import Condition
+from kakusan.shapes import Condition, Samples
 
 OBSERVATION = 32
 """Bits of a sample's number that count the samples of one measurement; those above count the measurements."""
@@ -24,8 +25,9 @@ OBSERVATION = 32
 class Restoration:
     """Samples number first, ..., first + count - 1 of a seed, of each measurement.
 
-    condition: of the measured x, one row for each, or one for all. micro_batch: samples that go through the network at
-    once. device: on which. Raises SettingsError for counts and numbers that cannot be.
+    condition: of the measured x, one row for each, or one for all. micro_batch: rows that go through the network at
+    once. device: on which. dtype: of the samples; networks take float32, oracles float64 too.
+    Raises SettingsError for counts and numbers that cannot be.
     """
 
     count: int = 16
@@ -34,6 +36,7 @@ class Restoration:
     condition: Condition | None = None
     micro_batch: int = 64
     device: str = "cpu"
+    dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         if self.count < 1 or not 0 <= self.first <= (1 << OBSERVATION) - self.count:
@@ -43,6 +46,20 @@ class Restoration:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """Samples of x given y, and what they cost."""
+
+    samples: Tensor
+    """(n, count, channels, *space), in the network's units, on the CPU."""
+    calls: float
+    """Of the network, for each sample."""
+    backward: float
+    """Backward passes through the network, for each sample."""
+    effective: Tensor | None = None
+    """Of particle filters, (n, count): the smallest effective number of particles on the way to each sample."""
+
+
 def restore(
     model: AnyModel | Denoiser,
     measurement: Measurement,
@@ -50,7 +67,18 @@ def restore(
     request: Restoration | None = None,
     progress: Callable[[float, str], None] = lambda _, __: None,
 ) -> Tensor:
-    """Samples of x given y, (n, count, channels, *space), in the network's units, on the CPU.
+    """The samples of `restored` alone."""
+    return restored(model, measurement, method, request, progress).samples
+
+
+def restored(
+    model: AnyModel | Denoiser,
+    measurement: Measurement,
+    method: Method,
+    request: Restoration | None = None,
+    progress: Callable[[float, str], None] = lambda _, __: None,
+) -> Restored:
+    """Samples of x given y, in the network's units, on the CPU.
 
     A sample is a function of (seed; measurement, number), whatever the count, but for methods that couple a batch.
     Where a linear operator measured without noise, y is kept exactly. Raises SettingsError where the method is not for
@@ -61,19 +89,43 @@ def restore(
         raise SettingsError(
             f"{type(method).__name__} needs a linear operator, and this one is not", "take mmps, daps or smc"
         )
-    n, count, size = len(measurement), request.count, request.micro_batch
-    steps, found = method.steps_of(model.path), []
+    counter = Counter()
+    counted = replace(model, denoiser=Counted(model.denoiser, counter))
+    n, count = len(measurement), request.count
+    size, steps = max(1, request.micro_batch // method.rows_of_a_sample), method.steps_of(model.path)
+    found, effective = [], []
     for begin in range(0, n * count, size):
         places = torch.arange(begin, min(begin + size, n * count))
         of, number = places // count, places % count + request.first
-        noises = SeededNoise(request.seed, (of << OBSERVATION | number).to(request.device), measurement.shape)
+        seeded = SeededNoise(request.seed, (of << OBSERVATION | number).to(request.device), measurement.shape)
         rows, given = measurement.rows(of), _given(request, of)
         still = None
-        for step, still in enumerate(method.trajectory(model, rows, noises, given)):
+        for step, still in enumerate(method.trajectory(counted, rows, Typed(seeded, request.dtype), given)):
             progress((begin + len(places) * step / steps) / (n * count), f"t = {still.t:g}")
         assert still is not None
         found.append(kept_exactly(still.x, rows).cpu())
-    return torch.cat(found).view(n, count, *measurement.shape)
+        if isinstance(still, Weighed) and still.effective is not None:
+            effective.append(still.effective.cpu())
+    return Restored(
+        torch.cat(found).view(n, count, *measurement.shape),
+        counter.forward / (n * count),
+        counter.backward / (n * count),
+        torch.cat(effective).view(n, count) if effective else None,
+    )
+
+
+@dataclass(frozen=True)
+class Typed:
+    """The same noise in another type."""
+
+    of: SeededNoise
+    dtype: torch.dtype
+
+    def start(self) -> Samples:
+        return self.of.start().to(self.dtype)
+
+    def draw(self, step: int, k: int = 0) -> Samples:
+        return self.of.draw(step, k).to(self.dtype)
 
 
 def _given(request: Restoration, of: Tensor) -> Condition | None:
