@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from kakusan.config.settings import DataSettings, Layout
-from kakusan.data.arrays import as_images
+from kakusan.data.arrays import as_images, refusal
 from kakusan.data.conditions import PairForm, fitted
 from kakusan.data.dataset import silent
 from kakusan.data.folder import read_folder
@@ -156,7 +156,9 @@ def _opened(path: Path) -> Iterator[Mapping[str, NDArray[np.generic]]]:
             yield found if isinstance(found, np.lib.npyio.NpzFile) else {"array": np.asarray(found)}
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except ValueError as error:
+        raise refusal(path, error) from error
+    except (EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
