@@ -13,6 +13,7 @@ from kakusan.errors import DataError, NumbersError, SettingsError
 from kakusan.evaluation.quality import figures_of
 from kakusan.evaluation.references import Statistics, is_statistics
 from kakusan.run import Run
+from kakusan.storage.run_folder import RunFolder
 
 SMALL = ["--network.width", "16", "--samples.count", "4", "--samples.steps", "2", "--machine.threads", "1"]
 FLAGS = ["--distance", "--count", "40", "--seeds", "2", "--steps", "2", "--sampler", "ddim"]
@@ -185,10 +186,72 @@ def test_the_report_and_the_card_take_what_was_measured(
     assert "held-out images" in page[page.index('id="distances"') :]
     assert "The power of the samples by spatial frequency" in page
     assert main(["export", str(digits), str(digits.parent / "out")]) == 0  # distances are no bound
-    path = next((digits / "evaluation").glob("*-distance.json"))
+    path = digits / "evaluation" / "step-00000020-distance.json"  # as older versions named it
     path.write_text('{"figures": {"frechet": 1}}')
     assert main(["report", str(digits)]) == 0
     page = (digits / "report.html").read_text("utf-8")
     assert 'id="distances"' not in page
     assert "of another version" in page
     capsys.readouterr()
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("references") / "classes"
+    assert main(["train", "digits", "--steps", "20", "--data.labels", "--run", str(run), *SMALL]) == 0
+    return run
+
+
+def test_each_way_to_sample_and_each_reference_has_a_file_of_its_own(
+    classes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ways = [
+        "",
+        "--steps 3",
+        "--sampler dpmpp-2m",
+        "--reference held-out",
+        "--guidance 2",
+        "--label 3",
+        "--seed 1",
+    ]
+    written = [Path(told(capsys, str(classes), *FLAGS, *way.split())["out"]) for way in ways]
+    assert len(set(written)) == len(ways)
+    again = told(capsys, str(classes), *FLAGS)
+    assert Path(again["out"]) == written[0]
+    newest = RunFolder.open(classes).evaluations(20)[-1]
+    assert newest["by_seed"] == again["by_seed"]  # which the report shows
+
+
+def test_samples_of_a_class_are_compared_with_its_images(
+    classes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = told(capsys, str(classes), *FLAGS, "--label", "3", "--guidance", "2")
+    prepared = Run.open(classes).prepared()
+    labels = prepared.dataset.labels
+    assert labels is not None
+    assert found["about"]["reference_count"] == int((labels[prepared.split.training] == 3).sum())
+    assert (found["about"]["label"], found["about"]["guidance"]["weight"]) == ("3", 2)
+    others = int((labels[prepared.split.held_out] == 3).sum())
+    assert found["about"]["count"] == min(40, others)
+    assert main(["evaluate", str(classes), *FLAGS, "--label", "3", "--guidance", "2"]) == 0
+    assert "label 3, guidance 2" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--label 11", "there is no class '11'"),
+        ("--vector 1,2", "learned no vectors"),
+        ("--condition x.png", "not trained on pairs"),
+        ("--guide early", "guide belongs to guidance"),
+        ("--times 20 7 --steps 3", "--steps and --times both say"),
+        ("--steps tuned:3", "no times that were tuned"),
+        ("--sampler heun --order 3", "the heun sampler has no --order"),
+    ],
+)
+def test_what_no_samples_can_be_is_said(
+    classes: Path, flags: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--distance", "--count", "40", "--seeds", "1"]
+    assert main(["evaluate", str(classes), *few, *flags.split()]) in (2, 4)
+    assert words in capsys.readouterr().err

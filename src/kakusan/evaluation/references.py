@@ -3,11 +3,12 @@
 import io
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from kakusan.data.batches import Split
@@ -17,8 +18,10 @@ from kakusan.evaluation.distances import DENSE_NEIGHBOURS
 from kakusan.evaluation.metrics import feature_moments
 from kakusan.evaluation.options import DistanceOptions
 from kakusan.evaluation.others import as_of_run
+from kakusan.randomness import Purpose, permutation
 from kakusan.run import Run
-from kakusan.shapes import Samples
+from kakusan.shapes import Condition, Labels, Samples
+from kakusan.training.guide import Guidance
 from kakusan.training.prepare import Prepared
 from kakusan.training.validation import spread
 
@@ -132,6 +135,46 @@ class Sides:
     """None of the reference; None where there are too few."""
     count: int
     """Samples, and other images: figures depend on their number."""
+
+
+def of_class(prepared: Prepared, number: int | None) -> Prepared:
+    """The images of one class alone; all of them where none is named, or their classes are not known."""
+    labels, split = prepared.dataset.labels, prepared.split
+    if number is None or labels is None:
+        return prepared
+    training, held_out = (part[labels[part] == number] for part in (split.training, split.held_out))
+    return replace(prepared, split=Split(training, held_out))
+
+
+def labels_like(reference: RealImages | Statistics, prepared: Prepared, count: int) -> Labels | None:
+    """Classes for so many samples, each as often as in the reference, to within one; in a mixed order.
+
+    Where the classes of the reference are not known they are those of the training images; None where they are not
+    either.
+    """
+    dataset, places = prepared.dataset, prepared.split.training
+    if isinstance(reference, RealImages) and reference.dataset.labels is not None:
+        dataset, places = reference.dataset, reference.places
+    if dataset.labels is None:
+        return None
+    known = np.sort(dataset.labels[places])
+    even = known[((np.arange(count) + 0.5) / count * len(known)).astype(np.int64)]
+    return torch.from_numpy(even[permutation(0, Purpose.EVALUATION, 0, count)])
+
+
+def condition_like(
+    run: Run, labels: Labels | None, guidance: Guidance | None, **asked: Any
+) -> Condition | None:
+    """The condition of samples that real images are compared with: as asked for, or as usual.
+
+    Where each class would come in turn, for want of one that is asked for, they come as in `labels`, if there are any.
+    asked: label, vector, image and mask, as `Run.condition` has them.
+    """
+    usual = run.condition(guidance=guidance, **asked)
+    is_asked = any(value is not None for value in asked.values())
+    if usual is None or usual.label is None or labels is None or run.data.has_examples or is_asked:
+        return usual
+    return replace(usual.rows(torch.arange(len(labels)) % len(usual)), label=labels)
 
 
 def sides_of(run: Run, prepared: Prepared, options: DistanceOptions, reading: Progress) -> Sides:

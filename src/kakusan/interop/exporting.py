@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from kakusan.networks import UNet
 from kakusan.networks.patches import padded_size
 from kakusan.run import Loaded, Run, usual_sampler
 from kakusan.samplers import DDIM, Ancestral, Sampler
+from kakusan.samplers.spacings import WHOLE
 from kakusan.storage import durable
 from kakusan.training.build import build_schedule
 
@@ -132,13 +133,14 @@ def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
             "with its sampler: --to onnx; the weights alone: --to safetensors",
         )
     kind = wish.scheduler or _kind_of(wish.sampler) or _imported_kind(run)
-    fast = _few_steps(settings.process, wish)
-    learned = settings.process.variance == "learned"
+    process = _spaced(settings.process, wish.sampler)
+    fast = _few_steps(process, wish)
+    learned = process.variance == "learned"
     unet = unet_config(
         settings.network, _image_shape(run), classes=len(run.data.class_names), learned=learned
     )
     own = None if fast is None else fast.config
-    scheduler = own or scheduler_config(settings.process, build_schedule(settings.process), kind)
+    scheduler = own or scheduler_config(process, build_schedule(process), kind)
     weights = safetensors.torch.save(separated(network, network.state_dict()), DIFFUSERS_METADATA)
     export = _Export(
         {
@@ -169,6 +171,19 @@ def _kind_of(sampler: Sampler | None) -> Scheduler | None:
     if isinstance(sampler, DDIM) and sampler.eta == 0:
         return "ddim"
     return "ddpm" if isinstance(sampler, Ancestral) else None
+
+
+def _spaced(process: ProcessSettings, sampler: Sampler | None) -> ProcessSettings:
+    """The process with the spacing of a sampler that is asked for. Raises ModelError where there is no word for it."""
+    if sampler is None or (sampler.at is None and sampler.spacing is None):
+        return process
+    if sampler.at is not None or sampler.spacing not in WHOLE:
+        raise ModelError(
+            f"schedulers of diffusers have no word for {sampler.spacing or 'given'} times, which this walk visits",
+            f"times that they know: --spacing {', '.join(WHOLE)}",
+            "any times: --to onnx",
+        )
+    return replace(process, spacing=sampler.spacing)
 
 
 def _few_steps(process: ProcessSettings, wish: Wish) -> FewSteps | None:

@@ -21,6 +21,13 @@ def chosen_sampler(
     run: OpenRun, name: str | Sampler, steps: int | str | None, spacing: str | None, options: dict[str, Any]
 ) -> Sampler:
     """As `Run.sampler` has it."""
+    if (at := options.pop("at", None)) is not None:
+        if steps is not None or spacing is not None:
+            raise SettingsError(
+                "times that are given one by one (at) leave no steps and no spacing to choose",
+                "leave them out",
+            )
+        return replace(chosen_sampler(run, name, None, None, options), steps=None, spacing=None, at=tuple(at))
     process, (number, is_tuned) = run.settings.process, calls_in(steps)
     if not isinstance(name, str):
         if steps is not None or spacing is not None or options:
