@@ -1,15 +1,21 @@
 """References of distances: splits, other images, statistics of pytorch-fid; gaps; and the report of all of it."""
 
+import io
 import json
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from kakusan.cli import main
+from kakusan.data.given import array_in
 from kakusan.errors import DataError, NumbersError, SettingsError
+from kakusan.evaluation.features import FeatureMap, known_by
 from kakusan.evaluation.quality import figures_of
 from kakusan.evaluation.references import Statistics, is_statistics
 from kakusan.run import Run
@@ -111,7 +117,51 @@ def test_statistics_stand_for_the_rows_they_are_of(tmp_path: Path) -> None:
     assert (read.features, read.count) == ("made up", 50)
     assert figures_of(x, read)["frechet"] == figures_of(x, y)["frechet"]
     with pytest.raises(SettingsError, match="of the features 'made up', not of 'others'"):
-        read.check("others", 5)
+        read.check(FeatureMap("others", "", torch.nn.Identity()), 5)
+
+
+def test_features_are_known_by_their_hash_and_not_by_a_name(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(50, 5))
+    here, renamed = (
+        known_by(name, "0123456789" * 6, "", torch.nn.Identity()) for name in ("a.onnx", "b.onnx")
+    )
+    other = known_by("a.onnx", "01234567" + "f" * 52, "", torch.nn.Identity())  # of the same first digits
+    (tmp_path / "new.npz").write_bytes(Statistics.of(rows, "x", here.name, here.sha256).as_npz())
+    read = Statistics.read(tmp_path / "new.npz")
+    read.check(renamed, 5)
+    with pytest.raises(SettingsError, match=r"of the features 'a\.onnx 01234567'"):
+        read.check(other, 5)
+    older = replace(read, sha256="")  # whose file has the name alone
+    older.check(renamed, 5)
+    with pytest.raises(SettingsError, match="of the features"):
+        older.check(known_by("a.onnx", "f" * 60, "", torch.nn.Identity()), 5)
+    replace(older, features="").check(other, 5)  # of pytorch-fid
+
+
+def claiming(shape: tuple[int, ...]) -> bytes:
+    """An array of this shape, by its header, of which there are eight bytes."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return buffer.getvalue() + b"\0" * 8
+
+
+def test_arrays_that_claim_more_than_they_hold_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mu.npy", claiming((1 << 50,)))
+        archive.writestr("sigma.npy", claiming((1 << 50, 1)))
+    with pytest.raises(DataError, match="cannot be read"):
+        Statistics.read(path)
+    (tmp_path / "bad.npy").write_bytes(claiming((1 << 50,)))
+    with pytest.raises(DataError, match="cannot be read"):
+        array_in(tmp_path / "bad.npy", "x")
+
+
+@pytest.mark.parametrize("count", [np.inf, np.nan, -3, 2.5, "many"])
+def test_a_count_that_is_none_is_refused(count: object, tmp_path: Path) -> None:
+    np.savez(tmp_path / "bad.npz", mu=np.zeros(2), sigma=np.eye(2), count=np.array(count))
+    with pytest.raises(DataError, match="cannot be read"):
+        Statistics.read(tmp_path / "bad.npz")
 
 
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {

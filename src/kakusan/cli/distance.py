@@ -66,7 +66,7 @@ class Distance(DistanceOptions):
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse_with_sampler(Distance, arguments, f"evaluate {FLAG}", EXAMPLES, usual=AUTO)
-    from kakusan.config.machine import set_machine
+    from kakusan.config.machine import set_machine_for_use
     from kakusan.evaluation.quality import measure_quality
     from kakusan.run import Run
     from kakusan.storage.figures import finite
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
 
     _refuse_to_replace(command)
     run = Run.open(command.run)
-    set_machine(run.settings.machine)
+    set_machine_for_use(run.settings.machine)
     to = console()
     with reading(to) as read, bars(to) as show:
         found = measure_quality(run, command, show, read, sampler=sampler_of(command, run))

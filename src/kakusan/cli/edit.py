@@ -102,7 +102,7 @@ class Edit:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse_with_sampler(Edit, arguments, "edit", EXAMPLES)
-    from kakusan.config.machine import set_machine
+    from kakusan.config.machine import set_machine_for_use
     from kakusan.errors import printable
     from kakusan.pages.edit.gather import Places, write_edit
     from kakusan.run import Run
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str]) -> int:
 
     kind = _kind(command)
     run = Run.open(command.run)
-    set_machine(run.settings.machine)
+    set_machine_for_use(run.settings.machine)
     editor = _editor(command, run)
     images = _images(command, editor)
     count = range(command.first, command.first + _count(command, kind, images))

@@ -114,7 +114,7 @@ class Sample:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse_with_sampler(Sample, arguments, "sample", EXAMPLES, usual=AUTO)
-    from kakusan.config.machine import set_machine
+    from kakusan.config.machine import set_machine_for_use
     from kakusan.data.saving import Output, free_output, sidecar
     from kakusan.data.units import Real
     from kakusan.errors import SettingsError, printable
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str]) -> int:
     films = Films(command.film, command.strip, command.frames, command.overwrite)
     if path in films.paths:
         raise SettingsError(f"{path} cannot be both the samples and their film", "name two files")
-    set_machine(run.settings.machine)
+    set_machine_for_use(run.settings.machine)
     x_0, about, condition = _sampled(command, run, _guidance(command), films)
     about["rounded"] &= not command.raw
     to, units = console(), run.data.units

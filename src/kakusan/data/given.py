@@ -3,6 +3,8 @@
 They are what samples are given (conditions), or what an edit begins with.
 """
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,7 +140,7 @@ def array_in(path: Path, key: str) -> NDArray[np.generic]:
         return np.asarray(found)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 

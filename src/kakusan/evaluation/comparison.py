@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from kakusan.config.machine import set_machine
+from kakusan.config.machine import set_machine_for_use
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.space import POINTS, noun_of
 from kakusan.errors import SettingsError
@@ -143,7 +143,7 @@ def compare(
     ways that there are not; DataError, RunError where the data are not here.
     """
     first = runs[0]
-    set_machine(first.settings.machine)
+    set_machine_for_use(first.settings.machine)
     groups = [_ways(run, options) for run in _alike(runs)]
     prepared = first.prepared(reading)
     sides = sides_of(first, prepared, _as_distance(options), reading)

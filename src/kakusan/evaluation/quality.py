@@ -225,7 +225,7 @@ def measure_quality(
     loaded = run.load(device=options.device)
     view = View(features, _centre(sides, prepared), run.data.units, _told(options, says))
     if features is not None and isinstance(sides.reference, Statistics):
-        sides.reference.check(features.name, features(prepared.dataset.x_0([0])).shape[1])
+        sides.reference.check(features, features(prepared.dataset.x_0([0])).shape[1])
     target = Target.of(sides.reference, view)
     real = None if sides.others is None else view.of(sides.others.x_0)
     draw = Draw(run, run.guided(loaded, asked.guidance), sampler, condition)
@@ -255,6 +255,7 @@ def _about(
         "seeds": options.seeds, "seed": options.seed, "sampler": type(sampler).__name__, "steps": steps_of(sampler),
         "walk": sampler_as_json(sampler), "weights": loaded.weights,
         "features": None if features is None else features.name, "of": None if features is None else features.words,
+        "features_sha256": None if features is None else features.sha256,
         "reference": sides.reference.name, "reference_is": "images" if of_images else "statistics",
         "reference_count": len(sides.reference) if isinstance(sides.reference, RealImages) else sides.reference.count,
         "real": None if sides.others is None else sides.others.name,
@@ -285,7 +286,9 @@ def _told(options: DistanceOptions, says: Says) -> Callable[[int, int], None]:
 
 
 def _features(prepared: Prepared, options: DistanceOptions, says: Says) -> FeatureMap:
-    return features_for(prepared, says) if options.features is None else from_file(options.features)
+    if options.features is None:
+        return features_for(prepared, says)
+    return from_file(options.features, prepared.dataset.units)
 
 
 def _spectra(shape: tuple[int, ...], summaries: Mapping[str, Summary | None]) -> dict[str, Any]:
@@ -298,7 +301,7 @@ def _statistics(target: Target, sides: Sides, features: FeatureMap | None) -> St
     """Of the features of the reference; None where it is statistics itself."""
     if features is None or target.features is None or isinstance(target.features, Statistics):
         return None
-    return Statistics.of(target.features, sides.reference.name, features.name)
+    return Statistics.of(target.features, sides.reference.name, features.name, features.sha256)
 
 
 def in_units(x: Samples, units: Units, target: Units) -> Samples:
