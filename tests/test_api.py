@@ -368,3 +368,16 @@ def test_a_run_goes_on_for_minutes_at_its_own_speed(run: kk.Run, tmp_path: Path)
         kk.Run.open(folder).resume(steps=9, minutes=1.0, data=pictures())
     with pytest.raises(SettingsError, match="above 0"):
         steps_after(RunFolder.open(folder), 0)
+
+
+def test_what_a_run_gives_is_short_to_look_at(run: kk.Run) -> None:
+    """Networks and tensors are not spelled out."""
+    editor = run.editor(kk.DDIM(steps=3))
+    inversion = editor.invert(kk.open_data(pictures()).x_0(range(2)))
+    loaded = run.load()
+    bound = run.evaluate(images=2, terms=2, memorizer=False, progress=False)
+    for thing in (run, run.files, loaded, loaded.model, editor, inversion, inversion.latents, bound):
+        assert len(repr(thing)) < 300
+        assert "\n" not in repr(thing)
+    assert "step 3: DDIM(steps=3" in repr(editor)
+    assert "(2, 1, 8, 8)" in repr(inversion)

@@ -5,7 +5,7 @@ Progress is shown on a terminal or in a notebook, on stderr. `progress=False` sw
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +24,10 @@ from kakusan.data.units import Levels
 from kakusan.diffusion.denoiser import Denoiser
 from kakusan.errors import KakusanError, SettingsError
 from kakusan.evaluation.bound import BoundReport, measure_bound
+from kakusan.evaluation.comparison import Comparison, compare
 from kakusan.evaluation.diagnosis.diagnose import diagnose
 from kakusan.evaluation.diagnosis.finding import Diagnosis
-from kakusan.evaluation.options import BoundOptions, DiagnosisOptions, TuneOptions
+from kakusan.evaluation.options import BoundOptions, CompareOptions, DiagnosisOptions, TuneOptions
 from kakusan.evaluation.tuning import tune_times
 from kakusan.interop import importing
 from kakusan.pages.report.gather import write_report
@@ -116,6 +117,20 @@ class Run(run.Run):
         with _share("tuning", progress) as show:
             return tune_times(self, TuneOptions(calls=calls or (8,), **options), show)
 
+    def compare(self, *others: run.Run, progress: bool | None = None, **options: Any) -> Comparison:
+        """Ways to sample side by side from the same noise: `kakusan compare`. Nothing is written.
+
+        others: more runs of such samples. options: samplers=("ddim", "dpmpp-2m", "unipc"), steps=(5, 10, 20), where
+        "tuned:8" is one too, guidance=(1, 2), count=500, seeds=1, ...: `kakusan.evaluation.options.CompareOptions`.
+        Printed, the result has a line for each way; `kakusan.evaluation.comparison_picture.comparison_png` draws it.
+        """
+        listed = {
+            name: _listed(options[name]) for name in ("samplers", "steps", "guidance") if name in options
+        }
+        asked = CompareOptions(**{**options, **listed})
+        with _reading(progress) as read, _share("comparison", progress) as show:
+            return compare([self, *others], asked, show, read)
+
     def report(self, *, progress: bool | None = None) -> Path:
         """Write RUN/report.html: `kakusan report`. Its path."""
         with _share("report", progress) as show:
@@ -191,6 +206,13 @@ class Run(run.Run):
     def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float, str], None]]:
         with _share(title, progress) as show:
             yield show
+
+
+def _listed(value: Any) -> str | None:
+    """Entries as the command line lists them."""
+    if value is None or isinstance(value, str):
+        return value
+    return ",".join(map(str, value)) if isinstance(value, Sequence) else str(value)
 
 
 def sample(

@@ -50,6 +50,19 @@ def test_figures_are_those_of_the_other_commands(run: Path, capsys: pytest.Captu
     assert found["ways"][1]["from_fine"] == pytest.approx(float(off), rel=1e-4)
 
 
+def test_the_twin_in_python_finds_the_same(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = compared([str(run), *FEW], capsys)
+    opened = kk.Run.open(run)
+    asked: dict[str, Any] = {"samplers": ["ddim", "unipc"], "steps": (3, 6), "count": 32, "shown": 3}
+    ours = opened.compare(**asked, progress=False)
+    figures = [(way["frechet"], way["from_fine"]) for way in found["ways"]]
+    assert [(way["frechet"], way["from_fine"]) for way in ours.as_json()["ways"]] == figures
+    assert str(ours).count("\n") == 4
+    assert "digits: unipc, 6 steps: Fréchet distance" in str(ours)
+    two = opened.compare(opened, samplers="unipc", steps=3, count=32, progress=False)
+    assert len(two.outcomes) == 2
+
+
 def test_a_picture_has_a_column_for_each_way(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = (Path(compared([str(run), *FEW], capsys)["out"]) for _ in range(2))
     assert first != second

@@ -144,12 +144,8 @@ def _seeds(first: int, count: int) -> str:
 
 def _cells(outcome: "Outcome") -> tuple[str, ...]:
     calls, seconds = str(outcome.way.calls), f"{outcome.seconds:.2f}"
-    return calls, _figure(outcome.frechet, 4), _figure(outcome.from_fine, 3), seconds
+    return calls, _figure(outcome.frechet), _figure(outcome.from_fine), seconds
 
 
-def _figure(figure: "Figure | None", digits: int) -> str:
-    """With half of its 95 % interval, where there are several seeds."""
-    if figure is None:
-        return ""
-    reach = figure.half_width
-    return f"{figure.mean:.{digits}g}" + ("" if reach is None else f" ± {reach:.2g}")
+def _figure(figure: "Figure | None") -> str:
+    return "" if figure is None else str(figure)

@@ -114,6 +114,10 @@ class BoundReport:
     about: dict[str, Any]
     units: Units
 
+    def __repr__(self) -> str:
+        bits = (f"{part.name} {float(part.bound.total.mean()):.4g} bits/dim" for part in self.parts)
+        return f"<BoundReport at step {self.about['step']}: {', '.join(bits)}>"
+
     @property
     def scale(self) -> float:
         """From the network's units to levels (0..levels-1); for real data 1."""

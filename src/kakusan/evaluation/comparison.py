@@ -75,6 +75,10 @@ class Figure:
         """Half of the 95 % interval of the mean over seeds, by Student's t; None of one seed."""
         return spread_of(self.by_seed)["half_width_95"]
 
+    def __str__(self) -> str:
+        """With half of its 95 % interval, where there are several seeds."""
+        return f"{self.mean:.4g}" + ("" if self.half_width is None else f" ± {self.half_width:.2g}")
+
     def as_json(self, name: str) -> dict[str, Any]:
         """By the name of the figure."""
         return {
@@ -98,6 +102,12 @@ class Outcome:
     values that are there; None for a distilled run, whose predictions lead no walk."""
     seconds: float
     """For all samples of a seed."""
+
+    def __repr__(self) -> str:
+        way, known = self.way, {"Fréchet distance": self.frechet, "from the fine walk": self.from_fine}
+        guidance = "" if way.guidance is None else f", guidance {way.guidance:g}"
+        figures = (f"{name} {figure}" for name, figure in known.items() if figure is not None)
+        return f"{way.run.folder.name}: {way.name}, {way.steps} steps{guidance}: {', '.join(figures)}"
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -124,6 +134,11 @@ class Comparison:
     """Fréchet distance of as many real images, which are none of the reference."""
     fine: list[Outcome]
     """Of each run and weight of guidance, but of distilled ones."""
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            [f"<Comparison of {self.about['count']:,} samples of each way>", *map(str, self.outcomes)]
+        )
 
     def as_json(self) -> dict[str, Any]:
         return {

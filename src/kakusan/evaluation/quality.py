@@ -79,6 +79,11 @@ class Quality:
             }
         return found
 
+    def __repr__(self) -> str:
+        known = {name: FIGURES[name][0] for name in FIGURES if name in self.by_seed[0]}
+        words = ", ".join(f"{word} {self.figures[name]['mean']:.4g}" for name, word in known.items())
+        return f"<Quality of {self.about['run']}, {self.about['count']:,} samples: {words or 'moments'}>"
+
     def as_json(self) -> dict[str, Any]:
         return {
             "about": self.about,

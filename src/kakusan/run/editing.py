@@ -104,6 +104,9 @@ class Editor:
     watching: Watching
     say: Callable[[str], None] = lambda _: None
 
+    def __repr__(self) -> str:
+        return f"<Editor of {self.run}, step {self.loaded.step}: {self.sampler}>"
+
     def read(self, images: AnyImages) -> Samples:
         """Images in the network's units, of the size, the colours and the levels that the run was trained on.
 

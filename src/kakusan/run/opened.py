@@ -41,6 +41,12 @@ class Loaded:
     """Those of the run, with the machine of today."""
     weights: Literal["ema", "model"] = "ema"
 
+    def __repr__(self) -> str:
+        parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        which = {"ema": "averaged weights", "model": "weights"}[self.weights]
+        kind = self.settings.network.kind
+        return f"<Loaded {which} of step {self.step}: {kind}, {parameters:,} parameters, on {self.device}>"
+
     @property
     def analytic_key(self) -> dict[str, Any]:
         """The settings that the errors of its guesses depend on."""

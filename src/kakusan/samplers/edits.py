@@ -136,3 +136,6 @@ class Inversion:
     images: Samples
     latents: Latents
     back: Samples
+
+    def __repr__(self) -> str:
+        return f"<Inversion of {tuple(self.images.shape)}: {self.latents}>"

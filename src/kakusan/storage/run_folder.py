@@ -12,7 +12,7 @@ import json
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -63,7 +63,7 @@ class RunFolder:
     """The memory of one training: its settings, its data, its figures, its checkpoints and its pictures."""
 
     folder: Path
-    config: Mapping[str, Any]
+    config: Mapping[str, Any] = field(repr=False)
 
     @classmethod
     def create(
