@@ -375,7 +375,7 @@ def test_what_a_run_gives_is_short_to_look_at(run: kk.Run) -> None:
     editor = run.editor(kk.DDIM(steps=3))
     inversion = editor.invert(kk.open_data(pictures()).x_0(range(2)))
     loaded = run.load()
-    bound = run.evaluate(images=2, terms=2, memorizer=False, progress=False)
+    bound = run.evaluate(images=2, terms=3, memorizer=False, progress=False)
     for thing in (run, run.files, loaded, loaded.model, editor, inversion, inversion.latents, bound):
         assert len(repr(thing)) < 300
         assert "\n" not in repr(thing)

@@ -124,10 +124,9 @@ class Run(run.Run):
         "tuned:8" is one too, guidance=(1, 2), count=500, seeds=1, ...: `kakusan.evaluation.options.CompareOptions`.
         Printed, the result has a line for each way; `kakusan.evaluation.comparison_picture.comparison_png` draws it.
         """
-        listed = {
-            name: _listed(options[name]) for name in ("samplers", "steps", "guidance") if name in options
-        }
-        asked = CompareOptions(**{**options, **listed})
+        for name in {"samplers", "steps", "guidance"} & set(options):
+            options[name] = _listed(options[name])
+        asked = CompareOptions(**options)
         with _reading(progress) as read, _share("comparison", progress) as show:
             return compare([self, *others], asked, show, read)
 

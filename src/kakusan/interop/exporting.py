@@ -15,8 +15,9 @@ from kakusan.data.units import Levels
 from kakusan.errors import ModelError, SettingsError
 from kakusan.interop.diffusers import folder as names
 from kakusan.interop.diffusers.card import model_card
-from kakusan.interop.diffusers.config import Scheduler, model_index, scheduler_config, unet_config
+from kakusan.interop.diffusers.config import unet_config
 from kakusan.interop.diffusers.few_steps import FewSteps, few_steps
+from kakusan.interop.diffusers.schedulers import Scheduler, model_index, scheduler_config
 from kakusan.interop.diffusers.weights import separated
 from kakusan.interop.native import about
 from kakusan.interop.onnx.model import TOLERANCE, largest_difference, onnx_model
@@ -133,8 +134,9 @@ def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
             "with its sampler: --to onnx; the weights alone: --to safetensors",
         )
     kind = wish.scheduler or _kind_of(wish.sampler) or _imported_kind(run)
-    process = _spaced(settings.process, wish.sampler)
-    fast = _few_steps(process, wish)
+    fast = _few_steps(settings.process, wish)
+    process = _spaced(settings.process, wish.sampler if fast is None else fast.sampler)
+    loaded = replace(loaded, settings=replace(settings, process=process))
     learned = process.variance == "learned"
     unet = unet_config(
         settings.network, _image_shape(run), classes=len(run.data.class_names), learned=learned

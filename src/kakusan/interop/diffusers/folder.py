@@ -14,8 +14,8 @@ import safetensors.torch
 from torch import Tensor
 
 from kakusan.errors import ModelError, quoted
-from kakusan.interop.diffusers.config import NETWORK, PIPELINES, SCHEDULERS
 from kakusan.interop.diffusers.keys import Config, brief, shown
+from kakusan.interop.diffusers.schedulers import ALL_SCHEDULERS, NETWORK, PIPELINES
 from kakusan.storage.unpickling import read_bin
 
 INDEX = "model_index.json"
@@ -92,7 +92,7 @@ def _check_index(folder: Path) -> None:
     if not (folder / INDEX).is_file():
         return
     index = _of_class(read_json(folder / INDEX), folder / INDEX, tuple(PIPELINES.values()))
-    known = {NETWORK_FOLDER: (NETWORK,), SCHEDULER_FOLDER: tuple(SCHEDULERS.values())}
+    known = {NETWORK_FOLDER: (NETWORK,), SCHEDULER_FOLDER: ALL_SCHEDULERS}
     for part, value in index.items():
         if part.startswith("_"):
             continue
@@ -114,7 +114,7 @@ def _scheduler(folder: Path) -> Config:
             f"copy the {SCHEDULER_CONFIG} that belongs to it into the folder",
             f"or is this meant: {above}" if (above / INDEX).is_file() else _list_of(folder),
         )
-    return _of_class(read_json(path), path, tuple(SCHEDULERS.values()))
+    return _of_class(read_json(path), path, ALL_SCHEDULERS)
 
 
 def _of_class(config: Config, path: Path, known: tuple[str, ...]) -> Config:
