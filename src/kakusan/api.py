@@ -40,7 +40,7 @@ from kakusan.storage.run_folder import RunFolder
 from kakusan.storage.times import TunedTimes
 from kakusan.terminal.display import bar, console, reading
 from kakusan.terminal.signals import StopRequest
-from kakusan.training.distill import distillation, folder_beside
+from kakusan.training.distill import distillation, folder_beside, require_same_start
 from kakusan.training.launch import absolute_source, adjusted, free_folder, launch, steps_after
 from kakusan.training.plan import Plan
 from kakusan.training.plan import plan as planned
@@ -180,13 +180,15 @@ class Run(run.Run):
         """A new run, whose network makes samples in one to four calls: `kakusan distill`.
 
         steps or minutes: its length; by default half of this training's time. run: its folder, by default that of this
-        one with "-distilled". data: a path, where the run's own are not here. `kakusan.evaluation.distillation.cost_of`
-        measures what it costs. Raises SettingsError for a run that was distilled already.
+        one with "-distilled"; where it is a run already, it goes on. data: a path, where the run's own are not here.
+        `kakusan.evaluation.distillation.cost_of` measures what it costs. Raises SettingsError for a run that was
+        distilled already, RunError where the folder holds another training.
         """
         asked = distillation(
             self.files, steps=steps, minutes=minutes, source=None if data is None else str(data)
         )
         folder, ours = Path(run) if run is not None else folder_beside(self.files), self._in_memory
+        require_same_start(folder, self.files)
         with _reading(progress) as read:
             trainer = launch(
                 asked, folder, weights_from=self.folder, progress=read, in_memory=ours, network=self._own
