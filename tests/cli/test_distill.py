@@ -124,7 +124,7 @@ def test_what_is_for_models_of_many_calls_is_refused(
         (["tune", str(distilled), "--entropic"], "there is nothing to tune"),
         (["sample", str(distilled), "--spacing", "entropic"], "entropic times are for many calls"),
         (["edit", str(distilled), "--from", str(picture)], "edit with the run that it came from"),
-        (["export", str(distilled), str(tmp_path / "d")], "schedulers of --to diffusers"),
+        (["export", str(distilled), str(tmp_path / "d")], "schedulers of diffusers"),
     ):
         capsys.readouterr()
         assert main(arguments) in (2, 3, 4), arguments

@@ -281,7 +281,7 @@ def _number(part: str) -> float:
     try:
         return float(part)
     except ValueError:
-        raise SettingsError(f"--guidance {part} is no weight", "such as --guidance 1,2,4") from None
+        raise SettingsError(f"guidance {part!r} is no weight", "such as 1,2,4") from None
 
 
 def _as_distance(options: CompareOptions) -> DistanceOptions:

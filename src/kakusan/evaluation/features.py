@@ -243,7 +243,7 @@ def from_file(path: Path, units: Units | None = None) -> FeatureMap:
     if isinstance(units, Real):
         raise SettingsError(
             f"{path.name} is of InceptionV3, which looks at pictures in [-1, 1], and these are real values",
-            "without --features a network learns the run's own data; one for such values: an ONNX file",
+            "where no features are named a network learns the run's own data; one for such values: an ONNX file",
         )
     return _inception(path)
 
@@ -273,7 +273,9 @@ def _inception(path: Path) -> FeatureMap:
 
 def _from_onnx(path: Path) -> FeatureMap:
     if find_spec("onnxruntime") is None:
-        raise SettingsError("--features needs onnxruntime", "pip install 'kakusan[onnx]'")
+        raise SettingsError(
+            "a network of features in an ONNX file needs onnxruntime", "pip install 'kakusan[onnx]'"
+        )
     import onnxruntime
 
     try:

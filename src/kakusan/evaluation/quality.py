@@ -273,7 +273,7 @@ def _check_gaps(prepared: Prepared, sides: Sides, options: DistanceOptions) -> N
     if prepared.dataset.masked and (options.features is not None or isinstance(sides.reference, Statistics)):
         raise SettingsError(
             "samples with missing values have no features: their moments alone are compared",
-            "leave --features out, and name images as the --reference",
+            "leave the features out, and name images as the reference",
         )
 
 

@@ -97,7 +97,7 @@ class Statistics:
 
     def check(self, features: FeatureMap, length: int) -> None:
         """Raises SettingsError where they are of other features than these, by their hash, whatever they are called."""
-        advice = "--features names a network: the one that the statistics were made with"
+        advice = "features names a network: the one that the statistics were made with"
         if not self._may_be_of(features):
             raise SettingsError(
                 f"the statistics {self.name} are of the features {self.features!r}, not of {features.name!r}",
@@ -251,7 +251,7 @@ def _enough(count: int, name: str) -> None:
     if count <= DENSE_NEIGHBOURS:
         raise SettingsError(
             f"there are {count} {name} images, too few to be compared with",
-            *(["to compare with training images: --reference training"] * (name == HELD_OUT)),
+            *(["to compare with training images: reference training"] * (name == HELD_OUT)),
         )
 
 

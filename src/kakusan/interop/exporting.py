@@ -103,18 +103,18 @@ def _check_process(run: Run, to: str) -> None:
     process = run.settings.process
     if to != "safetensors" and kind_of(legacy(run.data.shape)) != "image":
         raise ModelError(
-            f"--to {to} is for images, and {run.folder} is of {kind_of(run.data.shape)}s",
+            f"an export to {to} is for images, and {run.folder} is of {kind_of(run.data.shape)}s",
             "the weights alone: --to safetensors",
         )
     if to != "safetensors" and (run.data.has_examples or run.data.masked):
         raise ModelError(
-            f"--to {to} has no place for {run.data.inputs_in_words()}, which {run.folder} has learned",
+            f"an export to {to} has no place for {run.data.inputs_in_words()}, which {run.folder} has learned",
             "the weights alone: --to safetensors",
         )
     if to == "safetensors" or (process.path == "vp" and (to == "onnx" or process.predicts in THEIR_TARGETS)):
         return
     raise ModelError(
-        f"--to {to} describes DDPMs that predict {', '.join(THEIR_TARGETS)}, and {run.folder} predicts"
+        f"an export to {to} describes DDPMs that predict {', '.join(THEIR_TARGETS)}, and {run.folder} predicts"
         f" {process.predicts} on the path {process.path}",
         "the weights alone: --to safetensors",
     )
@@ -125,12 +125,12 @@ def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
     settings, network = loaded.settings, loaded.network
     if not isinstance(network, UNet):
         raise ModelError(
-            f"--to diffusers is for U-Nets, and the network of {run.folder} is a {settings.network.kind}",
+            f"an export to diffusers is for U-Nets, and the network of {run.folder} is a {settings.network.kind}",
             "the whole model: --to onnx; the weights alone: --to safetensors",
         )
     if settings.is_distilled:
         raise ModelError(
-            f"{run.folder} was distilled, and the schedulers of --to diffusers are for models of many calls",
+            f"{run.folder} was distilled, and the schedulers of diffusers are for models of many calls",
             "with its sampler: --to onnx; the weights alone: --to safetensors",
         )
     kind = wish.scheduler or _kind_of(wish.sampler) or _imported_kind(run)
@@ -182,7 +182,7 @@ def _spaced(process: ProcessSettings, sampler: Sampler | None) -> ProcessSetting
     if sampler.at is not None or sampler.spacing not in WHOLE:
         raise ModelError(
             f"schedulers of diffusers have no word for {sampler.spacing or 'given'} times, which this walk visits",
-            f"times that they know: --spacing {', '.join(WHOLE)}",
+            f"times that they know: spacing {', '.join(WHOLE)}",
             "any times: --to onnx",
         )
     return replace(process, spacing=sampler.spacing)
@@ -193,7 +193,7 @@ def _few_steps(process: ProcessSettings, wish: Wish) -> FewSteps | None:
     if wish.sampler is None:
         return None
     if wish.scheduler is not None:
-        raise SettingsError("--scheduler and --sampler name two schedulers", "leave one of them out")
+        raise SettingsError("scheduler and sampler name two schedulers", "leave one of them out")
     return None if _kind_of(wish.sampler) else few_steps(process, build_schedule(process), wish.sampler)
 
 
@@ -261,7 +261,7 @@ def _check_target(target: Path, to: str) -> None:
             "model.onnx, sampler.json, sample.py" if to == "onnx" else "the weights and their configuration"
         )
         raise SettingsError(
-            f"--to {to} makes a folder ({inside}), not a file",
+            f"an export to {to} makes a folder ({inside}), not a file",
             f"name one: {target.with_suffix('')}",
             *(
                 [f"to make {target.suffix[1:]}: --to {target.suffix[1:]}"]

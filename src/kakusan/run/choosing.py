@@ -58,7 +58,7 @@ def calls_in(steps: int | str | None) -> tuple[int | None, bool]:
     word, colon, number = steps.rpartition(":")
     if word not in ("", TUNED) or bool(word) != bool(colon) or not number.isdecimal() or int(number) < 1:
         raise SettingsError(
-            f"--steps {steps} is no number of steps", "such as 10, or tuned:8 after kakusan tune"
+            f"steps {steps!r} is no number of steps", "such as 10, or tuned:8 after kakusan tune"
         )
     return int(number), word == TUNED
 
@@ -130,7 +130,7 @@ def _same(name: str, times: TunedTimes, options: dict[str, Any]) -> bool:
 def _at_entropic_times(run: OpenRun, name: str, steps: int | None, options: dict[str, Any]) -> Sampler:
     if run.settings.is_distilled:
         raise SettingsError(
-            f"{run.folder} was distilled, and entropic times are for many calls", "leave --spacing out"
+            f"{run.folder} was distilled, and entropic times are for many calls", "leave the spacing out"
         )
     found = TimesFile(run.folder).errors()
     if found is None:

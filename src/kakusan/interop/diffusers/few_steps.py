@@ -103,7 +103,7 @@ def _own(sampler: Sampler, T: int) -> tuple[str, dict[str, Any]]:
         case DPMpp3M():
             raise ModelError(
                 f"{SOLVER} has the published coefficients of dpmpp-3m, of order 2, and not the corrected ones",
-                "to have theirs: --published True",
+                "to have theirs: --published",
                 *INSTEAD,
             )
         case DPMppSDE2M(eta=1.0):
@@ -113,7 +113,7 @@ def _own(sampler: Sampler, T: int) -> tuple[str, dict[str, Any]]:
         case UniPC(order=3, lower_order_final=False):
             raise ModelError(
                 f"{UNIPC} of order 3 ends with lower orders",
-                "to have that: --lower-order-final True",
+                "to have that: --lower-order-final",
                 *INSTEAD,
             )
         case UniPC():

@@ -4,6 +4,7 @@
 (`few_steps.py`). A key that is missing means what it means there; what has no counterpart here is refused.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeAlias
 
@@ -42,6 +43,10 @@ UNKNOWN_THERE = ("ddim", "sigmoid")
 BETAS = (1e-12, 0.9999)
 WITH_ENDS = ("linear", "scaled-linear", "sigmoid-betas")
 MOST_TIMES = 100_000
+OTHER_TIMES = (
+    "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_flow_sigmas", "use_dynamic_shifting"
+)  # fmt: skip
+"""Keys that lay the times of a scheduler of few steps elsewhere than `timestep_spacing` does."""
 
 SILENT = {"_class_name", "_diffusers_version", "_name_or_path", "_commit_hash", "_use_default_values"}
 
@@ -101,12 +106,16 @@ def _refuse_division_by_zero(theirs: Keys) -> NoReturn:
 def _of_few_steps(theirs: Keys, name: str) -> ReadScheduler:
     """The process of a scheduler of few steps, and the sampler that walks as it does."""
     sampler = (_solver if name == SOLVER else _unipc)(theirs)
-    for key in ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_flow_sigmas"):
+    for key in OTHER_TIMES:
         theirs.only(key, False)
+    for key in ("sigma_min", "sigma_max", "shift_terminal"):
+        theirs.only(key, None)
     theirs.only("final_sigmas_type", "zero")
     theirs.only("steps_offset", 0)
-    for key in ("dynamic_thresholding_ratio", "flow_shift"):
-        theirs.take(key, None)  # of a threshold of 1 at the most every share is the same; of flows
+    for key in ("dynamic_thresholding_ratio", "flow_shift", "time_shift_type"):
+        theirs.take(
+            key, None
+        )  # of a threshold of 1 at the most every share is the same; of shifts that are off
     clip = theirs.flag("thresholding", default=False)
     if clip:
         theirs.only("sample_max_value", 1.0)
@@ -137,11 +146,11 @@ def _solver(theirs: Keys) -> str:
     theirs.only("euler_at_final", False)
     theirs.only("use_lu_lambdas", False)
     theirs.only("variance_type", None)
-    theirs.take("lambda_min_clipped", None)
+    theirs.only("lambda_min_clipped", -math.inf)
     order = theirs.choice("solver_order", 2, (2,) if kind == "sde-dpmsolver++" else (1, 2, 3))
     if order == 3:
         lower = theirs.flag("lower_order_final", default=True)
-        return f"dpmpp-3m --published True --lower-order-final {lower}"
+        return f"dpmpp-3m --published --{'' if lower else 'no-'}lower-order-final"
     theirs.only("lower_order_final", True)
     return "dpmpp-sde-2m" if kind == "sde-dpmsolver++" else {1: "ddim", 2: "dpmpp-2m"}[order]
 
@@ -156,8 +165,8 @@ def _unipc(theirs: Keys) -> str:
     off, T = theirs.take("disable_corrector", []), theirs.config.get("num_train_timesteps", 1000)
     if off not in ([], [*range(T if isinstance(T, int) and T <= MOST_TIMES else 0)]):
         theirs.refuse("disable_corrector", off, "the corrector is there at every step, or at none")
-    flags = {1: " --order 1", 2: "", 3: " --order 3 --lower-order-final True"}[order]
-    return f"unipc{flags}" + " --corrector False" * bool(off)
+    flags = {1: " --order 1", 2: "", 3: " --order 3 --lower-order-final"}[order]
+    return f"unipc{flags}" + " --no-corrector" * bool(off)
 
 
 def _betas(theirs: Keys, kind: Scheduler) -> dict[str, Any]:
