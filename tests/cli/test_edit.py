@@ -201,7 +201,7 @@ def test_by_default_an_edit_goes_into_the_run(run: Path, picture: Path) -> None:
         (("--seeds", "1", "2", "--count", "4"), "--count does not go with this edit", 2),
         (("--seeds", "1", "2", "--frames", "1"), "2 frames or more", 2),
         (("--seeds", "1", "2", "--frames", "9999", "--film", "a.gif"), "too many for a film", 2),
-        (("--from", "P", "--frames", "4"), "frames belong to a film", 2),
+        (("--from", "P", "--frames", "4"), "--frames belongs to a film", 2),
         (("--from", "P", "--film", "a.mp4"), "films are not written as .mp4", 2),
         (("--from", "P", "--invert", "--sampler", "unipc"), "DDIM without fresh noise", 2),
         (("--from", "P", "--invert", "--rounds", "-1"), "0 rounds or more", 2),
