@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -179,7 +180,8 @@ class Asked:
 
 def _given_in_words(about: Mapping[str, Any]) -> str:
     """The condition and the guidance of samples; empty where they are as usual."""
-    parts = [f"{name} {about[name]}" for name in ("label", "vector", "condition", "mask") if name in about]
+    names = (name for name in ("label", "vector", "condition", "mask") if name in about)
+    parts = [f"{name} {Path(about[name]).name}" for name in names]  # of a file its name alone
     parts += [f"guidance {about['guidance']['weight']:g}"] if "guidance" in about else []
     return "".join(f", {part}" for part in parts)
 
@@ -212,28 +214,27 @@ def measure_quality(
 ) -> Quality:
     """Sample the run, with `seeds` seeds, and compare with the reference; other real images do the same.
 
-    sampler: in place of the one that the options name.
-
-    Where values are missing, no network knows features: then the moments alone. Raises SettingsError where there are
-    too few real images, or features or statistics do not fit; DataError, RunError where the data are not here.
+    sampler: in place of the one that the options name. Where values are missing, no network knows features: then the
+    moments alone. Raises SettingsError where there are too few real images, or features or statistics do not fit;
+    DataError, RunError where the data are not here.
     """
     prepared = run.prepared(reading)
     asked = Asked.of(run, options)
     sides = sides_of(run, of_class(prepared, asked.only), options, reading)
     _check_gaps(prepared, sides, options)
-    features = None if prepared.dataset.masked else _features(prepared, options, says)
     if sampler is None:
         sampler = run.sampler(options.sampler, steps=options.steps, spacing=options.spacing, at=options.times)
-    condition = condition_like(
-        run, labels_like(sides.reference, prepared, sides.count), asked.guidance, **asked.condition
-    )
     loaded = run.load(device=options.device)
+    sampler.times(loaded.model.path)  # what cannot be is refused before features are learned
+    labels = labels_like(sides.reference, prepared, sides.count)
+    condition = condition_like(run, labels, asked.guidance, **asked.condition)
+    draw = Draw(run, run.guided(loaded, asked.guidance), sampler, condition)
+    features = None if prepared.dataset.masked else _features(prepared, options, says)
     view = View(features, _centre(sides, prepared), run.data.units, _told(options, says))
     if features is not None and isinstance(sides.reference, Statistics):
         sides.reference.check(features, features(prepared.dataset.x_0([0])).shape[1])
     target = Target.of(sides.reference, view)
     real = None if sides.others is None else view.of(sides.others.x_0)
-    draw = Draw(run, run.guided(loaded, asked.guidance), sampler, condition)
     seen = [view.of(x) for x in draw.samples(loaded, sides.count, options, says)]
     summaries = {"samples": Summary.joined(seen), "real": real, "reference": target.summary}
     return Quality(
