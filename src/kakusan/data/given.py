@@ -5,6 +5,8 @@ They are what samples are given (conditions), or what an edit begins with.
 
 import zipfile
 import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,14 +135,28 @@ def _is_batch(array: NDArray[np.generic], form: PairForm, layout: Layout) -> boo
 
 def array_in(path: Path, key: str) -> NDArray[np.generic]:
     """The array in a .npy or .npz file: of several that of this name, or the first. Raises DataError."""
+    with _opened(path) as stored:
+        if not stored:
+            raise DataError(f"{path} holds no array")
+        return np.asarray(stored[key if key in stored else next(iter(stored))])
+
+
+def arrays_in(path: Path) -> dict[str, NDArray[np.generic]]:
+    """All arrays in a .npz file by name, or the one of a .npy file, called "array". Raises DataError."""
+    with _opened(path) as stored:
+        return {name: np.asarray(array) for name, array in stored.items()}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Mapping[str, NDArray[np.generic]]]:
+    """The arrays of a file, each read where it is asked for. What NumPy says of bad files becomes a DataError."""
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.lib.npyio.NpzFile):
-            return np.asarray(found[key if key in found.files else found.files[0]])
-        return np.asarray(found)
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            yield found if isinstance(found, np.lib.npyio.NpzFile) else {"array": np.asarray(found)}
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, IndexError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 

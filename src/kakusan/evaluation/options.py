@@ -125,6 +125,28 @@ class DiagnosisOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CalibrationOptions:
+    """Options of a calibration. Raises SettingsError for fewer than 2 images or 2 samples of each."""
+
+    images: int = 32
+    """Held-out images, evenly spread, whose measurements are simulated: the more, the narrower the intervals."""
+    count: int = 39
+    """Samples of each. With the truth 39 make 40, of which intervals of 50, 80, 90 and 95 % hold whole numbers."""
+    scored: int = 8
+    """Images whose samples are also compared with the score of the posterior (kernel Stein discrepancy); 0: none."""
+    seed: int = 0
+    """Of the noise of the measurements, and of the samples."""
+    device: str = "auto"
+    """cpu, cuda or mps; default: as trained, where that is here."""
+
+    def __post_init__(self) -> None:
+        if self.images < 2 or self.count < 2 or self.scored < 0:
+            raise SettingsError(
+                f"a calibration needs at least 2 images and 2 samples of each, not {self.images} and {self.count}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TuneOptions:
     """Options of a tuning. Raises SettingsError for less than 1 call or 16 samples."""
 

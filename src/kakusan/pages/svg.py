@@ -65,6 +65,12 @@ class Frame:
         x, y = self._px(np.repeat(edges, 2)), self._py(np.pad(np.repeat(values, 2), 1))
         return f'<path class="area {style}" d="{_path(x, y)}Z"/>'
 
+    def ribbon(self, x: Floats, low: Floats, high: Floats, style: str) -> str:
+        """What lies between two lines, which are finite, filled."""
+        there, back = self._px(x), self._px(x)[::-1]
+        outline = _path(np.append(there, back), np.append(self._py(low), self._py(high)[::-1]))
+        return f'<path class="area {style}" d="{outline}Z"/>'
+
     def dots(self, x: Floats, y: Floats, style: str, words: Sequence[str]) -> str:
         """Dots that say their words when pointed at."""
         return "".join(

@@ -36,10 +36,7 @@ Watching: TypeAlias = Callable[[str], AbstractContextManager[Callable[[float, st
 
 
 class Run(sampling.Run):
-    """A training and all that came of it, in one folder.
-
-    `kakusan.train` makes one; `Run.open` finds it again. Raises RunError where the folder is none.
-    """
+    """A run's folder, opened: all of a `Run` but its samples given a measurement."""
 
     def editor(
         self,

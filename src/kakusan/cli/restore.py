@@ -1,0 +1,229 @@
+"""kakusan restore RUN."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from kakusan.cli.method_options import options_in, parse_with_method
+from kakusan.errors import SettingsError
+
+if TYPE_CHECKING:
+    from kakusan.evaluation.calibration import Calibration
+    from kakusan.posterior import Method, Noise
+    from kakusan.run import Posterior, Run
+
+EXAMPLES = (
+    "kakusan restore runs/photos --observed half.png --operator mask:known.png    fill in what is black in known.png",
+    "kakusan restore runs/photos --observed small.png --operator down:4 --noise 1%    16 sharp pictures of a small one",
+    "kakusan restore runs/fields --observed y.npy --operator gauss:1.5 down:4 --noise 0.05    blurred, then sampled",
+    "kakusan restore runs/scans --observed k.npy --operator fourier:mask.npy --noise auto     noise of unknown size",
+    "kakusan restore runs/digits --calibrate --operator mask:random:0.9 --noise 2%    do the error bars hold?",
+)
+USUAL, COUNT, IMAGES = "mmps", 16, 32
+"""Where none is given."""
+
+
+@dataclass(frozen=True)
+class Restore:
+    """Samples of x given a measurement of it, y = A(x) + noise, with their mean, their spread and a page.
+
+    All is in the units of the data, for levels 0 to 255 or as many as there are. A calibration shows whether the spread
+    can be believed: held-out x are measured and restored, and their values looked for within the spread.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of the run."""
+    operator: Annotated[tuple[str, ...], tyro.conf.arg(metavar="WORD ...")] = ()
+    """A, in words: mask:known.png (white is measured), mask:hide-left, mask:random:0.9, crop:4:24,8:24, gauss:1.5,
+    blur:k.npy, down:4, fourier:4, fourier:mask.npy, matrix:A.npz, radon:30, magnitude, clip:0:200, quantize:32. Several
+    words: one after the other; joined by +: side by side."""
+    observed: Path | None = None
+    """y: an array .npy or .npz in the axes of the data, nan where nothing was measured, or a picture."""
+    noise: str = "auto"
+    """Deviation of Gaussian noise in the units of y: 0.05, or 5% of the range; a map of it, FILE.npy; poisson:GAIN;
+    student:SCALE:DOF for outliers; 0: y is exact; auto: fitted, and said."""
+    calibrate: bool = False
+    """Measure held-out samples, restore them, and say how often the spread holds the truth."""
+    images: int = IMAGES
+    """Of a calibration: held-out samples."""
+    count: int | None = None
+    """Samples of each y; default: 16, of a calibration 39."""
+    truth: Path | None = None
+    """x itself, where it is known: for the page."""
+    method: str = USUAL
+    """mmps (moment matching: few steps, nothing to tune), diffpir (fast, no spread to trust), gibbs and smc (error bars
+    that hold, for many calls), daps (operators that are not linear), dps (to compare), exact (oracles);
+    --method NAME --help shows the options of this one."""
+    steps: int | None = None
+    """Steps of the method's walk; default: 30 for mmps."""
+    sampler: str | None = None
+    """Of methods that walk with any sampler, in place of their own; as of `kakusan sample`."""
+    spacing: Literal["trailing", "leading", "linspace", "quadratic", "log-snr", "karras"] | None = None
+    """Times that the walk visits, as of `kakusan sample`."""
+    out: Path | None = None
+    """A folder for all of it: samples.npz (with mean, deviation and quantiles), samples as PNG files, mean.png,
+    deviation.png, grid.png, page.html; or NAME.npz or NAME.png for one of them, with page and record beside it.
+    Default: the next folder in RUN/restored."""
+    seed: int = 0
+    """Random seed of the samples, and of a calibration's noise."""
+    first: int = 0
+    """Number of the first sample in the series of the seed."""
+    label: str | None = None
+    """A class, by name or number, for runs that learned classes."""
+    vector: str | None = None
+    """Numbers that describe the samples, for runs that learned vectors, as of `kakusan sample`."""
+    condition: str | None = None
+    """An image that belongs to the samples, for runs that learned pairs, as of `kakusan sample`."""
+    guidance: float | None = None
+    """Weight of guidance: 1 none, more for samples that are more like their class."""
+    weights: Literal["ema", "model"] = "ema"
+    """Averaged weights, or those of the last step."""
+    device: str = "auto"
+    """cpu, cuda or mps; default: as trained, where that is here."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Type of convolutions and products; auto: as trained."""
+    overwrite: bool = False
+    """Replace what is at --out."""
+    json: bool = False
+    """Print what was found as JSON, on stdout."""
+
+    def __post_init__(self) -> None:
+        if not self.operator:
+            raise SettingsError("it is not said what was measured", "name it: --operator mask:known.png")
+        if self.calibrate and (self.observed is not None or self.truth is not None):
+            raise SettingsError(
+                "a calibration measures held-out samples itself", "leave --observed and --truth out"
+            )
+        if not self.calibrate and self.observed is None:
+            raise SettingsError(
+                "there is no measurement to restore from",
+                "name it: --observed y.npy; or ask with --calibrate whether error bars hold",
+            )
+        if self.calibrate and self.noise == "auto":
+            raise SettingsError(
+                "a calibration draws the noise of its measurements", "say how large: --noise 2%"
+            )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    command = parse_with_method(Restore, arguments, "restore", EXAMPLES, USUAL)
+    from kakusan.config.machine import set_machine
+    from kakusan.errors import printable
+    from kakusan.pages.restore.files import Places, write_restored
+    from kakusan.run import Run
+    from kakusan.terminal.display import console
+
+    run = Run.open(command.run)
+    set_machine(run.settings.machine)
+    places = Places.of(run, command.out, overwrite=command.overwrite)
+    found, calibration = _calibrated(command, run) if command.calibrate else (_restored(command, run), None)
+    write_restored(found, calibration, places, ("kakusan", "restore", *arguments))
+    to = console()
+    for warning in (*run.warnings, *found.warnings):
+        to.print(printable(f"warning: {warning}"), markup=False)
+    if command.json:
+        print(json.dumps(_as_json(found, calibration, places.as_json())))
+        return 0
+    if calibration is not None:
+        _show(calibration)
+    else:
+        for words in found.words:
+            to.print(words, markup=False)
+    print(*places.paths, sep="\n")
+    return 0
+
+
+def _restored(command: Restore, run: "Run") -> "Posterior":
+    from kakusan.posterior import Restoration
+    from kakusan.training.guide import Guidance
+
+    assert command.observed is not None
+    measurement = run.measurement(command.observed, command.operator, command.noise)
+    loaded = run.load(weights=command.weights, device=command.device, precision=command.precision)
+    guidance = None if command.guidance is None else Guidance(command.guidance)
+    guidance, label = run.composed(guidance, command.label)
+    request = Restoration(
+        count=command.count or COUNT,
+        seed=command.seed,
+        first=command.first,
+        condition=run.condition(
+            label=label, vector=command.vector, image=command.condition, guidance=guidance
+        ),
+        micro_batch=loaded.settings.machine.micro_batch,
+        device=loaded.device,
+    )
+    truth = None if command.truth is None else run.editor(device=command.device).read(command.truth)
+    return run.drawn_given(
+        measurement,
+        _method(command, run),
+        request,
+        loaded,
+        guidance=guidance,
+        truth=truth,
+        watching=_watching,
+    )
+
+
+def _calibrated(command: Restore, run: "Run") -> "tuple[Posterior, Calibration]":
+    from kakusan.data.measuring import operator_named
+    from kakusan.evaluation.calibration import calibrate
+    from kakusan.evaluation.options import CalibrationOptions
+    from kakusan.pages.restore.gather import of_calibration
+    from kakusan.run.noise import noise_named
+
+    shape, layout = run.data.shape, run.settings.data.layout
+    operator = operator_named(command.operator, shape, layout=layout)
+    noise: Noise = noise_named(command.noise, run.data.units, operator.measured_shape(shape), layout=layout)
+    options = CalibrationOptions(images=command.images, seed=command.seed, device=command.device)
+    if command.count is not None:
+        options = CalibrationOptions(
+            images=command.images, count=command.count, seed=command.seed, device=command.device
+        )
+    with _watching("calibration") as show:
+        calibration = calibrate(run, operator, noise, _method(command, run), options, show)
+    return of_calibration(run, calibration), calibration
+
+
+def _method(command: Restore, run: "Run") -> "Method":
+    return run.method(
+        command.method,
+        sampler=command.sampler,
+        steps=command.steps,
+        spacing=command.spacing,
+        **options_in(command, command.method),
+    )
+
+
+@contextmanager
+def _watching(title: str) -> Iterator[Callable[[float, str], None]]:
+    from kakusan.terminal.display import bar, console
+
+    with bar(title, 1.0, console()) as shown:
+        yield shown.at
+
+
+def _show(calibration: "Calibration") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    to = Console(highlight=False)
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("", "found", "of exact samples"):
+        table.add_column(name, justify="left" if not name else "right")
+    for row in calibration.rows:
+        table.add_row(*row)
+    to.print(table)
+    for words in calibration.words:
+        to.print(words[:1].upper() + words[1:] + ".", markup=False)
+
+
+def _as_json(found: "Posterior", calibration: "Calibration | None", places: dict[str, Any]) -> dict[str, Any]:
+    record = found.as_json() if calibration is None else calibration.as_json()
+    return {**record, **places}

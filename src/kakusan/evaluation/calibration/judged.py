@@ -1,0 +1,205 @@
+"""All figures of an ensemble beside its truth, and what they allow to say in words."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kakusan.statistics.clusters import Estimate, mean_of
+from kakusan.statistics.ensembles import (
+    LEVELS,
+    Coverage,
+    Ensemble,
+    Histogram,
+    Ranks,
+    Scores,
+    ranks_of,
+    scores_of,
+)
+from kakusan.statistics.similarity import psnr, ssim
+
+TOLD = 0.9
+"""The level that words are about."""
+VAGUE = 0.25
+"""Width of the interval of a coverage beyond which it says nothing."""
+SURPRISE = 0.01
+"""Probability below which ranks are called uneven."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """An ensemble beside its truth: `judge` makes one."""
+
+    truths: int
+    members: int
+    ranks: Ranks
+    scores: Scores
+    psnr: Estimate
+    """Of the mean of the members, in dB."""
+    psnr_of_one: Estimate
+    """Of a single member: of samples of the posterior 3 dB less than of their mean, in expectation."""
+    ssim: Estimate
+    """Of the mean of the members; nan where samples have no windows of 11 pixels."""
+    unit: str = "the data's units"
+    """Of CRPS, error and spread."""
+
+    @property
+    def coverages(self) -> tuple[Coverage, ...]:
+        """At 50, 80, 90 and 95 %, or as far as the members reach."""
+        found = {c.level: c for c in map(self.ranks.coverage, LEVELS)}
+        return tuple(found.values())
+
+    @property
+    def histogram(self) -> Histogram:
+        return self.ranks.histogram()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The verdict first, in sentences."""
+        coverage = self.ranks.coverage(TOLD)
+        found = [words_of(coverage)]
+        if coverage.holds and self.histogram.p < SURPRISE:
+            found.append(
+                f"ranks of the truth are uneven all the same (p = {self.histogram.p:.2g}): samples lie off to one side"
+                " of it, or are too often beyond it, as their histogram shows"
+            )
+        if not math.isnan(self.scores.spread_skill.value):
+            found.append(f"the spread is {_ratio(self.scores.spread_skill)} of the error of the mean")
+        return tuple(found)
+
+    @property
+    def rows(self) -> tuple[tuple[str, str, str], ...]:
+        """A table: name, figure, and the figure of a calibrated ensemble."""
+        levels = [
+            (f"coverage of {in_percent(c.level)} intervals", _percent(c.share), _percents(c.band))
+            for c in self.coverages
+        ]
+        histogram, scores = self.histogram, self.scores
+        return (
+            *levels,
+            (
+                "rank histogram, chi-square",
+                f"{histogram.chi_square:.1f}, p = {histogram.p:.2g}",
+                "p above 0.05",
+            ),
+            ("spread / error", plain(scores.spread_skill), "1"),
+            (f"CRPS, {self.unit}", plain(scores.crps), ""),
+            (f"fair CRPS, {self.unit}", plain(scores.fair_crps), ""),
+            (f"error of the mean, {self.unit}", plain(scores.error), ""),
+            (f"spread, {self.unit}", plain(scores.spread), ""),
+            ("PSNR of the mean, dB", plain(self.psnr), ""),
+            ("PSNR of one sample, dB", plain(self.psnr_of_one), ""),
+            *([] if math.isnan(self.ssim.value) else [("SSIM of the mean", plain(self.ssim), "")]),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures, the curve of coverages and the histogram among them, as plain values."""
+        return dict(without_nan(self._record))
+
+    @property
+    def _record(self) -> dict[str, Any]:
+        return {
+            "truths": self.truths,
+            "members": self.members,
+            "left_out": self.ranks.equal,
+            "coverage": [coverage.as_json() for coverage in self.coverages],
+            "curve": [[c.level, c.share.value] for c in self.ranks.curve()],
+            "ranks": self.histogram.as_json(),
+            **self.scores.as_json(),
+            "psnr": self.psnr.as_json(),
+            "psnr_of_one": self.psnr_of_one.as_json(),
+            "ssim": self.ssim.as_json(),
+            "unit": self.unit,
+            "words": list(self.words),
+        }
+
+
+def judge(
+    samples: Any,
+    truth: Any,
+    *,
+    peak: float | None = None,
+    seed: int = 0,
+    rounding: float = 0.0,
+    unit: str = "the data's units",
+) -> Judged:
+    """Of samples (n, members, ...) for n truths (n, ...), arrays or tensors; see `kakusan.statistics.ensembles`.
+
+    peak: the range of the data, for PSNR and SSIM; None: that of these truths. seed: of the draw of ranks among
+    values that are equal. rounding: differences that mean nothing.
+    Raises DataError where shapes do not fit, for fewer than 2 members, and for infinite values.
+    """
+    ensemble = Ensemble(samples, truth)
+    x, y = ensemble.samples.astype(np.float64), ensemble.truth.astype(np.float64)
+    peak = float(np.nanmax(y) - np.nanmin(y)) if peak is None else peak
+    mean = x.mean(1)
+    one = np.stack([psnr(x[:, k], y, peak) for k in range(ensemble.members)], axis=1)
+    return Judged(
+        len(y),
+        ensemble.members,
+        ranks_of(ensemble, seed, rounding),
+        scores_of(ensemble),
+        _finite(psnr(mean, y, peak)),
+        _finite(one.mean(1)),
+        mean_of(ssim(mean, y, peak)),
+        unit,
+    )
+
+
+def without_nan(value: Any) -> Any:
+    """A record as JSON has it: None for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _finite(values: Any) -> Estimate:
+    """The mean; without the figures of guesses that are right to the last digit, which are infinite."""
+    return mean_of(np.where(np.isinf(values), np.nan, values))
+
+
+def words_of(coverage: Coverage) -> str:
+    """The verdict on intervals of one level."""
+    share = coverage.share
+    if math.isnan(share.value):
+        return "there is nothing to judge: all samples and truths are equal, or missing"
+    said = f"intervals of {in_percent(coverage.level)} hold the truth in {_percent(share)}"
+    if share.high < coverage.level:
+        return f"{said}: do not take the spread for an error bar, it is too small"
+    if share.low > coverage.level:
+        return f"{said}: the spread is wider than the errors are"
+    if share.high - share.low > VAGUE:
+        return f"{said}: too few images to say more"
+    return f"{said}: the spread can be taken for an error bar"
+
+
+def in_percent(share: float) -> str:
+    """A level: 90 %, 93.9 %."""
+    return f"{100 * share:.3g} %"
+
+
+def _percent(share: Estimate) -> str:
+    """With its interval: 61 % (58 to 64)."""
+    return f"{100 * share.value:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f})"
+
+
+def _percents(band: tuple[float, float]) -> str:
+    return "{:.0f} to {:.0f} %".format(*(100 * edge for edge in band))
+
+
+def _ratio(estimate: Estimate) -> str:
+    if math.isnan(estimate.low):
+        return f"{estimate.value:.2f}"
+    return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+
+
+def plain(estimate: Estimate) -> str:
+    """A figure and half of its 95 % interval: 0.123 ± 0.004."""
+    if math.isnan(estimate.value):
+        return "none"
+    if math.isnan(estimate.reach):
+        return f"{estimate.value:.4g}"
+    return f"{estimate.value:.4g} ± {estimate.reach:.2g}"

@@ -1,0 +1,293 @@
+"""Calibration of a run: held-out x, a simulated measurement of each, samples given it, and the truth beside them."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kakusan.data import Dataset
+from kakusan.data.space import noun_of
+from kakusan.data.units import Levels, Units
+from kakusan.diffusion.denoiser import Denoiser
+from kakusan.diffusion.model import Model
+from kakusan.diffusion.paths import Path
+from kakusan.diffusion.prediction import Prediction
+from kakusan.errors import NumbersError, SettingsError
+from kakusan.evaluation.calibration.judged import Judged, judge, plain, without_nan
+from kakusan.evaluation.options import CalibrationOptions
+from kakusan.evaluation.quality import in_units
+from kakusan.operators import Operator
+from kakusan.posterior import Gaussian, Measurement, Method, Noise, Restoration, restore
+from kakusan.posterior.misfit import Misfit, misfit
+from kakusan.posterior.score import posterior_score
+from kakusan.randomness import Purpose, normals
+from kakusan.run import Loaded, Run
+from kakusan.run.restoring import scale_and_mean
+from kakusan.shapes import Condition, Samples, Times
+from kakusan.statistics.clusters import Estimate, mean_of, of_sums
+from kakusan.statistics.stein import Stein, stein_discrepancy
+from kakusan.training.validation import spread
+
+Says = Callable[[float, str], None]
+
+SCORED_AT = 0.1
+"""sigma, in the network's units, at which samples are compared with the score."""
+SAME = 1e-5
+"""Values that differ by less, in the network's units, are kept exactly, but for float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """A calibration that was done: `calibrate` makes one."""
+
+    about: dict[str, Any]
+    """All that it takes to do it again, as plain values."""
+    judged: Judged
+    misfit: Misfit
+    steins: tuple[Stein, ...]
+    """Kernel Stein discrepancies, of the first few images."""
+    measurement: Measurement
+    truth: Samples
+    """Held-out x, (n, channels, *space), in the network's units; nan where a value is missing."""
+    samples: Samples
+    """(n, count, channels, *space), likewise."""
+
+    @property
+    def reduced(self) -> Estimate:
+        """Chi-square of what is left of y by degree of freedom, over the images; 1 of exact samples."""
+        return mean_of(self.misfit.reduced.mean(1))
+
+    @property
+    def stein(self) -> Estimate:
+        """Kernel Stein discrepancy in those of exact samples, over the images: root of the ratio of mean squares."""
+        sums = np.array([[each.value**2, each.reference**2] for each in self.steins]).reshape(-1, 2)
+        return of_sums(lambda s: float(np.sqrt(s[0] / s[1])), sums) if len(sums) else Estimate(float("nan"))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The verdict first, in sentences."""
+        found = list(self.judged.words)
+        if self.misfit.words:
+            found.append(self.misfit.words)
+        if self.steins and self.stein.low > 1:
+            found.append(
+                f"the kernel Stein discrepancy is {self.stein.value:.2f} times that of exact samples of the posterior"
+            )
+        return tuple(found)
+
+    @property
+    def rows(self) -> tuple[tuple[str, str, str], ...]:
+        """A table: name, figure, and the figure of exact samples."""
+        about = self.about
+        stein = [("kernel Stein discrepancy / that of exact samples", plain(self.stein), "1")]
+        return (
+            *self.judged.rows,
+            ("chi-square of the misfit by degree of freedom", plain(self.reduced), "1"),
+            *(stein if self.steins else []),
+            ("network calls a sample", _calls(about), ""),
+            ("seconds a sample", f"{about['seconds_per_sample']:.3g}", ""),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures and what they are of, as plain values."""
+        record = {
+            **self.about,
+            **self.judged.as_json(),
+            "misfit": {
+                **self.reduced.as_json(),
+                "chi_square": self.misfit.chi_square.tolist(),
+                "degrees": self.misfit.degrees.tolist(),
+                "p": self.misfit.p.tolist(),
+            },
+            "stein": {
+                **self.stein.as_json(),
+                "sigma": SCORED_AT,
+                "kernel": "(c^2 + |x - y|^2)^(-1/2), c the median distance",
+                "images": [each.as_json() for each in self.steins],
+            },
+            "words": list(self.words),
+        }
+        return dict(without_nan(record))
+
+
+def _calls(about: dict[str, Any]) -> str:
+    backward = about["backward_per_sample"]
+    return f"{about['calls_per_sample']:g}" + (f", and {backward:g} backward" if backward else "")
+
+
+def calibrate(
+    run: Run,
+    operator: Operator,
+    noise: Noise | float | int,
+    method: Method,
+    options: CalibrationOptions | None = None,
+    progress: Says = lambda _, __: None,
+) -> Calibration:
+    """Held-out x of a run, a simulated measurement of each, samples given it: does their spread hold the truth?
+
+    noise: its law, or the deviation of Gaussian noise, in the units of y. Nothing is written. Levels are judged as they
+    are saved. Samples of conditional models are given the condition of their x. progress: (share, words), from 0 to 1.
+    Raises SettingsError where nothing was held out, or method and operator do not fit; DataError, RunError where the
+    data are not here; NumbersError for samples that are not finite.
+    """
+    options = options or CalibrationOptions()
+    dataset, numbers = _held_out(run, options.images)
+    loaded = run.load(device=options.device)
+    truth, condition = dataset.with_gaps(numbers), dataset.condition(numbers)
+    law = noise if isinstance(noise, Noise) else Gaussian(noise)
+    measurement = simulated(truth, operator, law, run.data.units, options.seed, numbers)
+    counted = Counted(loaded.model.denoiser)
+    request = Restoration(
+        count=options.count,
+        seed=options.seed,
+        condition=condition,
+        micro_batch=loaded.settings.machine.micro_batch,
+        device=loaded.device,
+    )
+    begun = time.perf_counter()
+    of_run: Model[Denoiser] = loaded.model
+    model = replace(of_run, denoiser=counted)
+    samples = restore(model, measurement, method, request, lambda share, at: progress(0.9 * share, at))
+    if bad := int((~samples.isfinite()).flatten(2).any(2).sum()):
+        raise NumbersError(
+            f"{bad:,} of {samples.shape[0] * samples.shape[1]:,} samples hold values that are not finite",
+            "take more steps, or another method",
+        )
+    each = len(numbers) * options.count
+    about = _about(run, loaded, operator, law, method, options) | {
+        "images": len(numbers),
+        "seconds_per_sample": (time.perf_counter() - begun) / each,
+        "calls_per_sample": counted.calls["forward"] / each,
+        "backward_per_sample": counted.calls["backward"] / each,
+    }
+    steins = []
+    for k in range(min(options.scored, len(numbers))):
+        progress(0.9 + 0.1 * k / options.scored, "the score of the posterior")
+        steins.append(_stein(loaded, measurement, samples[k], condition, k, options.seed))
+    there = samples if condition is None or condition.mask is None else _with_gaps(samples, truth)
+    return Calibration(
+        about,
+        _judged(there, truth, run.data.units, options.seed),
+        misfit(measurement, samples),
+        tuple(steins),
+        measurement,
+        truth,
+        there,
+    )
+
+
+def simulated(
+    x: Samples, operator: Operator, noise: Noise, units: Units, seed: int, numbers: NDArray[np.int64]
+) -> Measurement:
+    """y = A(x) + noise of each x, in the network's units; the noise is a function of the seed and of the x's number.
+
+    Where y depends on values of x that are missing (nan), it was not measured.
+    """
+    scale, mean = scale_and_mean(units)
+    shape = tuple(x.shape[1:])
+    asked = Measurement(operator, torch.zeros(1, *operator.measured_shape(shape)), noise, shape, scale, mean)
+    exact = operator(asked.data(x.double())).numpy()
+    drawn = [
+        noise.draw(of_one, np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64))))
+        for of_one, number in zip(exact, numbers, strict=True)
+    ]
+    return replace(asked, y=torch.from_numpy(np.stack(drawn)))
+
+
+@dataclass(frozen=True, eq=False)
+class Counted(Denoiser):
+    """A denoiser that counts the samples that it is asked about, and the backward passes through its answers."""
+
+    of: Denoiser
+    calls: dict[str, int] = field(default_factory=lambda: {"forward": 0, "backward": 0})
+    path: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", self.of.path)
+
+    def predict(self, x_t: Samples, t: Times, condition: Condition | None = None) -> Prediction:
+        guess = self.of.predict(x_t, t, condition)
+        self.calls["forward"] += len(x_t)
+        if guess.x_0.requires_grad:
+            guess.x_0.register_hook(self._went_back)  # type: ignore[no-untyped-call]
+        return guess
+
+    def _went_back(self, gradient: Tensor) -> None:
+        self.calls["backward"] += len(gradient)
+
+
+def _held_out(run: Run, images: int) -> tuple[Dataset, NDArray[np.int64]]:
+    prepared = run.prepared()
+    held_out = prepared.split.held_out
+    if len(held_out) < 2:
+        raise SettingsError(
+            f"{run.folder} held {len(held_out)} {noun_of(run.data.shape).many} out, and a calibration needs 2 or more",
+            "train with --data.held-out 0.1",
+        )
+    return prepared.dataset, spread(held_out, images)
+
+
+def _with_gaps(samples: Samples, truth: Samples) -> Samples:
+    return samples.masked_fill(truth.isnan()[:, None], float("nan"))
+
+
+def _judged(samples: Samples, truth: Samples, units: Units, seed: int) -> Judged:
+    """In the units of the data where all channels have the same, else in their deviations; levels as they are saved."""
+    if isinstance(units, Levels):
+        saved = in_units(samples.flatten(0, 1), units, units).view_as(samples)
+        half = (units.levels - 1) / 2
+        levels = ((x.double() + 1) * half for x in (saved, truth))
+        rounded = (x.round() for x in levels)
+        return judge(*rounded, peak=units.levels - 1, seed=seed, unit="levels")
+    alike = len(set(units.scale)) == 1
+    scale, unit = (units.scale[0], "the data's units") if alike else (1.0, "deviations of each channel")
+    return judge(
+        samples.double() * scale, truth.double() * scale, seed=seed, rounding=SAME * scale, unit=unit
+    )
+
+
+def _stein(
+    loaded: Loaded, measurement: Measurement, samples: Samples, condition: Condition | None, k: int, seed: int
+) -> Stein:
+    """The kernel Stein discrepancy of the samples of the k-th measurement, by themselves."""
+    parts, size = [], loaded.settings.machine.micro_batch
+    for begin in range(0, len(samples), size):
+        x = samples[begin : begin + size].to(loaded.device)
+        of = torch.full((len(x),), k)
+        given = None if condition is None else condition.rows(of).to(loaded.device)
+        there = 1 if given is None or given.mask is None else given.mask
+        indices = (torch.arange(len(x)) + begin) | k << 32
+        noise = normals(seed, Purpose.EVALUATION_NOISE, 0, indices.to(x.device), tuple(x.shape[1:]))
+        rows = measurement.rows(of)
+        pair = posterior_score(loaded.model.denoiser, rows, x, noise, SCORED_AT, given)
+        parts.append([(values * there).cpu() for values in pair])
+    z, scores = (torch.cat(column) for column in zip(*parts, strict=True))
+    return stein_discrepancy(z, scores, seed=seed)
+
+
+def _about(
+    run: Run, loaded: Loaded, operator: Operator, noise: Noise, method: Method, options: CalibrationOptions
+) -> dict[str, Any]:
+    return {
+        "run": run.folder.name,
+        "step": loaded.step,
+        "weights": loaded.weights,
+        "data": run.data.name,
+        "operator": _named(operator),
+        "noise": _named(noise),
+        "method": _named(method),
+        "count": options.count,
+        "seed": options.seed,
+        "device": loaded.device,
+    }
+
+
+def _named(value: object) -> str:
+    """A value in words of its own, or by its type where it holds arrays."""
+    words = repr(value)
+    return type(value).__name__ if "tensor(" in words or len(words) > 200 else words

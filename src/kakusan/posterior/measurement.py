@@ -1,0 +1,124 @@
+"""What was measured: y = A(x) + noise, as a likelihood of samples in the network's units."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from kakusan.errors import SettingsError
+from kakusan.operators import Linear, LinearMap, Measured, Operator
+from kakusan.posterior.noise import Gaussian, Noise
+from kakusan.shapes import Samples
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """y = A(x) + noise of one unknown x, or of several.
+
+    operator: A, in the units of the data. y: (n, ...), float64, nan where nothing was measured. noise: or a number, the
+    deviation of Gaussian noise, in the units of y. shape: of a sample, (channels, *space). scale, mean: the data are
+    scale x + mean where x is in the network's units; a number, or one for each channel.
+    Raises SettingsError where y is not what the operator gives of such samples, or says nothing at all.
+    """
+
+    operator: Operator
+    y: Tensor
+    noise: Noise | float | int
+    shape: tuple[int, ...]
+    scale: float | int | Tensor = 1.0
+    mean: float | int | Tensor = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "y", self.y.detach().double())
+        wanted, given = self.operator.measured_shape(self.shape), tuple(self.y.shape[1:])
+        if wanted != given or not len(self.y):
+            raise SettingsError(
+                f"what was measured has shape {given}, and the operator gives {wanted}"
+                f" of samples of shape {self.shape}",
+                "y and the operator belong to samples of the size that the model has learned",
+            )
+        if not self.known.flatten(1).any(1).all():
+            raise SettingsError("nothing was measured: all values of y are nan, or hidden by the mask")
+        if self.y[self.known].isinf().any():
+            raise SettingsError("a measured value is infinite", "nan says that a value was not measured")
+        self.law.require_fit(self._filled)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def rows(self, rows: Tensor) -> "Measurement":
+        """The measurements of some of the x, in this order."""
+        return replace(self, y=self.y[rows.to(self.y.device)])
+
+    @cached_property
+    def law(self) -> Noise:
+        """The noise, as a law of y; Gaussian noise with the variance of the operator's own rounding."""
+        law = self.noise if isinstance(self.noise, Noise) else Gaussian(self.noise)
+        return law.widened(self.operator.rounding(self.shape))
+
+    @property
+    def is_linear(self) -> bool:
+        return isinstance(self.operator, Linear)
+
+    @cached_property
+    def known(self) -> Tensor:
+        """Where y holds something, booleans of its shape."""
+        kept = self.operator.is_measured(self.shape)
+        there = ~self.y.isnan()
+        return there if kept is None else there & kept.to(there.device)
+
+    def data(self, x: Samples) -> Samples:
+        """Samples in the units of the data, in their type."""
+        return x * self._laid(self.scale, x) + self._laid(self.mean, x)
+
+    def predicted(self, x: Samples) -> Measured:
+        """A(x) of samples in the network's units, in their type."""
+        return self.operator(self.data(x))
+
+    def residual(self, x: Samples) -> Measured:
+        """y - A(x), 0 where nothing was measured, in the type of x; with gradients.
+
+        Of linear operators y - A(mean) is formed in float64, so that an offset many times the scale costs no detail.
+        """
+        if isinstance(self.operator, Linear):
+            away = self._rest.to(x) - self.operator(x * self._laid(self.scale, x))
+        else:
+            away = self._filled.to(x) - self.predicted(x)
+        return away * self.known.to(x)
+
+    def variance(self, x: Samples) -> Measured:
+        """Of the noise near a prediction, as of Gaussian noise, in the type of x; 1 where nothing was measured."""
+        y = self._filled.to(x)
+        return self.law.variance(y, self.predicted(x)).masked_fill(~self.known.to(x.device), 1)
+
+    def derivative(self, x: Samples) -> LinearMap:
+        """How A(x) changes with x in the network's units, where something was measured."""
+        map_, scale, known = (
+            self.operator.derivative(self.data(x)),
+            self._laid(self.scale, x),
+            self.known.to(x),
+        )
+        return LinearMap(lambda v: map_.apply(v * scale) * known, lambda w: map_.adjoint(w * known) * scale)
+
+    def log_likelihood(self, x: Samples) -> Tensor:
+        """log p(y | x) of each sample, in nats, with gradients."""
+        nats = self.law.log_density(self._filled.to(x), self.predicted(x))
+        return (nats * self.known.to(x)).flatten(1).sum(1)
+
+    @cached_property
+    def _filled(self) -> Tensor:
+        return self.y.masked_fill(~self.known, 0)
+
+    @cached_property
+    def _rest(self) -> Tensor:
+        """y - A(mean), float64."""
+        mean = torch.zeros(1, *self.shape, dtype=torch.float64) + self._laid(
+            self.mean, torch.empty(0).double()
+        )
+        return self._filled - self.operator(mean).to(self._filled)
+
+    def _laid(self, values: float | Tensor, x: Tensor) -> Tensor:
+        """A number for each channel, over samples, in the type of x."""
+        given = torch.as_tensor(values, dtype=torch.float64).to(x)
+        return given.view(-1, *[1] * (len(self.shape) - 1)) if given.ndim else given

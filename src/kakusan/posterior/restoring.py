@@ -1,0 +1,136 @@
+"""Samples of x given y: as many as are asked for of each measurement, each a function of seed and numbers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from kakusan.diffusion.denoiser import Denoiser
+from kakusan.diffusion.model import as_model
+from kakusan.errors import SettingsError
+from kakusan.posterior.base import Method, Weighed
+from kakusan.posterior.counting import Counted, Counter
+from kakusan.posterior.exactly import kept_exactly
+from kakusan.posterior.measurement import Measurement
+from kakusan.samplers.base import AnyModel
+from kakusan.samplers.walk import SeededNoise
+from kakusan.shapes import Condition, Samples
+
+OBSERVATION = 32
+"""Bits of a sample's number that count the samples of one measurement; those above count the measurements."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Restoration:
+    """Samples number first, ..., first + count - 1 of a seed, of each measurement.
+
+    condition: of the measured x, one row for each, or one for all. micro_batch: rows that go through the network at
+    once. device: on which. dtype: of the samples; networks take float32, oracles float64 too.
+    Raises SettingsError for counts and numbers that cannot be.
+    """
+
+    count: int = 16
+    seed: int = 0
+    first: int = 0
+    condition: Condition | None = None
+    micro_batch: int = 64
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or not 0 <= self.first <= (1 << OBSERVATION) - self.count:
+            raise SettingsError(
+                f"a count is at least 1, and samples are numbered below 2^{OBSERVATION}:"
+                f" not {self.count} from {self.first}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """Samples of x given y, and what they cost."""
+
+    samples: Tensor
+    """(n, count, channels, *space), in the network's units, on the CPU."""
+    calls: float
+    """Of the network, for each sample."""
+    backward: float
+    """Backward passes through the network, for each sample."""
+    effective: Tensor | None = None
+    """Of particle filters, (n, count): the smallest effective number of particles on the way to each sample."""
+
+
+def restore(
+    model: AnyModel | Denoiser,
+    measurement: Measurement,
+    method: Method,
+    request: Restoration | None = None,
+    progress: Callable[[float, str], None] = lambda _, __: None,
+) -> Tensor:
+    """The samples of `restored` alone."""
+    return restored(model, measurement, method, request, progress).samples
+
+
+def restored(
+    model: AnyModel | Denoiser,
+    measurement: Measurement,
+    method: Method,
+    request: Restoration | None = None,
+    progress: Callable[[float, str], None] = lambda _, __: None,
+) -> Restored:
+    """Samples of x given y, in the network's units, on the CPU.
+
+    A sample is a function of (seed; measurement, number), whatever the count, but for methods that couple a batch.
+    Where a linear operator measured without noise, y is kept exactly. Raises SettingsError where the method is not for
+    such an operator, or y cannot be (two exact values that contradict each other).
+    """
+    model, request = as_model(model), request or Restoration()
+    if method.for_linear and not measurement.is_linear:
+        raise SettingsError(
+            f"{type(method).__name__} needs a linear operator, and this one is not", "take mmps, daps or smc"
+        )
+    counter = Counter()
+    counted = replace(model, denoiser=Counted(model.denoiser, counter))
+    n, count = len(measurement), request.count
+    size, steps = max(1, request.micro_batch // method.rows_of_a_sample), method.steps_of(model.path)
+    found, effective = [], []
+    for begin in range(0, n * count, size):
+        places = torch.arange(begin, min(begin + size, n * count))
+        of, number = places // count, places % count + request.first
+        seeded = SeededNoise(request.seed, (of << OBSERVATION | number).to(request.device), measurement.shape)
+        rows, given = measurement.rows(of), _given(request, of)
+        still = None
+        for step, still in enumerate(method.trajectory(counted, rows, Typed(seeded, request.dtype), given)):
+            progress((begin + len(places) * step / steps) / (n * count), f"t = {still.t:g}")
+        assert still is not None
+        found.append(kept_exactly(still.x, rows).cpu())
+        if isinstance(still, Weighed) and still.effective is not None:
+            effective.append(still.effective.cpu())
+    return Restored(
+        torch.cat(found).view(n, count, *measurement.shape),
+        counter.forward / (n * count),
+        counter.backward / (n * count),
+        torch.cat(effective).view(n, count) if effective else None,
+    )
+
+
+@dataclass(frozen=True)
+class Typed:
+    """The same noise in another type."""
+
+    of: SeededNoise
+    dtype: torch.dtype
+
+    def start(self) -> Samples:
+        return self.of.start().to(self.dtype)
+
+    def draw(self, step: int, k: int = 0) -> Samples:
+        return self.of.draw(step, k).to(self.dtype)
+
+
+def _given(request: Restoration, of: Tensor) -> Condition | None:
+    """The conditions of samples of these measurements."""
+    if request.condition is None:
+        return None
+    given = replace(request.condition) if len(request.condition) > 1 else request.condition
+    return given.rows(of % len(given)).to(request.device)

@@ -1,0 +1,385 @@
+"""Samples of an open run given a measurement: y = A(x) + noise in the units of the data."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from kakusan.config.machine import environment
+from kakusan.config.section import named
+from kakusan.config.settings import Layout
+from kakusan.data.measured import measured_in, measured_of
+from kakusan.data.measuring import operator_named
+from kakusan.data.saving import in_layout
+from kakusan.data.units import Levels, Units
+from kakusan.errors import NumbersError, SettingsError
+from kakusan.operators import Operator
+from kakusan.posterior import (
+    METHODS,
+    Measurement,
+    Method,
+    Noise,
+    Restoration,
+    Unknown,
+    fitted_noise,
+    restored,
+)
+from kakusan.posterior.misfit import Misfit, misfit
+from kakusan.run import editing
+from kakusan.run.editing import Watching
+from kakusan.run.noise import noise_named
+from kakusan.run.opened import Loaded
+from kakusan.run.sampling import sampler_as_json
+from kakusan.samplers import Sampler, as_sampler, sampler_named
+from kakusan.shapes import Condition, Samples, with_gaps
+from kakusan.training.guide import Guidance
+
+Observed: TypeAlias = NDArray[Any] | Tensor | Path | str
+"""y: an array in the axes of the data, nan where nothing was measured, or its file, or a picture."""
+AnyOperator: TypeAlias = Operator | str | Sequence[str]
+"""An operator, or its words: "gauss:1.5", or ["gauss:1.5", "down:4"] for one after the other."""
+AnyNoise: TypeAlias = Noise | float | int | str
+"""A noise, its deviation in the units of y, or its words: "5%", "poisson:2", "auto"."""
+USUAL = "mmps"
+"""The method where none is named."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Posterior:
+    """Samples given y, as a run drew them: `Run.restore` makes one."""
+
+    run: str
+    """Name of the run."""
+    units: Units
+    layout: Layout
+    """Axes of arrays, as of the data."""
+    measurement: Measurement
+    """n of them, in the network's units."""
+    samples: Samples
+    """(n, count, channels, *space), in the network's units; nan where there is no value."""
+    truth: Samples | None = None
+    """(n, channels, *space), where it is known."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """All that it takes to draw them again, as plain values."""
+    warnings: Sequence[str] = ()
+
+    def __repr__(self) -> str:
+        n, count = self.samples.shape[:2]
+        return f"<Posterior of {self.run}: {count} samples of each of {n} measurements>"
+
+    @cached_property
+    def misfit(self) -> Misfit:
+        """Of all samples; without those values that are missing."""
+        return misfit(self.measurement, self.samples.nan_to_num(0))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What was found, in sentences: the noise where it was fitted, and how well the samples fit y."""
+        fitted = self.about.get("fitted_noise")
+        return (*([fitted["words"]] if fitted else []), misfit_in_words(self.misfit))
+
+    def as_json(self) -> dict[str, Any]:
+        """All of `about`, with how well the samples fit y."""
+        found = self.misfit
+        return {
+            **self.about,
+            "misfit": {"chi_square": found.chi_square.tolist(), "degrees": found.degrees.tolist()},
+            "warnings": list(self.warnings),
+        }
+
+    def truth_of(self, k: int) -> Samples | None:
+        """(1, channels, *space)."""
+        return None if self.truth is None else self.truth[k : k + 1].cpu()
+
+    def decode(self) -> NDArray[Any]:
+        """The samples in the units and axes of the data, (n, count, ...): levels are whole numbers, uint8."""
+        flat = in_layout(self.units.decode(self.samples.flatten(0, 1)), self.layout)
+        return flat.reshape(*self.samples.shape[:2], *flat.shape[1:])
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Of the samples of each measurement, in the units and axes of the data, not rounded: (n, ...)."""
+        return self._in_data(self.samples.double().mean(1))
+
+    @property
+    def deviation(self) -> NDArray[np.float64]:
+        """Of the samples of each measurement, likewise; nan of a single sample."""
+        return self._in_data(self.samples.double().std(1), is_spread=True)
+
+    def quantile(self, share: float | int) -> NDArray[np.float64]:
+        """A quantile of the samples, from 0 to 1, likewise: 0.05 and 0.95 hold nine tenths between them."""
+        return self._in_data(self.samples.double().quantile(float(share), dim=1))
+
+    def _in_data(self, x: Samples, *, is_spread: bool = False) -> NDArray[np.float64]:
+        scale, mean = (torch.as_tensor(v, dtype=torch.float64) for v in scale_and_mean(self.units))
+        laid = [v.view(-1, *[1] * (x.ndim - 2)) if v.ndim else v for v in (scale, mean)]
+        values = x * laid[0] + (0 if is_spread else laid[1])
+        found: NDArray[np.float64] = in_layout(values.movedim(1, -1).numpy(), self.layout)
+        return found
+
+
+class Run(editing.Run):
+    """A training and all that came of it, in one folder.
+
+    `kakusan.train` makes one; `Run.open` finds it again. Raises RunError where the folder is none.
+    """
+
+    def measurement(self, observed: Observed, operator: AnyOperator, noise: AnyNoise = "auto") -> Measurement:
+        """What was measured of samples of this run, as a likelihood. All as `restore` has it.
+
+        Raises SettingsError and DataError where operator, noise and y do not fit each other or the run.
+        """
+        shape, layout, units = self.data.shape, self.settings.data.layout, self.data.units
+        of = operator if isinstance(operator, Operator) else operator_named(operator, shape, layout=layout)
+        if isinstance(observed, str | Path):
+            y = measured_in(Path(observed), of, shape, units, layout=layout)
+        else:
+            array = observed.numpy(force=True) if isinstance(observed, Tensor) else np.asarray(observed)
+            y = measured_of(array, of, shape, "the measurement", layout=layout)
+        law = (
+            noise_named(noise, units, tuple(y.shape[1:]), layout=layout) if isinstance(noise, str) else noise
+        )
+        scale, mean = scale_and_mean(units)
+        return Measurement(of, y, law, shape, scale, mean)
+
+    def method(
+        self,
+        name: Method | str = USUAL,
+        *,
+        sampler: Sampler | str | None = None,
+        steps: int | None = None,
+        spacing: str | None = None,
+        **options: Any,
+    ) -> Method:
+        """The method of this name, with its options.
+
+        sampler, steps, spacing: of methods that walk with a sampler, in place of its own.
+        Raises SettingsError for names and options that there are not.
+        """
+        return chosen_method(name, self.settings.process.T, sampler, steps, spacing, options)
+
+    def restore(
+        self,
+        observed: Observed,
+        operator: AnyOperator,
+        noise: AnyNoise = "auto",
+        method: Method | str = USUAL,
+        *,
+        count: int = 16,
+        seed: int = 0,
+        first: int = 0,
+        steps: int | None = None,
+        truth: Observed | None = None,
+        label: str | int | None = None,
+        vector: ArrayLike | str | None = None,
+        condition: Samples | NDArray[Any] | Path | str | None = None,
+        mask: NDArray[Any] | Tensor | Path | str | None = None,
+        guidance: Guidance | float | None = None,
+        weights: Literal["ema", "model"] = "ema",
+        device: str = "auto",
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        progress: bool | None = None,
+    ) -> Posterior:
+        """Samples of x given y = A(x) + noise, all in the units of the data: `kakusan restore`.
+
+        observed: y, of one x or of several, in the axes of the data, nan where nothing was measured; or its file.
+        operator: A, or its words, such as "mask:hide-left", "gauss:1.5", "down:4". noise: its law, its deviation, or
+        words; "auto" fits the deviation of Gaussian noise. method: "mmps" unless named, see docs/restore.md; steps: of
+        its walk. count: samples of each y; sample k of a seed is the same whatever the count, but for methods that
+        couple a batch. truth: x, where it is known, for comparison. All else: as `sample` and `load` have it.
+        """
+        asked = self.measurement(observed, operator, noise)
+        loaded = self.load(weights=weights, device=device, precision=precision)
+        guidance = Guidance(guidance) if isinstance(guidance, float | int) else guidance
+        guidance, label = self.composed(guidance, label)
+        given = self.condition(label=label, vector=vector, image=condition, mask=mask, guidance=guidance)
+        request = Restoration(
+            count=count,
+            seed=seed,
+            first=first,
+            condition=given,
+            micro_batch=loaded.settings.machine.micro_batch,
+            device=loaded.device,
+        )
+        chosen = self.method(method, steps=steps)
+        known = None if truth is None else self.editor(device=device).read(truth)
+        return self.drawn_given(
+            asked, chosen, request, loaded, guidance=guidance, truth=known, progress=progress
+        )
+
+    def drawn_given(
+        self,
+        measurement: Measurement,
+        method: Method,
+        request: Restoration,
+        loaded: Loaded,
+        *,
+        guidance: Guidance | None = None,
+        truth: Samples | None = None,
+        progress: bool | None = None,
+        watching: Watching | None = None,
+    ) -> Posterior:
+        """Samples given y, with the record of how they were made. An unknown noise is fitted first."""
+        watch = watching or (lambda title: self._watching(title, progress))
+        model, warnings = self.guided(loaded, guidance), list(self._doubts(method, loaded))
+        begun, about = time.perf_counter(), dict[str, Any]()
+        if isinstance(measurement.law, Unknown):
+            with watch("the noise of what was measured") as show:
+                found = fitted_noise(model, measurement, method, replace(request, count=8), show)
+            measurement = replace(measurement, noise=found.sigma)
+            about["fitted_noise"] = {"sigma": found.sigma, "error": found.error, "words": found.words}
+            if not found.is_settled:
+                warnings.append(found.words)
+        with watch(f"{request.count:,} samples given what was measured") as show:
+            done = restored(model, measurement, method, request, show)
+        if bad := int((~done.samples.isfinite()).flatten(2).any(2).sum()):
+            raise NumbersError(
+                f"{bad:,} of {done.samples.shape[0] * done.samples.shape[1]:,} samples hold values that are not finite",
+                "take more steps, or another method",
+            )
+        if done.effective is not None:
+            about["effective_particles"] = done.effective.tolist()
+        return Posterior(
+            run=self.folder.name,
+            units=self.data.units,
+            layout=self.settings.data.layout,
+            measurement=measurement,
+            samples=_with_gaps(done.samples, request.condition),
+            truth=truth,
+            about={
+                **method_as_json(method),
+                "operator": in_words(measurement.operator),
+                "noise": in_words(measurement.law),
+                **about,
+                "run": str(self.folder),
+                "checkpoint": loaded.step,
+                "weights": loaded.weights,
+                "count": request.count,
+                "seed": request.seed,
+                "first": request.first,
+                **({} if guidance is None else {"guidance": guidance.as_json()}),
+                **self._condition_as_json(request.condition),
+                "calls_per_sample": done.calls,
+                "backward_per_sample": done.backward,
+                "machine": asdict(loaded.settings.machine),
+                "environment": environment(loaded.settings.machine),
+                "units": self.data.units.to_state(),
+                "seconds": round(time.perf_counter() - begun, 3),
+            },
+            warnings=warnings,
+        )
+
+    def _doubts(self, method: Method, loaded: Loaded) -> Sequence[str]:
+        """Sentences on why samples of this run given y may be wrong, before any is drawn. Raises SettingsError."""
+        if self.settings.is_distilled:
+            raise SettingsError(
+                f"{self.folder} was distilled, and samples given y take a model of many calls",
+                "restore with the run that it came from",
+            )
+        doubts = [self.hardly_learned(loaded.step)]
+        if method.is_coupled:
+            doubts.append("samples of this method depend on their neighbours: another count gives others")
+        return [words for words in doubts if words]
+
+
+def chosen_method(
+    name: Method | str,
+    T: int,
+    sampler: Sampler | str | None = None,
+    steps: int | None = None,
+    spacing: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Method:
+    """As `Run.method` has it."""
+    own = {key: value for key, value in (options or {}).items() if value is not None}
+    if not isinstance(name, str):
+        if own:
+            raise SettingsError("a method that is a value has its own options", "name it instead")
+        method = name
+    else:
+        kind = named(METHODS, name, "method")
+        if strange := [key for key in own if key not in kind.__dataclass_fields__]:
+            raise SettingsError(
+                f"{name} has no option {strange[0]}", f"it has: {', '.join(options_of(kind))}"
+            )
+        method = kind(**own)
+    if sampler is None and steps is None and spacing is None:
+        return method
+    usual = getattr(method, "sampler", None)
+    if not isinstance(usual, Sampler):
+        if sampler is None and spacing is None and "steps" in type(method).__dataclass_fields__:
+            return replace(method, steps=steps)  # type: ignore[call-arg]
+        raise SettingsError(
+            f"{_name_of(method)} has no sampler, and no steps of one",
+            f"its options are: {', '.join(options_of(type(method))) or 'none'}",
+        )
+    return replace(method, sampler=_walking(usual, sampler, T, steps, spacing))  # type: ignore[call-arg]
+
+
+def _walking(
+    usual: Sampler, sampler: Sampler | str | None, T: int, steps: int | None, spacing: str | None
+) -> Sampler:
+    """The sampler of a method, at other steps, or another one in as many."""
+    changes = {"steps": steps, "spacing": spacing}
+    given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
+    if sampler is None:
+        return replace(usual, **given)
+    if isinstance(sampler, str):
+        return sampler_named(sampler, T, steps=usual.steps if steps is None else steps, spacing=spacing)
+    return replace(as_sampler(sampler, T), **given)
+
+
+def options_of(kind: type[Method]) -> list[str]:
+    """Names of a method's own options."""
+    return [name for name in kind.__dataclass_fields__ if name != "sampler"]
+
+
+def method_as_json(method: Method) -> dict[str, Any]:
+    """A method with all its fields, and its sampler with all of its own, by their names."""
+    own = {key: getattr(method, key) for key in options_of(type(method))}
+    sampler = getattr(method, "sampler", None)
+    walk = {"sampler": {**sampler_as_json(sampler)}} if isinstance(sampler, Sampler) else {}
+    return {"method": _name_of(method), "options": own, **walk}
+
+
+def misfit_in_words(found: Misfit) -> str:
+    """Chi-square by degree of freedom of the samples, in a line."""
+    known = found.reduced[~np.isnan(found.reduced)]
+    if not len(known):
+        return "y was measured exactly, and is kept"
+    figures = f"{known.mean():.3g} ({known.min():.3g} to {known.max():.3g})"
+    return f"misfit: chi-square by degree of freedom {figures}, {found.degrees.max():,} values"
+
+
+def in_words(value: object) -> str:
+    """A value in words of its own, or by its type where it holds arrays."""
+    words = repr(value)
+    return type(value).__name__ if "tensor(" in words or len(words) > 200 else words
+
+
+def _name_of(method: Method) -> str:
+    return {kind: name for name, kind in METHODS.items()}.get(type(method), type(method).__name__)
+
+
+def _with_gaps(samples: Samples, condition: Condition | None) -> Samples:
+    """nan where the mask of the condition says that there is no value."""
+    if condition is None or condition.mask is None:
+        return samples
+    rows = torch.arange(len(samples)) % len(condition.mask)
+    mask = condition.mask.cpu()[rows][:, None].expand(*samples.shape[:2], *condition.mask.shape[1:])
+    return with_gaps(samples.flatten(0, 1), mask.flatten(0, 1)).view_as(samples)
+
+
+def scale_and_mean(units: Units) -> tuple[float | Tensor, float | Tensor]:
+    """(scale, mean) with data = scale x + mean, x in the network's units: numbers, or one for each channel."""
+    if isinstance(units, Levels):
+        half = (units.levels - 1) / 2
+        return half, half
+    return torch.tensor(units.scale, dtype=torch.float64), torch.tensor(units.mean, dtype=torch.float64)

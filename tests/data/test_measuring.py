@@ -1,0 +1,326 @@
+"""Operators in words, and measurements in files: what each word means, and what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from kakusan.data.measured import measured_in, measured_of
+from kakusan.data.measuring import OPERATORS, operator_named
+from kakusan.data.units import Levels, Real
+from kakusan.errors import DataError, KakusanError, SettingsError
+from kakusan.operators import Blur, Fourier, Linear, Mask, Matrix, Operator, Radon
+
+GREY, COLOUR, SIGNAL = (1, 6, 8), (3, 6, 8), (2, 10)
+Shape = tuple[int, ...]
+
+
+def sample(shape: Shape, seed: int = 0) -> torch.Tensor:
+    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def known(text: str, shape: Shape = GREY) -> NDArray[np.bool_]:
+    """What a mask leaves, of the space."""
+    mask = operator_named(text, shape)
+    assert isinstance(mask, Mask)
+    return np.asarray(mask.is_measured(shape)[0])
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with a file for each kind of operator that takes one."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "m.npy", rng.random((6, 8)) > 0.5)
+    np.save(tmp_path / "k.npy", rng.random((3, 3)))
+    np.save(tmp_path / "A.npy", rng.standard_normal((5, 144)))
+    np.save(tmp_path / "angles.npy", np.array([0.0, 30.0, 77.5]))
+    white = np.zeros((6, 8), np.uint8)
+    white[:, 5:] = 255
+    Image.fromarray(white).save(tmp_path / "m.png")
+    return tmp_path
+
+
+def test_the_word_says_what_is_hidden(files: Path) -> None:
+    assert known("mask:hide-left").tolist() == [[False] * 4 + [True] * 4] * 6
+    assert known("mask:hide-right").tolist() == [[True] * 4 + [False] * 4] * 6
+    assert known("mask:hide-top")[:, 0].tolist() == [False] * 3 + [True] * 3
+    assert known("mask:hide-bottom")[:, 0].tolist() == [True] * 3 + [False] * 3
+    assert known("mask:hide-left", SIGNAL).tolist() == [False] * 5 + [True] * 5
+    assert known("mask:hide-left", (1, 7)).tolist() == [False] * 3 + [True] * 4
+    middle = known("mask:hide-center")
+    assert (~middle).sum() == 3 * 4
+    assert not middle[1:4, 2:6].any()
+    assert known(f"mask:{files / 'm.png'}").tolist() == [[False] * 5 + [True] * 3] * 6
+    assert np.array_equal(known(f"mask:{files / 'm.npy'}"), np.load(files / "m.npy"))
+
+
+def test_a_random_mask_hides_a_share_of_the_pixels_of_all_channels_and_is_of_a_seed() -> None:
+    mask = operator_named("mask:random:0.75", COLOUR)
+    assert isinstance(mask, Mask)
+    left = mask.is_measured(COLOUR)
+    assert left.sum() == 3 * 12
+    assert torch.equal(left[0], left[2])
+    assert np.array_equal(known("mask:random:0.75"), known("mask:random:0.75:0"))
+    assert not np.array_equal(known("mask:random:0.75:1"), known("mask:random:0.75"))
+    assert known("mask:random:0.5", (2,)).sum() == 1
+
+
+def test_words_follow_each_other_and_plus_sets_side_by_side(files: Path) -> None:
+    x = sample(GREY)
+    blur, down = operator_named("gauss:0.7:periodic", GREY), operator_named("down:2", GREY)
+    whole = operator_named(["gauss:0.7:periodic", "down:2", "magnitude"], GREY)
+    expected = np.abs(np.fft.fftn(down(blur(x)).numpy(), axes=(2, 3), norm="ortho"))
+    assert np.allclose(whole(x), expected)
+    both = operator_named(f"mask:{files / 'm.png'}+down:2+radon:3", GREY)
+    assert isinstance(both, Linear)
+    assert both.measured_shape(GREY) == (48 + 12 + 3 * 10,)
+    assert torch.equal(both(x)[:, 48:60], down(x).flatten(1))
+    last = operator_named(["down:2", "clip:-1:1+quantize:0.5"], GREY)
+    assert last.measured_shape(GREY) == (24,)
+
+
+def test_each_word_is_its_operator(files: Path) -> None:
+    x = sample(COLOUR)
+
+    def of(text: str, shape: Shape = COLOUR) -> Operator:
+        return operator_named(text, shape)
+
+    assert torch.equal(of("crop:1:4,2:")(x), x[:, :, 1:4, 2:])
+    assert of("down:2x4").measured_shape(COLOUR) == (3, 3, 2)
+    blur = of(f"blur:{files / 'k.npy'}:zero")
+    assert isinstance(blur, Blur)
+    assert blur.edges == "zero"
+    assert np.array_equal(blur.kernel, np.load(files / "k.npy"))
+    assert torch.equal(of("clip:-inf:0.5")(x), x.clamp(max=0.5))
+    assert torch.allclose(of("quantize:0.5")(x), (x * 2).round() / 2)
+    radon = of(f"radon:{files / 'angles.npy'}")
+    assert isinstance(radon, Radon)
+    assert radon.angles == (0.0, 30.0, 77.5)
+    assert of("radon:4").measured_shape(COLOUR) == (3, 4, 10)
+    assert of("magnitude:2").measured_shape(COLOUR) == (3, 12, 16)
+    assert {"mask", "crop", "blur", "gauss", "down", "fourier", "matrix", "radon"} < {*OPERATORS}
+
+
+def test_an_acceleration_keeps_whole_lines_of_the_lowest_frequencies_and_some_others() -> None:
+    operator = operator_named("fourier:4", (1, 8, 64))
+    assert isinstance(operator, Fourier)
+    lines = operator.kept
+    assert lines.shape == (8, 64)
+    assert torch.equal(lines, lines[:1].expand(8, 64))
+    assert lines[0].sum() == 16
+    assert lines[0, [0, 1, 2, -1, -2]].all()  # 5 are 8 % of 64
+    assert not torch.equal(lines, operator_named("fourier:4:1", (1, 8, 64)).kept)  # type: ignore[attr-defined]
+
+
+def test_the_columns_of_a_matrix_are_in_the_order_of_a_file(files: Path) -> None:
+    """A[:, k] belongs to array.ravel()[k], whose channels are last, whether it is dense or sparse."""
+    matrix, x = np.load(files / "A.npy"), sample(COLOUR)
+    in_files = x.movedim(1, -1).reshape(2, -1).numpy()
+    assert np.allclose(operator_named(f"matrix:{files / 'A.npy'}", COLOUR)(x), in_files @ matrix.T)
+    first = operator_named(f"matrix:{files / 'A.npy'}", COLOUR, layout="channels-first")
+    assert np.allclose(first(x), x.flatten(1).numpy() @ matrix.T)
+    sparse = np.where(np.random.default_rng(1).random(matrix.shape) < 0.1, matrix, 0)
+    rows, columns = np.nonzero(sparse)
+    data, size = sparse[rows, columns], np.array(sparse.shape)
+    np.savez(files / "coo.npz", format=np.array("coo", "S3"), shape=size, data=data, row=rows, col=columns)
+    starts = np.concatenate([[0], np.cumsum((sparse != 0).sum(1))])
+    csr: dict[str, Any] = {"format": np.array("csr", "S3"), "shape": size, "data": data}
+    np.savez(files / "csr.npz", **csr, indices=columns, indptr=starts)
+    by_column = np.argsort(columns, kind="stable")
+    ends = np.concatenate([[0], np.cumsum((sparse != 0).sum(0))])
+    csc: dict[str, Any] = {"format": np.array("csc", "S3"), "shape": size, "data": data[by_column]}
+    np.savez(files / "csc.npz", **csc, indices=rows[by_column], indptr=ends)
+    for name in ("coo", "csr", "csc"):
+        operator = operator_named(f"matrix:{files / name}.npz", COLOUR)
+        assert isinstance(operator, Matrix)
+        assert operator.matrix.is_sparse
+        assert np.allclose(operator(x), in_files @ sparse.T)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("masc:hide-left", "did you mean mask:hide-left"),
+        ("sharpen", "operators are mask, crop"),
+        ([], "no operator is named"),
+        ("mask:left", "mask:hide-left hides it"),
+        ("mask:nowhere.png", "no such file"),
+        ("mask:nowhere.npy", r"nowhere\.npy cannot be read: No such file"),
+        ("mask:random:1", "leaves some of 48"),
+        ("mask:random:0", "leaves some"),
+        ("mask:random:many", "a number is needed"),
+        ("mask:random:0.5:x", "a whole number is needed"),
+        ("crop:1:3", "need 2 ranges"),
+        ("crop:1:3,4", "FIRST:END"),
+        ("crop:1:3,4:20", "no box"),
+        ("gauss:-1", "gauss:-1: the deviation of a Gaussian blur is above 0"),
+        ("gauss:", "a number is needed"),
+        ("down:5", "down:5: down-sampling by 5 is for samples whose sides it divides"),
+        ("down:0", "at least 1"),
+        ("fourier:100", "acceleration lies between"),
+        ("radon:x", "whole number"),
+        ("radon:0", "at least 1 angle"),
+        ("clip:3", "two ends"),
+        ("clip:3:2", "from low to high"),
+        ("quantize:0", "above 0"),
+        (["quantize:2", "gauss:1"], "a rounding comes last"),
+        (["down:2", "crop:0:6,0:6"], "no box in samples of sides"),
+        (["down:6x8", "mask:random:0.5"], "leaves some of 1"),
+    ],
+)
+def test_what_is_no_operator_is_one_clear_error(
+    words: Any, says: str, monkeypatch: Any, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KakusanError, match=says):
+        operator_named(words, GREY)
+
+
+def test_bad_files_of_operators_are_named(files: Path) -> None:
+    def refused(text: str, says: str, shape: Shape = GREY) -> None:
+        with pytest.raises(KakusanError, match=says) as error:
+            operator_named(text.format(files), shape)
+        assert str(files) in str(error.value)
+
+    Image.fromarray(np.zeros((6, 8), np.uint8)).save(files / "black.png")
+    refused("mask:{}/black.png", "all of .* is black")
+    refused("mask:{}/m.png", "6 high and 8 wide, and a mask here is 4 by 4", (1, 4, 4))
+    np.save(files / "none.npy", np.zeros((6, 8), bool))
+    refused("mask:{}/none.npy", "nothing is there")
+    np.save(files / "two.npy", np.ones((2, 6, 8), bool))
+    refused("mask:{}/two.npy", "holds 2 masks")
+    (files / "torn.npz").write_bytes(b"PK\x03\x04 no more")
+    refused("matrix:{}/torn.npz", "cannot be read")
+    refused("blur:{}/torn.npz", "cannot be read")
+    (files / "empty.npy").write_bytes(b"")
+    refused("matrix:{}/empty.npy", "cannot be read")
+    refused("matrix:{}/A.npy", "5 x 144 is for samples of 144 values")
+    np.savez(
+        files / "bad.npz", shape=np.array([2, 3]), data=np.ones(2), row=np.array([0, 5]), col=np.array([0, 1])
+    )
+    refused("matrix:{}/bad.npz", "an entry lies outside")
+    np.savez(files / "half.npz", shape=np.array([2, 3]), data=np.ones(2))
+    refused("matrix:{}/half.npz", "holds no matrix")
+    np.save(files / "words.npy", np.array(["a"]))
+    refused("blur:{}/words.npy", "not numbers")
+    refused("fourier:{}/k.npy", "booleans")
+    refused("radon:{}/k.npy", "no list of angles")
+
+
+# measurements
+
+
+def files_of(y: torch.Tensor) -> NDArray[np.float64]:
+    """As in a file: channels last."""
+    return y.movedim(1, -1).numpy()
+
+
+def test_y_is_read_in_the_axes_of_the_data(tmp_path: Path) -> None:
+    operator, units = operator_named("down:2", COLOUR), Levels()
+    y = operator(sample(COLOUR))
+    path = tmp_path / "y.npy"
+
+    def read(array: NDArray[Any], layout: Any = "auto") -> torch.Tensor:
+        np.save(path, array)
+        return measured_in(path, operator, COLOUR, units, layout=layout)
+
+    assert torch.equal(read(files_of(y)), y)
+    assert torch.equal(read(files_of(y)[0]), y[:1])
+    assert torch.equal(read(y.numpy()), y)
+    assert torch.equal(read(y.numpy(), "channels-first"), y)
+    grey = operator_named("down:2", GREY)
+    one = grey(sample(GREY))
+    for array in (one.numpy(), files_of(one), one[:, 0].numpy()):
+        assert torch.equal(measured_of(array, grey, GREY, "y"), one)
+    assert torch.equal(measured_of(one[0, 0].numpy(), grey, GREY, "y"), one[:1])
+    gone = files_of(y).copy()
+    gone[0, 0, 0, 0] = np.nan
+    assert read(gone).isnan().sum() == 1
+
+
+def test_square_measurements_of_one_channel_are_several_where_the_axes_say_so() -> None:
+    """Of (n, h, w) the first axis counts; a single (h, w) has none, even where h is w."""
+    shape = (1, 4, 4)
+    operator = operator_named("mask:hide-left", shape)
+    assert measured_of(np.zeros((4, 4, 4)), operator, shape, "y").shape == (4, 1, 4, 4)
+    assert measured_of(np.zeros((4, 4)), operator, shape, "y").shape == (1, 1, 4, 4)
+
+
+def test_complex_numbers_become_two_channels() -> None:
+    x = sample(COLOUR)
+    operator = operator_named("fourier:1", COLOUR)
+    transform = np.fft.fftn(x.numpy(), axes=(2, 3), norm="ortho")
+    y = measured_of(np.moveaxis(transform, 1, -1), operator, COLOUR, "y")
+    assert torch.allclose(y, operator(x), atol=1e-12)
+    single = operator_named("fourier:1", GREY)
+    assert measured_of(transform[0, 0], single, GREY, "y").shape == (1, 2, 6, 8)
+    with pytest.raises(DataError, match="as real numbers"):
+        measured_of(transform[:, 0], operator_named("magnitude", GREY), GREY, "y")
+
+
+def test_the_parts_of_a_stack_may_be_arrays_of_their_own(tmp_path: Path) -> None:
+    operator = operator_named("fourier:1+down:2", COLOUR)
+    x = sample(COLOUR)
+    y = operator(x)
+    transform = np.moveaxis(np.fft.fftn(x.numpy(), axes=(2, 3), norm="ortho"), 1, -1)
+    np.savez(tmp_path / "y.npz", transform, files_of(operator_named("down:2", COLOUR)(x)))
+    assert torch.allclose(measured_in(tmp_path / "y.npz", operator, COLOUR, Levels()), y, atol=1e-12)
+    np.savez(tmp_path / "whole.npz", observed=y.numpy(), other=np.zeros(3))
+    assert torch.allclose(measured_in(tmp_path / "whole.npz", operator, COLOUR, Levels()), y, atol=1e-12)
+
+
+def test_a_picture_is_on_the_levels_of_the_run(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    path = tmp_path / "y.png"
+    Image.fromarray(pixels).save(path)
+    mask = operator_named("mask:hide-left", COLOUR)
+    for levels in (256, 16):
+        y = measured_in(path, mask, COLOUR, Levels(levels))
+        assert np.allclose(y[0].movedim(0, -1), pixels.astype(np.float64) * (levels - 1) / 255)
+
+    def refused(operator: Operator, shape: Shape, units: Any, says: str) -> None:
+        with pytest.raises(DataError, match=says):
+            measured_in(path, operator, shape, units)
+
+    refused(mask, COLOUR, Real((0.0,), (1.0,)), "in the units of the data")
+    refused(
+        operator_named("down:2", COLOUR),
+        COLOUR,
+        Levels(),
+        "6 high and 8 wide, and a measurement here is 3 by 4",
+    )
+    refused(operator_named("fourier:2", COLOUR), COLOUR, Levels(), "no picture holds")
+    refused(operator_named("mask:hide-left", SIGNAL), SIGNAL, Levels(), "no picture holds")
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (
+            np.zeros((5, 5)),
+            r"has shape \(5, 5\), and the operator gives \(3, 4, 1\) or \(1, 3, 4\) or \(3, 4\)",
+        ),
+        (np.array(["a"]), "numbers"),
+        (np.zeros((0, 3, 4)), "is empty"),
+    ],
+)
+def test_a_measurement_of_another_shape_is_one_clear_error(array: NDArray[Any], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        measured_of(array, operator_named("down:2", GREY), GREY, "y.npy")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    readers: list[Callable[[], object]] = [
+        lambda name=name: measured_in(tmp_path / name, operator_named("down:2", GREY), GREY, Levels())  # type: ignore[misc]
+        for name in ("y.npy", "y.npz", "y.png")
+    ]
+    for read in readers:
+        with pytest.raises(DataError, match="cannot be read"):
+            read()
+    with pytest.raises(SettingsError):
+        operator_named("nothing", GREY)

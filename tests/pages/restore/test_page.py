@@ -1,0 +1,124 @@
+"""The page of samples given y: of images, signals, points and volumes, with a truth and without, judged or not."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import TINY
+from torch import Tensor
+from well_formed import WellFormed
+
+from kakusan.cli import main
+from kakusan.data.units import Levels, Real, Units
+from kakusan.evaluation.calibration import calibrate
+from kakusan.evaluation.options import CalibrationOptions
+from kakusan.operators import Linear, Mask
+from kakusan.pages.restore import Restored, of_calibration, page_of, picture_of, render
+from kakusan.posterior import MMPS, Measurement
+from kakusan.run import Run
+from kakusan.run.restoring import scale_and_mean
+from kakusan.samplers import DDIM
+
+
+def normals(seed: int, *shape: int) -> Tensor:
+    return torch.from_numpy(np.random.Generator(np.random.Philox(seed)).standard_normal(shape))
+
+
+class Sum(Linear):
+    """One number of each sample."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.flatten(1).sum(1)
+
+
+class Rows(Linear):
+    """The sums along the last axis, without the channels: of an image a vector, of a signal a number for each."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.sum(-1).flatten(1)
+
+
+REAL = Real((3.0,), (2.0,), shown=2.5)
+CASES: list[tuple[tuple[int, ...], Units]] = [
+    ((1, 12, 12), Levels(256)),
+    ((3, 6, 9), Levels(2)),
+    ((2, 5, 5), Real((0.0, 9.0), (1.0, 4.0), shown=2.5)),
+    ((1, 40), REAL),
+    ((2, 17), Levels(17)),
+    ((2,), Real((0.5, 0.2), (0.8, 0.4), shown=2.5)),
+    ((1, 4, 6, 6), REAL),
+]
+
+
+def restored(shape: tuple[int, ...], units: Units, operator: Any, n: int = 1, **given: Any) -> Restored:
+    scale, mean = scale_and_mean(units)
+    truth = 0.5 * normals(1, n, *shape).float()
+    asked = Measurement(operator, torch.zeros(1, *operator.measured_shape(shape)), 0.3, shape, scale, mean)
+    y = operator(asked.data(truth.double()))
+    measurement = Measurement(operator, y, 0.3, shape, scale, mean)
+    samples = truth[:, None] + 0.1 * normals(2, n, 5, *shape).float()
+    return Restored(run="field", units=units, measurement=measurement, samples=samples, truth=truth, **given)
+
+
+@pytest.mark.parametrize(("shape", "units"), CASES)
+@pytest.mark.parametrize("kind", [Sum, Rows, Mask])
+def test_every_kind_of_sample_and_of_measurement_has_a_page(
+    shape: tuple[int, ...], units: Units, kind: type
+) -> None:
+    known = torch.arange(int(np.prod(shape))).view(shape) % 2 == 0
+    operator = Mask(known) if kind is Mask else kind()
+    found = restored(shape, units, operator, n=2)
+    html = render(page_of(found, command=("kakusan", "restore", "/home/me/field")))
+    WellFormed(html)
+    assert "/home/me" not in html
+    assert "kakusan restore RUN --calibrate" in html
+    picture = picture_of(found)
+    assert min(picture.size) > 30
+
+
+def test_strings_are_escaped_and_samples_that_miss_y_are_told() -> None:
+    found = restored((1, 12, 12), Levels(256), Mask(torch.ones(12, 12, dtype=torch.bool)))
+    page = page_of(found)
+    assert len(page.warnings) == 1  # a deviation of 0.1 is 13 levels, and the noise is 0.3
+    assert page.warnings[0].startswith("100 % of the samples miss what was measured")
+    own = Restored(run="<b>&", units=found.units, measurement=found.measurement, samples=found.samples)
+    html = render(page_of(own, command=("kakusan", "<script>")))
+    assert "<b>" not in html
+    assert "<script>" not in html
+    assert "Truth" not in html
+
+
+def test_exact_measurements_and_missing_values_have_a_page() -> None:
+    found = restored((1, 12, 12), REAL, Mask(torch.ones(12, 12, dtype=torch.bool)))
+    y = found.measurement.y.clone()
+    y[..., :3] = float("nan")
+    samples = found.samples.clone()
+    samples[..., :2] = float("nan")
+    exact = Measurement(found.measurement.operator, y, 0.0, (1, 12, 12), 2.0, 3.0)
+    page = page_of(Restored(run="r", units=REAL, measurement=exact, samples=samples))
+    assert page.facts["Misfit"] == "y was measured exactly, and is kept"
+    assert not page.residuals
+    assert page.blocks[0].panels[0].caption == "25 % not measured"
+    WellFormed(render(page))
+
+
+def test_a_calibration_has_its_verdict_charts_and_table_on_the_page(tmp_path: Path) -> None:
+    assert main(["train", "digits", "--steps", "3", "--run", str(tmp_path / "digits"), *TINY]) == 0
+    run = Run.open(tmp_path / "digits")
+    method = MMPS(sampler=DDIM(steps=3, eta=1.0), solver_steps=1)
+    options = CalibrationOptions(images=6, count=4, scored=2)
+    known = torch.arange(64).view(8, 8) % 3 == 0
+    found = calibrate(run, Mask(known), 1.0, method, options)
+    page = page_of(of_calibration(run, found), found)
+    html = render(page)
+    WellFormed(html)
+    assert html.count('<svg class="chart"') == 3
+    assert html.index("Is the spread right?") < html.index("Measured, and restored")
+    assert page.judgement is not None
+    for name, value, _ in page.judgement.rows:
+        assert name in html
+        assert value in html
+    assert page.judgement.words[0].lower() in html.lower()
+    assert page.more == "The first 4 of 6 are shown."

@@ -1,0 +1,98 @@
+"""Misfit and score of a posterior, against closed forms of Gaussian data."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from kakusan.diffusion.oracles import GaussianOracle
+from kakusan.diffusion.schedules import Cosine
+from kakusan.operators import Mask
+from kakusan.posterior import Gaussian, Measurement
+from kakusan.posterior.misfit import misfit
+from kakusan.posterior.score import posterior_score
+from kakusan.statistics.stein import stein_discrepancy
+
+SHAPE, SIGMA = (1, 2, 3), 0.3
+KNOWN = torch.tensor([[True, False, True], [True, True, False]])
+
+
+def normals(seed: int, *shape: int) -> Tensor:
+    return torch.from_numpy(np.random.Generator(np.random.Philox(seed)).standard_normal(shape))
+
+
+def covariance() -> Tensor:
+    root = normals(9, 6, 6) / 2
+    return root @ root.T + 0.1 * torch.eye(6, dtype=torch.float64)
+
+
+def posterior(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of x ~ N(0, C) given the known values with noise."""
+    C, A = covariance(), torch.eye(6, dtype=torch.float64)[KNOWN.flatten()]
+    gain = C @ A.T @ torch.linalg.inv(A @ C @ A.T + SIGMA**2 * torch.eye(4, dtype=torch.float64))
+    return gain @ y.flatten()[KNOWN.flatten()], C - gain @ A @ C
+
+
+def measured(n: int) -> tuple[Measurement, Tensor]:
+    x = (normals(1, n, 6) @ torch.linalg.cholesky(covariance()).T).view(n, *SHAPE)
+    return Measurement(Mask(KNOWN), x + SIGMA * normals(2, n, *SHAPE), SIGMA, SHAPE), x
+
+
+def test_the_misfit_of_the_truth_and_of_exact_samples_is_chi_square() -> None:
+    """4 degrees: mean 4, variance 8; three errors of means of 400."""
+    n = 400
+    measurement, x = measured(n)
+    samples = torch.empty(n, 1, *SHAPE, dtype=torch.float64)
+    for k in range(n):
+        mean, spread = posterior(measurement.y[k])
+        samples[k, 0] = (mean + torch.linalg.cholesky(spread) @ normals(100 + k, 6)).view(SHAPE)
+    for given in (x[:, None], samples):
+        found = misfit(measurement, given)
+        assert (found.degrees == 4).all()
+        assert found.reduced.mean() == pytest.approx(1, abs=3 * (8 / n) ** 0.5 / 4)
+        assert np.mean(found.p < 0.1) == pytest.approx(0.1, abs=3 * (0.09 / n) ** 0.5)
+    away = misfit(measurement, x[:, None] + 2)
+    assert (away.p < 0.01).mean() > 0.99
+
+
+def test_what_was_not_measured_or_is_exact_has_no_share_in_the_misfit() -> None:
+    y = torch.tensor([[[[1.0, torch.nan, 2.0], [0.0, 5.0, 9.0]]]])
+    sigma = torch.tensor([[[0.5, 0.5, 0.0], [0.5, 0.5, 0.5]]])
+    found = misfit(Measurement(Mask(KNOWN), y, Gaussian(sigma), SHAPE), torch.zeros(1, 2, *SHAPE))
+    assert found.degrees.tolist() == [[3, 3]]  # the mask hides two, nan one of them, and one is exact
+    assert found.chi_square == pytest.approx((1 + 25) / 0.25)
+    exact = misfit(Measurement(Mask(KNOWN), y, 0.0, SHAPE), torch.zeros(1, 2, *SHAPE))
+    assert np.isnan(exact.reduced).all()
+    assert np.isnan(exact.p).all()
+
+
+def test_the_score_is_that_of_the_closed_form_at_any_noise_level() -> None:
+    measurement, _ = measured(1)
+    oracle = GaussianOracle(Cosine(T=1000), torch.zeros(SHAPE), covariance())
+    x_0, noise = normals(3, 5, *SHAPE), normals(4, 5, *SHAPE)
+    rows = measurement.rows(torch.zeros(5, dtype=torch.long))
+    mean, spread = posterior(measurement.y[0])
+    for sigma in (0.05, 0.5):
+        z, score = posterior_score(oracle, rows, x_0, noise, sigma)
+        wide = spread + sigma**2 * torch.eye(6, dtype=torch.float64)
+        expected = torch.linalg.solve(wide, (mean - z.flatten(1)).T).T
+        assert torch.allclose(z, x_0 + sigma * noise, rtol=1e-9)
+        assert torch.allclose(score.flatten(1), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_exact_samples_are_at_the_reference_and_narrow_ones_are_seen() -> None:
+    """Ratios of squared discrepancies, of 40 draws of 40 samples each: 1, three errors of the mean are 0.2."""
+    measurement, _ = measured(1)
+    mean, spread = posterior(measurement.y[0])
+    oracle = GaussianOracle(Cosine(T=1000), torch.zeros(SHAPE), covariance())
+    root, rows = torch.linalg.cholesky(spread), measurement.rows(torch.zeros(40, dtype=torch.long))
+    ratio = {}
+    for width in (1.0, 0.3):
+        found = []
+        for seed in range(40):
+            x = (mean + width * normals(2 * seed, 40, 6) @ root.T).view(40, *SHAPE)
+            pair = posterior_score(oracle, rows, x, normals(2 * seed + 1, 40, *SHAPE), 0.05)
+            found.append(stein_discrepancy(*pair, seed=seed))
+        ratio[width] = sum(f.value**2 for f in found) / sum(f.reference**2 for f in found)
+    assert ratio[1.0] == pytest.approx(1, abs=0.2)
+    assert ratio[0.3] > 1.5
