@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from kakusan.cli.sampler_options import USUAL, options_in, parse_with_sampler
+from kakusan.cli.sampler_options import USUAL, parse_with_sampler, sampler_of
+from kakusan.config.facts import SpacingName
 
 if TYPE_CHECKING:
     from kakusan.pages.edit.gather import Edited, Kind
@@ -62,11 +63,14 @@ class Edit:
     """An interpolation, or the walk of variations, as a .webp, .gif or animated .png."""
     sampler: str = USUAL
     """ddim, ancestral (Algorithm 2), unipc, dpmpp-2m, heun, ...; --sampler NAME --help names all, and shows the
-    options of this one. Inversions, and so interpolations of images, are DDIM's."""
-    steps: int | None = None
-    """Denoising steps of the whole walk; default: what is usual for the sampler, 50 for ddim."""
-    spacing: Literal["trailing", "leading", "linspace", "quadratic", "log-snr", "karras"] | None = None
+    options of this one; auto: that of `kakusan sample`. Inversions, and so interpolations of images, are DDIM's."""
+    steps: str | None = None
+    """Denoising steps of the whole walk, or tuned:N for the times that `kakusan tune` has found for N; default: what is
+    usual for the sampler, 50 for ddim."""
+    spacing: SpacingName | None = None
     """Times that fewer steps visit, as of `kakusan sample`; default: as the run says."""
+    times: tuple[float, ...] | None = None
+    """These times one by one, as of `kakusan sample`, in place of --steps and --spacing."""
     seed: int = 0
     """Random seed of variations."""
     first: int = 0
@@ -98,7 +102,7 @@ class Edit:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse_with_sampler(Edit, arguments, "edit", EXAMPLES)
-    from kakusan.config.machine import set_machine
+    from kakusan.config.machine import set_machine_for_use
     from kakusan.errors import printable
     from kakusan.pages.edit.gather import Places, write_edit
     from kakusan.run import Run
@@ -106,7 +110,7 @@ def main(arguments: Sequence[str]) -> int:
 
     kind = _kind(command)
     run = Run.open(command.run)
-    set_machine(run.settings.machine)
+    set_machine_for_use(run.settings.machine)
     editor = _editor(command, run)
     images = _images(command, editor)
     count = range(command.first, command.first + _count(command, kind, images))
@@ -188,16 +192,13 @@ NAMES = {
 def _editor(command: Edit, run: "Run") -> "Editor":
     """The run's model, ready, with the progress shown."""
     from kakusan.errors import SettingsError
-    from kakusan.samplers import sampler_named
     from kakusan.terminal.display import bar, console
     from kakusan.training.guide import Guidance
 
     if command.guide is not None and command.guidance is None:
         raise SettingsError("--guide belongs to --guidance, which is missing", "such as: --guidance 2")
     guidance = None if command.guidance is None else Guidance(command.guidance, guide=command.guide)
-    T, own = run.settings.process.T, options_in(command, command.sampler)
-    sampler = sampler_named(command.sampler, T, steps=command.steps, spacing=command.spacing, **own)
-    to = console()
+    sampler, to = sampler_of(command, run), console()
 
     @contextmanager
     def watching(title: str) -> Iterator[Callable[[float, str], None]]:

@@ -158,7 +158,7 @@ def _opened(path: Path) -> Iterator[Mapping[str, NDArray[np.generic]]]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise refusal(path, error) from error
-    except (EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 

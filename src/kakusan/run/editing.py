@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -25,7 +25,7 @@ from kakusan.run import sampling
 from kakusan.run.choosing import usual_sampler
 from kakusan.run.films import Films
 from kakusan.run.opened import Loaded
-from kakusan.samplers import SAMPLERS, Inversion, Latents, Sampler, SamplingRequest, as_sampler, edits, sample
+from kakusan.samplers import Inversion, Latents, Sampler, SamplingRequest, edits, sample
 from kakusan.shapes import Condition, Samples
 from kakusan.training.guide import Guidance
 
@@ -66,11 +66,8 @@ class Run(sampling.Run):
                 f"{self.folder} was distilled, and edits go along the walks of a model of many calls",
                 "edit with the run that it came from",
             )
-        loaded, process = (
-            self.load(weights=weights, device=device, precision=precision),
-            self.settings.process,
-        )
-        chosen = usual_sampler(self.settings) if sampler is None else as_sampler(sampler, process.T)
+        chosen = usual_sampler(self.settings) if sampler is None else self.sampler(sampler)
+        loaded = self.load(weights=weights, device=device, precision=precision)
         guidance = Guidance(guidance) if isinstance(guidance, float | int) else guidance
         guidance, label = self.composed(guidance, label)
         return Editor(
@@ -79,7 +76,7 @@ class Run(sampling.Run):
             layout=self.settings.data.layout,
             loaded=loaded,
             model=self.guided(loaded, guidance),
-            sampler=chosen.spaced(process.spacing),
+            sampler=chosen,
             condition=self.condition(label=label, vector=vector, image=condition, guidance=guidance, say=say),
             numbers={"seed": seed, "first": first, "exact": exact},
             watching=watching or (lambda title: self._watching(title, progress)),
@@ -103,6 +100,9 @@ class Editor:
     """seed, first and exact, as `SamplingRequest` has them."""
     watching: Watching
     say: Callable[[str], None] = lambda _: None
+
+    def __repr__(self) -> str:
+        return f"<Editor of {self.run}, step {self.loaded.step}: {self.sampler}>"
 
     def read(self, images: AnyImages) -> Samples:
         """Images in the network's units, of the size, the colours and the levels that the run was trained on.
@@ -214,13 +214,11 @@ class Editor:
 
     def record(self) -> dict[str, Any]:
         """The model, the sampler and the numbers of an edit, as plain values."""
-        kinds = {kind: name for name, kind in SAMPLERS.items()}
         return {
-            **asdict(self.sampler),
+            **sampling.sampler_as_json(self.sampler),
             "run": str(self.run),
             "checkpoint": self.loaded.step,
             "weights": self.loaded.weights,
-            "sampler": kinds.get(type(self.sampler), repr(self.sampler)),
             "steps": len(self.sampler.times(self.model.path)) - 1,
             "clip": self.model.clip,
             **self.numbers,
