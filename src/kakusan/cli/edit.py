@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from kakusan.cli.choices import value_of
 from kakusan.cli.sampler_options import USUAL, parse_with_sampler, sampler_of
 from kakusan.config.facts import SpacingName
 
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "kakusan edit runs/photos --from cat.jpg                         eight variations of a picture",
     "kakusan edit runs/photos --from cat.jpg --strength 0.3          that stay nearer to it",
+    "kakusan edit runs/photos --from cat.jpg --mask kept.png         fill in what is black in kept.png",
     "kakusan edit runs/photos --from cat.jpg --invert                to the noise that it is made of, and back",
     "kakusan edit runs/photos --from cat.jpg --to dog.jpg            from one picture to another, in nine",
     "kakusan edit runs/photos --seeds 3 8 --frames 60 --film way.webp    from one sample to another, as a film",
     "kakusan edit runs/digits --from seven.png --label 1 --guidance 2    in the direction of a class",
 )
-STRENGTH, COUNT, FRAMES = 0.6, 8, 9
+STRENGTH, COUNT, FRAMES, COMPLETIONS = 0.6, 8, 9, 16
 """Where none is given."""
 
 
@@ -41,6 +43,9 @@ class Edit:
     """Folder of the run."""
     source: Annotated[str | None, tyro.conf.arg(name="from")] = None
     """An image, a folder of images, or an array (.npy, .npz) of one sample or several."""
+    mask: Path | None = None
+    """What of the image is kept, as a picture (white is kept, black is made anew) or an array of booleans: the rest is
+    filled in, as by `kakusan restore`, which also takes other measurements."""
     to: str | None = None
     """One more image or array: go from the first to this one, through their noise (spherical interpolation)."""
     seeds: tuple[int, int] | None = None
@@ -51,7 +56,8 @@ class Edit:
     """Of variations: the share of the denoising steps that is repeated, as in diffusers. 0 keeps the image, 1 forgets
     it; default: 0.6."""
     count: int | None = None
-    """Of variations: their number; several images are taken in turn. Default: 8 of one image, else one of each."""
+    """Of variations: their number; several images are taken in turn. Default: 8 of one image, else one of each; with
+    --mask 16."""
     frames: int | None = None
     """Of an interpolation: its pictures, both ends among them (default: 9). Of variations: pictures of the film."""
     rounds: int = 1
@@ -115,7 +121,11 @@ def main(arguments: Sequence[str]) -> int:
     images = _images(command, editor)
     count = range(command.first, command.first + _count(command, kind, images))
     places = Places.of(run, command.out, command.film, kind, count, overwrite=command.overwrite)
-    edited = _edited(command, kind, run, editor, images)
+    if kind == "completions":
+        named = value_of("--sampler", arguments) is not None
+        edited = _completed(command, run, editor, images, with_sampler=named)
+    else:
+        edited = _edited(command, kind, run, editor, images)
     write_edit(edited, places, ("kakusan", "edit", *arguments))
     to = console()
     for warning in run.warnings:
@@ -141,6 +151,9 @@ def _kind(command: Edit) -> "Kind":
         raise SettingsError("--from and --seeds are two beginnings", "leave one of them out")
     if command.to is not None and command.source is None:
         raise SettingsError("--to needs an image to come from", "such as --from cat.png --to dog.png")
+    if command.mask is not None:
+        _refuse_strangers(command, "completions")
+        return "completions"
     interpolates = command.to is not None or command.seeds is not None
     kind: Kind = "interpolation" if interpolates else "inversion" if command.invert else "variations"
     _refuse_strangers(command, kind)
@@ -153,6 +166,15 @@ def _refuse_strangers(command: Edit, kind: "Kind") -> None:
 
     strangers: dict[str, dict[str, object]] = {
         "variations": {"--rounds": command.rounds != 1},
+        "completions": {
+            "--strength": command.strength,
+            "--to": command.to,
+            "--invert": command.invert,
+            "--rounds": command.rounds != 1,
+            "--frames": command.frames,
+            "--film": command.film,
+            "--exact": command.exact,
+        },
         "inversion": {
             "--strength": command.strength,
             "--count": command.count,
@@ -184,6 +206,7 @@ def _refuse_strangers(command: Edit, kind: "Kind") -> None:
 
 NAMES = {
     "variations": "variations of images",
+    "completions": "the filling in of what a mask hides",
     "inversion": "an inversion",
     "interpolation": "an interpolation",
 }
@@ -237,8 +260,10 @@ def _count(command: Edit, kind: "Kind", images: "Samples | None") -> int:
     """The number of pictures that come of it."""
     if kind == "interpolation":
         return FRAMES if command.frames is None else command.frames
-    if kind == "variations" and command.count is not None:
+    if kind in ("variations", "completions") and command.count is not None:
         return command.count
+    if kind == "completions":
+        return COMPLETIONS
     several = 1 if images is None else len(images)
     return COUNT if kind == "variations" and several == 1 else several
 
@@ -249,8 +274,7 @@ def _edited(command: Edit, kind: "Kind", run: "Run", editor: "Editor", images: "
     from kakusan.run import Films, round_trip
 
     count, units = _count(command, kind, images), run.data.units
-    asked = ("source", "to", "label", "vector", "condition", "guidance", "guide")
-    about = editor.record() | {name: getattr(command, name) for name in asked}
+    about = _about(command, editor)
     if images is None:
         assert command.seeds is not None
         after = editor.between_seeds(*command.seeds, count)
@@ -268,3 +292,28 @@ def _edited(command: Edit, kind: "Kind", run: "Run", editor: "Editor", images: "
     after = editor.between(images[:1], images[1:], count, command.rounds)
     trip = round_trip(images, after[[0, -1]], units)
     return Edited(run, kind, images, after, {**about, "frames": count}, trip=trip)
+
+
+def _about(command: Edit, editor: "Editor") -> dict[str, object]:
+    """The record of the model and of what was asked."""
+    asked = ("source", "to", "label", "vector", "condition", "guidance", "guide")
+    return editor.record() | {name: getattr(command, name) for name in asked}
+
+
+def _completed(
+    command: Edit, run: "Run", editor: "Editor", image: "Samples | None", *, with_sampler: bool
+) -> "Edited":
+    """The image with what the mask hides made anew, and how that was done. with_sampler: one is named."""
+    from kakusan.pages.edit.gather import Edited
+    from kakusan.run.restoring import method_as_json
+
+    assert command.mask is not None
+    assert image is not None
+    steps, is_number = command.steps, command.steps is None or command.steps.isdecimal()
+    sampler = editor.sampler if with_sampler or command.spacing or not is_number else None
+    method = run.method("mmps", sampler=sampler, steps=int(steps) if steps and sampler is None else None)
+    kept = editor.read_mask(command.mask)
+    after = editor.completions(image, command.mask, _count(command, "completions", image), method)
+    about = {**_about(command, editor), **method_as_json(method), "mask": str(command.mask)}
+    before = image.masked_fill(~kept, float("nan"))
+    return Edited(run, "completions", before, after, {**about, "steps": method.steps_of(editor.model.path)})

@@ -82,7 +82,9 @@ def fitted_noise(
     at_mean = measurement.residual(torch.zeros(len(measurement), *measurement.shape, dtype=torch.float64))
     first = math.sqrt(_mean(at_mean.square(), measurement.known))
     if not first:
-        raise SettingsError("what was measured is that of the mean of the data, to the last digit: it has no noise")
+        raise SettingsError(
+            "what was measured is that of the mean of the data, to the last digit: it has no noise"
+        )
     guesses, sigma, share, found = [first], first, 1.0, 1.0
     for done in range(MOST_PASSES):
 

@@ -18,7 +18,7 @@ from kakusan.config.settings import Layout
 from kakusan.data.measured import measured_in, measured_of
 from kakusan.data.measuring import operator_named
 from kakusan.data.saving import in_layout
-from kakusan.data.units import Levels, Units
+from kakusan.data.units import Units, scale_and_mean
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.operators import Operator
 from kakusan.posterior import (
@@ -389,11 +389,3 @@ def _with_gaps(samples: Samples, condition: Condition | None) -> Samples:
     rows = torch.arange(len(samples)) % len(condition.mask)
     mask = condition.mask.cpu()[rows][:, None].expand(*samples.shape[:2], *condition.mask.shape[1:])
     return with_gaps(samples.flatten(0, 1), mask.flatten(0, 1)).view_as(samples)
-
-
-def scale_and_mean(units: Units) -> tuple[float | Tensor, float | Tensor]:
-    """(scale, mean) with data = scale x + mean, x in the network's units: numbers, or one for each channel."""
-    if isinstance(units, Levels):
-        half = (units.levels - 1) / 2
-        return half, half
-    return torch.tensor(units.scale, dtype=torch.float64), torch.tensor(units.mean, dtype=torch.float64)
