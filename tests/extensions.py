@@ -22,6 +22,7 @@ TABLES = {
     "LOSSES": "kakusan.training.tables",
     "NETWORKS": "kakusan.config.networks",
     "READERS": "kakusan.data.sources",
+    "OPERATORS": "kakusan.data.measuring",
 }
 """Where they are."""
 
@@ -55,7 +56,7 @@ def install(folder: Path, patch: pytest.MonkeyPatch) -> dict[str, Any]:
         if isinstance(table, tuple):
             patch.setattr(home, name, (*table, eval(line, {**vars(home), **names})))
         else:
-            for key, value in eval(f"{{{line}}}", dict(names)).items():
+            for key, value in eval(f"{{{line}}}", {**vars(home), **names}).items():
                 patch.setitem(table, key, value)
     return names
 

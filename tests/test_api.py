@@ -19,7 +19,7 @@ import kakusan as kk
 from kakusan import api
 from kakusan.cli import main
 from kakusan.config.settings import DataSettings
-from kakusan.errors import DataError, RunError, SettingsError
+from kakusan.errors import DataError, KakusanError, RunError, SettingsError
 from kakusan.run import shown as shown_training
 from kakusan.samplers import sampler_named
 from kakusan.storage.run_folder import RunFolder
@@ -368,3 +368,38 @@ def test_a_run_goes_on_for_minutes_at_its_own_speed(run: kk.Run, tmp_path: Path)
         kk.Run.open(folder).resume(steps=9, minutes=1.0, data=pictures())
     with pytest.raises(SettingsError, match="above 0"):
         steps_after(RunFolder.open(folder), 0)
+
+
+def test_what_a_run_gives_is_short_to_look_at(run: kk.Run) -> None:
+    """Networks and tensors are not spelled out."""
+    editor = run.editor(kk.DDIM(steps=3))
+    inversion = editor.invert(kk.open_data(pictures()).x_0(range(2)))
+    loaded = run.load()
+    bound = run.evaluate(images=2, terms=3, memorizer=False, progress=False)
+    for thing in (run, run.files, loaded, loaded.model, editor, inversion, inversion.latents, bound):
+        assert len(repr(thing)) < 300
+        assert "\n" not in repr(thing)
+    assert "step 3: DDIM(steps=3" in repr(editor)
+    assert "(2, 1, 8, 8)" in repr(inversion)
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda run: run.sampler(steps="many"),
+        lambda run: run.sampler("nobody"),
+        lambda run: run.sampler("ddim", order=3),
+        lambda run: run.sampler("ddim", steps=3, at=(5, 2)),
+        lambda run: run.sample(2, label="1+2:x", progress=False),
+        lambda run: run.compare(samplers="ddim", steps=3, count=32, guidance="much", progress=False),
+        lambda run: run.compare(samplers=(), progress=False),
+        lambda run: run.tune(3, count=2, progress=False),
+        lambda run: run.editor("unipc").invert(kk.open_data(pictures()).x_0(range(1))),
+        lambda run: run.editor(kk.DDIM(steps=3)).between_seeds(1, 2, frames=1),
+        lambda run: kk.export_model(run, "onnx", "model.onnx"),
+    ],
+)
+def test_mistakes_in_python_are_told_by_the_names_of_arguments(run: kk.Run, mistake: Any) -> None:
+    with pytest.raises(KakusanError) as caught:
+        mistake(run)
+    assert "--" not in caught.value.problem

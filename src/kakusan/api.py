@@ -5,7 +5,7 @@ Progress is shown on a terminal or in a notebook, on stderr. `progress=False` sw
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +24,10 @@ from kakusan.data.units import Levels
 from kakusan.diffusion.denoiser import Denoiser
 from kakusan.errors import KakusanError, SettingsError
 from kakusan.evaluation.bound import BoundReport, measure_bound
+from kakusan.evaluation.comparison import Comparison, compare
 from kakusan.evaluation.diagnosis.diagnose import diagnose
 from kakusan.evaluation.diagnosis.finding import Diagnosis
-from kakusan.evaluation.options import BoundOptions, DiagnosisOptions, TuneOptions
+from kakusan.evaluation.options import BoundOptions, CompareOptions, DiagnosisOptions, TuneOptions
 from kakusan.evaluation.tuning import tune_times
 from kakusan.interop import importing
 from kakusan.pages.report.gather import write_report
@@ -39,7 +40,7 @@ from kakusan.storage.run_folder import RunFolder
 from kakusan.storage.times import TunedTimes
 from kakusan.terminal.display import bar, console, reading
 from kakusan.terminal.signals import StopRequest
-from kakusan.training.distill import distillation, folder_beside
+from kakusan.training.distill import distillation, folder_beside, require_same_start
 from kakusan.training.launch import absolute_source, adjusted, free_folder, launch, steps_after
 from kakusan.training.plan import Plan
 from kakusan.training.plan import plan as planned
@@ -116,6 +117,19 @@ class Run(run.Run):
         with _share("tuning", progress) as show:
             return tune_times(self, TuneOptions(calls=calls or (8,), **options), show)
 
+    def compare(self, *others: run.Run, progress: bool | None = None, **options: Any) -> Comparison:
+        """Ways to sample side by side from the same noise: `kakusan compare`. Nothing is written.
+
+        others: more runs of such samples. options: samplers=("ddim", "dpmpp-2m", "unipc"), steps=(5, 10, 20), where
+        "tuned:8" is one too, guidance=(1, 2), count=500, seeds=1, ...: `kakusan.evaluation.options.CompareOptions`.
+        Printed, the result has a line for each way; `kakusan.evaluation.comparison_picture.comparison_png` draws it.
+        """
+        for name in {"samplers", "steps", "guidance"} & set(options):
+            options[name] = _listed(options[name])
+        asked = CompareOptions(**options)
+        with _reading(progress) as read, _share("comparison", progress) as show:
+            return compare([self, *others], asked, show, read)
+
     def report(self, *, progress: bool | None = None) -> Path:
         """Write RUN/report.html: `kakusan report`. Its path."""
         with _share("report", progress) as show:
@@ -166,13 +180,15 @@ class Run(run.Run):
         """A new run, whose network makes samples in one to four calls: `kakusan distill`.
 
         steps or minutes: its length; by default half of this training's time. run: its folder, by default that of this
-        one with "-distilled". data: a path, where the run's own are not here. `kakusan.evaluation.distillation.cost_of`
-        measures what it costs. Raises SettingsError for a run that was distilled already.
+        one with "-distilled"; where it is a run already, it goes on. data: a path, where the run's own are not here.
+        `kakusan.evaluation.distillation.cost_of` measures what it costs. Raises SettingsError for a run that was
+        distilled already, RunError where the folder holds another training.
         """
         asked = distillation(
             self.files, steps=steps, minutes=minutes, source=None if data is None else str(data)
         )
         folder, ours = Path(run) if run is not None else folder_beside(self.files), self._in_memory
+        require_same_start(folder, self.files)
         with _reading(progress) as read:
             trainer = launch(
                 asked, folder, weights_from=self.folder, progress=read, in_memory=ours, network=self._own
@@ -191,6 +207,13 @@ class Run(run.Run):
     def _watching(self, title: str, progress: bool | None) -> Iterator[Callable[[float, str], None]]:
         with _share(title, progress) as show:
             yield show
+
+
+def _listed(value: Any) -> str | None:
+    """Entries as the command line lists them."""
+    if value is None or isinstance(value, str):
+        return value
+    return ",".join(map(str, value)) if isinstance(value, Sequence) else str(value)
 
 
 def sample(

@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny import TINY
 
 import kakusan as kk
 from kakusan.cli import main
+from kakusan.data.dataset import silent
 from kakusan.evaluation.options import DistanceOptions
 from kakusan.evaluation.quality import in_units, measure_quality
+from kakusan.evaluation.references import condition_like, labels_like, sides_of
 
 FEW = ["--count", "32", "--shown", "3", "--samplers", "ddim,unipc", "--steps", "3,6"]
 
@@ -47,6 +50,19 @@ def test_figures_are_those_of_the_other_commands(run: Path, capsys: pytest.Captu
     assert found["ways"][1]["from_fine"] == pytest.approx(float(off), rel=1e-4)
 
 
+def test_the_twin_in_python_finds_the_same(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = compared([str(run), *FEW], capsys)
+    opened = kk.Run.open(run)
+    asked: dict[str, Any] = {"samplers": ["ddim", "unipc"], "steps": (3, 6), "count": 32, "shown": 3}
+    ours = opened.compare(**asked, progress=False)
+    figures = [(way["frechet"], way["from_fine"]) for way in found["ways"]]
+    assert [(way["frechet"], way["from_fine"]) for way in ours.as_json()["ways"]] == figures
+    assert str(ours).count("\n") == 4
+    assert "digits: unipc, 6 steps: Fréchet distance" in str(ours)
+    two = opened.compare(opened, samplers="unipc", steps=3, count=32, progress=False)
+    assert len(two.outcomes) == 2
+
+
 def test_a_picture_has_a_column_for_each_way(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = (Path(compared([str(run), *FEW], capsys)["out"]) for _ in range(2))
     assert first != second
@@ -67,6 +83,74 @@ def test_weights_of_guidance_and_runs_are_compared_too(
     assert found["ways"][0]["frechet"] != found["ways"][1]["frechet"]
 
 
+def test_two_runs_and_two_weights_are_a_column_each(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    assert main(["train", "digits", "--run", str(other), "--data.labels", "--steps", "2", *TINY]) == 0
+    flags = ["--count", "32", "--shown", "2", "--samplers", "ddim", "--steps", "3", "--guidance", "1,3"]
+    found = compared([str(run), str(other), *flags], capsys)
+    ways = [(Path(way["run"]).name, way["guidance"]) for way in found["ways"]]
+    assert ways == [("digits", 1), ("digits", 3), ("other", 1), ("other", 3)]
+    assert [Path(fine["run"]).name for fine in found["fine"]] == ["digits", "digits", "other", "other"]
+    assert len({way["frechet"] for way in found["ways"]}) == 4
+
+
+def test_seeds_give_an_error_bar(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--count", "32", "--shown", "2", "--samplers", "ddim", "--steps", "3"]
+    one, two = (compared([str(run), *few, "--seed", seed], capsys)["ways"][0] for seed in "45")
+    both = compared([str(run), *few, "--seed", "4", "--seeds", "2"], capsys)["ways"][0]
+    assert both["frechet_by_seed"] == [one["frechet"], two["frechet"]]
+    assert both["frechet"] == pytest.approx((one["frechet"] + two["frechet"]) / 2)
+    half = 12.706 * abs(one["frechet"] - two["frechet"]) / 2  # Student's t of one degree of freedom
+    assert both["frechet_half_width_95"] == pytest.approx(half, rel=1e-3)
+    assert one["frechet_half_width_95"] is None
+    assert main(["compare", str(run), *few, "--seeds", "2"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "samples of the seeds 0 to 1 each" in told
+    assert "±" in told
+
+
+def test_samples_have_columns_as_wide_as_they_are(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rather than spread over the width of the charts, with white between them."""
+    compared(
+        [str(run), *FEW[:4], "--samplers", "ddim", "--steps", "3", "--out", str(tmp_path / "x.png")], capsys
+    )
+    with Image.open(tmp_path / "x.png") as picture:
+        above = np.asarray(picture.convert("L"))[: picture.height - 500]
+    inked = np.flatnonzero((above < 128).any(0))
+    assert inked[-1] - inked[0] < 0.35 * above.shape[1]
+    assert abs(inked[-1] + inked[0] - above.shape[1]) < 0.05 * above.shape[1]
+
+
+def test_classes_are_as_frequent_as_in_the_reference(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 1), dtype=np.uint8)
+    labels = np.repeat([0, 1], [150, 50])
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    folder = tmp_path / "run"
+    flags = ["--run", str(folder), "--steps", "2", "--data.labels", *TINY]
+    assert main(["train", str(tmp_path / "data.npz"), *flags]) == 0
+    opened = kk.Run.open(folder)
+    prepared = opened.prepared()
+    sides = sides_of(opened, prepared, DistanceOptions(count=32), silent)
+    drawn = labels_like(sides.reference, prepared, 40)
+    assert drawn is not None
+    share = float(np.mean(prepared.dataset.labels[prepared.split.training] == 0))  # type: ignore[index]
+    assert abs(int((drawn == 0).sum()) - 40 * share) <= 1
+    assert len(set(drawn[:12].tolist())) == 2  # in a mixed order: the first are shown
+    guided = condition_like(opened, drawn, kk.Guidance(2.0))
+    assert guided is not None
+    assert guided.label is not None
+    assert torch.equal(guided.label, drawn)
+    assert condition_like(opened, drawn, None) is None  # without guidance no class is asked for
+    asked = condition_like(opened, drawn, kk.Guidance(2.0), label="1")
+    assert asked is not None
+    assert asked.label is not None
+    assert asked.label.tolist() == [1]
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -78,6 +162,7 @@ def test_weights_of_guidance_and_runs_are_compared_too(
         (["--steps", "tuned:3"], "no times that were tuned"),
         (["--guidance", "much"], "is no weight"),
         (["--count", "31"], "at least 32 samples"),
+        (["--seeds", "0"], "at least 1 seed"),
         (["--out", "x.jpg"], "is no picture"),
     ],
 )

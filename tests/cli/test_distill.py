@@ -1,6 +1,7 @@
 """kakusan distill: a run becomes another, of one to four calls, which is a run like any other."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tiny import TINY
 import kakusan as kk
 from kakusan.cli import main
 from kakusan.data.saving import sidecar
-from kakusan.errors import ModelError
+from kakusan.errors import ModelError, RunError
 from kakusan.evaluation.distillation import cost_of
 from kakusan.run import Run
 from kakusan.storage.run_folder import RunFolder
@@ -74,6 +75,30 @@ def test_an_interrupted_distillation_goes_on_to_the_bit(
         assert all(torch.equal(ours[part][name], value) for name, value in whole[part].items())
 
 
+def test_a_second_distillation_goes_on_with_the_first_or_says_why_not(
+    parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.v2"
+    shutil.copytree(parent, mine)
+    for steps in (["--steps", "2"], ["--steps", "2"], ["--steps", "4"]):
+        assert main(["distill", str(mine), *steps, "--no-distance"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.v2", "mine.v2-distilled"]
+    folder = tmp_path / "mine.v2-distilled"
+    assert RunFolder.open(folder).steps[-1] == 4
+    capsys.readouterr()
+    assert main(["distill", str(mine), "--steps", "4", "--data", "kanji"]) == 4
+    said = capsys.readouterr().err
+    assert "is a run with other settings" in said
+    assert "--run" in said
+    assert main(["resume", str(mine), "--steps", "17"]) == 0
+    capsys.readouterr()
+    assert main(["distill", str(mine), "--steps", "4"]) == 4
+    assert "began from step 16" in capsys.readouterr().err
+    with pytest.raises(RunError, match="which has 17 steps by now"):
+        kk.Run.open(mine).distill(steps=4)
+    assert len([*tmp_path.iterdir()]) == 2
+
+
 def test_its_samples_take_two_calls_unless_others_are_asked_for(distilled: Path, tmp_path: Path) -> None:
     for flags, sampler, steps in (
         ([], "consistency", 2),
@@ -99,7 +124,7 @@ def test_what_is_for_models_of_many_calls_is_refused(
         (["tune", str(distilled), "--entropic"], "there is nothing to tune"),
         (["sample", str(distilled), "--spacing", "entropic"], "entropic times are for many calls"),
         (["edit", str(distilled), "--from", str(picture)], "edit with the run that it came from"),
-        (["export", str(distilled), str(tmp_path / "d")], "schedulers of --to diffusers"),
+        (["export", str(distilled), str(tmp_path / "d")], "schedulers of diffusers"),
     ):
         capsys.readouterr()
         assert main(arguments) in (2, 3, 4), arguments

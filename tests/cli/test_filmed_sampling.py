@@ -101,7 +101,7 @@ def test_what_cannot_be_filmed_is_said_before_the_sampling(
         ("--film", "a.mp4"): "films are not written as .mp4",
         ("--film", "a.webp", "--frames", "8"): "take 2 to 7 frames",
         ("--film", "a.webp", "--frames", "1"): "take 2 to 7 frames",
-        ("--frames", "4"): "--frames belongs to a film",
+        ("--frames", "4"): "frames belong to a film",
         ("--strip", "a.webp"): "a strip is one picture",
         ("--strip", "a.png", "--film", "a.png"): "cannot be both film and strip",
         ("--film", str(run / "config.toml")): "films are not written as .toml",

@@ -149,3 +149,59 @@ def test_options_belong_to_a_sampler_that_is_named(run: Path) -> None:
     with pytest.raises(SettingsError, match="belong to a sampler that is named"):
         opened.sampler(eta=0.5)
     assert opened.sampler("ddim", eta=0.5, steps=4) == kk.DDIM(steps=4, eta=0.5, spacing="trailing")
+
+
+@pytest.fixture(scope="module")
+def tuned(run: Path) -> tuple[float, ...]:
+    assert main(["tune", str(run), "--entropic", "--count", "16"]) == 0
+    return kk.Run.open(run).tune(6, count=16, progress=False)[0].at
+
+
+def test_all_commands_know_tuned_and_entropic_times(
+    run: Path, tuned: tuple[float, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn(run, tmp_path / "seed.npz")
+    edit = ["edit", str(run), "--from", str(tmp_path / "seed.npz"), "--sampler", "unipc"]
+    for flags, spacing in (("--steps tuned:6", "tuned"), ("--spacing entropic --steps 6", "entropic")):
+        out = tmp_path / f"{spacing}.npz"
+        assert main([*edit, *flags.split(), "--out", str(out)]) == 0
+        about = json.loads(Path(f"{out}.json").read_text("utf-8"))
+        assert (about["spacing"], about["steps"]) == (spacing, 6)
+        capsys.readouterr()
+        distance = ["evaluate", str(run), "--distance", "--count", "32", "--seeds", "1", "--json"]
+        assert main([*distance, *flags.split()]) == 0
+        walk = json.loads(capsys.readouterr().out)["about"]["walk"]
+        assert (walk["sampler"], walk["spacing"]) == ("unipc", spacing)
+        assert (walk["at"] == list(tuned)) == (spacing == "tuned")
+        assert kk.Run.open(run).editor(kk.Run.open(run).sampler(steps="tuned:6")).sampler.at == tuned
+
+
+def test_an_export_has_the_times_or_says_that_it_cannot(
+    run: Path, tuned: tuple[float, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--sampler", "auto", "--steps", "tuned:6"]
+    assert main(["export", str(run), "--to", "onnx", *flags, str(tmp_path / "onnx")]) == 0
+    table = json.loads((tmp_path / "onnx" / "sampler.json").read_text("utf-8"))
+    assert [row["time"] + 1 for row in table["steps"]] == pytest.approx(tuned)
+    assert table["sampler"]["spacing"] == "tuned"
+    times = ["--sampler", "ddim", "--times", "20", "7.5", "2"]
+    assert main(["export", str(run), "--to", "onnx", *times, str(tmp_path / "times")]) == 0
+    table = json.loads((tmp_path / "times" / "sampler.json").read_text("utf-8"))
+    assert [row["time"] + 1 for row in table["steps"]] == [20, 7.5, 2]
+    for given in (flags, times, ["--sampler", "ddim", "--spacing", "karras"]):
+        capsys.readouterr()
+        assert main(["export", str(run), *given, str(tmp_path / "theirs")]) == 4
+        said = capsys.readouterr().err
+        assert "no word for" in said or "spaces times in ways of its own" in said
+    leading = ["--sampler", "ddim", "--spacing", "leading", str(tmp_path / "leading")]
+    assert main(["export", str(run), *leading]) == 0
+    scheduler = json.loads((tmp_path / "leading/scheduler/scheduler_config.json").read_text("utf-8"))
+    assert scheduler["timestep_spacing"] == "leading"
+
+
+def test_times_that_are_given_have_no_other_name(run: Path, tuned: tuple[float, ...], tmp_path: Path) -> None:
+    """Though the automatic sampler would have taken tuned ones."""
+    _, about = drawn(run, tmp_path / "a.png", "--times", "20", "9", "3")
+    assert (about["at"], about["spacing"]) == ([20, 9, 3], None)
+    with pytest.raises(SettingsError, match="leave no steps and no spacing"):
+        kk.Run.open(run).sampler(at=tuned, steps=3)

@@ -25,7 +25,7 @@ def sample(shape: Shape, seed: int = 0) -> torch.Tensor:
 
 
 def known(text: str, shape: Shape = GREY) -> NDArray[np.bool_]:
-    """What a mask leaves, of the space."""
+    """The space that a mask leaves."""
     mask = operator_named(text, shape)
     assert isinstance(mask, Mask)
     return np.asarray(mask.is_measured(shape)[0])
@@ -43,6 +43,31 @@ def files(tmp_path: Path) -> Path:
     white[:, 5:] = 255
     Image.fromarray(white).save(tmp_path / "m.png")
     return tmp_path
+
+
+FORMS = [form for named in OPERATORS.values() for form in named.forms if "FILE" not in form]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_example_is_an_operator_that_keeps_the_contract(form: str) -> None:
+    """Each sample by itself, in its type; a linear one is linear and has its adjoint, any other its derivative."""
+    shape = (2, 32, 32)
+    operator = operator_named(form, shape)
+    measured = operator.measured_shape(shape)
+    x, v, w = 100 * sample(shape), sample(shape, 1), sample(measured, 2)
+    y = operator(x)
+    assert y.shape == (2, *measured)
+    assert torch.allclose(operator(x[1:]), y[1:], rtol=1e-12)
+    assert operator(x.float()).dtype == torch.float32
+    kept = operator.is_measured(shape)
+    assert kept is None or (tuple(kept.shape) == measured and kept.dtype == torch.bool)
+    along = operator.derivative(x)
+    assert torch.allclose((along.apply(v) * w).sum(), (v * along.adjoint(w)).sum(), rtol=1e-9)
+    if isinstance(operator, Linear):
+        assert torch.allclose(operator(x - 3 * v), y - 3 * operator(v), rtol=1e-9, atol=1e-9)
+    elif not torch.as_tensor(operator.rounding(shape)).any():
+        step = (operator(x + 1e-5 * v) - operator(x - 1e-5 * v)) / 2e-5
+        assert torch.allclose(along.apply(v), step, rtol=1e-5, atol=1e-6)
 
 
 def test_the_word_says_what_is_hidden(files: Path) -> None:
@@ -165,6 +190,12 @@ def test_the_columns_of_a_matrix_are_in_the_order_of_a_file(files: Path) -> None
         ("fourier:100", "acceleration lies between"),
         ("radon:x", "whole number"),
         ("radon:0", "at least 1 angle"),
+        ("radon:1000000000", "10,000 is the most"),
+        ("magnitude:1000000000", "16 is the most"),
+        ("gauss:1e9", "wider than samples of 8"),
+        ("mask", "missing after the colon"),
+        ("blur", "missing after the colon"),
+        ("matrix:", "missing after the colon"),
         ("clip:3", "two ends"),
         ("clip:3:2", "from low to high"),
         ("quantize:0", "above 0"),
@@ -206,6 +237,8 @@ def test_bad_files_of_operators_are_named(files: Path) -> None:
     refused("matrix:{}/bad.npz", "an entry lies outside")
     np.savez(files / "half.npz", shape=np.array([2, 3]), data=np.ones(2))
     refused("matrix:{}/half.npz", "holds no matrix")
+    np.save(files / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
+    refused("blur:{}/pickled.npy", "never loaded")
     np.save(files / "words.npy", np.array(["a"]))
     refused("blur:{}/words.npy", "not numbers")
     refused("fourier:{}/k.npy", "booleans")

@@ -20,6 +20,7 @@ import kakusan as kk
 from kakusan.cli import main
 from kakusan.config.loading import from_mapping, to_mapping
 from kakusan.data import open_data
+from kakusan.data.measuring import operator_named
 from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.tables import PARAMETRIZATIONS, SCHEDULES
 from kakusan.errors import DataError, SettingsError
@@ -43,6 +44,7 @@ CONTRACTS = {
     "training/test_loop.py": ("sigmoid-weighted",),
     "training/test_validation.py": ("sigmoid-weighted",),
     "networks/test_every_network.py": ("conv-stack",),
+    "data/test_measuring.py": ("slopes", "slopes:2"),
 }
 """The tests that read the tables, and how they call what the page adds; those of schedules draw from all in turn."""
 F = torch.float64
@@ -210,6 +212,24 @@ def test_points_are_read_and_what_is_none_is_one_error(names: dict[str, Any], tm
     (tmp_path / "x.bin").write_bytes(b"none")
     with pytest.raises(DataError, match=r"\.csv files of points"):
         open_data(tmp_path / "x.bin")
+
+
+def test_slopes_are_those_of_a_plane_and_lead_back_to_it(names: dict[str, Any]) -> None:
+    """Of a plane they are its gradient; the least squares of all slopes know a surface up to its level."""
+    row, column = torch.meshgrid(torch.arange(5, dtype=F), torch.arange(6, dtype=F), indexing="ij")
+    operator = operator_named("slopes:2", (1, 5, 6))
+    y = operator((0.5 * row - 3 * column)[None, None])
+    assert y[0, 0, :3].eq(0.5).all()
+    assert y[0, 1, :, :4].eq(-3).all()
+    assert y[0, 0, 3:].eq(0).all()
+    whole = operator_named("slopes", (1, 5, 6))
+    matrix = torch.stack([whole(unit.view(1, 1, 5, 6)).flatten() for unit in torch.eye(30, dtype=F)], dim=1)
+    assert int(torch.linalg.matrix_rank(matrix)) == 29
+    assert names["Slopes"](2) == operator
+    with pytest.raises(SettingsError, match=r"slopes:0: .* at least 1 pixel"):
+        operator_named("slopes:0", (1, 5, 6))
+    with pytest.raises(SettingsError, match="did you mean slopes"):
+        operator_named("slops", (1, 5, 6))
 
 
 def test_options_go_through_files_and_are_refused_with_others(names: dict[str, Any]) -> None:

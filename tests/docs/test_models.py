@@ -7,7 +7,8 @@ from kakusan.config.loading import known_names
 from kakusan.config.networks import UNetOptions
 from kakusan.config.settings import ProcessSettings
 from kakusan.diffusion.schedules import Linear
-from kakusan.interop.diffusers.config import scheduler_config, unet_config
+from kakusan.interop.diffusers.config import unet_config
+from kakusan.interop.diffusers.schedulers import scheduler_config
 
 TEXT = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
 NETWORK = UNetOptions(

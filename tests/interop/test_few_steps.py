@@ -12,6 +12,7 @@ from torch import Tensor
 from kakusan.cli import main
 from kakusan.errors import ModelError, SettingsError
 from kakusan.interop.exporting import Wish, export_model
+from kakusan.interop.importing import import_model
 from kakusan.run import Run
 from kakusan.samplers import (
     DDIM,
@@ -25,6 +26,7 @@ from kakusan.samplers import (
     UniPC,
     walk,
 )
+from kakusan.training.build import build_schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs
 
@@ -75,6 +77,59 @@ def test_images_are_ours(name: str, run: Run, tmp_path: Path) -> None:
     *_, last = walk(sampler, run.load(device="cpu", precision="fp32").model, noises)
     assert last.x.std() > 0.2  # they are images of something
     assert torch.allclose(theirs(tmp_path / "out", noises), last.x, rtol=0, atol=PARITY)
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_was_exported_comes_back(name: str, run: Run, tmp_path: Path) -> None:
+    """The process, the weights and, by the flags in the note, the sampler: a second export is the first."""
+    export_model(run, "diffusers", tmp_path / "out", Wish(sampler=SAME[name]))
+    made = import_model(tmp_path / "out", tmp_path / "back")
+    assert made.run.settings.process == run.settings.process
+    assert made.run.data.units == run.data.units  # kakusan.json is believed
+    (note,) = (note for note in made.notes if "the scheduler is" in note)
+    flags = note.partition("kakusan sample RUN ")[2].split()
+    assert main(["export", str(made.run.folder), str(tmp_path / "again"), *flags]) == 0
+    scheduler = "scheduler/scheduler_config.json"
+    assert (tmp_path / "again" / scheduler).read_bytes() == (tmp_path / "out" / scheduler).read_bytes()
+    index = "model_index.json"
+    assert (tmp_path / "again" / index).read_bytes() == (tmp_path / "out" / index).read_bytes()
+
+
+def test_what_diffusers_saves_of_it_comes_back_too(run: Run, tmp_path: Path) -> None:
+    """With all keys of its own, and without kakusan.json."""
+    for name, kind in (("dpmpp-2m", "DPMSolverMultistepScheduler"), ("unipc", "UniPCMultistepScheduler")):
+        out = tmp_path / name
+        export_model(run, "diffusers", out, Wish(sampler=SAME[name]))
+        scheduler = getattr(PEER, kind).from_pretrained(out, subfolder="scheduler")
+        scheduler.save_pretrained(out / "scheduler")
+        (out / "kakusan.json").unlink()
+        process = import_model(out, tmp_path / f"{name}-back").run.settings.process
+        ours = run.settings.process
+        assert (process.predicts, process.clip, process.T) == (ours.predicts, ours.clip, ours.T)
+        assert torch.equal(build_schedule(process).betas(), build_schedule(ours).betas())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("use_karras_sigmas", True),
+        ("final_sigmas_type", "sigma_min"),
+        ("solver_type", "heun"),
+        ("solver_order", 4),
+        ("algorithm_type", "dpmsolver"),
+        ("sample_max_value", 1.5),
+        ("something", 1),
+    ],
+)
+def test_what_is_not_known_of_them_is_refused_by_its_key(
+    key: str, value: object, run: Run, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    export_model(run, "diffusers", out, Wish(sampler=DPMpp2M(steps=STEPS)))
+    path = out / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {key: value}))
+    with pytest.raises(ModelError, match=key):
+        import_model(out, tmp_path / "back")
 
 
 def test_the_pipeline_takes_the_solver(run: Run, tmp_path: Path) -> None:

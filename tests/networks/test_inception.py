@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from kakusan.data.units import Real
 from kakusan.errors import DataError, ModelError, SettingsError
 from kakusan.evaluation.features import from_file
 from kakusan.networks.inception import Inception, with_weights
@@ -139,3 +140,9 @@ def test_weights_of_other_networks_are_refused_by_name(weights: dict[str, Tensor
         from_file(tmp_path / "bad.pth")
     with pytest.raises(SettingsError, match="there is no file"):
         from_file(tmp_path / "none.pth")
+
+
+def test_real_values_are_no_pictures(tmp_path: Path) -> None:
+    """Said before the file is opened: there is no way to show them to it."""
+    with pytest.raises(SettingsError, match="these are real values"):
+        from_file(tmp_path / "none.pth", Real((0.0,), (1.0,)))

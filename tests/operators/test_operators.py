@@ -136,6 +136,10 @@ def test_a_composition_and_a_stack_are_those_of_their_matrices() -> None:
     assert kept[: -48 * 2].all()
 
 
+def rays(x: Tensor) -> Tensor:
+    return Radon((0.0, 40.0, 111.0))(x)
+
+
 def nonlinear() -> dict[str, tuple[Operator, Shape]]:
     shape = (2, 5, 4)
     return {
@@ -144,6 +148,7 @@ def nonlinear() -> dict[str, tuple[Operator, Shape]]:
         "magnitude of signals": (Magnitude(3), (1, 9)),
         "clip": (Clip(-0.5, 0.7), shape),
         "function": (function(lambda x: (x.square() + x.roll(1, -1)).tanh().flatten(1)), shape),
+        "squares of sparse products": (function(lambda x: rays(x).square() + 2 * rays(x)), shape),
         "magnitude of a blur": (Magnitude(2) @ gaussian_blur(0.6, 2), shape),
         "stack": (stacked(Clip(-1, 1), Magnitude(), Down((5, 2))), shape),
     }
@@ -347,6 +352,11 @@ def test_a_rounding_has_the_variance_of_a_uniform_error_and_passes_derivatives()
         (lambda: Quantize(0), "above 0"),
         (lambda: function(lambda x: x.sum())(drawn(2, 1, 4)), "real numbers"),
         (lambda: function(lambda x: torch.fft.fft(x))(drawn(2, 1, 4)), "view_as_real"),
+        (lambda: function(lambda x: x.detach().square()).derivative(drawn(2, 1, 4)), "autograd can follow"),
+        (
+            lambda: function(lambda x: x.detach(), linear=True).adjoint(drawn(2, 1, 4), (1, 4)),
+            "autograd can follow",
+        ),
         (lambda: function(lambda x: x + 1, linear=True).measured_shape((1, 4)), "not A"),
     ],
 )

@@ -12,7 +12,17 @@ from kakusan import Cosine
 from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.errors import SettingsError
 from kakusan.operators import Linear, Mask, Quantize, gaussian_blur
-from kakusan.posterior import MMPS, Gaussian, Measurement, Noise, Poisson, Student, Unknown, fitted_noise
+from kakusan.posterior import (
+    MMPS,
+    Gaussian,
+    Measurement,
+    Noise,
+    Poisson,
+    Restoration,
+    Student,
+    Unknown,
+    fitted_noise,
+)
 from kakusan.samplers import DDIM
 
 COUNT = 200_000
@@ -110,6 +120,7 @@ def test_rounding_adds_its_variance_to_gaussian_noise() -> None:
         (lambda: Student(0.0, 1.0), "above 0"),
         (lambda: Student(1.0, math.nan), "above 0"),
         (lambda: measured(Poisson(1.0), -1.0), "below 0"),
+        (lambda: fitted_noise(None, measured(Unknown(), 0.0), MMPS(), Restoration(count=1)), "at least 2"),  # type: ignore[arg-type]
         (lambda: measured(Unknown(), 0.0).variance(torch.zeros(1, 1, 4)), "not known"),
     ],
 )

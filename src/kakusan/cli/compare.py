@@ -12,13 +12,14 @@ from kakusan.cli.arguments import parse
 from kakusan.evaluation.options import CompareOptions
 
 if TYPE_CHECKING:
-    from kakusan.evaluation.comparison import Comparison, Outcome
+    from kakusan.evaluation.comparison import Comparison, Figure, Outcome
 
 FEW = 200
 """Samples below which a distance of features says little."""
 EXAMPLES = (
     "kakusan compare runs/demo                                        three samplers, in 5, 10 and 20 steps",
     "kakusan compare runs/demo --samplers ddim,unipc,dpmpp-3m --steps 5,10,20,50",
+    "kakusan compare runs/demo --seeds 3                              with error bars",
     "kakusan compare runs/demo --samplers unipc --steps 8,tuned:8     usual times and those of kakusan tune",
     "kakusan compare runs/digits --guidance 1,2,4 --samplers unipc --steps 10      weights of guidance",
     "kakusan compare runs/a runs/b --samplers auto --steps 10         two runs",
@@ -119,9 +120,14 @@ def _show(found: "Comparison") -> None:
     to.print(table)
     features = f", in the features of {about['of']} ({about['features']})" if about["features"] else ""
     words = (
-        f"{about['count']:,} samples of seed {about['seed']} each; distances from {about['reference']} {about['noun']}"
-        f"{features}; the difference is the root mean square, in the network's units. One seed: small differences of"
-        " distances are chance."
+        f"{about['count']:,} samples of {_seeds(about['seed'], about['seeds'])} each; distances from"
+        f" {about['reference']} {about['noun']}{features}; the difference is the root mean square, in the network's"
+        " units. "
+    )
+    words += (
+        "One seed: small differences of distances are chance (--seeds 3 shows how small)."
+        if about["seeds"] == 1
+        else "± the 95 % interval of the mean over seeds."
     )
     to.print(words, style="dim", markup=False)
     if about["count"] < about["asked_for"]:
@@ -132,7 +138,14 @@ def _show(found: "Comparison") -> None:
         to.print(f"note: a distance of {about['count']} samples says little; --count 500 says more")
 
 
+def _seeds(first: int, count: int) -> str:
+    return f"seed {first}" if count == 1 else f"the seeds {first} to {first + count - 1}"
+
+
 def _cells(outcome: "Outcome") -> tuple[str, ...]:
-    distance = "" if outcome.frechet is None else f"{outcome.frechet:.4g}"
-    off = "" if outcome.from_fine is None else f"{outcome.from_fine:.3g}"
-    return str(outcome.way.calls), distance, off, f"{outcome.seconds:.2f}"
+    calls, seconds = str(outcome.way.calls), f"{outcome.seconds:.2f}"
+    return calls, _figure(outcome.frechet), _figure(outcome.from_fine), seconds
+
+
+def _figure(figure: "Figure | None") -> str:
+    return "" if figure is None else str(figure)

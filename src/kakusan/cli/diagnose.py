@@ -45,14 +45,14 @@ class Diagnose(DiagnosisOptions):
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Diagnose, arguments, "diagnose", EXAMPLES)
-    from kakusan.config.machine import set_machine
+    from kakusan.config.machine import set_machine_for_use
     from kakusan.evaluation.diagnosis.diagnose import diagnose
     from kakusan.run import Run
     from kakusan.storage.figures import finite
     from kakusan.terminal.display import bars, console, reading
 
     run = Run.open(command.run)
-    set_machine(run.settings.machine)
+    set_machine_for_use(run.settings.machine)
     to = console()
     with reading(to) as read, bars(to) as show:
         found = diagnose(run, command, reading=read, progress=show)

@@ -1,14 +1,16 @@
 """kakusan evaluate RUN --distance."""
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from kakusan.cli.arguments import parse
+from kakusan.cli.sampler_options import parse_with_sampler, sampler_of
+from kakusan.config.section import AUTO
 from kakusan.errors import SettingsError
 from kakusan.evaluation.options import DistanceOptions
 
@@ -22,6 +24,8 @@ FLAG = "--distance"
 EXAMPLES = (
     "kakusan evaluate runs/demo --distance                         1,000 samples of 3 seeds beside as many real images",
     "kakusan evaluate runs/demo --distance --steps 10 --sampler ddim    of samples in 10 steps",
+    "kakusan evaluate runs/digits --distance --guidance 2          guided, classes as often as in the reference",
+    "kakusan evaluate runs/digits --distance --label 7             sevens from sevens",
     "kakusan evaluate runs/demo --distance --features clip.onnx    in the features of a network of yours",
     "kakusan evaluate runs/demo --distance --reference photos/     from other images than those of the run",
 )
@@ -44,7 +48,8 @@ class Distance(DistanceOptions):
     distance: bool = False
     """Distances of samples, rather than the bound of images."""
     out: Path | None = None
-    """Write the figures here; default: RUN/evaluation/step-...-distance.json."""
+    """Write the figures here; default: RUN/evaluation/step-...-distance-....json, another for each way to sample
+    and each reference."""
     save_statistics: Path | None = None
     """Write mean and covariance of the reference's features to this .npz, as pytorch-fid has them (mu, sigma)."""
     overwrite: bool = False
@@ -60,8 +65,8 @@ class Distance(DistanceOptions):
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    command = parse(Distance, arguments, f"evaluate {FLAG}", EXAMPLES)
-    from kakusan.config.machine import set_machine
+    command = parse_with_sampler(Distance, arguments, f"evaluate {FLAG}", EXAMPLES, usual=AUTO)
+    from kakusan.config.machine import set_machine_for_use
     from kakusan.evaluation.quality import measure_quality
     from kakusan.run import Run
     from kakusan.storage.figures import finite
@@ -69,10 +74,10 @@ def main(arguments: Sequence[str]) -> int:
 
     _refuse_to_replace(command)
     run = Run.open(command.run)
-    set_machine(run.settings.machine)
+    set_machine_for_use(run.settings.machine)
     to = console()
     with reading(to) as read, bars(to) as show:
-        found = measure_quality(run, command, show, read)
+        found = measure_quality(run, command, show, read, sampler=sampler_of(command, run))
     for warning in run.warnings:
         to.print(f"warning: {warning}", markup=False)
     written = _write(command, run, found)
@@ -101,7 +106,7 @@ def _write(command: Distance, run: "Run", found: "Quality") -> list[Path]:
     from kakusan.storage import durable
     from kakusan.storage.figures import finite
 
-    path = command.out or run.files.evaluation_path(found.about["step"], "-distance").with_suffix(".json")
+    path = command.out or _path(run, found.about)
     files = {path: (json.dumps(finite(found.as_json()), indent=1) + "\n").encode()}
     if command.save_statistics is not None:
         if found.statistics is None:
@@ -114,6 +119,17 @@ def _write(command: Distance, run: "Run", found: "Quality") -> list[Path]:
             to.parent.mkdir(parents=True, exist_ok=True)
             durable.atomic_write(to, content)
     return [*files]
+
+
+def _path(run: "Run", about: Mapping[str, Any]) -> Path:
+    """RUN/evaluation/step-...-distance-SAMPLER-STEPS-HASH.json: another for each way to sample and each reference."""
+    walk = about["walk"]
+    all_of_it = json.dumps(
+        {name: about[name] for name in about if name != "run"}, sort_keys=True, default=str
+    )
+    digits = hashlib.sha256(all_of_it.encode()).hexdigest()[:8]
+    name = f"-distance-{walk['sampler']}-{about['steps'] or 'all'}-{digits}"
+    return run.files.evaluation_path(about["step"], name).with_suffix(".json")
 
 
 def _show(found: "Quality", written: Sequence[Path]) -> None:

@@ -33,7 +33,7 @@ class Distill:
     parent: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the trained run, which stays as it is."""
     run: Path | None = None
-    """Folder of the new run; default: RUN-distilled. If it is one already, it goes on."""
+    """Folder of the new run; default: RUN-distilled. If it is a run already, it goes on, as with `kakusan train`."""
     steps: int | None = None
     """Optimizer steps; default: 3/8 of the run's, which take half of its time."""
     minutes: float | None = None
@@ -52,11 +52,13 @@ def main(arguments: Sequence[str]) -> int:
     from kakusan.cli.progress import begin, train_to_the_end
     from kakusan.run import Run
     from kakusan.storage.run_folder import RunFolder
-    from kakusan.training.distill import distillation, folder_beside
+    from kakusan.training.distill import distillation, folder_beside, require_same_start
 
     parent = RunFolder.open(command.parent)
     asked = distillation(parent, steps=command.steps, minutes=command.minutes, source=command.data)
-    trainer = begin(asked, command.run or folder_beside(parent), command.parent)
+    folder = command.run or folder_beside(parent)
+    require_same_start(folder, parent)
+    trainer = begin(asked, folder, command.parent)
     code = train_to_the_end(trainer, as_json=command.json)
     if code == 0 and command.distance:
         _tell_distances(Run.open(trainer.run.folder), as_json=command.json)

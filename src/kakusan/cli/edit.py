@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from kakusan.cli.sampler_options import USUAL, options_in, parse_with_sampler
+from kakusan.cli.choices import value_of
+from kakusan.cli.sampler_options import USUAL, parse_with_sampler, sampler_of
+from kakusan.config.facts import SpacingName
 
 if TYPE_CHECKING:
     from kakusan.pages.edit.gather import Edited, Kind
@@ -19,12 +21,13 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "kakusan edit runs/photos --from cat.jpg                         eight variations of a picture",
     "kakusan edit runs/photos --from cat.jpg --strength 0.3          that stay nearer to it",
+    "kakusan edit runs/photos --from cat.jpg --mask kept.png         fill in what is black in kept.png",
     "kakusan edit runs/photos --from cat.jpg --invert                to the noise that it is made of, and back",
     "kakusan edit runs/photos --from cat.jpg --to dog.jpg            from one picture to another, in nine",
     "kakusan edit runs/photos --seeds 3 8 --frames 60 --film way.webp    from one sample to another, as a film",
     "kakusan edit runs/digits --from seven.png --label 1 --guidance 2    in the direction of a class",
 )
-STRENGTH, COUNT, FRAMES = 0.6, 8, 9
+STRENGTH, COUNT, FRAMES, COMPLETIONS = 0.6, 8, 9, 16
 """Where none is given."""
 
 
@@ -40,6 +43,9 @@ class Edit:
     """Folder of the run."""
     source: Annotated[str | None, tyro.conf.arg(name="from")] = None
     """An image, a folder of images, or an array (.npy, .npz) of one sample or several."""
+    mask: Path | None = None
+    """What of the image is kept, as a picture (white is kept, black is made anew) or an array of booleans: the rest is
+    filled in, as by `kakusan restore`, which also takes other measurements."""
     to: str | None = None
     """One more image or array: go from the first to this one, through their noise (spherical interpolation)."""
     seeds: tuple[int, int] | None = None
@@ -50,7 +56,8 @@ class Edit:
     """Of variations: the share of the denoising steps that is repeated, as in diffusers. 0 keeps the image, 1 forgets
     it; default: 0.6."""
     count: int | None = None
-    """Of variations: their number; several images are taken in turn. Default: 8 of one image, else one of each."""
+    """Of variations: their number; several images are taken in turn. Default: 8 of one image, else one of each; with
+    --mask 16."""
     frames: int | None = None
     """Of an interpolation: its pictures, both ends among them (default: 9). Of variations: pictures of the film."""
     rounds: int = 1
@@ -62,11 +69,14 @@ class Edit:
     """An interpolation, or the walk of variations, as a .webp, .gif or animated .png."""
     sampler: str = USUAL
     """ddim, ancestral (Algorithm 2), unipc, dpmpp-2m, heun, ...; --sampler NAME --help names all, and shows the
-    options of this one. Inversions, and so interpolations of images, are DDIM's."""
-    steps: int | None = None
-    """Denoising steps of the whole walk; default: what is usual for the sampler, 50 for ddim."""
-    spacing: Literal["trailing", "leading", "linspace", "quadratic", "log-snr", "karras"] | None = None
+    options of this one; auto: that of `kakusan sample`. Inversions, and so interpolations of images, are DDIM's."""
+    steps: str | None = None
+    """Denoising steps of the whole walk, or tuned:N for the times that `kakusan tune` has found for N; default: what is
+    usual for the sampler, 50 for ddim."""
+    spacing: SpacingName | None = None
     """Times that fewer steps visit, as of `kakusan sample`; default: as the run says."""
+    times: tuple[float, ...] | None = None
+    """These times one by one, as of `kakusan sample`, in place of --steps and --spacing."""
     seed: int = 0
     """Random seed of variations."""
     first: int = 0
@@ -98,7 +108,7 @@ class Edit:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse_with_sampler(Edit, arguments, "edit", EXAMPLES)
-    from kakusan.config.machine import set_machine
+    from kakusan.config.machine import set_machine_for_use
     from kakusan.errors import printable
     from kakusan.pages.edit.gather import Places, write_edit
     from kakusan.run import Run
@@ -106,12 +116,16 @@ def main(arguments: Sequence[str]) -> int:
 
     kind = _kind(command)
     run = Run.open(command.run)
-    set_machine(run.settings.machine)
+    set_machine_for_use(run.settings.machine)
     editor = _editor(command, run)
     images = _images(command, editor)
     count = range(command.first, command.first + _count(command, kind, images))
     places = Places.of(run, command.out, command.film, kind, count, overwrite=command.overwrite)
-    edited = _edited(command, kind, run, editor, images)
+    if kind == "completions":
+        named = value_of("--sampler", arguments) is not None
+        edited = _completed(command, run, editor, images, with_sampler=named)
+    else:
+        edited = _edited(command, kind, run, editor, images)
     write_edit(edited, places, ("kakusan", "edit", *arguments))
     to = console()
     for warning in run.warnings:
@@ -137,6 +151,9 @@ def _kind(command: Edit) -> "Kind":
         raise SettingsError("--from and --seeds are two beginnings", "leave one of them out")
     if command.to is not None and command.source is None:
         raise SettingsError("--to needs an image to come from", "such as --from cat.png --to dog.png")
+    if command.mask is not None:
+        _refuse_strangers(command, "completions")
+        return "completions"
     interpolates = command.to is not None or command.seeds is not None
     kind: Kind = "interpolation" if interpolates else "inversion" if command.invert else "variations"
     _refuse_strangers(command, kind)
@@ -149,6 +166,15 @@ def _refuse_strangers(command: Edit, kind: "Kind") -> None:
 
     strangers: dict[str, dict[str, object]] = {
         "variations": {"--rounds": command.rounds != 1},
+        "completions": {
+            "--strength": command.strength,
+            "--to": command.to,
+            "--invert": command.invert,
+            "--rounds": command.rounds != 1,
+            "--frames": command.frames,
+            "--film": command.film,
+            "--exact": command.exact,
+        },
         "inversion": {
             "--strength": command.strength,
             "--count": command.count,
@@ -180,6 +206,7 @@ def _refuse_strangers(command: Edit, kind: "Kind") -> None:
 
 NAMES = {
     "variations": "variations of images",
+    "completions": "the filling in of what a mask hides",
     "inversion": "an inversion",
     "interpolation": "an interpolation",
 }
@@ -188,16 +215,13 @@ NAMES = {
 def _editor(command: Edit, run: "Run") -> "Editor":
     """The run's model, ready, with the progress shown."""
     from kakusan.errors import SettingsError
-    from kakusan.samplers import sampler_named
     from kakusan.terminal.display import bar, console
     from kakusan.training.guide import Guidance
 
     if command.guide is not None and command.guidance is None:
         raise SettingsError("--guide belongs to --guidance, which is missing", "such as: --guidance 2")
     guidance = None if command.guidance is None else Guidance(command.guidance, guide=command.guide)
-    T, own = run.settings.process.T, options_in(command, command.sampler)
-    sampler = sampler_named(command.sampler, T, steps=command.steps, spacing=command.spacing, **own)
-    to = console()
+    sampler, to = sampler_of(command, run), console()
 
     @contextmanager
     def watching(title: str) -> Iterator[Callable[[float, str], None]]:
@@ -236,8 +260,10 @@ def _count(command: Edit, kind: "Kind", images: "Samples | None") -> int:
     """The number of pictures that come of it."""
     if kind == "interpolation":
         return FRAMES if command.frames is None else command.frames
-    if kind == "variations" and command.count is not None:
+    if kind in ("variations", "completions") and command.count is not None:
         return command.count
+    if kind == "completions":
+        return COMPLETIONS
     several = 1 if images is None else len(images)
     return COUNT if kind == "variations" and several == 1 else several
 
@@ -248,8 +274,7 @@ def _edited(command: Edit, kind: "Kind", run: "Run", editor: "Editor", images: "
     from kakusan.run import Films, round_trip
 
     count, units = _count(command, kind, images), run.data.units
-    asked = ("source", "to", "label", "vector", "condition", "guidance", "guide")
-    about = editor.record() | {name: getattr(command, name) for name in asked}
+    about = _about(command, editor)
     if images is None:
         assert command.seeds is not None
         after = editor.between_seeds(*command.seeds, count)
@@ -267,3 +292,28 @@ def _edited(command: Edit, kind: "Kind", run: "Run", editor: "Editor", images: "
     after = editor.between(images[:1], images[1:], count, command.rounds)
     trip = round_trip(images, after[[0, -1]], units)
     return Edited(run, kind, images, after, {**about, "frames": count}, trip=trip)
+
+
+def _about(command: Edit, editor: "Editor") -> dict[str, object]:
+    """The record of the model and of what was asked."""
+    asked = ("source", "to", "label", "vector", "condition", "guidance", "guide")
+    return editor.record() | {name: getattr(command, name) for name in asked}
+
+
+def _completed(
+    command: Edit, run: "Run", editor: "Editor", image: "Samples | None", *, with_sampler: bool
+) -> "Edited":
+    """The image with what the mask hides made anew, and how that was done. with_sampler: one is named."""
+    from kakusan.pages.edit.gather import Edited
+    from kakusan.run.restoring import method_as_json
+
+    assert command.mask is not None
+    assert image is not None
+    steps, is_number = command.steps, command.steps is None or command.steps.isdecimal()
+    sampler = editor.sampler if with_sampler or command.spacing or not is_number else None
+    method = run.method("mmps", sampler=sampler, steps=int(steps) if steps and sampler is None else None)
+    kept = editor.read_mask(command.mask)
+    after = editor.completions(image, command.mask, _count(command, "completions", image), method)
+    about = {**_about(command, editor), **method_as_json(method), "mask": str(command.mask)}
+    before = image.masked_fill(~kept, float("nan"))
+    return Edited(run, "completions", before, after, {**about, "steps": method.steps_of(editor.model.path)})

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     if distance.FLAG in arguments:
         return distance.main(arguments)
     command = parse(Evaluate, arguments, "evaluate", EXAMPLES)
-    from kakusan.config.machine import set_machine
+    from kakusan.config.machine import set_machine_for_use
     from kakusan.evaluation.bound import measure_bound
     from kakusan.run import Run
     from kakusan.storage.figures import finite
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
 
     run = Run.open(command.run)
     _check_outputs(command)
-    set_machine(run.settings.machine)
+    set_machine_for_use(run.settings.machine)
     begun = time.perf_counter()
     to = console()
     with reading(to) as read, bars(to) as show:

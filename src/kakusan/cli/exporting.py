@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import tyro
 
 from kakusan.cli.choices import value_of
-from kakusan.cli.sampler_options import USUAL, options_in, parse_for_run
+from kakusan.cli.sampler_options import USUAL, own_flags, parse_for_run, sampler_of
+from kakusan.config.facts import SpacingName
 from kakusan.errors import SettingsError, printable
 
 EXAMPLES = (
@@ -34,9 +35,14 @@ class Export:
     sampler: str | None = None
     """onnx: whose times and coefficients are written: ddim (default), unipc, consistency (default of a distilled run),
     ...; diffusers: whose scheduler, where it has one: unipc, dpmpp-2m, ... --sampler NAME --help shows the options of
-    this one, such as --eta of ddim."""
-    steps: int | None = None
-    """Steps of the sampler; default: what is usual for it, 50 for ddim. For diffusers, those of the example alone."""
+    this one, such as --eta of ddim. auto: the one that `kakusan sample` takes."""
+    steps: str | None = None
+    """Steps of the sampler, or for onnx tuned:N, the times that `kakusan tune` has found for N; default: what is usual
+    for it, 50 for ddim. For diffusers, those of the example alone."""
+    spacing: SpacingName | None = None
+    """Times of the sampler, as of `kakusan sample`; default: as the run says. diffusers has the first three."""
+    times: tuple[float, ...] | None = None
+    """onnx: these times one by one, as of `kakusan sample`, in place of --steps and --spacing."""
     weights: Literal["ema", "model"] = "ema"
     """Averaged weights, or those of the last step."""
     step: int | None = None
@@ -48,20 +54,15 @@ def main(arguments: Sequence[str]) -> int:
     command = parse_for_run(Export, arguments, "export", EXAMPLES)
     from kakusan.interop.exporting import Wish, export_model
     from kakusan.run import Run
-    from kakusan.samplers import sampler_named
     from kakusan.terminal.display import console
 
-    name = command.sampler or USUAL
-    own = options_in(command, name)
-    _refuse_what_does_not_apply(command, arguments, [*own])
+    _refuse_what_does_not_apply(command, arguments, own_flags(command.sampler or USUAL))
     run, to = Run.open(command.run), console()
-    process = run.settings.process
-    sampler = sampler_named(name, process.T, steps=command.steps, **own).spaced(process.spacing)
     wish = Wish(
         weights=command.weights,
         step=command.step,
         scheduler=command.scheduler,
-        sampler=sampler if command.to == "onnx" or _is_named(arguments) else None,
+        sampler=sampler_of(command, run, USUAL) if command.to == "onnx" or _is_named(arguments) else None,
         say=lambda text: to.print(text, style="dim", markup=False),
     )
     exported = export_model(run, command.to, command.target, wish)
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _refuse_what_does_not_apply(command: Export, arguments: Sequence[str], own: Sequence[str]) -> None:
     """Raises SettingsError for flags of another format; own: the options of the sampler."""
-    of_sampler = ("sampler", "steps", *own)
+    of_sampler = ("sampler", "steps", "spacing", "times", *own)
     known = {
         "onnx": of_sampler,
         "diffusers": ("scheduler", *(of_sampler if _is_named(arguments) else ())),

@@ -18,7 +18,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class Import:
-    """Make a run of a model that was trained elsewhere: UNet2DModel with a DDPM or DDIM scheduler.
+    """Make a run of a model that was trained elsewhere: UNet2DModel with a DDPM, DDIM, DPM-Solver++ or UniPC scheduler.
 
     Its files are read as data, and nothing in them is run. What is not known here is refused by its key and value.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kakusan.config.loading import Requested
-from kakusan.config.machine import set_machine
+from kakusan.config.machine import set_machine_for_use
 from kakusan.config.settings import Settings
 from kakusan.data.asking import EACH
 from kakusan.data.record import DataRecord
@@ -230,7 +230,7 @@ class _Told:
 def report_of(run: Run) -> Path:
     """The report, written with its progress shown."""
     to = console()
-    set_machine(run.settings.machine)
+    set_machine_for_use(run.settings.machine)
     with bar("report", 1.0, to) as shown:
         return write_report(run, shown.at)
 

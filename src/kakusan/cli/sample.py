@@ -2,19 +2,19 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from kakusan.cli.sampler_options import options_in, parse_with_sampler
+from kakusan.cli.sampler_options import parse_with_sampler, sampler_of
+from kakusan.config.facts import SpacingName
 from kakusan.config.section import AUTO
 
 if TYPE_CHECKING:
     from kakusan.data.units import Units
     from kakusan.run import Films, Run
-    from kakusan.samplers import Sampler
     from kakusan.shapes import Condition, Samples
     from kakusan.training.guide import Guidance
 
@@ -61,9 +61,7 @@ class Sample:
     steps: str | None = None
     """Denoising steps, or tuned:N for the times that `kakusan tune` has found for N; default: 10, or what is usual
     for the sampler, 50 for ddim."""
-    spacing: (
-        Literal["trailing", "leading", "linspace", "quadratic", "log-snr", "karras", "entropic"] | None
-    ) = None
+    spacing: SpacingName | None = None
     """Times that fewer steps visit: even in t, from T on (trailing), down to 1 (leading) or both (linspace); even in
     the root of t (quadratic), the log-SNR, or sigma^(1/7) (karras), both included; even in what the run's own errors
     leave unknown (entropic); default: of auto the best that the run knows, of others as the run says."""
@@ -116,7 +114,7 @@ class Sample:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse_with_sampler(Sample, arguments, "sample", EXAMPLES, usual=AUTO)
-    from kakusan.config.machine import set_machine
+    from kakusan.config.machine import set_machine_for_use
     from kakusan.data.saving import Output, free_output, sidecar
     from kakusan.data.units import Real
     from kakusan.errors import SettingsError, printable
@@ -127,7 +125,6 @@ def main(arguments: Sequence[str]) -> int:
         raise SettingsError(
             f"the {command.sampler} sampler has no --variance", "it belongs to --sampler ancestral"
         )
-    _refuse_steps_beside_times(command)
     run = Run.open(command.run)
     numbers = range(command.first, command.first + command.count)
     path, layout = command.out or free_output(run.folder / "samples"), run.settings.data.layout
@@ -136,7 +133,7 @@ def main(arguments: Sequence[str]) -> int:
     films = Films(command.film, command.strip, command.frames, command.overwrite)
     if path in films.paths:
         raise SettingsError(f"{path} cannot be both the samples and their film", "name two files")
-    set_machine(run.settings.machine)
+    set_machine_for_use(run.settings.machine)
     x_0, about, condition = _sampled(command, run, _guidance(command), films)
     about["rounded"] &= not command.raw
     to, units = console(), run.data.units
@@ -161,14 +158,6 @@ def main(arguments: Sequence[str]) -> int:
         to.print(_chosen(about), style="dim", markup=False)
     to.print(f"how they were made: {sidecar(out.path)}", style="dim", markup=False)
     return 0
-
-
-def _refuse_steps_beside_times(command: Sample) -> None:
-    from kakusan.errors import SettingsError
-
-    for flag, value in {"--steps": command.steps, "--spacing": command.spacing}.items():
-        if command.times is not None and value is not None:
-            raise SettingsError(f"{flag} and --times both say which times are visited", f"leave out {flag}")
 
 
 def _columns(about: "Mapping[str, Any]", first: int) -> int | None:
@@ -215,7 +204,7 @@ def _sampled(
     loaded = run.load(
         weights=command.weights, device=command.device, precision=command.precision, variance=command.variance
     )
-    sampler = _sampler(command, run)
+    sampler = sampler_of(command, run)
     numbers = {name: getattr(command, name) for name in ("count", "seed", "first", "exact")}
     guidance, label = run.composed(guidance, command.label)
     condition = run.condition(
@@ -237,11 +226,3 @@ def _chosen(about: "Mapping[str, Any]") -> str:
     why = known.get(about["spacing"], "")
     steps = "1 step" if about["steps"] == 1 else f"{about['steps']} steps"
     return f"sampler: {about['sampler']}, {steps}{why} (kakusan compare shows others; --sampler and --steps choose)"
-
-
-def _sampler(command: Sample, run: "Run") -> "Sampler":
-    """As the flags say; with --times, of the sampler that is named, or the best one."""
-    own = {name: value for name, value in options_in(command, command.sampler).items() if value is not None}
-    if command.times is None:
-        return run.sampler(command.sampler, steps=command.steps, spacing=command.spacing, **own)
-    return replace(run.sampler(command.sampler, **own), steps=None, at=command.times)

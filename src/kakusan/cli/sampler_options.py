@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import Field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
@@ -18,6 +18,10 @@ from kakusan.config.documented import docstrings, summary
 from kakusan.config.section import AUTO
 from kakusan.config.settings import CONSISTENCY
 from kakusan.errors import SettingsError
+
+if TYPE_CHECKING:
+    from kakusan.run import Run
+    from kakusan.samplers import Sampler
 
 Command = TypeVar("Command")
 
@@ -48,7 +52,7 @@ def with_sampler(command: type[Command], arguments: Sequence[str], usual: str = 
     from kakusan.samplers import SAMPLERS
 
     name = name or usual
-    if name == AUTO and usual == AUTO:
+    if name == AUTO:
         _refuse_others(name, [], arguments)
         return command
     kind = named(SAMPLERS, name, "--sampler")
@@ -66,7 +70,12 @@ def with_sampler(command: type[Command], arguments: Sequence[str], usual: str = 
         ("steps", Annotated[kind_of_steps, tyro.conf.arg(help=f"Denoising steps; default: {steps}.")], None),
     ]
     return make_dataclass(
-        command.__name__, flags, bases=(command,), frozen=True, namespace={"__doc__": command.__doc__}
+        command.__name__,
+        flags,
+        bases=(command,),
+        frozen=True,
+        kw_only=True,
+        namespace={"__doc__": command.__doc__},
     )
 
 
@@ -92,10 +101,33 @@ def _is_distilled(run: Path) -> bool:
 
 
 def options_in(command: object, name: str) -> dict[str, Any]:
-    """The sampler's own options in a command of `with_sampler`."""
+    """The sampler's own options that are given in a command of `with_sampler`."""
+    values = {each: getattr(command, each) for each in own_flags(name)}
+    return {each: value for each, value in values.items() if value is not None}
+
+
+def own_flags(name: str) -> list[str]:
+    """The names of the options that the sampler of this name has to itself; none of auto."""
     from kakusan.samplers import SAMPLERS
 
-    return {} if name == AUTO else {each: getattr(command, each) for each in own_options(SAMPLERS[name])}
+    return [] if name == AUTO else [*own_options(SAMPLERS[name])]
+
+
+def sampler_of(command: object, run: "Run", usual: str = AUTO) -> "Sampler":
+    """The sampler of a command's --sampler, --steps, --spacing and --times, as `Run.sampler` decides on them.
+
+    Raises SettingsError for flags that contradict each other, and what `Run.sampler` raises.
+    """
+    given = {name: vars(command)[name] for name in ("sampler", "steps", "spacing", "times")}
+    name, times = given["sampler"] or usual, given["times"]
+    for flag in ("steps", "spacing"):
+        if times is not None and given[flag] is not None:
+            raise SettingsError(
+                f"--{flag} and --times both say which times are visited", f"leave out --{flag}"
+            )
+    return run.sampler(
+        name, steps=given["steps"], spacing=given["spacing"], at=times, **options_in(command, name)
+    )
 
 
 def own_options(kind: type[Any]) -> dict[str, Field[Any]]:

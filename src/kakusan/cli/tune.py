@@ -39,13 +39,13 @@ class Tune(TuneOptions):
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Tune, arguments, "tune", EXAMPLES)
-    from kakusan.config.machine import set_machine
+    from kakusan.config.machine import set_machine_for_use
     from kakusan.evaluation.tuning import measure_errors, tune_times
     from kakusan.run import Run
     from kakusan.terminal.display import bar, console, reading
 
     run = Run.open(command.run)
-    set_machine(run.settings.machine)
+    set_machine_for_use(run.settings.machine)
     to = console()
     if command.entropic:
         with reading(to) as read, bar("errors by time", 1.0, to) as shown:

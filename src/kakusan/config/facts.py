@@ -9,6 +9,11 @@ Kind: TypeAlias = Literal["points", "signal", "image", "volume"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """The space of a sample, by its number of axes beside the channels: 0 to 3."""
 
+SpacingName: TypeAlias = Literal[
+    "trailing", "leading", "linspace", "quadratic", "log-snr", "karras", "entropic"
+]
+"""Where the steps of a walk lie, by name: `kakusan.samplers.spacings` has them."""
+
 
 @dataclass(frozen=True)
 class DataFacts:

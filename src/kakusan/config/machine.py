@@ -16,6 +16,7 @@ from kakusan.config.parallel import ROWS, are_set, set_threads
 from kakusan.config.settings import MachineSettings, answered
 from kakusan.errors import SettingsError, quoted
 
+OMP_NUM_THREADS = "OMP_NUM_THREADS"
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # glibc's malloc.h
 
 
@@ -28,7 +29,8 @@ def resolve_machine(machine: MachineSettings) -> MachineSettings:
     if layout == "auto":  # up to 1.3 times as fast; 2.5 % slower at worst (35.7 M parameters, bf16, CPU)
         layout = "channels-last"
     if threads == "auto":
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = min(cores, allowed_threads() or cores)
     on_cuda = torch.device(device).type == "cuda"
     graphs = on_cuda if machine.graphs == "auto" else machine.graphs
     kernels = (on_cuda and has_triton()) if machine.kernels == "auto" else machine.kernels
@@ -42,6 +44,32 @@ def resolve_machine(machine: MachineSettings) -> MachineSettings:
         kernels=kernels,
     )
     return found if machine.workers != "auto" else replace(found, workers=usual_workers(found))
+
+
+def allowed_threads() -> int | None:
+    """The threads that the user allows programs to have, by OMP_NUM_THREADS; None where it says nothing.
+
+    Of a list, which is for threads that start threads, the first number.
+    """
+    first = os.environ.get(OMP_NUM_THREADS, "").partition(",")[0].strip()
+    return int(first) if first.isascii() and first.isdigit() and int(first) > 0 else None
+
+
+def for_use(machine: MachineSettings) -> MachineSettings:
+    """The machine of a run for all but its training: with no more threads than the user allows here.
+
+    A training keeps the threads that it began with, since its numbers may depend on them.
+    """
+    allowed = allowed_threads()
+    if allowed is None or machine.threads == "auto" or machine.threads <= allowed:
+        return machine
+    fewer = replace(machine, threads=allowed)
+    return replace(fewer, workers=min(answered(machine.workers), usual_workers(fewer)))
+
+
+def set_machine_for_use(machine: MachineSettings) -> None:
+    """`set_machine`, of a run that is not trained: `for_use`."""
+    set_machine(for_use(machine))
 
 
 def usual_workers(machine: MachineSettings, rows: int | None = None) -> int:

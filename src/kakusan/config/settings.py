@@ -310,7 +310,7 @@ class MachineSettings(Section):
     layout: Literal["auto", "contiguous", "channels-last"] = "auto"
     """Memory layout of the network."""
     threads: Annotated[int | Auto, Range(1, 4096)] = "auto"
-    """Threads on a CPU; auto: as many as cores."""
+    """Threads on a CPU; auto: as many as cores, or fewer where OMP_NUM_THREADS says so."""
     workers: Annotated[int | Auto, Range(1, 4096)] = "auto"
     """Parts of a batch that are computed at once on a CPU, each on its share of the threads: where other programs use
     the cores too, much faster than all threads in every operation. auto: one for each thread, while a batch has 16

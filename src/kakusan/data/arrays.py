@@ -113,12 +113,12 @@ def _found(path: Path, options: DataSettings) -> Found:
                 return _found_in_archive(np.load(file, allow_pickle=False), path.name, options)
         return Found(np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)), printable(path.name))
     except ValueError as error:
-        raise _refusal(path, error) from error
+        raise refusal(path, error) from error
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _refusal(path: Path, error: ValueError) -> DataError:
+def refusal(path: Path, error: ValueError) -> DataError:
     """Errors, in the words of kakusan, for what NumPy says of object arrays, of strange files and of damaged ones."""
     if "Object arrays" in str(error) or "Python objects" in str(error):
         return DataError(

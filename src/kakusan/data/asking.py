@@ -83,11 +83,11 @@ def classes_at_once(
             parts.append((class_number(name.strip(), record, run), float(share)))
         except ValueError as error:
             raise SettingsError(
-                f"the share of a class is a number, not {share!r}", "--label 3:1+7:0.5"
+                f"the share of a class is a number, not {share!r}", "such as 3:1+7:0.5"
             ) from error
     if not any(share for _, share in parts):
         raise SettingsError(
-            f"--label {text} gives each class the share 0, so none is asked for", "--label 3:1+7:0.5"
+            f"the label {text} gives each class the share 0, so none is asked for", "such as 3:1+7:0.5"
         )
     return tuple(parts)
 
@@ -186,16 +186,16 @@ def _typed(text: str, form: VectorForm) -> tuple[list[str], NDArray[np.float64]]
     parts = [part.strip().rpartition("=") for part in text.split(",") if part.strip()]
     names = [name.strip() for name, _, _ in parts if name]
     if names and len(names) < len(parts):
-        raise SettingsError(f"--vector {text} names some numbers and not others", "name all, or none")
+        raise SettingsError(f"the vector {text} names some numbers and not others", "name all, or none")
     try:
         numbers = np.array([[float(value) for _, _, value in parts]])
     except ValueError as error:
-        raise SettingsError(f"--vector {text}: {error}", "such as: --vector 0.3,1.5") from error
+        raise SettingsError(f"the vector {text}: {error}", "such as 0.3,1.5") from error
     if not names and numbers.shape[1] != len(form.names):
         raise SettingsError(
-            f"--vector has {numbers.shape[1]} numbers, and the run has learned {len(form.names)}:"
+            f"the vector has {numbers.shape[1]} numbers, and the run has learned {len(form.names)}:"
             f" {', '.join(form.names[:20])}",
-            f"such as: --vector {form.names[0]}={form.mean[0]:.3g}",
+            f"such as {form.names[0]}={form.mean[0]:.3g}",
         )
     return names, numbers
 
@@ -265,9 +265,7 @@ def mask_asked(mask: str, shape: tuple[int, ...], layout: Layout) -> Samples:
         return torch.ones(1, *shape)
     path = Path(mask).expanduser()
     if path.suffix.lower() not in (".npy", ".npz"):
-        raise SettingsError(
-            f"--mask {mask} is neither {FULL} nor a .npy or .npz file", f"such as: --mask {FULL}"
-        )
+        raise SettingsError(f"the mask {mask} is neither {FULL} nor a .npy or .npz file", f"such as {FULL}")
     return mask_of(array_in(path, MASK), shape, layout, str(path))
 
 

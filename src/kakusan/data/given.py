@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from kakusan.config.settings import DataSettings, Layout
-from kakusan.data.arrays import as_images
+from kakusan.data.arrays import as_images, refusal
 from kakusan.data.conditions import PairForm, fitted
 from kakusan.data.dataset import silent
 from kakusan.data.folder import read_folder
@@ -156,7 +157,9 @@ def _opened(path: Path) -> Iterator[Mapping[str, NDArray[np.generic]]]:
             yield found if isinstance(found, np.lib.npyio.NpzFile) else {"array": np.asarray(found)}
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except ValueError as error:
+        raise refusal(path, error) from error
+    except (EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
@@ -185,6 +188,28 @@ def _picture(path: Path, form: PairForm, words: Words, notes: list[str]) -> NDAr
             f"{path} cannot be read as an image: {why}",
             "give an image, a folder of images, or a .npy or .npz array",
         ) from error
+
+
+def picture_of_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Where a picture is white, (height, width), scaled and cropped as an image of these samples would be.
+
+    Raises DataError for what cannot be read, and where it is white nowhere or everywhere.
+    """
+    if len(shape) != 3:
+        raise SettingsError("a picture is a mask of images", "give an array of booleans: --mask FILE.npy")
+    try:
+        white = read_pixels(path, shape[1], shape[2], 1)[..., 0] >= WHITE
+    except (BadPictureError, NotAnImageError, OSError) as error:
+        why = "no such file" if isinstance(error, FileNotFoundError) else str(error) or "it is no picture"
+        raise DataError(f"{path} cannot be read as a mask: {why}") from error
+    if white.all() or not white.any():
+        of = "white: nothing is" if white.all() else "black, or grey: all is"
+        raise DataError(f"{path} is all {of} made anew", "white is kept, black is made anew")
+    return white
+
+
+WHITE: Final = 250
+"""Bytes of a mask that are white: those at an edge, which scaling has mixed, are not."""
 
 
 def _levels(images: NDArray[np.uint8], form: PairForm) -> NDArray[np.uint8]:

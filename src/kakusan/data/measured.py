@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from kakusan.operators.combined import Stacked
 
 OBSERVED = "observed"
 """Name of y in an .npz file of several arrays."""
-Observed = Float64[Tensor, "n *measured"]
+Observed: TypeAlias = Float64[Tensor, "n *measured"]
 
 
 def measured_in(

@@ -45,6 +45,8 @@ from kakusan.operators import (
 ARRAYS = (".npy", ".npz")
 WHITE_FROM: Final = 128
 """Bytes of a picture that are white enough to be measured, as its smoothed edges are half-way."""
+MOST_ANGLES: Final = 10_000
+MOST_OVERSAMPLING: Final = 16
 LOWEST: Final = 0.32
 """Of the frequencies that an acceleration keeps, how many are the lowest: 8 % of all at 4, as fastMRI has them."""
 
@@ -67,7 +69,13 @@ class Word:
 
     @property
     def path(self) -> Path:
-        return Path(self.options).expanduser()
+        return self.file(self.options)
+
+    def file(self, name: str) -> Path:
+        """A path. Raises SettingsError for an empty one, which would be the current folder."""
+        if not name:
+            self.refuse("something is missing after the colon")
+        return Path(name).expanduser()
 
     def refuse(self, problem: str, *advice: str) -> NoReturn:
         raise SettingsError(f"{self.text}: {problem}", *advice, f"such as: {OPERATORS[self.name].usage}")
@@ -78,18 +86,27 @@ class Word:
         except ValueError:
             self.refuse(f"a number is needed, not {text!r}")
 
-    def whole(self, text: str) -> int:
+    def whole(self, text: str, most: int = 2**63) -> int:
         if not re.fullmatch(r"\s*\d+\s*", text):
             self.refuse(f"a whole number is needed, not {text!r}")
+        if int(text) > most:
+            self.refuse(f"{most:,} is the most, not {text}")
         return int(text)
 
 
 @dataclass(frozen=True)
 class Named:
-    """One of the operators that have a name."""
+    """One of the operators that have a name. read: makes it, and calls `refuse` of the word where it cannot be."""
 
-    usage: str
+    forms: tuple[str, ...]
+    """Words as examples, FILE standing for a file."""
     read: Callable[[Word], Operator]
+    says: str = ""
+    """A remark on the forms."""
+
+    @property
+    def usage(self) -> str:
+        return ", ".join(self.forms) + (f" ({self.says})" if self.says else "")
 
 
 def operator_named(
@@ -266,7 +283,7 @@ def _crop(word: Word) -> Crop:
 
 
 def _with_edges(options: str) -> tuple[str, Edges]:
-    """What stands before :EDGES, and the edges, where they are named."""
+    """The options before :EDGES, and the edges, where they are named."""
     front, _, last = options.rpartition(":")
     edges: dict[str, Edges] = {name: name for name in get_args(Edges)}
     return (front, edges[last]) if last in edges else (options, "reflect")
@@ -274,7 +291,7 @@ def _with_edges(options: str) -> tuple[str, Edges]:
 
 def _blur(word: Word) -> Blur:
     name, edges = _with_edges(word.options)
-    kernel = array_in(Path(name).expanduser(), "kernel")
+    kernel = array_in(word.file(name), "kernel")
     if kernel.dtype.kind not in "biuf":
         word.refuse(f"the kernel holds {kernel.dtype}, not numbers")
     return Blur(torch.from_numpy(kernel.astype(np.float64)), edges)
@@ -282,7 +299,10 @@ def _blur(word: Word) -> Blur:
 
 def _gauss(word: Word) -> Blur:
     deviation, edges = _with_edges(word.options)
-    return gaussian_blur(word.number(deviation), len(word.shape) - 1, edges)
+    sigma = word.number(deviation)
+    if sigma > (widest := max(word.shape[1:], default=0)):
+        word.refuse(f"it is wider than samples of {widest} pixels")
+    return gaussian_blur(sigma, len(word.shape) - 1, edges)
 
 
 def _down(word: Word) -> Down:
@@ -335,7 +355,7 @@ def _with_columns_at(matrix: Tensor, order: Tensor) -> Tensor:
 
 def _radon(word: Word) -> Radon:
     if word.path.suffix.lower() not in ARRAYS:
-        return Radon(even_angles(word.whole(word.options)))
+        return Radon(even_angles(word.whole(word.options, MOST_ANGLES)))
     angles: NDArray[Any] = array_in(word.path, "angles")
     if angles.ndim != 1 or angles.dtype.kind not in "iuf":
         word.refuse(f"{word.path} is no list of angles in degrees")
@@ -349,17 +369,29 @@ def _clip(word: Word) -> Clip:
     return Clip(word.number(low), word.number(high))
 
 
+def _magnitude(word: Word) -> Magnitude:
+    return Magnitude(word.whole(word.options or "1", MOST_OVERSAMPLING))
+
+
+def _quantize(word: Word) -> Quantize:
+    return Quantize(word.number(word.options))
+
+
 OPERATORS: dict[str, Named] = {
-    "mask": Named("mask:hide-left, mask:random:0.9 (hides 90 %), mask:FILE.png (white is measured)", _mask),
-    "crop": Named("crop:4:24,8:24 (rows 4 to 23, columns 8 to 23)", _crop),
-    "blur": Named("blur:FILE.npy, blur:FILE.npy:periodic", _blur),
-    "gauss": Named("gauss:1.5 (deviation in pixels), gauss:1.5:zero", _gauss),
-    "down": Named("down:4, down:2x4", _down),
-    "fourier": Named("fourier:4 (one frequency in 4), fourier:FILE.npy", _fourier),
-    "matrix": Named("matrix:FILE.npz", _matrix),
-    "radon": Named("radon:30 (angles), radon:FILE.npy", _radon),
-    "magnitude": Named("magnitude, magnitude:2", lambda word: Magnitude(word.whole(word.options or "1"))),
-    "clip": Named("clip:0:200", _clip),
-    "quantize": Named("quantize:32 (step)", lambda word: Quantize(word.number(word.options))),
+    "mask": Named(
+        ("mask:hide-left", "mask:random:0.9", "mask:FILE.png"),
+        _mask,
+        "hides the left half; 90 % of the pixels; what is not white",
+    ),
+    "crop": Named(("crop:4:24,8:24",), _crop, "rows 4 to 23, columns 8 to 23"),
+    "blur": Named(("blur:FILE.npy", "blur:FILE.npy:periodic"), _blur),
+    "gauss": Named(("gauss:1.5", "gauss:1.5:zero"), _gauss, "deviation in pixels"),
+    "down": Named(("down:4", "down:2x4"), _down, "means over blocks"),
+    "fourier": Named(("fourier:4", "fourier:FILE.npy"), _fourier, "one frequency in 4; those of a mask"),
+    "matrix": Named(("matrix:FILE.npz",), _matrix),
+    "radon": Named(("radon:30", "radon:FILE.npy"), _radon, "30 angles; those in a file"),
+    "magnitude": Named(("magnitude", "magnitude:2"), _magnitude, "of the Fourier transform; oversampled"),
+    "clip": Named(("clip:0:200",), _clip),
+    "quantize": Named(("quantize:32",), _quantize, "steps of 32"),
 }
 """Operators by name."""

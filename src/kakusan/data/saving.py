@@ -44,7 +44,7 @@ class Output:
             raise SettingsError(f"samples are not written as {ending}", "name a .png, an .npz or a folder")
         if self.raw and ending != ".npz":
             raise SettingsError(
-                "--raw keeps the network's units, which a picture cannot", "name an .npz: --out samples.npz"
+                "raw keeps the network's units, which a picture cannot", "name an .npz: --out samples.npz"
             )
         noun = noun_of(shape)
         if not ending and (noun is not IMAGES or shape[0] not in (1, 3)):

@@ -124,6 +124,14 @@ def units_from_state(state: dict[str, Any]) -> Units:
     return Real(tuple(map(float, state["mean"])), tuple(map(float, state["scale"])), float(state["shown"]))
 
 
+def scale_and_mean(units: Units) -> tuple[float | Tensor, float | Tensor]:
+    """(scale, mean) with data = scale x + mean, x in the network's units: numbers, or one for each channel, float64."""
+    if isinstance(units, Levels):
+        half = (units.levels - 1) / 2
+        return half, half
+    return torch.tensor(units.scale, dtype=torch.float64), torch.tensor(units.mean, dtype=torch.float64)
+
+
 def of_channel(units: Units, channel: int) -> Units:
     """The units of one channel by itself."""
     if isinstance(units, Levels):

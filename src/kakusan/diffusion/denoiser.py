@@ -5,7 +5,7 @@ Here alone it is known that networks are given t - 1. All else counts t = 1..T.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ class NetworkDenoiser(Denoiser):
     Raises SettingsError on unknown names, and for eps on a path that ends in pure noise.
     """
 
-    network: Network
+    network: Network = field(repr=False)
     path: Path
     predicts: str = "eps"
     autocast: torch.dtype | None = None

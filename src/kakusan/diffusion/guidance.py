@@ -79,7 +79,7 @@ class Guided(Denoiser):
         if condition is None:
             raise SettingsError(
                 "classifier-free guidance needs a condition to be guided to",
-                "name a class: --label NAME, or give --vector or --condition",
+                "name a class (label), or give a vector or a condition",
             )
         strong, weak = _at_once(self.of, x_t, t, [condition, condition.null()])
         return strong, weak

@@ -114,6 +114,10 @@ class BoundReport:
     about: dict[str, Any]
     units: Units
 
+    def __repr__(self) -> str:
+        bits = (f"{part.name} {float(part.bound.total.mean()):.4g} bits/dim" for part in self.parts)
+        return f"<BoundReport at step {self.about['step']}: {', '.join(bits)}>"
+
     @property
     def scale(self) -> float:
         """From the network's units to levels (0..levels-1); for real data 1."""
@@ -242,7 +246,9 @@ def _chosen(
     splits = {"training": prepared.split.training, "held-out": prepared.split.held_out}
     wanted = {name: part for name, part in splits.items() if options.split in ("both", name) and len(part)}
     if not wanted:
-        raise SettingsError(f"{run.folder} held no images out", "ask for --split training, or name --data")
+        raise SettingsError(
+            f"{run.folder} held no images out", "ask for the split training, or name other data"
+        )
     return [(name, prepared.dataset, spread(part, options.images)) for name, part in wanted.items()]
 
 

@@ -5,21 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.space import noun_of
-from kakusan.data.units import Units
 from kakusan.errors import RunError
-from kakusan.evaluation.features import FeatureMap
 from kakusan.evaluation.metrics import frechet
 from kakusan.evaluation.options import DistanceOptions
 from kakusan.evaluation.quality import in_units, steps_of
-from kakusan.evaluation.references import RealImages, within
+from kakusan.evaluation.references import RealImages, condition_like, labels_like, within
 from kakusan.evaluation.shipped import Says, features_for
 from kakusan.run import Run
 from kakusan.samplers import Consistency, Sampler, sample
+from kakusan.shapes import Condition, Samples
 
 COUNT = 500
 """Samples of each, at the most: 2,500 times as many calls as there are calls in a walk are a minute on a CPU."""
@@ -61,10 +57,11 @@ def cost_of(run: Run, says: Says = lambda _, __: None, reading: Progress = silen
     found = {}
     if sides.others is not None:
         found[f"real ({sides.others.name})"] = frechet(features(sides.others.x_0), reference)
+    labels = labels_like(sides.reference, prepared, sides.count)
     for name, of, sampler in _compared(run):
-        found[name] = frechet(
-            _features(of, sampler, features, dataset.units, sides.count, name, says), reference
-        )
+        theirs = labels if of.data.class_names == dataset.class_names else None
+        x_0 = _samples(of, sampler, condition_like(of, theirs, None), sides.count, name, says)
+        found[name] = frechet(features(in_units(x_0, of.data.units, dataset.units)), reference)
     about = {"run": run.folder.name, "step": run.files.steps[-1], "count": sides.count, "seed": 0}
     return Cost(found, about | {"features": features.name, "noun": noun_of(dataset.shape).many})
 
@@ -81,11 +78,9 @@ def _compared(run: Run) -> Iterator[tuple[str, Run, Sampler]]:
         yield f"{run.folder.name}, {calls} call{'s' * (calls > 1)}", run, Consistency(steps=calls)
 
 
-def _features(
-    run: Run, sampler: Sampler, features: FeatureMap, units: Units, count: int, name: str, says: Says
-) -> NDArray[np.float64]:
-    """Those of samples as they are saved, in units that both runs are seen in."""
+def _samples(
+    run: Run, sampler: Sampler, condition: Condition | None, count: int, name: str, says: Says
+) -> Samples:
     loaded = run.load()
-    request = run.request(loaded, run.condition(), count=count, seed=0)
-    x_0 = sample(loaded.model, sampler, request, lambda share, _: says(share, name), keep_on="cpu")
-    return features(in_units(x_0, run.data.units, units))
+    request = run.request(loaded, condition, count=count, seed=0)
+    return sample(loaded.model, sampler, request, lambda share, _: says(share, name), keep_on="cpu")

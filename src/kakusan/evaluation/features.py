@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from kakusan.data.dataset import Dataset
 from kakusan.data.space import noun_of
+from kakusan.data.units import Real, Units
 from kakusan.errors import DataError, ModelError, SettingsError
 from kakusan.networks.inception import with_weights
 from kakusan.networks.layers import CONVOLUTIONS
@@ -43,6 +44,8 @@ INCEPTION_AT_ONCE = 32
 """Of 299x299: their features of all layers take about 300 MB."""
 WEIGHTS = (".pth", ".pt", ".bin", ".safetensors")
 """Endings of files of weights, which are those of InceptionV3."""
+DIGITS = 8
+"""Of a hash, in a name."""
 FEW = 20
 """Training images of a class, on average, below which classes are not learned."""
 
@@ -58,6 +61,8 @@ class FeatureMap:
     words: str
     """Its origin, in words."""
     call: Callable[[Samples], Tensor]
+    sha256: str = ""
+    """Of the weights, or of the file that has them; empty where there are none."""
 
     @torch.no_grad()
     def __call__(self, x: Samples, progress: Progress = lambda _, __: None) -> NDArray[np.float64]:
@@ -75,6 +80,11 @@ class FeatureMap:
                 "a network of features gives one row of numbers for each sample",
             )
         return torch.cat(parts).double().numpy()
+
+
+def known_by(kind: str, sha256: str, words: str, call: Callable[[Samples], Tensor]) -> FeatureMap:
+    """Features whose name ends in the first digits of their hash."""
+    return FeatureMap(f"{kind} {sha256[:DIGITS]}", words, call, sha256)
 
 
 class Encoder(nn.Module):
@@ -149,7 +159,7 @@ def _classifier(
 
         train(nn.ModuleList([encoder, head]), training, loss, progress)
     words = f"a classifier of {_told(dataset, training)} into {dataset.classes} classes, {STEPS} steps"
-    return FeatureMap(f"classifier {hash_of(encoder)}", words, encoder.eval())
+    return known_by("classifier", hash_of(encoder), words, encoder.eval())
 
 
 def _autoencoder(dataset: Dataset, training: NDArray[np.int64], progress: Progress) -> FeatureMap:
@@ -162,7 +172,7 @@ def _autoencoder(dataset: Dataset, training: NDArray[np.int64], progress: Progre
 
         train(network, training, loss, progress)
     words = f"an autoencoder of {_told(dataset, training)}, {CODE} numbers each, {STEPS} steps"
-    return FeatureMap(f"autoencoder {hash_of(network)}", words, network.eval().features)
+    return known_by("autoencoder", hash_of(network), words, network.eval().features)
 
 
 def _told(dataset: Dataset, training: NDArray[np.int64]) -> str:
@@ -211,23 +221,31 @@ def repeatable() -> Iterator[None]:
 
 
 def hash_of(network: nn.Module) -> str:
-    """The first digits of the SHA-256 of its weights."""
+    """The SHA-256 of its weights, in hexadecimal digits."""
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
         digest.update(name.encode())
         digest.update(value.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:8]
+    return digest.hexdigest()
 
 
-def from_file(path: Path) -> FeatureMap:
+def from_file(path: Path, units: Units | None = None) -> FeatureMap:
     """A network that makes features of samples in the network's units: an ONNX file, a graph of known operations, or
     the weights of the InceptionV3 of pytorch-fid, which are numbers alone (.safetensors; .pth is opened apart, as a
     table of tensors).
 
     PyTorch's own formats of programs are not read, since reading one unpickles what stands in it.
-    Raises SettingsError where the file is neither, or onnxruntime is not installed, ModelError for other weights.
+    units: of the samples. Raises SettingsError where the file is neither, onnxruntime is not installed, or the samples
+    are of real values, which InceptionV3 has never seen; ModelError for other weights.
     """
-    return _inception(path) if path.suffix.lower() in WEIGHTS else _from_onnx(path)
+    if path.suffix.lower() not in WEIGHTS:
+        return _from_onnx(path)
+    if isinstance(units, Real):
+        raise SettingsError(
+            f"{path.name} is of InceptionV3, which looks at pictures in [-1, 1], and these are real values",
+            "where no features are named a network learns the run's own data; one for such values: an ONNX file",
+        )
+    return _inception(path)
 
 
 def _inception(path: Path) -> FeatureMap:
@@ -249,13 +267,15 @@ def _inception(path: Path) -> FeatureMap:
             )
         return torch.cat([network(part) for part in torch.split(x, INCEPTION_AT_ONCE)])
 
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-    return FeatureMap(f"{path.name} {digest}", f"InceptionV3 with the weights of {path.name}", call)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return known_by(path.name, digest, f"InceptionV3 with the weights of {path.name}", call)
 
 
 def _from_onnx(path: Path) -> FeatureMap:
     if find_spec("onnxruntime") is None:
-        raise SettingsError("--features needs onnxruntime", "pip install 'kakusan[onnx]'")
+        raise SettingsError(
+            "a network of features in an ONNX file needs onnxruntime", "pip install 'kakusan[onnx]'"
+        )
     import onnxruntime
 
     try:
@@ -278,8 +298,8 @@ def _from_onnx(path: Path) -> FeatureMap:
             ) from error
         return torch.from_numpy(out)
 
-    digest = hashlib.sha256(content).hexdigest()[:8]
-    return FeatureMap(f"{path.name} {digest}", f"the network in {path.name}", call)
+    digest = hashlib.sha256(content).hexdigest()
+    return known_by(path.name, digest, f"the network in {path.name}", call)
 
 
 def _first_line(error: Exception) -> str:

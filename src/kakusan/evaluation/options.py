@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from kakusan.config.facts import SpacingName
+from kakusan.config.section import AUTO
 from kakusan.errors import SettingsError
 
 FEWEST_SAMPLES = 32
@@ -65,10 +67,32 @@ class DistanceOptions:
     """A network that makes features: an ONNX file, or the weights of pytorch-fid's InceptionV3 (.pth, .safetensors);
     default: of the bundled digits a classifier that ships, else one that learns the training images in a minute, a
     classifier where they have classes, else an autoencoder."""
-    sampler: str | None = None
-    """Sampler by name; default: the one that `kakusan sample` takes."""
-    steps: int | None = None
-    """Its steps; default: as usual."""
+    sampler: str = AUTO
+    """Sampler by name, as of `kakusan sample`; auto: the one that it takes. --sampler NAME --help shows the options of
+    this one."""
+    steps: int | str | None = None
+    """Its steps, or tuned:N for the times that `kakusan tune` has found for N; default: as usual."""
+    spacing: SpacingName | None = None
+    """Times that fewer steps visit, as of `kakusan sample`."""
+    times: tuple[float, ...] | None = None
+    """These times one by one, in place of steps and spacing."""
+    label: str | None = None
+    """A class, of which then the real images of the run are, too; "each" in turn; or several at once: 3:1+7:0.5.
+    Default: none; with guidance, and of imported runs, each class as often as it is in the reference."""
+    vector: str | None = None
+    """Numbers that describe the samples, as of `kakusan sample`; default: those of held-out samples."""
+    condition: str | None = None
+    """An image that belongs to the samples, or several, as of `kakusan sample`; default: those of held-out samples."""
+    mask: str | None = None
+    """Masks of the samples, as of `kakusan sample`; default: those of held-out samples."""
+    guidance: float | None = None
+    """Weight of guidance: 1 none, more for samples that are more like their class."""
+    guidance_interval: tuple[float, float] | None = None
+    """Lowest and highest t at which to guide; default: all."""
+    guidance_rescale: float | None = None
+    """Share, 0 to 1, to which guided contrast is brought back to that of the model."""
+    guide: str | None = None
+    """Model to be guided away from, as of `kakusan sample`."""
     device: str = "auto"
     """cpu, cuda or mps; default: as trained, where that is here."""
 
@@ -77,6 +101,11 @@ class DistanceOptions:
             raise SettingsError(f"a distance needs at least {FEWEST_SAMPLES} samples, not {self.count}")
         if self.seeds < 1:
             raise SettingsError(f"a distance needs at least 1 seed, not {self.seeds}")
+        details = ("guidance_interval", "guidance_rescale", "guide")
+        if self.guidance is None and (given := [name for name in details if getattr(self, name) is not None]):
+            raise SettingsError(
+                f"{given[0]} belongs to guidance, which is missing", "such as a guidance of 2"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +180,10 @@ class CompareOptions:
     """Weights of guidance to compare, separated by commas, for runs that have learned classes or other conditions."""
     count: int = 500
     """Samples of each way; as many as there are real images to set beside them, at the most."""
+    seeds: int = 1
+    """Seeds, whose spread is the error bar of a figure, in table and charts; the picture shows the first."""
     seed: int = 0
-    """Of the samples: the same noise for each way."""
+    """The first of them: the same noise for each way."""
     shown: int = 8
     """Samples in the picture."""
     reference: str = "training"
@@ -164,10 +195,11 @@ class CompareOptions:
         if (
             not all(map(self.parts, (self.samplers, self.steps)))
             or self.count < FEWEST_SAMPLES
-            or self.shown < 1
+            or min(self.shown, self.seeds) < 1
         ):
             raise SettingsError(
-                f"a comparison needs samplers, steps, at least {FEWEST_SAMPLES} samples, and at least 1 to show"
+                f"a comparison needs samplers, steps, at least {FEWEST_SAMPLES} samples of at least 1 seed, and at"
+                " least 1 to show"
             )
 
     @staticmethod

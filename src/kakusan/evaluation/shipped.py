@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kakusan.data.builtin import digits
 from kakusan.data.dataset import Dataset
-from kakusan.evaluation.features import Encoder, FeatureMap, features_of, hash_of
+from kakusan.evaluation.features import Encoder, FeatureMap, features_of, hash_of, known_by
 from kakusan.shapes import Samples
 from kakusan.training.prepare import Prepared
 
@@ -53,7 +53,7 @@ def shipped_features(dataset: Dataset) -> FeatureMap | None:
     if dataset.source != known.source or (dataset.shape, dataset.units) != (known.shape, known.units):
         return None
     encoder = digit_classifier().encoder
-    return FeatureMap(f"digits {hash_of(encoder)}", WORDS, encoder)
+    return known_by("digits", hash_of(encoder), WORDS, encoder)
 
 
 def features_for(prepared: Prepared, says: Says = lambda _, __: None) -> FeatureMap:

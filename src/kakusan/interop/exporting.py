@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +15,9 @@ from kakusan.data.units import Levels
 from kakusan.errors import ModelError, SettingsError
 from kakusan.interop.diffusers import folder as names
 from kakusan.interop.diffusers.card import model_card
-from kakusan.interop.diffusers.config import Scheduler, model_index, scheduler_config, unet_config
+from kakusan.interop.diffusers.config import unet_config
 from kakusan.interop.diffusers.few_steps import FewSteps, few_steps
+from kakusan.interop.diffusers.schedulers import Scheduler, model_index, scheduler_config
 from kakusan.interop.diffusers.weights import separated
 from kakusan.interop.native import about
 from kakusan.interop.onnx.model import TOLERANCE, largest_difference, onnx_model
@@ -25,6 +26,7 @@ from kakusan.networks import UNet
 from kakusan.networks.patches import padded_size
 from kakusan.run import Loaded, Run, usual_sampler
 from kakusan.samplers import DDIM, Ancestral, Sampler
+from kakusan.samplers.spacings import WHOLE
 from kakusan.storage import durable
 from kakusan.training.build import build_schedule
 
@@ -101,18 +103,18 @@ def _check_process(run: Run, to: str) -> None:
     process = run.settings.process
     if to != "safetensors" and kind_of(legacy(run.data.shape)) != "image":
         raise ModelError(
-            f"--to {to} is for images, and {run.folder} is of {kind_of(run.data.shape)}s",
+            f"an export to {to} is for images, and {run.folder} is of {kind_of(run.data.shape)}s",
             "the weights alone: --to safetensors",
         )
     if to != "safetensors" and (run.data.has_examples or run.data.masked):
         raise ModelError(
-            f"--to {to} has no place for {run.data.inputs_in_words()}, which {run.folder} has learned",
+            f"an export to {to} has no place for {run.data.inputs_in_words()}, which {run.folder} has learned",
             "the weights alone: --to safetensors",
         )
     if to == "safetensors" or (process.path == "vp" and (to == "onnx" or process.predicts in THEIR_TARGETS)):
         return
     raise ModelError(
-        f"--to {to} describes DDPMs that predict {', '.join(THEIR_TARGETS)}, and {run.folder} predicts"
+        f"an export to {to} describes DDPMs that predict {', '.join(THEIR_TARGETS)}, and {run.folder} predicts"
         f" {process.predicts} on the path {process.path}",
         "the weights alone: --to safetensors",
     )
@@ -123,22 +125,24 @@ def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
     settings, network = loaded.settings, loaded.network
     if not isinstance(network, UNet):
         raise ModelError(
-            f"--to diffusers is for U-Nets, and the network of {run.folder} is a {settings.network.kind}",
+            f"an export to diffusers is for U-Nets, and the network of {run.folder} is a {settings.network.kind}",
             "the whole model: --to onnx; the weights alone: --to safetensors",
         )
     if settings.is_distilled:
         raise ModelError(
-            f"{run.folder} was distilled, and the schedulers of --to diffusers are for models of many calls",
+            f"{run.folder} was distilled, and the schedulers of diffusers are for models of many calls",
             "with its sampler: --to onnx; the weights alone: --to safetensors",
         )
     kind = wish.scheduler or _kind_of(wish.sampler) or _imported_kind(run)
     fast = _few_steps(settings.process, wish)
-    learned = settings.process.variance == "learned"
+    process = _spaced(settings.process, wish.sampler if fast is None else fast.sampler)
+    loaded = replace(loaded, settings=replace(settings, process=process))
+    learned = process.variance == "learned"
     unet = unet_config(
         settings.network, _image_shape(run), classes=len(run.data.class_names), learned=learned
     )
     own = None if fast is None else fast.config
-    scheduler = own or scheduler_config(settings.process, build_schedule(settings.process), kind)
+    scheduler = own or scheduler_config(process, build_schedule(process), kind)
     weights = safetensors.torch.save(separated(network, network.state_dict()), DIFFUSERS_METADATA)
     export = _Export(
         {
@@ -171,12 +175,25 @@ def _kind_of(sampler: Sampler | None) -> Scheduler | None:
     return "ddpm" if isinstance(sampler, Ancestral) else None
 
 
+def _spaced(process: ProcessSettings, sampler: Sampler | None) -> ProcessSettings:
+    """The process with the spacing of a sampler that is asked for. Raises ModelError where there is no word for it."""
+    if sampler is None or (sampler.at is None and sampler.spacing is None):
+        return process
+    if sampler.at is not None or sampler.spacing not in WHOLE:
+        raise ModelError(
+            f"schedulers of diffusers have no word for {sampler.spacing or 'given'} times, which this walk visits",
+            f"times that they know: spacing {', '.join(WHOLE)}",
+            "any times: --to onnx",
+        )
+    return replace(process, spacing=sampler.spacing)
+
+
 def _few_steps(process: ProcessSettings, wish: Wish) -> FewSteps | None:
     """A scheduler of few steps, where the sampler asks for one. Raises SettingsError for two schedulers at once."""
     if wish.sampler is None:
         return None
     if wish.scheduler is not None:
-        raise SettingsError("--scheduler and --sampler name two schedulers", "leave one of them out")
+        raise SettingsError("scheduler and sampler name two schedulers", "leave one of them out")
     return None if _kind_of(wish.sampler) else few_steps(process, build_schedule(process), wish.sampler)
 
 
@@ -244,7 +261,7 @@ def _check_target(target: Path, to: str) -> None:
             "model.onnx, sampler.json, sample.py" if to == "onnx" else "the weights and their configuration"
         )
         raise SettingsError(
-            f"--to {to} makes a folder ({inside}), not a file",
+            f"an export to {to} makes a folder ({inside}), not a file",
             f"name one: {target.with_suffix('')}",
             *(
                 [f"to make {target.suffix[1:]}: --to {target.suffix[1:]}"]

@@ -16,9 +16,10 @@ from kakusan.config.settings import ProcessSettings
 from kakusan.data.record import DataRecord
 from kakusan.data.space import legacy
 from kakusan.errors import KakusanError, ModelError
-from kakusan.interop.diffusers.config import Translated, scheduler_config, translated, unet_config
+from kakusan.interop.diffusers.config import Translated, translated, unet_config
 from kakusan.interop.diffusers.folder import read_json
 from kakusan.interop.diffusers.keys import brief
+from kakusan.interop.diffusers.schedulers import scheduler_config
 from kakusan.interop.draft import Draft, Size, drafted, empty_network
 from kakusan.run import Loaded, Run
 from kakusan.training.build import build_schedule
@@ -89,7 +90,12 @@ def believed(text: dict[str, Any], model: Translated) -> Draft:
     learned = process.variance == "learned"
     channels, height, width = data.shape  # as `Data` checks
     unet = unet_config(network, (channels, height, width), classes=len(data.class_names), learned=learned)
-    if translated(unet, scheduler_config(process, build_schedule(process), model.scheduler)) != model:
+    again = translated(unet, scheduler_config(process, build_schedule(process), model.scheduler))
+    if model.sampler:  # whose scheduler has no place for the range of guesses that are not held to it
+        again = replace(again, sampler=model.sampler, notes=model.notes)
+        if not process.clip:
+            again = replace(again, process=replace(again.process, clip_range=model.process.clip_range))
+    if again != model:
         raise ModelError("it speaks of another model than the folder's own files")
     return draft
 

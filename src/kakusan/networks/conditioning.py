@@ -35,7 +35,7 @@ class LabelEmbedding(nn.Embedding):
             if self.null is None:
                 raise SettingsError(
                     "this network knows no image without a class",
-                    "name one (--label), or bring images with their classes",
+                    "name one (label), or bring images with their classes",
                 )
             labels = labels.masked_fill(dropped, self.null)
         rows: Tensor = self(labels)

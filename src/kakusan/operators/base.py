@@ -17,7 +17,7 @@ from kakusan.errors import SettingsError
 from kakusan.shapes import Samples
 
 Measured: TypeAlias = Float[Tensor, "batch *measured"]
-"""What is measured of each sample; complex numbers are two real ones."""
+"""The measured values of each sample; complex numbers are two real ones."""
 
 Held = TypeVar("Held")
 
@@ -45,7 +45,7 @@ class Operator(ABC):
         return tuple(self(torch.zeros(1, *shape)).shape[1:])
 
     def is_measured(self, shape: tuple[int, ...]) -> Tensor | None:
-        """Which values of y are measured at all, booleans of `measured_shape`; None: all of them."""
+        """The values of y that are measured at all, booleans of `measured_shape`; None: all of them."""
         del shape
         return None
 
@@ -60,8 +60,7 @@ class Operator(ABC):
     def derivative(self, x: Samples) -> LinearMap:
         """A'(x): how y changes with x, at each of these samples; both ways by autograd."""
         with torch.enable_grad():
-            at = x.detach().requires_grad_()
-            y = self(at)
+            at, y = self._followed(x)
             any_w = torch.zeros_like(y, requires_grad=True)
             (of_any,) = torch.autograd.grad(y, at, any_w, create_graph=True, materialize_grads=True)
 
@@ -75,6 +74,17 @@ class Operator(ABC):
             return change
 
         return LinearMap(apply, adjoint)
+
+    def _followed(self, x: Samples) -> tuple[Samples, Measured]:
+        """x as a leaf of a graph that leads to A(x). Raises SettingsError where autograd cannot follow the operator."""
+        at = x.detach().requires_grad_()
+        y = self(at)
+        if not y.requires_grad:
+            raise SettingsError(
+                f"{type(self).__name__} does not depend on the samples by operations that autograd can follow",
+                "torch operations can be followed; numbers, arrays of NumPy and comparisons cannot",
+            )
+        return at, y
 
     def __matmul__(self, inner: "Operator") -> "Operator":
         from kakusan.operators.combined import composed
@@ -91,8 +101,8 @@ class Linear(Operator):
     def adjoint(self, y: Measured, shape: tuple[int, ...]) -> Samples:
         """A^T y, of samples of this shape, (channels, *space)."""
         with torch.enable_grad():
-            x = y.new_zeros(len(y), *shape).requires_grad_()
-            (of_x,) = torch.autograd.grad(self(x), x, y)
+            at, values = self._followed(y.new_zeros(len(y), *shape))
+            (of_x,) = torch.autograd.grad(values, at, y)
         return of_x
 
     def derivative(self, x: Samples) -> LinearMap:

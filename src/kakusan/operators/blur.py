@@ -15,7 +15,7 @@ from kakusan.operators.base import Kept, Linear, Measured, axes_of, require_fit
 from kakusan.shapes import Samples
 
 Edges: TypeAlias = Literal["reflect", "periodic", "zero"]
-"""What lies beyond the edges: b a | a b c | c b, mirrored with the edge itself twice; b c | a b c | a b; or 0."""
+"""Values beyond the edges: b a | a b c | c b, mirrored with the edge itself twice; b c | a b c | a b; or 0."""
 REACH = 4.0
 """Deviations after which a Gaussian is cut off, where 6e-5 of its mass is left."""
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float64
@@ -18,7 +19,7 @@ from kakusan.operators.base import Kept, Linear, Measured, require_space
 from kakusan.operators.sparse import Sparse, product, sparse
 from kakusan.shapes import Samples
 
-Doubles = Float64[Tensor, "..."]
+Doubles: TypeAlias = Float64[Tensor, "..."]
 BINS = 3
 """Detectors that the projection of a pixel touches at most: it is at most sqrt(2) wide."""
 BOX = 1e-7

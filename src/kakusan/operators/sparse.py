@@ -2,13 +2,13 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Rows = Float[Tensor, "batch values"]
+Rows: TypeAlias = Float[Tensor, "batch values"]
 
 
 @dataclass(frozen=True, eq=False)

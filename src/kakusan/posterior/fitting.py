@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kakusan.diffusion.denoiser import Denoiser
+from kakusan.errors import SettingsError
 from kakusan.posterior.base import Method
 from kakusan.posterior.measurement import Measurement
 from kakusan.posterior.restoring import Restoration, restore
@@ -73,11 +74,17 @@ def fitted_noise(
     """The deviation of the noise of all measurements together, by passes of `restore` with the same draws.
 
     measurement: its own noise is not looked at. request: by default 8 samples of each measurement a pass; at least 2.
-    Raises SettingsError as `restore` does.
+    Raises SettingsError for a single one, where y is A(mean) itself, and as `restore` does.
     """
     request = request or Restoration(count=8)
+    if request.count < 2:
+        raise SettingsError("the spread of samples takes at least 2 of each measurement", "8 are usual")
     at_mean = measurement.residual(torch.zeros(len(measurement), *measurement.shape, dtype=torch.float64))
     first = math.sqrt(_mean(at_mean.square(), measurement.known))
+    if not first:
+        raise SettingsError(
+            "what was measured is that of the mean of the data, to the last digit: it has no noise"
+        )
     guesses, sigma, share, found = [first], first, 1.0, 1.0
     for done in range(MOST_PASSES):
 

@@ -67,12 +67,12 @@ class Gibbs(Method):
         return self.iterations
 
     def springs(self, path: Path, split: float) -> list[float]:
-        """eta of each turn: 1 / eta grows evenly. split: the largest that the noise of y can take over."""
+        """eta of each turn, falling geometrically. split: the largest that the noise of y can take over."""
         wanted = max(LEAST, split) if self.narrowest is None else self.narrowest
         low = max(min(wanted, self.widest), smallest_sigma(path))
         falling = max(round(self.iterations * self.falling) - 1, 1)
         shares = [min(1.0, turn / falling) for turn in range(self.iterations)]
-        return [1 / ((1 - share) / self.widest + share / low) for share in shares]
+        return [self.widest * (low / self.widest) ** share for share in shares]
 
     @torch.no_grad()
     def trajectory(

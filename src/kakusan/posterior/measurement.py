@@ -1,4 +1,4 @@
-"""What was measured: y = A(x) + noise, as a likelihood of samples in the network's units."""
+"""A measurement: y = A(x) + noise, as a likelihood of samples in the network's units."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -63,7 +63,7 @@ class Measurement:
 
     @cached_property
     def known(self) -> Tensor:
-        """Where y holds something, booleans of its shape."""
+        """The values of y that hold something, booleans of its shape."""
         kept = self.operator.is_measured(self.shape)
         there = ~self.y.isnan()
         return there if kept is None else there & kept.to(there.device)
@@ -93,7 +93,7 @@ class Measurement:
         return self.law.variance(y, self.predicted(x)).masked_fill(~self.known.to(x.device), 1)
 
     def derivative(self, x: Samples) -> LinearMap:
-        """How A(x) changes with x in the network's units, where something was measured."""
+        """The change of A(x) with x in the network's units, where something was measured."""
         map_, scale, known = (
             self.operator.derivative(self.data(x)),
             self._laid(self.scale, x),

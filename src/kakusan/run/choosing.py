@@ -21,6 +21,13 @@ def chosen_sampler(
     run: OpenRun, name: str | Sampler, steps: int | str | None, spacing: str | None, options: dict[str, Any]
 ) -> Sampler:
     """As `Run.sampler` has it."""
+    if (at := options.pop("at", None)) is not None:
+        if steps is not None or spacing is not None:
+            raise SettingsError(
+                "times that are given one by one (at) leave no steps and no spacing to choose",
+                "leave them out",
+            )
+        return replace(chosen_sampler(run, name, None, None, options), steps=None, spacing=None, at=tuple(at))
     process, (number, is_tuned) = run.settings.process, calls_in(steps)
     if not isinstance(name, str):
         if steps is not None or spacing is not None or options:
@@ -51,7 +58,7 @@ def calls_in(steps: int | str | None) -> tuple[int | None, bool]:
     word, colon, number = steps.rpartition(":")
     if word not in ("", TUNED) or bool(word) != bool(colon) or not number.isdecimal() or int(number) < 1:
         raise SettingsError(
-            f"--steps {steps} is no number of steps", "such as 10, or tuned:8 after kakusan tune"
+            f"steps {steps!r} is no number of steps", "such as 10, or tuned:8 after kakusan tune"
         )
     return int(number), word == TUNED
 
@@ -123,7 +130,7 @@ def _same(name: str, times: TunedTimes, options: dict[str, Any]) -> bool:
 def _at_entropic_times(run: OpenRun, name: str, steps: int | None, options: dict[str, Any]) -> Sampler:
     if run.settings.is_distilled:
         raise SettingsError(
-            f"{run.folder} was distilled, and entropic times are for many calls", "leave --spacing out"
+            f"{run.folder} was distilled, and entropic times are for many calls", "leave the spacing out"
         )
     found = TimesFile(run.folder).errors()
     if found is None:

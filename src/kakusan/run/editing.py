@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -12,25 +12,30 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from kakusan.config.settings import Layout
+from kakusan.data.asking import mask_of
 from kakusan.data.conditions import PairForm
-from kakusan.data.given import EDITED, array_images, images_asked
+from kakusan.data.given import EDITED, array_images, array_in, images_asked, picture_of_mask
 from kakusan.data.missing import in_percent
 from kakusan.data.record import DataRecord
 from kakusan.data.space import noun_of
-from kakusan.data.units import Levels, Units
+from kakusan.data.units import Levels, Units, scale_and_mean
 from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.model import Model
 from kakusan.errors import SettingsError
+from kakusan.operators import Mask
+from kakusan.posterior import MMPS, Measurement, Method, Restoration, restore
 from kakusan.run import sampling
 from kakusan.run.choosing import usual_sampler
 from kakusan.run.films import Films
 from kakusan.run.opened import Loaded
-from kakusan.samplers import SAMPLERS, Inversion, Latents, Sampler, SamplingRequest, as_sampler, edits, sample
+from kakusan.samplers import Inversion, Latents, Sampler, SamplingRequest, edits, sample
 from kakusan.shapes import Condition, Samples
 from kakusan.training.guide import Guidance
 
 AnyImages: TypeAlias = Samples | NDArray[Any] | Path | str
 """Images to edit: in the network's units as `Run.sample` gives them, or an array in those of the data, or a file."""
+AnyMask: TypeAlias = NDArray[Any] | Tensor | Path | str
+"""What of an image is kept: booleans, or a file."""
 Watching: TypeAlias = Callable[[str], AbstractContextManager[Callable[[float, str], None]]]
 """With the title of a piece of work, a context with its progress callback."""
 
@@ -66,11 +71,8 @@ class Run(sampling.Run):
                 f"{self.folder} was distilled, and edits go along the walks of a model of many calls",
                 "edit with the run that it came from",
             )
-        loaded, process = (
-            self.load(weights=weights, device=device, precision=precision),
-            self.settings.process,
-        )
-        chosen = usual_sampler(self.settings) if sampler is None else as_sampler(sampler, process.T)
+        chosen = usual_sampler(self.settings) if sampler is None else self.sampler(sampler)
+        loaded = self.load(weights=weights, device=device, precision=precision)
         guidance = Guidance(guidance) if isinstance(guidance, float | int) else guidance
         guidance, label = self.composed(guidance, label)
         return Editor(
@@ -79,7 +81,7 @@ class Run(sampling.Run):
             layout=self.settings.data.layout,
             loaded=loaded,
             model=self.guided(loaded, guidance),
-            sampler=chosen.spaced(process.spacing),
+            sampler=chosen,
             condition=self.condition(label=label, vector=vector, image=condition, guidance=guidance, say=say),
             numbers={"seed": seed, "first": first, "exact": exact},
             watching=watching or (lambda title: self._watching(title, progress)),
@@ -103,6 +105,9 @@ class Editor:
     """seed, first and exact, as `SamplingRequest` has them."""
     watching: Watching
     say: Callable[[str], None] = lambda _: None
+
+    def __repr__(self) -> str:
+        return f"<Editor of {self.run}, step {self.loaded.step}: {self.sampler}>"
 
     def read(self, images: AnyImages) -> Samples:
         """Images in the network's units, of the size, the colours and the levels that the run was trained on.
@@ -199,6 +204,49 @@ class Editor:
             )
         return x
 
+    def read_mask(self, mask: AnyMask) -> Tensor:
+        """Booleans (channels, *space), True where an image is kept: of an array, or of a picture where it is white.
+
+        A picture is scaled and cropped as the image that it belongs to; what is partly black is not kept.
+        """
+        shape = self.data.shape
+        if isinstance(mask, str | Path) and Path(mask).suffix.lower() not in (".npy", ".npz"):
+            white = picture_of_mask(Path(mask).expanduser(), shape)
+            return torch.from_numpy(white).expand(shape)
+        if isinstance(mask, str | Path):
+            mask = array_in(Path(mask).expanduser(), "mask")
+        return self.only(mask_of(np.asarray(mask), shape, self.layout, "the mask"))[0] > 0
+
+    def completions(
+        self, image: AnyImages, mask: AnyMask, count: int = 16, method: Method | None = None
+    ) -> edits.Made:
+        """An image with what a mask hides made anew, so many times: samples given the rest, which stays as it is.
+
+        What is kept is taken to be measured with the noise of a pixel, 1/255 of the range of the data. mask: booleans,
+        True where the image is kept, in the axes of the data, or a picture that is white there. method: moment matching
+        unless given. See `Run.restore` for other measurements, and for the spread.
+        """
+        x, kept = self.only(self.read(image)), self.read_mask(mask)
+        (scale, mean), units = scale_and_mean(self.data.units), self.data.units
+        pixel = (
+            (units.levels - 1) / 255
+            if isinstance(units, Levels)
+            else 2 * units.shown * min(units.scale) / 255
+        )
+        whole = Measurement(Mask(kept), torch.zeros(1, *x.shape[1:]), pixel, self.data.shape, scale, mean)
+        measurement = replace(whole, y=whole.data(x.double()))
+        request = Restoration(
+            count=count,
+            seed=self.numbers.get("seed", 0),
+            first=self.numbers.get("first", 0),
+            condition=None if self.condition is None else self._same_condition().condition,
+            micro_batch=self.loaded.settings.machine.micro_batch,
+            device=self.loaded.device,
+        )
+        with self.watching(f"{count:,} completions") as show:
+            made = restore(self.model, measurement, method or MMPS(), request, show)[0]
+        return torch.where(kept & ~x.isnan(), x, made)
+
     def _same_condition(self, mask: Samples | None = None) -> "Editor":
         """With the first row of the condition for all pictures of one interpolation. mask: in place of its own."""
         if self.condition is None:
@@ -214,13 +262,11 @@ class Editor:
 
     def record(self) -> dict[str, Any]:
         """The model, the sampler and the numbers of an edit, as plain values."""
-        kinds = {kind: name for name, kind in SAMPLERS.items()}
         return {
-            **asdict(self.sampler),
+            **sampling.sampler_as_json(self.sampler),
             "run": str(self.run),
             "checkpoint": self.loaded.step,
             "weights": self.loaded.weights,
-            "sampler": kinds.get(type(self.sampler), repr(self.sampler)),
             "steps": len(self.sampler.times(self.model.path)) - 1,
             "clip": self.model.clip,
             **self.numbers,

@@ -41,11 +41,9 @@ class Films:
         if self.film is not None:
             check_film(self.film)
         if self.strip is not None and self.strip.suffix.lower() != ".png":
-            raise SettingsError(
-                f"a strip is one picture, a .png, not {self.strip}", "name a .png: --strip out.png"
-            )
+            raise SettingsError(f"a strip is one picture, a .png, not {self.strip}", "such as out.png")
         if self.frames is not None and self.film is None:
-            raise SettingsError("--frames belongs to a film, which is missing", "such as: --film out.webp")
+            raise SettingsError("frames belong to a film, which is missing", "such as a film out.webp")
         if self.film is not None and self.film == self.strip:
             raise SettingsError(f"{self.film} cannot be both film and strip", "name two files")
         there = next((path for path in self.paths if path.exists()), None)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from kakusan.config.loading import with_values
-from kakusan.config.machine import resolve_machine, set_machine, share_threads
+from kakusan.config.machine import for_use, resolve_machine, set_machine, share_threads
 from kakusan.config.settings import MachineSettings, Settings, answered
 from kakusan.data import Dataset
 from kakusan.data.dataset import Progress, silent
@@ -40,6 +40,12 @@ class Loaded:
     settings: Settings
     """Those of the run, with the machine of today."""
     weights: Literal["ema", "model"] = "ema"
+
+    def __repr__(self) -> str:
+        parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        which = {"ema": "averaged weights", "model": "weights"}[self.weights]
+        kind = self.settings.network.kind
+        return f"<Loaded {which} of step {self.step}: {kind}, {parameters:,} parameters, on {self.device}>"
 
     @property
     def analytic_key(self) -> dict[str, Any]:
@@ -183,7 +189,7 @@ class OpenRun:
             machine = replace(MachineSettings(device=device), micro_batch=machine.micro_batch)
         if precision != "auto":
             machine = replace(machine, precision=precision)
-        return replace(self.settings, machine=resolve_machine(machine))
+        return replace(self.settings, machine=for_use(resolve_machine(machine)))
 
     def model(
         self,

@@ -18,7 +18,7 @@ from kakusan.config.settings import Layout
 from kakusan.data.measured import measured_in, measured_of
 from kakusan.data.measuring import operator_named
 from kakusan.data.saving import in_layout
-from kakusan.data.units import Levels, Units
+from kakusan.data.units import Units, scale_and_mean
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.operators import Operator
 from kakusan.posterior import (
@@ -223,10 +223,14 @@ class Run(editing.Run):
         *,
         guidance: Guidance | None = None,
         truth: Samples | None = None,
+        asked: Mapping[str, Any] | None = None,
         progress: bool | None = None,
         watching: Watching | None = None,
     ) -> Posterior:
-        """Samples given y, with the record of how they were made. An unknown noise is fitted first."""
+        """Samples given y, with the record of how they were made. An unknown noise is fitted first.
+
+        asked: operator and noise in the words of who asked, for the record.
+        """
         watch = watching or (lambda title: self._watching(title, progress))
         model, warnings = self.guided(loaded, guidance), list(self._doubts(method, loaded))
         begun, about = time.perf_counter(), dict[str, Any]()
@@ -257,6 +261,7 @@ class Run(editing.Run):
                 **method_as_json(method),
                 "operator": in_words(measurement.operator),
                 "noise": in_words(measurement.law),
+                **(asked or {}),
                 **about,
                 "run": str(self.folder),
                 "checkpoint": loaded.step,
@@ -349,6 +354,14 @@ def method_as_json(method: Method) -> dict[str, Any]:
     return {"method": _name_of(method), "options": own, **walk}
 
 
+def asked_in_words(operator: AnyOperator, noise: AnyNoise) -> dict[str, str]:
+    """Operator and noise as they were named; without those that were not."""
+    given = {"noise": noise} if isinstance(noise, str) else {}
+    if isinstance(operator, Operator):
+        return given
+    return {"operator": operator if isinstance(operator, str) else " ".join(operator), **given}
+
+
 def misfit_in_words(found: Misfit) -> str:
     """Chi-square by degree of freedom of the samples, in a line."""
     known = found.reduced[~np.isnan(found.reduced)]
@@ -376,11 +389,3 @@ def _with_gaps(samples: Samples, condition: Condition | None) -> Samples:
     rows = torch.arange(len(samples)) % len(condition.mask)
     mask = condition.mask.cpu()[rows][:, None].expand(*samples.shape[:2], *condition.mask.shape[1:])
     return with_gaps(samples.flatten(0, 1), mask.flatten(0, 1)).view_as(samples)
-
-
-def scale_and_mean(units: Units) -> tuple[float | Tensor, float | Tensor]:
-    """(scale, mean) with data = scale x + mean, x in the network's units: numbers, or one for each channel."""
-    if isinstance(units, Levels):
-        half = (units.levels - 1) / 2
-        return half, half
-    return torch.tensor(units.scale, dtype=torch.float64), torch.tensor(units.mean, dtype=torch.float64)

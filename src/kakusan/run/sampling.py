@@ -1,7 +1,7 @@
 """Samples of an open run: what they are given, what they are guided away from, and the record of how they were made."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -96,6 +96,7 @@ class Run(OpenRun):
         *,
         steps: int | str | None = None,
         spacing: str | None = None,
+        at: Sequence[float] | None = None,
         **options: Any,
     ) -> Sampler:
         """The sampler of this name, with its options, at times that suit this run.
@@ -104,9 +105,10 @@ class Run(OpenRun):
         best times that the run knows for its newest weights: those of `kakusan tune`, or entropic ones, for which the
         report measures the errors, or trailing ones; of a distilled run the consistency sampler. A sampler by name or
         value is given the run's spacing unless it has one. steps: a number, or "tuned:8". spacing: also "entropic".
+        at: in place of both, the times one by one, falling, above 0 and up to T; the step to 0 is added.
         Raises SettingsError for names and options that there are not, RunError for times that have not been found.
         """
-        return chosen_sampler(self, name, steps, spacing, options)
+        return chosen_sampler(self, name, steps, spacing, {**options, "at": at})
 
     def decode(self, x: Samples) -> NDArray[Any]:
         """Samples in the units of the data, and in the axes in which these came: an array to go on with.

@@ -35,7 +35,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
 }
 
 
-def sampler_named(name: str, T: int, setting: str = "--sampler", **options: Any) -> Sampler:
+def sampler_named(name: str, T: int, setting: str = "sampler", **options: Any) -> Sampler:
     """The sampler of this name with those of the options that are not None; its usual number of steps, or T if fewer.
 
     Raises SettingsError for a name that is not in the table, and for an option that the sampler lacks.
@@ -43,7 +43,7 @@ def sampler_named(name: str, T: int, setting: str = "--sampler", **options: Any)
     kind = named(SAMPLERS, name, setting)
     given = {key: value for key, value in options.items() if value is not None}
     if unknown := set(given) - set(kind.__dataclass_fields__):
-        raise SettingsError(f"the {name} sampler has no --{min(unknown)}")
+        raise SettingsError(f"the {name} sampler has no option {min(unknown)!r}")
     if kind.usual_steps() is not None and "at" not in given:
         given.setdefault("steps", min(kind.usual_steps(), T))
     sampler: Sampler = kind(**given)

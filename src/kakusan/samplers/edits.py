@@ -83,7 +83,7 @@ def inverted(
     """
     if not isinstance(sampler, DDIM) or sampler.eta:
         raise SettingsError(
-            "an inversion is that of DDIM without fresh noise", "take --sampler ddim and --eta 0"
+            "an inversion is that of DDIM without fresh noise", "take the sampler ddim with eta 0"
         )
     times = sampler.times(model.path)
     size, found = request.micro_batch, []
@@ -123,7 +123,7 @@ def between(ends: Latents, frames: int) -> Latents:
     """Latents on the arc between two, which are its ends (`slerp`). Raises SettingsError for fewer than 2 frames."""
     if frames < 2:
         raise SettingsError(
-            f"between two images there are 2 frames or more, not {frames}", "such as --frames 9"
+            f"between two images there are 2 frames or more, not {frames}", "such as 9 frames"
         )
     a, b = ends.images[:1], ends.images[1:2]
     return Latents(slerp(a, b, [i / (frames - 1) for i in range(frames)]), ends.t)
@@ -136,3 +136,6 @@ class Inversion:
     images: Samples
     latents: Latents
     back: Samples
+
+    def __repr__(self) -> str:
+        return f"<Inversion of {tuple(self.images.shape)}: {self.latents}>"

@@ -43,6 +43,9 @@ class Latents:
     images: Samples
     t: float | int
 
+    def __repr__(self) -> str:
+        return f"<Latents {tuple(self.images.shape)} at t = {self.t:g}>"
+
     def start(self, path: Path, noises: SeededNoise, rows: torch.Tensor) -> Snapshot:  # noqa: ARG002
         """x_t of some of them."""
         device = noises.indices.device

@@ -12,7 +12,7 @@ import json
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -63,7 +63,7 @@ class RunFolder:
     """The memory of one training: its settings, its data, its figures, its checkpoints and its pictures."""
 
     folder: Path
-    config: Mapping[str, Any]
+    config: Mapping[str, Any] = field(repr=False)
 
     @classmethod
     def create(
@@ -312,8 +312,12 @@ class RunFolder:
         return path if path.is_file() else None
 
     def evaluations(self, step: int) -> list[dict[str, Any]]:
-        """The figures of `kakusan evaluate` for the weights of a step: bounds have `parts`, distances `figures`."""
-        paths = sorted((self.folder / EVALUATION).glob(f"{folder_name(step)}*.json"))
+        """The figures of `kakusan evaluate` for the weights of a step, those written last at the end.
+
+        Bounds have `parts`, distances `figures`.
+        """
+        found = (self.folder / EVALUATION).glob(f"{folder_name(step)}*.json")
+        paths = sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
         return [dict(self._read_json(f"{EVALUATION}/{path.name}")) for path in paths]
 
     @property

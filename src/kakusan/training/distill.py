@@ -11,9 +11,9 @@ from kakusan.config.settings import (
     Settings,
     TrainingSettings,
 )
-from kakusan.errors import SettingsError, quoted
+from kakusan.errors import RunError, SettingsError, quoted
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.launch import absolute_source, free_folder, stored_settings
+from kakusan.training.launch import absolute_source, stored_settings
 
 SHARE = 3 / 8
 """Of the steps of the run: half of its time, since a step asks the network three times where it asked it twice."""
@@ -70,6 +70,19 @@ def _usual_steps(parent: RunFolder) -> int:
 
 
 def folder_beside(parent: RunFolder) -> Path:
-    """RUN-distilled, beside the run, or RUN-distilled-2 and so on where that is taken."""
-    folder = parent.folder.resolve()
-    return free_folder(f"{folder.name}-distilled", parent.folder.parent)
+    """RUN-distilled, beside the run."""
+    return parent.folder.parent / f"{parent.folder.resolve().name}-distilled"
+
+
+def require_same_start(folder: Path, parent: RunFolder) -> None:
+    """Raises RunError where a distillation that is there already began from weights that its run has left behind."""
+    if not RunFolder.exists(folder):
+        return
+    begun = RunFolder.open(folder).data.get("weights_from", {})
+    newest = parent.steps[-1] if parent.steps else 0
+    if begun.get("run") == str(parent.folder.resolve()) and begun.get("step") != newest:
+        raise RunError(
+            f"{folder} began from step {begun.get('step')} of {parent.folder}, which has {newest} steps by now",
+            f"to go on with it as it is: kakusan resume {quoted(folder)}",
+            f"to begin anew: kakusan distill {quoted(parent.folder)} --run {quoted(f'{folder}-{newest}')}",
+        )

@@ -11,14 +11,13 @@ from torch import Tensor
 from well_formed import WellFormed
 
 from kakusan.cli import main
-from kakusan.data.units import Levels, Real, Units
+from kakusan.data.units import Levels, Real, Units, scale_and_mean
 from kakusan.evaluation.calibration import calibrate
 from kakusan.evaluation.options import CalibrationOptions
 from kakusan.operators import Linear, Mask
 from kakusan.pages.restore import of_calibration, page_of, picture_of, render
 from kakusan.posterior import MMPS, Measurement
 from kakusan.run import Posterior, Run
-from kakusan.run.restoring import scale_and_mean
 from kakusan.samplers import DDIM
 
 

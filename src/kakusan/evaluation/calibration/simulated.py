@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kakusan.data import Dataset
 from kakusan.data.space import noun_of
-from kakusan.data.units import Levels, Units
+from kakusan.data.units import Levels, Units, scale_and_mean
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.evaluation.calibration.judged import Judged, judge, plain, ratio
 from kakusan.evaluation.options import CalibrationOptions
@@ -22,7 +22,7 @@ from kakusan.posterior.misfit import Misfit, misfit
 from kakusan.posterior.score import posterior_score
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run
-from kakusan.run.restoring import in_words, scale_and_mean
+from kakusan.run.restoring import in_words
 from kakusan.shapes import Condition, Samples
 from kakusan.statistics.clusters import Estimate, mean_of, of_sums
 from kakusan.statistics.stein import Stein, stein_discrepancy

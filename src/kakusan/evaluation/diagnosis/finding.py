@@ -57,6 +57,8 @@ class Diagnosis:
     def __str__(self) -> str:
         return "\n".join(f"{each.question} {each.answer}: {each.text}" for each in self.findings)
 
+    __repr__ = __str__
+
     def as_json(self) -> dict[str, Any]:
         names = ("broken", "done", "copies", "colours")
         found = {name: each.as_json() for name, each in zip(names, self.findings, strict=True)}

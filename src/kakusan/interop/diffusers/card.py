@@ -10,8 +10,8 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from kakusan.config.loading import flat, usual_for
 from kakusan.data.units import Levels
-from kakusan.interop.diffusers.config import PIPELINES, SCHEDULERS, Scheduler
 from kakusan.interop.diffusers.few_steps import FewSteps
+from kakusan.interop.diffusers.schedulers import PIPELINES, SCHEDULERS, Scheduler
 from kakusan.run import Loaded, Run
 
 TOLD = (

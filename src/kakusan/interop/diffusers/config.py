@@ -1,4 +1,4 @@
-"""The names of diffusers: its `UNet2DModel`, `DDPMScheduler` and `DDIMScheduler`, as settings of kakusan, and back.
+"""The names of diffusers: its `UNet2DModel`, with a scheduler (`schedulers.py`), as settings of kakusan, and back.
 
 All of it is translation: dictionaries in, values out, and nothing is opened. A key that is missing means what it
 means there (its default at the time of writing, which for `attention_head_dim` is 8). What has no counterpart here is
@@ -9,52 +9,25 @@ refused by its key and value. Weights have the same names but for the products t
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from kakusan.config.networks import NetworkOptions, UNetOptions
 from kakusan.config.networks.base import MOST_LEVELS, WIDEST
 from kakusan.config.section import answered, ranges
-from kakusan.config.settings import RANGES, ProcessSettings
-from kakusan.diffusion.schedules import BetweenEnds, NoiseSchedule, ZeroTerminalSNR
+from kakusan.config.settings import ProcessSettings
 from kakusan.errors import ModelError
-from kakusan.interop.diffusers.keys import Config, Keys, is_count, is_number
+from kakusan.interop.diffusers.keys import Config, Keys, is_count
+from kakusan.interop.diffusers.schedulers import FORMAT, NETWORK, SILENT, Scheduler, read_scheduler
 from kakusan.networks.patches import padded_size
 from kakusan.networks.unet import level_widths
-
-Scheduler: TypeAlias = Literal["ddpm", "ddim"]
-
-FORMAT = "0.36.0"
-"""The version of diffusers whose keys are written."""
-
-PIPELINES: dict[Scheduler, str] = {"ddpm": "DDPMPipeline", "ddim": "DDIMPipeline"}
-SCHEDULERS: dict[Scheduler, str] = {"ddpm": "DDPMScheduler", "ddim": "DDIMScheduler"}
-NETWORK = "UNet2DModel"
 
 DOWN, ATTENTION_DOWN = "DownBlock2D", "AttnDownBlock2D"
 UP, ATTENTION_UP = "UpBlock2D", "AttnUpBlock2D"
 MIDDLE = "UNetMidBlock2D"
 
-PREDICTS = {"epsilon": "eps", "sample": "x_0", "v_prediction": "v"}
-SCHEDULES = {
-    "linear": "linear",
-    "scaled_linear": "scaled-linear",
-    "squaredcos_cap_v2": "cosine",
-    "sigmoid": "sigmoid-betas",
-}
-VARIANCES = {
-    "fixed_small": "fixed-small",
-    "fixed_small_log": "fixed-small",  # the same numbers, by way of their logarithm
-    "fixed_large": "fixed-large",
-    "learned_range": "learned",
-}
-UNKNOWN_THERE = ("ddim", "sigmoid")
-"""A schedule of betas that one of the two schedulers lacks: it is written one by one."""
-BETAS = (1e-12, 0.9999)
 OURS = ranges(UNetOptions)
 ELSEWHERE = "what can be exported: --to onnx, --to safetensors"
-WITH_ENDS = ("linear", "scaled-linear", "sigmoid-betas")
 
-SILENT = {"_class_name", "_diffusers_version", "_name_or_path", "_commit_hash", "_use_default_values"}
 AVERAGING = {
     "decay",
     "min_decay",
@@ -80,6 +53,8 @@ class Translated:
     """Height and width, where the configuration says them."""
     classes: int
     scheduler: Scheduler
+    sampler: str = ""
+    """The flags of the sampler that walks as its scheduler of few steps does, where it has one."""
     notes: tuple[str, ...] = ()
     """Notes on values that might have been read otherwise."""
 
@@ -90,7 +65,8 @@ class Translated:
 def translated(unet: Config, scheduler: Config) -> Translated:
     """The model of these two configurations. Raises ModelError, with key and value, for what is not known here."""
     theirs = Keys(unet, f"the {NETWORK}")
-    process, kind = read_scheduler(scheduler)
+    read = read_scheduler(scheduler)
+    process = read.process
     network = read_network(theirs)
     channels = theirs.count("in_channels", 3)
     out_channels = theirs.count("out_channels", 3)
@@ -111,8 +87,9 @@ def translated(unet: Config, scheduler: Config) -> Translated:
         channels=channels,
         size=size,
         classes=classes,
-        scheduler=kind,
-        notes=tuple(theirs.notes),
+        scheduler=read.kind,
+        sampler=read.sampler,
+        notes=(*theirs.notes, *read.notes),
     )
 
 
@@ -224,59 +201,6 @@ def _size(theirs: Keys, multiple: int) -> tuple[int, int] | None:
     return sides[0], sides[1]
 
 
-def read_scheduler(config: Config) -> tuple[ProcessSettings, Scheduler]:
-    """The process for a scheduler of diffusers. Raises ModelError for what is not known here."""
-    theirs = Keys(config, "the scheduler")
-    name = theirs.choice("_class_name", "", tuple(SCHEDULERS.values()))
-    kind: Scheduler = "ddim" if name == SCHEDULERS["ddim"] else "ddpm"
-    theirs.only("thresholding", False)
-    for key in ("dynamic_thresholding_ratio", "sample_max_value", "tensor_format", "timestep_values"):
-        theirs.take(key, None)  # nothing follows from them without thresholding
-    theirs.only("steps_offset", 0)
-    theirs.take("set_alpha_to_one", None)
-    if kind == "ddim":
-        theirs.only("set_alpha_to_one", True)  # otherwise sampling stops short of the data
-    older = "epsilon" if theirs.flag("predict_epsilon", default=True) else "sample"  # before prediction_type
-    predicts = PREDICTS[theirs.choice("prediction_type", older, tuple(PREDICTS))]
-    zero = theirs.flag("rescale_betas_zero_snr", default=False)
-    if zero and predicts == "eps":
-        theirs.refuse(
-            "rescale_betas_zero_snr",
-            True,
-            "at the end eps would say nothing of the image: a division by zero",
-        )
-    process = ProcessSettings(
-        predicts=predicts,
-        zero_terminal_snr=zero,
-        variance=VARIANCES[theirs.choice("variance_type", "fixed_small", tuple(VARIANCES))],
-        clip=theirs.flag("clip_sample", default=True),
-        clip_range=theirs.number("clip_sample_range", 1.0, RANGES["process.clip_range"]),
-        spacing=theirs.choice("timestep_spacing", "leading", ("trailing", "leading", "linspace")),
-        **_betas(theirs, kind),
-    )
-    theirs.done(SILENT)
-    return process, kind
-
-
-def _betas(theirs: Keys, kind: Scheduler) -> dict[str, Any]:
-    """The settings of the schedule. Betas given one by one come before its name, as there."""
-    T = theirs.count("num_train_timesteps", 1000, most=100_000)
-    ends = {
-        "beta_1": theirs.number("beta_start", 1e-4, BETAS),
-        "beta_T": theirs.number("beta_end", 0.02, BETAS),
-    }
-    known = tuple(name for name in SCHEDULES if (kind, name) != UNKNOWN_THERE)
-    name = SCHEDULES[theirs.choice("beta_schedule", "linear", known)]
-    betas = theirs.take("trained_betas", None)
-    if betas is None:
-        return {"schedule": name, "T": T, **(ends if name in WITH_ENDS else {})}
-    if not isinstance(betas, list) or not all(is_number(beta) and 0 < beta <= 1 for beta in betas):
-        theirs.refuse("trained_betas", betas, "it is a list of numbers above 0 and at most 1")
-    if len(betas) != T:
-        theirs.refuse("trained_betas", f"{len(betas)} numbers", f"num_train_timesteps is {T}")
-    return {"schedule": "given", "T": T, "betas": tuple(float(beta) for beta in betas)}
-
-
 # Ours into theirs
 
 
@@ -364,55 +288,6 @@ def _their_middle_norm(network: UNetOptions) -> dict[str, int | None]:
 
 def _whole_if_it_is(number: float) -> float:
     return int(number) if number == int(number) else number
-
-
-def scheduler_config(process: ProcessSettings, schedule: NoiseSchedule, kind: Scheduler) -> dict[str, Any]:
-    """The configuration in diffusers of a process."""
-    variance = {ours: theirs for theirs, ours in reversed(VARIANCES.items())}[process.variance]
-    if kind == "ddim" and process.variance == "learned":
-        raise ModelError(
-            f"{SCHEDULERS[kind]} knows no learned variance", "leave --scheduler out, or say ddpm"
-        )
-    return {
-        "_class_name": SCHEDULERS[kind],
-        "_diffusers_version": FORMAT,
-        **their_betas(process.schedule, schedule, kind),
-        "clip_sample": bool(process.clip),
-        "clip_sample_range": process.clip_range,
-        "dynamic_thresholding_ratio": 0.995,
-        "num_train_timesteps": process.T,
-        "prediction_type": {ours: theirs for theirs, ours in PREDICTS.items()}[process.predicts],
-        "rescale_betas_zero_snr": process.zero_terminal_snr,
-        **({"set_alpha_to_one": True} if kind == "ddim" else {"variance_type": variance}),
-        "sample_max_value": 1.0,
-        "steps_offset": 0,
-        "thresholding": False,
-        "timestep_spacing": process.spacing,
-    }
-
-
-def their_betas(name: str, schedule: NoiseSchedule, kind: Scheduler) -> dict[str, Any]:
-    schedule = schedule.of if isinstance(schedule, ZeroTerminalSNR) else schedule
-    names = {ours: theirs for theirs, ours in SCHEDULES.items() if (kind, theirs) != UNKNOWN_THERE}
-    first, last = (
-        schedule.ends if isinstance(schedule, BetweenEnds) else BetweenEnds.usual
-    )  # or not looked at
-    return {
-        "beta_start": first,
-        "beta_end": last,
-        "beta_schedule": names.get(name, "linear"),
-        "trained_betas": None if name in names else schedule.betas().tolist(),
-    }
-
-
-def model_index(kind: Scheduler) -> dict[str, Any]:
-    """The content of model_index.json: the classes of diffusers that the parts of the folder are for."""
-    return {
-        "_class_name": PIPELINES[kind],
-        "_diffusers_version": FORMAT,
-        "scheduler": ["diffusers", SCHEDULERS[kind]],
-        "unet": ["diffusers", NETWORK],
-    }
 
 
 def todays_name(name: str) -> str:

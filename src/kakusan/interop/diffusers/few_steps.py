@@ -5,16 +5,23 @@ exports. Their schedulers clip a guess of x_0 by thresholding alone: with a larg
 [-1, 1], whatever the quantile.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kakusan.config.settings import ProcessSettings
 from kakusan.diffusion.schedules import NoiseSchedule
 from kakusan.errors import ModelError
-from kakusan.interop.diffusers.config import FORMAT, NETWORK, PIPELINES, PREDICTS, their_betas
+from kakusan.interop.diffusers.schedulers import (
+    FORMAT,
+    NETWORK,
+    PIPELINES,
+    PREDICTS,
+    SOLVER,
+    UNIPC,
+    their_betas,
+)
 from kakusan.samplers import SAMPLERS, DPMpp2M, DPMpp3M, DPMppSDE2M, Sampler, UniPC
 
-SOLVER, UNIPC = "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"
 LIKE_THEIRS = ("dpmpp-2m", "dpmpp-3m", "dpmpp-sde-2m", "unipc")
 INSTEAD = ("the schedulers that pipelines take: --scheduler ddpm or ddim", "any sampler: --to onnx")
 
@@ -26,6 +33,8 @@ class FewSteps:
     name: str
     config: dict[str, Any]
     steps: int
+    sampler: Sampler
+    """At trailing times."""
 
     @property
     def index(self) -> dict[str, Any]:
@@ -79,7 +88,7 @@ def few_steps(process: ProcessSettings, schedule: NoiseSchedule, sampler: Sample
         "sample_max_value": 1.0,
         **own,
     }
-    return FewSteps(name, config, sampler.steps or process.T)
+    return FewSteps(name, config, sampler.steps or process.T, replace(sampler, spacing="trailing"))
 
 
 def _own(sampler: Sampler, T: int) -> tuple[str, dict[str, Any]]:
@@ -94,7 +103,7 @@ def _own(sampler: Sampler, T: int) -> tuple[str, dict[str, Any]]:
         case DPMpp3M():
             raise ModelError(
                 f"{SOLVER} has the published coefficients of dpmpp-3m, of order 2, and not the corrected ones",
-                "to have theirs: --published True",
+                "to have theirs: --published",
                 *INSTEAD,
             )
         case DPMppSDE2M(eta=1.0):
@@ -104,7 +113,7 @@ def _own(sampler: Sampler, T: int) -> tuple[str, dict[str, Any]]:
         case UniPC(order=3, lower_order_final=False):
             raise ModelError(
                 f"{UNIPC} of order 3 ends with lower orders",
-                "to have that: --lower-order-final True",
+                "to have that: --lower-order-final",
                 *INSTEAD,
             )
         case UniPC():

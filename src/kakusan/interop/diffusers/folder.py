@@ -4,18 +4,19 @@ Two layouts are known: parts in folders of their own (``unet/``, ``scheduler/``)
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import safetensors
 import safetensors.torch
 from torch import Tensor
 
 from kakusan.errors import ModelError, quoted
-from kakusan.interop.diffusers.config import NETWORK, PIPELINES, SCHEDULERS
 from kakusan.interop.diffusers.keys import Config, brief, shown
+from kakusan.interop.diffusers.schedulers import ALL_SCHEDULERS, NETWORK, PIPELINES
 from kakusan.storage.unpickling import read_bin
 
 INDEX = "model_index.json"
@@ -92,7 +93,7 @@ def _check_index(folder: Path) -> None:
     if not (folder / INDEX).is_file():
         return
     index = _of_class(read_json(folder / INDEX), folder / INDEX, tuple(PIPELINES.values()))
-    known = {NETWORK_FOLDER: (NETWORK,), SCHEDULER_FOLDER: tuple(SCHEDULERS.values())}
+    known = {NETWORK_FOLDER: (NETWORK,), SCHEDULER_FOLDER: ALL_SCHEDULERS}
     for part, value in index.items():
         if part.startswith("_"):
             continue
@@ -114,7 +115,7 @@ def _scheduler(folder: Path) -> Config:
             f"copy the {SCHEDULER_CONFIG} that belongs to it into the folder",
             f"or is this meant: {above}" if (above / INDEX).is_file() else _list_of(folder),
         )
-    return _of_class(read_json(path), path, tuple(SCHEDULERS.values()))
+    return _of_class(read_json(path, with_minus_infinity=True), path, ALL_SCHEDULERS)
 
 
 def _of_class(config: Config, path: Path, known: tuple[str, ...]) -> Config:
@@ -132,12 +133,16 @@ def _list_of(folder: Path) -> str:
     return f"there is: {', '.join(names[:12])}{', ...' * (len(names) > 12)}" if names else "it is empty"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of sane size, all its numbers finite. Raises ModelError for anything else."""
+def read_json(path: Path, *, with_minus_infinity: bool = False) -> dict[str, Any]:
+    """A JSON object of sane size, all its numbers finite. Raises ModelError for anything else.
+
+    with_minus_infinity: -Infinity may be one, as diffusers writes a bound that there is not.
+    """
     try:
         if (size := path.stat().st_size) > LONGEST_TEXT:
             raise ModelError(f"{path} has {size:,} bytes, which no configuration needs")
-        content = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+        constant = _minus_infinity if with_minus_infinity else _refuse_constant
+        content = json.loads(path.read_bytes(), parse_constant=constant)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -147,7 +152,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse_constant(name: str) -> None:
+def _minus_infinity(name: str) -> float:
+    if name != "-Infinity":
+        _refuse_constant(name)
+    return -math.inf
+
+
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
 
 

@@ -79,7 +79,7 @@ def _check_packages() -> None:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ModelError(
-            f"--to onnx needs onnx, onnxscript and onnxruntime; not installed: {', '.join(missing)}",
+            f"an export to onnx needs onnx, onnxscript and onnxruntime; not installed: {', '.join(missing)}",
             "pip install 'kakusan[onnx]'",
         )
 

@@ -140,7 +140,7 @@ class _FixedVariance(Model[NetworkDenoiser]):
         if isinstance(variance_named(self.variance), LearnedRange):
             raise ModelError(
                 "this sampler takes its variance from the network, and the table of a walk has fixed numbers only",
-                "take --sampler ddim, which needs no variance",
+                "take the sampler ddim, which needs no variance",
             )
         return super().variance_of(guess, t, s)
 

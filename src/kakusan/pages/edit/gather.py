@@ -24,18 +24,22 @@ from kakusan.samplers import Latents
 from kakusan.shapes import Samples
 from kakusan.storage import durable
 
-Kind: TypeAlias = Literal["variations", "inversion", "interpolation"]
+Kind: TypeAlias = Literal["variations", "completions", "inversion", "interpolation"]
 
 IN_A_ROW = 12
 """Pictures of an interpolation side by side on the page, at the most."""
 TITLES: dict[Kind, str] = {
     "variations": "Variations",
+    "completions": "Filled in",
     "inversion": "To noise and back",
     "interpolation": "From one to another",
 }
 WORDS: dict[Kind, str] = {
     "variations": "Noise is added up to the time t at which the walk then begins (SDEdit, Meng et al. 2022). The larger"
     " the strength, the more of the walk is done anew, and the less of what was there is left.",
+    "completions": "What the mask hides is drawn anew, given what it keeps: samples of the posterior, by moment matching"
+    " (Rozet et al. 2024). What is kept stays as it is. Where the samples agree, the rest of the image says what was"
+    " there; where they differ, it does not.",
     "inversion": "DDIM without fresh noise goes both ways (Song, Meng & Ermon 2021): up to the noise x_T that it makes"
     " of what is given, and from there back. The difference is the error of the round trip.",
     "interpolation": "Each end has a noise x_T that DDIM makes it of. Between the two x_T lies an arc, on which all are"

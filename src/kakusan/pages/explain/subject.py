@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kakusan.config.machine import set_machine
+from kakusan.config.machine import set_machine_for_use
 from kakusan.config.settings import named
 from kakusan.data import DATASETS, Dataset
 from kakusan.data.space import in_pixels, is_points, kind_of
@@ -108,7 +108,7 @@ def bundled(
 def of_run(folder: Path, image: str | None = None) -> Subject:
     """A run with its newest good weights, and an image that it has not seen. Raises RunError where it is none."""
     run = Run.open(folder)
-    set_machine(run.settings.machine)
+    set_machine_for_use(run.settings.machine)
     loaded = run.load(device="cpu")
     _require_images(run)
     x_0, name, condition, warnings = _image_of(run, image)

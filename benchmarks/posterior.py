@@ -1,0 +1,347 @@
+"""Samples of x given y beside the exact posterior: every method, calls of the denoiser against calibration.
+
+    python benchmarks/posterior.py measure > posterior.jsonl
+    python benchmarks/posterior.py measure --problems levy-laplace --methods smc,gibbs --calls 100,1000
+    python benchmarks/posterior.py show posterior.jsonl
+    python benchmarks/posterior.py draw posterior.jsonl docs/posterior.png
+
+The denoisers are exact, and so are the posteriors: what is off is the method. Problems: mixtures of 25 Gaussians in 8, 80
+and 800 dimensions, a few random projections of them measured (as Cardoso et al. 2024); random walks of 64 values with
+Gaussian, Laplace or Student increments, or such that are mostly 0, every third value measured (as Zach et al. 2026); a
+finite set of images. Each truth is drawn, measured, and 39 samples are drawn of it. Coverage is that of central intervals
+between two of the 39, with twice its standard error over truths; CRPS, mean, spread and sliced distance are beside those
+of as many draws of the posterior. A denoiser of your own is put to it by `tried(method, problem, denoiser)`.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from levy import INCREMENTS, Walk
+from matplotlib.figure import Figure
+from measuring import Figures, table
+from torch import Tensor
+
+from kakusan.data.builtin import digits
+from kakusan.diffusion.denoiser import Denoiser
+from kakusan.diffusion.oracles import FiniteSetOracle, MixtureOracle
+from kakusan.diffusion.schedules import Cosine
+from kakusan.operators import Mask, Operator
+from kakusan.operators.matrix import Matrix
+from kakusan.posterior import (
+    DAPS,
+    DPS,
+    MMPS,
+    SMC,
+    DiffPIR,
+    Gibbs,
+    Measurement,
+    Method,
+    Restoration,
+    posterior,
+    restored,
+)
+from kakusan.posterior.diffpir import Renoise
+from kakusan.samplers import DDIM
+
+CALLS = (10, 30, 100, 1000)
+MEMBERS = 39
+"""Samples of each truth: intervals of 50, 80, 90 and 95 % then lie between two of them."""
+LEVELS = {50: 10, 80: 4, 90: 2, 95: 1}
+"""The rank, from below, at which a central interval begins."""
+SLICES = 64
+COLOURS = {
+    "mmps": "#2f6f8f",
+    "smc": "#b5402c",
+    "gibbs": "#5b8c3a",
+    "diffpir": "#d98a3a",
+    "daps": "#8a5aa8",
+    "dps": "#9aa0a8",
+}
+EXACT = "exact"
+DPI = 130
+
+
+def method_of(name: str, calls: int) -> Method:
+    """The method in about so many calls for each sample."""
+    if name == "smc":
+        particles = max(1, round((calls / 4) ** 0.5))
+        return SMC(particles=particles, steps=max(1, round(calls / particles)))
+    if name == "gibbs":
+        prior_steps = min(7, max(2, calls // 4))
+        return Gibbs(iterations=max(1, calls // prior_steps), prior_steps=prior_steps)
+    if name == "daps":
+        flow_steps = min(4, max(1, calls // 10))
+        return DAPS(levels=max(1, calls // flow_steps), flow_steps=flow_steps)
+    if name == "diffpir":
+        return DiffPIR(sampler=Renoise(steps=calls))
+    return (
+        MMPS(sampler=DDIM(steps=calls, eta=1.0))
+        if name == "mmps"
+        else DPS(sampler=DDIM(steps=calls, eta=1.0))
+    )
+
+
+METHODS = tuple(COLOURS)
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Data with an exact denoiser, what is measured of them, and how many truths are drawn."""
+
+    name: str
+    oracle: Denoiser
+    operator: Operator
+    sigma: float
+    truths: int
+
+    @cached_property
+    def x(self) -> Tensor:
+        """Truths, float64."""
+        drawn: Tensor = self.oracle.sample(self.truths, seed=1)  # type: ignore[attr-defined]
+        return drawn
+
+    @cached_property
+    def measurement(self) -> Measurement:
+        exact = self.operator(self.x)
+        noise = torch.from_numpy(np.random.Generator(np.random.Philox(2)).standard_normal(exact.shape))
+        return Measurement(self.operator, exact + self.sigma * noise, self.sigma, tuple(self.x.shape[1:]))
+
+    @cached_property
+    def exact(self) -> tuple[Tensor, Tensor]:
+        """Two independent sets of draws of the posterior, (truths, MEMBERS, D)."""
+        generator = torch.Generator().manual_seed(3)
+        first, second = (
+            torch.stack([self._drawn(k, generator) for k in range(self.truths)]) for _ in range(2)
+        )
+        return first, second
+
+    @cached_property
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean, (truths, D), and the trace of the covariance, (truths,), of the posterior."""
+        found = [self._law(k) for k in range(self.truths)]
+        return torch.stack([mean for mean, _ in found]), torch.stack([total for _, total in found])
+
+    def _law(self, k: int) -> tuple[Tensor, Tensor]:
+        if isinstance(self.oracle, Walk):
+            return self.oracle.posterior_moments(self.measurement.rows(torch.tensor([k])))
+        law = posterior(self.oracle, self.measurement.rows(torch.tensor([k])))
+        away = (law.means - law.mean).square().sum(1) @ law.weights
+        within = 0.0 if law.roots is None else law.weights @ law.roots.square().sum((1, 2))
+        return law.mean, away + within
+
+    def _drawn(self, k: int, generator: torch.Generator) -> Tensor:
+        rows = self.measurement.rows(torch.tensor([k]))
+        if isinstance(self.oracle, Walk):
+            return self.oracle.posterior_draws(rows, MEMBERS, generator)
+        law = posterior(self.oracle, rows)
+        luck = torch.rand(MEMBERS, generator=generator, dtype=torch.float64)
+        noise = torch.randn(MEMBERS, law.means.shape[1], generator=generator, dtype=torch.float64)
+        return law.drawn(luck, noise)
+
+
+def mixture(D: int, measured: int, truths: int) -> Problem:
+    """25 Gaussians of deviation 1 at (8 i, 8 j, 8 i, ...), i, j = -2..2, in units of the deviation of all."""
+    unit = (1 + 8**2 * 2) ** 0.5
+    centres = torch.tensor(list(product(range(-2, 3), repeat=2)), dtype=torch.float64)
+    means = 8 * centres.repeat(1, D // 2)[:, None] / unit
+    generator = np.random.Generator(np.random.Philox(D))
+    weights = torch.from_numpy(generator.chisquare(3, 25))
+    A = torch.from_numpy(generator.standard_normal((measured, D))) / D**0.5
+    oracle = MixtureOracle(Cosine(), weights, means, torch.full((25,), unit**-2, dtype=torch.float64))
+    return Problem(f"mixture-{D}", oracle, Matrix(A), 0.05, truths)
+
+
+def levy(increments: str) -> Problem:
+    """A random walk of 64 values, every third measured."""
+    known = (torch.arange(64) % 3 == 0)[None]
+    return Problem(f"levy-{increments}", Walk(Cosine(), increments), Mask(known), 0.1, 12)
+
+
+def finite() -> Problem:
+    """600 digits of 8x8, the upper half measured with much noise."""
+    images = (
+        torch.from_numpy(np.asarray(digits().images[:600], dtype=np.float64)).reshape(600, 1, 8, 8) / 8 - 1
+    )
+    known = torch.zeros(8, 8, dtype=torch.bool)
+    known[:4] = True
+    return Problem("finite-set", FiniteSetOracle(Cosine(), images), Mask(known), 0.7, 40)
+
+
+PROBLEMS = {
+    "mixture-8": lambda: mixture(8, 1, 60),
+    "mixture-80": lambda: mixture(80, 2, 40),
+    "mixture-800": lambda: mixture(800, 4, 12),
+    **{f"levy-{name}": lambda name=name: levy(name) for name in INCREMENTS},
+    "finite-set": finite,
+}
+
+
+def tried(method: Method, problem: Problem, denoiser: Denoiser | None = None) -> Figures:
+    """A method, with the exact denoiser or another of the same data, beside the exact posterior."""
+    begun = time.perf_counter()
+    request = Restoration(
+        count=MEMBERS, micro_batch=2048, dtype=torch.float64 if denoiser is None else torch.float32
+    )
+    found = restored(denoiser or problem.oracle, problem.measurement, method, request)
+    effective = {} if found.effective is None else {"effective": round(float(found.effective.mean()), 2)}
+    return {
+        "calls": found.calls,
+        "backward": found.backward,
+        "seconds": round(time.perf_counter() - begun, 2),
+        **effective,
+        **figures(problem, found.samples.double().flatten(2)),
+    }
+
+
+def figures(problem: Problem, samples: Tensor) -> Figures:
+    """Of samples (truths, MEMBERS, D). Errors of the mean and of the spread are shares of the posterior's deviation."""
+    truth, (mean, total) = problem.x.flatten(1), problem.moments
+    first, second = problem.exact
+    spread = samples.var(1).sum(1)
+    error = (samples.mean(1) - mean).square().sum(1) - spread / MEMBERS
+    between = sliced(samples, first)
+    covered = {str(level): coverage(samples, truth, rank) for level, rank in LEVELS.items()}
+    return {
+        "coverage": {level: round(share, 4) for level, (share, _) in covered.items()},
+        "band": {level: round(error, 4) for level, (_, error) in covered.items()},
+        "crps": float(crps(samples, truth) / crps(first, truth)),
+        "mean_error": float((error / total).mean().clamp(min=0).sqrt()),
+        "spread": float((spread / total).mean()),
+        "sliced": float(between / sliced(second, first)),
+    }
+
+
+def coverage(samples: Tensor, truth: Tensor, rank: int) -> tuple[float, float]:
+    """Share of values in the central interval between two members, and twice its standard error over truths."""
+    ordered = samples.sort(1).values
+    inside = (truth >= ordered[:, rank - 1]) & (truth <= ordered[:, MEMBERS - rank])
+    by_truth = inside.double().mean(1)
+    return float(by_truth.mean()), float(2 * by_truth.std() / len(by_truth) ** 0.5)
+
+
+def crps(samples: Tensor, truth: Tensor) -> Tensor:
+    """Mean continuous ranked probability score of all values, fair to finite ensembles (Ferro 2014)."""
+    M, ordered = samples.shape[1], samples.sort(1).values
+    weights = (2 * torch.arange(1, M + 1, dtype=torch.float64) - M - 1)[:, None]
+    return ((samples - truth[:, None]).abs().mean(1) - (weights * ordered).sum(1) / (M * (M - 1))).mean()
+
+
+def sliced(samples: Tensor, others: Tensor) -> Tensor:
+    """Mean Wasserstein-1 distance along random directions, of as many samples, over truths."""
+    generator = torch.Generator().manual_seed(4)
+    directions = torch.randn(samples.shape[2], SLICES, generator=generator, dtype=torch.float64)
+    directions = directions / directions.norm(dim=0)
+    along = [(each @ directions).sort(1).values for each in (samples, others)]
+    return (along[0] - along[1]).abs().mean()
+
+
+def measured(problems: Sequence[str], methods: Sequence[str], calls: Sequence[int]) -> Iterator[Figures]:
+    """A line for each problem, method and number of calls, and one for draws of the posterior."""
+    for name in problems:
+        problem = PROBLEMS[name]()
+        yield {"problem": name, "method": EXACT, "budget": 0, **figures(problem, problem.exact[1])}
+        for method, budget in product(methods, calls):
+            yield {
+                "problem": name,
+                "method": method,
+                "budget": budget,
+                **tried(method_of(method, budget), problem),
+            }
+
+
+def shown(lines: Iterable[Figures]) -> str:
+    """A table for each problem: what intervals of 90 % hold, CRPS, mean, spread by calls."""
+    listed = list(lines)
+    return "\n\n".join(
+        _table([line for line in listed if line["problem"] == name])
+        for name in dict.fromkeys(line["problem"] for line in listed)
+    )
+
+
+def _table(lines: Sequence[Figures]) -> str:
+    budgets = sorted({line["budget"] for line in lines if line["budget"]})
+    rows = [
+        [
+            line["method"] + (f" in {line['calls']:,.0f}" if line["budget"] else ""),
+            *(f"{line['coverage'][level]:.0%}" for level in ("50", "80")),
+            f"{line['coverage']['90']:.1%} ± {line['band']['90']:.1%}",
+            f"{line['coverage']['95']:.0%}",
+            *(f"{line[key]:.2f}" for key in ("crps", "mean_error", "spread", "sliced")),
+        ]
+        for line in lines
+    ]
+    header = [
+        lines[0]["problem"],
+        *(f"{level} %" for level in LEVELS),
+        "CRPS",
+        "mean off",
+        "spread",
+        "sliced",
+    ]
+    del budgets
+    return table(header, rows)
+
+
+def draw(lines: Sequence[Figures], path: Path) -> None:
+    """A chart for each problem: what intervals of 90 % hold, against calls."""
+    names = list(dict.fromkeys(line["problem"] for line in lines))
+    figure = Figure(figsize=(3.1 * len(names), 3.3), layout="constrained")
+    for axis, name in zip(figure.subplots(1, len(names), squeeze=False, sharey=True)[0], names, strict=True):
+        axis.axhspan(88, 92, color="#8a8f98", alpha=0.25, linewidth=0)
+        axis.axhline(90, color="#222222", linewidth=0.8)
+        for method, colour in COLOURS.items():
+            of = [line for line in lines if line["problem"] == name and line["method"] == method]
+            shares = [100 * line["coverage"]["90"] for line in of]
+            bold = 2 if method in ("mmps", "smc", "gibbs") else 1
+            axis.plot(
+                [line["calls"] for line in of], shares, "o-", ms=3, color=colour, linewidth=bold, label=method
+            )
+        axis.set(xscale="log", xlabel="calls for a sample", ylim=(0, 101), xticks=CALLS)
+        axis.set_xticklabels([f"{each:,}" for each in CALLS])
+        axis.minorticks_off()
+        axis.set_title(name, fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.25, linewidth=0.6)
+    figure.axes[0].set_ylabel("truths in intervals of 90 %, in %")
+    figure.axes[0].legend(frameon=False, fontsize=7)
+    figure.savefig(path, dpi=DPI, facecolor="white")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, show or draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    commands = parser.add_subparsers(dest="command", required=True)
+    measure = commands.add_parser("measure")
+    measure.add_argument("--problems", default=",".join(PROBLEMS))
+    measure.add_argument("--methods", default=",".join(METHODS))
+    measure.add_argument("--calls", default=",".join(map(str, CALLS)))
+    for name in ("show", "draw"):
+        command = commands.add_parser(name)
+        command.add_argument("file", type=Path)
+        if name == "draw":
+            command.add_argument("picture", type=Path)
+    given = parser.parse_args(arguments)
+    if given.command == "measure":
+        budgets = [int(each) for each in given.calls.split(",")]
+        for line in measured(given.problems.split(","), given.methods.split(","), budgets):
+            print(json.dumps(line), flush=True)
+        return 0
+    lines = [json.loads(line) for line in given.file.read_text("utf-8").splitlines()]
+    if given.command == "show":
+        print(shown(lines))
+    else:
+        draw(lines, given.picture)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
