@@ -5,12 +5,13 @@
     python benchmarks/posterior.py show posterior.jsonl
     python benchmarks/posterior.py draw posterior.jsonl docs/posterior.png
 
-The denoisers are exact, and so are the posteriors: what is off is the method. Problems: mixtures of 25 Gaussians in 8, 80
-and 800 dimensions, a few random projections of them measured (as Cardoso et al. 2024); random walks of 64 values with
+The denoisers are exact, and so are the posteriors: what is off is the method. Problems: mixtures of 25 Gaussians in 8,
+80 and 800 dimensions, a few random projections measured (as Cardoso et al. 2024); random walks of 64 values with
 Gaussian, Laplace or Student increments, or such that are mostly 0, every third value measured (as Zach et al. 2026); a
-finite set of images. Each truth is drawn, measured, and 39 samples are drawn of it. Coverage is that of central intervals
-between two of the 39, with twice its standard error over truths; CRPS, mean, spread and sliced distance are beside those
-of as many draws of the posterior. A denoiser of your own is put to it by `tried(method, problem, denoiser)`.
+finite set of images. Each truth is drawn and measured, and 39 samples are drawn of it. Coverage is that of central
+intervals between two of the 39, with twice its standard error over truths; CRPS, mean, spread and sliced distance are
+beside those of as many draws of the posterior. A denoiser of your own is put to it by
+`tried(method, problem, denoiser)`.
 """
 
 import argparse
@@ -50,7 +51,7 @@ from kakusan.posterior import (
     restored,
 )
 from kakusan.posterior.diffpir import Renoise
-from kakusan.samplers import DDIM
+from kakusan.samplers import DDIM, DPMppSDE2M
 
 CALLS = (10, 30, 100, 1000)
 MEMBERS = 39
@@ -84,9 +85,7 @@ def method_of(name: str, calls: int) -> Method:
     if name == "diffpir":
         return DiffPIR(sampler=Renoise(steps=calls))
     return (
-        MMPS(sampler=DDIM(steps=calls, eta=1.0))
-        if name == "mmps"
-        else DPS(sampler=DDIM(steps=calls, eta=1.0))
+        MMPS(sampler=DPMppSDE2M(steps=calls)) if name == "mmps" else DPS(sampler=DDIM(steps=calls, eta=1.0))
     )
 
 
@@ -268,7 +267,6 @@ def shown(lines: Iterable[Figures]) -> str:
 
 
 def _table(lines: Sequence[Figures]) -> str:
-    budgets = sorted({line["budget"] for line in lines if line["budget"]})
     rows = [
         [
             line["method"] + (f" in {line['calls']:,.0f}" if line["budget"] else ""),
@@ -287,7 +285,6 @@ def _table(lines: Sequence[Figures]) -> str:
         "spread",
         "sliced",
     ]
-    del budgets
     return table(header, rows)
 
 

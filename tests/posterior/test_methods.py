@@ -41,7 +41,7 @@ QUICK: dict[str, Method] = {
     "dps": DPS(sampler=DDIM(steps=5, eta=1.0)),
     "exact": Exact(),
 }
-CALLS = {"mmps": 5, "diffpir": 5, "gibbs": 12, "smc": 15, "daps": 8, "dps": 5, "exact": 0}
+CALLS = {"mmps": 5, "diffpir": 5, "gibbs": 12, "smc": 15, "daps": 7, "dps": 5, "exact": 0}
 SHAPES = ((2, 5), (1, 4, 3), (1, 2, 3, 2))
 
 
