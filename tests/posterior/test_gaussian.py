@@ -25,7 +25,8 @@ def covariance() -> Tensor:
     axes = torch.linalg.qr(
         torch.randn(D, D, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     )[0]
-    return axes @ torch.linspace(0.1, 2, D, dtype=torch.float64).diag() @ axes.T
+    found: Tensor = axes @ torch.linspace(0.1, 2, D, dtype=torch.float64).diag() @ axes.T
+    return found
 
 
 def problem(path: Path) -> tuple[GaussianOracle, Measurement]:
