@@ -1,10 +1,10 @@
 """Random walks with an exact denoiser and exact posteriors: Lévy processes at whole times, on a lattice.
 
-x_k = l_k + tau n_k, l_k = l_{k-1} + an increment, k = 1..64, where l lives on a lattice and the jitter tau n makes its law
-smooth. l is a Markov chain of a few hundred states and each value of x_t sees its own l_k through Gaussian noise, so the
-denoiser is forward-backward smoothing (Baum et al. 1970), exact for any increments; and so is the posterior given some of
-the values, by filtering and backward draws. Increments as in the benchmark of Zach et al. 2026, which draws its exact
-posteriors by long Gibbs chains.
+x_k = l_k + tau n_k, l_k = l_{k-1} + an increment, k = 1..64, where l lives on a lattice and the jitter tau n makes its
+law smooth. l is a Markov chain of a few hundred states and each value of x_t sees its own l_k through Gaussian noise.
+So the denoiser is forward-backward smoothing (Baum et al. 1970), exact for any increments; and so is the posterior
+given some of the values, by filtering and backward draws. Increments as in the benchmark of Zach et al. 2026, which
+draws its exact posteriors by long Gibbs chains.
 """
 
 import math

@@ -5,23 +5,25 @@
     python benchmarks/posterior.py show posterior.jsonl
     python benchmarks/posterior.py draw posterior.jsonl docs/posterior.png
 
-The denoisers are exact, and so are the posteriors: what is off is the method. Problems: mixtures of 25 Gaussians in 8, 80
-and 800 dimensions, a few random projections of them measured (as Cardoso et al. 2024); random walks of 64 values with
+The denoisers are exact, and so are the posteriors: what is off is the method. Problems: mixtures of 25 Gaussians in 8,
+80 and 800 dimensions, a few random projections measured (as Cardoso et al. 2024); random walks of 64 values with
 Gaussian, Laplace or Student increments, or such that are mostly 0, every third value measured (as Zach et al. 2026); a
-finite set of images. Each truth is drawn, measured, and 39 samples are drawn of it. Coverage is that of central intervals
-between two of the 39, with twice its standard error over truths; CRPS, mean, spread and sliced distance are beside those
-of as many draws of the posterior. A denoiser of your own is put to it by `tried(method, problem, denoiser)`.
+finite set of images. Each truth is drawn and measured, and 39 samples are drawn of it. Coverage is that of central
+intervals between two of the 39, with twice its standard error over truths; CRPS, mean, spread and sliced distance are
+beside those of as many draws of the posterior. A denoiser of your own is put to it by
+`tried(method, problem, denoiser)`.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +52,7 @@ from kakusan.posterior import (
     restored,
 )
 from kakusan.posterior.diffpir import Renoise
-from kakusan.samplers import DDIM
+from kakusan.samplers import DDIM, DPMppSDE2M
 
 CALLS = (10, 30, 100, 1000)
 MEMBERS = 39
@@ -84,9 +86,7 @@ def method_of(name: str, calls: int) -> Method:
     if name == "diffpir":
         return DiffPIR(sampler=Renoise(steps=calls))
     return (
-        MMPS(sampler=DDIM(steps=calls, eta=1.0))
-        if name == "mmps"
-        else DPS(sampler=DDIM(steps=calls, eta=1.0))
+        MMPS(sampler=DPMppSDE2M(steps=calls)) if name == "mmps" else DPS(sampler=DDIM(steps=calls, eta=1.0))
     )
 
 
@@ -176,11 +176,11 @@ def finite() -> Problem:
     return Problem("finite-set", FiniteSetOracle(Cosine(), images), Mask(known), 0.7, 40)
 
 
-PROBLEMS = {
+PROBLEMS: dict[str, Callable[[], Problem]] = {
     "mixture-8": lambda: mixture(8, 1, 60),
     "mixture-80": lambda: mixture(80, 2, 40),
     "mixture-800": lambda: mixture(800, 4, 12),
-    **{f"levy-{name}": lambda name=name: levy(name) for name in INCREMENTS},
+    **{f"levy-{name}": partial(levy, name) for name in INCREMENTS},
     "finite-set": finite,
 }
 
@@ -241,7 +241,8 @@ def sliced(samples: Tensor, others: Tensor) -> Tensor:
     directions = torch.randn(samples.shape[2], SLICES, generator=generator, dtype=torch.float64)
     directions = directions / directions.norm(dim=0)
     along = [(each @ directions).sort(1).values for each in (samples, others)]
-    return (along[0] - along[1]).abs().mean()
+    distance: Tensor = (along[0] - along[1]).abs().mean()
+    return distance
 
 
 def measured(problems: Sequence[str], methods: Sequence[str], calls: Sequence[int]) -> Iterator[Figures]:
@@ -268,7 +269,6 @@ def shown(lines: Iterable[Figures]) -> str:
 
 
 def _table(lines: Sequence[Figures]) -> str:
-    budgets = sorted({line["budget"] for line in lines if line["budget"]})
     rows = [
         [
             line["method"] + (f" in {line['calls']:,.0f}" if line["budget"] else ""),
@@ -287,33 +287,40 @@ def _table(lines: Sequence[Figures]) -> str:
         "spread",
         "sliced",
     ]
-    del budgets
     return table(header, rows)
 
 
 def draw(lines: Sequence[Figures], path: Path) -> None:
-    """A chart for each problem: what intervals of 90 % hold, against calls."""
+    """For each problem: what intervals of 90 % hold, and the distance from the posterior, against calls."""
     names = list(dict.fromkeys(line["problem"] for line in lines))
-    figure = Figure(figsize=(3.1 * len(names), 3.3), layout="constrained")
-    for axis, name in zip(figure.subplots(1, len(names), squeeze=False, sharey=True)[0], names, strict=True):
-        axis.axhspan(88, 92, color="#8a8f98", alpha=0.25, linewidth=0)
-        axis.axhline(90, color="#222222", linewidth=0.8)
-        for method, colour in COLOURS.items():
-            of = [line for line in lines if line["problem"] == name and line["method"] == method]
-            shares = [100 * line["coverage"]["90"] for line in of]
-            bold = 2 if method in ("mmps", "smc", "gibbs") else 1
-            axis.plot(
-                [line["calls"] for line in of], shares, "o-", ms=3, color=colour, linewidth=bold, label=method
-            )
-        axis.set(xscale="log", xlabel="calls for a sample", ylim=(0, 101), xticks=CALLS)
-        axis.set_xticklabels([f"{each:,}" for each in CALLS])
-        axis.minorticks_off()
-        axis.set_title(name, fontsize=10)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(alpha=0.25, linewidth=0.6)
-    figure.axes[0].set_ylabel("truths in intervals of 90 %, in %")
-    figure.axes[0].legend(frameon=False, fontsize=7)
+    figure = Figure(figsize=(3.4 * len(names), 5.4), layout="constrained")
+    axes = figure.subplots(2, len(names), squeeze=False, sharex=True, sharey="row")
+    for (above, below), name in zip(axes.T, names, strict=True):
+        of = [line for line in lines if line["problem"] == name and line["budget"]]
+        above.axhspan(88, 92, color="#8a8f98", alpha=0.25, linewidth=0)
+        _curves(above, of, lambda line: 100 * line["coverage"]["90"])
+        _curves(below, of, lambda line: line["sliced"])
+        above.set(ylim=(0, 101), xscale="log")
+        above.set_title(name, fontsize=10)
+        below.set(yscale="log", xlabel="calls for a sample", yticks=(1, 2, 4), xticks=CALLS)
+        below.set_yticklabels(["1", "2", "4"])
+        below.set_xticklabels([f"{each:,}" for each in CALLS])
+        below.axhline(1, color="#222222", linewidth=0.8)
+        below.minorticks_off()
+    axes[0, 0].set_ylabel("truths in intervals of 90 %, in %")
+    axes[1, 0].set_ylabel("sliced distance, exact draws: 1")
+    axes[0, 0].legend(frameon=False, fontsize=7)
     figure.savefig(path, dpi=DPI, facecolor="white")
+
+
+def _curves(axis: Any, lines: Sequence[Figures], figure_of: Callable[[Figures], float]) -> None:
+    for method, colour in COLOURS.items():
+        of = [line for line in lines if line["method"] == method]
+        bold = 2 if method in ("mmps", "smc", "gibbs") else 1
+        calls, values = [line["calls"] for line in of], [figure_of(line) for line in of]
+        axis.plot(calls, values, "o-", ms=3, color=colour, linewidth=bold, label=method)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(alpha=0.25, linewidth=0.6)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -10,7 +10,16 @@ import pytest
 from documents import FENCE, ROOT, blocks
 from help_texts import STORED
 
-from kakusan.cli import COMMANDS, EXAMPLES, MODULES, arguments, distance, sampler_options, train
+from kakusan.cli import (
+    COMMANDS,
+    EXAMPLES,
+    MODULES,
+    arguments,
+    distance,
+    method_options,
+    sampler_options,
+    train,
+)
 
 PAGES = (
     "README.md",
@@ -18,6 +27,7 @@ PAGES = (
     "docs/python.md",
     "docs/samplers.md",
     "docs/edits.md",
+    "docs/restore.md",
     "benchmarks/README.md",
 )
 LINE = re.compile(r"^ *(kakusan \w+ .*?)(?: {2,}.*| +#.*)?$", re.MULTILINE)
@@ -65,7 +75,7 @@ def test_every_command_is_one_that_the_parser_reads(line: str, monkeypatch: pyte
         arguments.parse(*asked, **options)
         raise ReadError
 
-    for place in (module, distance, sampler_options, train):
+    for place in (module, distance, method_options, sampler_options, train):
         monkeypatch.setattr(place, "parse", only_read, raising=False)
     with pytest.raises(SystemExit if "--help" in words else ReadError):
         module.main(words)

@@ -113,14 +113,14 @@ class Restore:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse_with_method(Restore, arguments, "restore", EXAMPLES, USUAL)
-    from kakusan.config.machine import set_machine
+    from kakusan.config.machine import set_machine_for_use
     from kakusan.errors import printable
     from kakusan.pages.restore.files import Places, write_restored
     from kakusan.run import Run
     from kakusan.terminal.display import console
 
     run = Run.open(command.run)
-    set_machine(run.settings.machine)
+    set_machine_for_use(run.settings.machine)
     places = Places.of(run, command.out, overwrite=command.overwrite)
     found, calibration = _calibrated(command, run) if command.calibrate else (_restored(command, run), None)
     write_restored(found, calibration, places, ("kakusan", "restore", *arguments))
@@ -141,6 +141,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _restored(command: Restore, run: "Run") -> "Posterior":
     from kakusan.posterior import Restoration
+    from kakusan.run.restoring import asked_in_words
     from kakusan.training.guide import Guidance
 
     assert command.observed is not None
@@ -166,6 +167,7 @@ def _restored(command: Restore, run: "Run") -> "Posterior":
         loaded,
         guidance=guidance,
         truth=truth,
+        asked=asked_in_words(command.operator, command.noise),
         watching=_watching,
     )
 

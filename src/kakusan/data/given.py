@@ -198,7 +198,7 @@ def picture_of_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     if len(shape) != 3:
         raise SettingsError("a picture is a mask of images", "give an array of booleans: --mask FILE.npy")
     try:
-        white = read_pixels(path, shape[1], shape[2], 1)[..., 0] >= WHITE
+        white = read_pixels(path, shape[1], shape[2], 1, by_area=True)[..., 0] >= WHITE
     except (BadPictureError, NotAnImageError, OSError) as error:
         why = "no such file" if isinstance(error, FileNotFoundError) else str(error) or "it is no picture"
         raise DataError(f"{path} cannot be read as a mask: {why}") from error

@@ -105,15 +105,21 @@ def read_header(path: Path) -> Header:
         raise BadPictureError(_reason(error)) from error
 
 
-def read_pixels(path: Path, height: int, width: int, channels: int) -> NDArray[np.uint8]:
-    """(height, width, channels) bytes. Raises BadPictureError or NotAnImageError."""
+def read_pixels(
+    path: Path, height: int, width: int, channels: int, *, by_area: bool = False
+) -> NDArray[np.uint8]:
+    """(height, width, channels) bytes. Raises BadPictureError or NotAnImageError.
+
+    by_area: pixels are means of what they cover, as masks need them.
+    """
     try:
         with _open(path) as image:
             enough = 2 * max(height, width)
             image.draft(None, (enough, enough))
             plain = _plain(image, "L" if channels == 1 else "RGB")
             if plain.size != (width, height):
-                plain = ImageOps.fit(plain, (width, height), Image.Resampling.LANCZOS)
+                how = Image.Resampling.BOX if by_area else Image.Resampling.LANCZOS
+                plain = ImageOps.fit(plain, (width, height), how)
             return np.asarray(plain, np.uint8).reshape(height, width, channels)
     except (BadPictureError, NotAnImageError):
         raise

@@ -37,7 +37,7 @@ from kakusan.run.editing import Watching
 from kakusan.run.noise import noise_named
 from kakusan.run.opened import Loaded
 from kakusan.run.sampling import sampler_as_json
-from kakusan.samplers import Sampler, as_sampler, sampler_named
+from kakusan.samplers import Sampler
 from kakusan.shapes import Condition, Samples, with_gaps
 from kakusan.training.guide import Guidance
 
@@ -138,14 +138,13 @@ class Run(editing.Run):
         """
         shape, layout, units = self.data.shape, self.settings.data.layout, self.data.units
         of = operator if isinstance(operator, Operator) else operator_named(operator, shape, layout=layout)
+        measured = of.measured_shape(shape)
+        law = noise_named(noise, units, measured, layout=layout) if isinstance(noise, str) else noise
         if isinstance(observed, str | Path):
             y = measured_in(Path(observed), of, shape, units, layout=layout)
         else:
             array = observed.numpy(force=True) if isinstance(observed, Tensor) else np.asarray(observed)
             y = measured_of(array, of, shape, "the measurement", layout=layout)
-        law = (
-            noise_named(noise, units, tuple(y.shape[1:]), layout=layout) if isinstance(noise, str) else noise
-        )
         scale, mean = scale_and_mean(units)
         return Measurement(of, y, law, shape, scale, mean)
 
@@ -163,7 +162,9 @@ class Run(editing.Run):
         sampler, steps, spacing: of methods that walk with a sampler, in place of its own.
         Raises SettingsError for names and options that there are not.
         """
-        return chosen_method(name, self.settings.process.T, sampler, steps, spacing, options)
+        if isinstance(sampler, str):
+            sampler, steps, spacing = self.sampler(sampler, steps=steps, spacing=spacing), None, None
+        return chosen_method(name, sampler, steps, spacing, options)
 
     def restore(
         self,
@@ -211,7 +212,14 @@ class Run(editing.Run):
         chosen = self.method(method, steps=steps)
         known = None if truth is None else self.editor(device=device).read(truth)
         return self.drawn_given(
-            asked, chosen, request, loaded, guidance=guidance, truth=known, progress=progress
+            asked,
+            chosen,
+            request,
+            loaded,
+            guidance=guidance,
+            truth=known,
+            asked=asked_in_words(operator, noise),
+            progress=progress,
         )
 
     def drawn_given(
@@ -296,8 +304,7 @@ class Run(editing.Run):
 
 def chosen_method(
     name: Method | str,
-    T: int,
-    sampler: Sampler | str | None = None,
+    sampler: Sampler | None = None,
     steps: int | None = None,
     spacing: str | None = None,
     options: Mapping[str, Any] | None = None,
@@ -325,20 +332,9 @@ def chosen_method(
             f"{_name_of(method)} has no sampler, and no steps of one",
             f"its options are: {', '.join(options_of(type(method))) or 'none'}",
         )
-    return replace(method, sampler=_walking(usual, sampler, T, steps, spacing))  # type: ignore[call-arg]
-
-
-def _walking(
-    usual: Sampler, sampler: Sampler | str | None, T: int, steps: int | None, spacing: str | None
-) -> Sampler:
-    """The sampler of a method, at other steps, or another one in as many."""
     changes = {"steps": steps, "spacing": spacing}
     given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
-    if sampler is None:
-        return replace(usual, **given)
-    if isinstance(sampler, str):
-        return sampler_named(sampler, T, steps=usual.steps if steps is None else steps, spacing=spacing)
-    return replace(as_sampler(sampler, T), **given)
+    return replace(method, sampler=replace(sampler or usual, **given))  # type: ignore[call-arg]
 
 
 def options_of(kind: type[Method]) -> list[str]:

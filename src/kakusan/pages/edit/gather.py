@@ -37,7 +37,7 @@ TITLES: dict[Kind, str] = {
 WORDS: dict[Kind, str] = {
     "variations": "Noise is added up to the time t at which the walk then begins (SDEdit, Meng et al. 2022). The larger"
     " the strength, the more of the walk is done anew, and the less of what was there is left.",
-    "completions": "What the mask hides is drawn anew, given what it keeps: samples of the posterior, by moment matching"
+    "completions": "What the mask hides is drawn anew given the rest: samples of the posterior, by moment matching"
     " (Rozet et al. 2024). What is kept stays as it is. Where the samples agree, the rest of the image says what was"
     " there; where they differ, it does not.",
     "inversion": "DDIM without fresh noise goes both ways (Song, Meng & Ermon 2021): up to the noise x_T that it makes"

@@ -1,0 +1,224 @@
+"""`kakusan restore`, `Run.restore` and `kakusan edit --mask`, on tiny runs: files, words, mistakes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from goldens import run_kakusan
+from PIL import Image
+from tiny import TINY
+
+import kakusan as kk
+from kakusan.cli import main
+from kakusan.operators import Mask
+from kakusan.posterior import MMPS, SMC
+from kakusan.samplers import UniPC
+
+FEW = ["--steps", "3", "--count", "3"]
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("restored") / "run"
+    run_kakusan(
+        ["train", data, "--run", folder, "--data.labels", "--data.held-out", "0.5", "--steps", "4", *TINY]
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def y(data: Path) -> Any:
+    """One image, of which the left half is not known."""
+    opened = kk.open_data(data)
+    image = opened.units.decode(opened.x_0(range(1)))[0].astype(np.float64)
+    image[:, :4] = np.nan
+    return image
+
+
+@pytest.fixture
+def file(y: Any, tmp_path: Path) -> Path:
+    path = tmp_path / "y.npy"
+    np.save(path, y)
+    return path
+
+
+def test_a_folder_has_samples_maps_page_and_record(
+    run: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = [
+        str(run),
+        "--observed",
+        str(file),
+        "--operator",
+        "mask:hide-left",
+        "--noise",
+        "0",
+        "--out",
+        str(out),
+    ]
+    assert main(["restore", *words, *FEW, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["out"] == str(out)
+    assert printed["operator"] == "mask:hide-left"
+    assert printed["calls_per_sample"] == 3
+    with np.load(out / "samples.npz") as arrays:
+        samples, mean, deviation = arrays["samples"], arrays["mean"], arrays["deviation"]
+        low, high = arrays["quantile_05"], arrays["quantile_95"]
+        assert int(arrays["levels"]) == 256
+    known = np.load(file)
+    there = ~np.isnan(known)
+    assert samples.shape == (3, 8, 8, 1)
+    assert samples.dtype == np.uint8
+    assert (samples[:, there] == known[there]).all()
+    assert (deviation[there] < 1e-4).all()
+    assert (deviation[~there] > 0).all()
+    assert ((low <= mean + 1e-9) & (mean <= high + 1e-9))[
+        ~there
+    ].mean() > 0.9  # of three samples the mean is inside
+    names = {
+        "samples.npz",
+        "grid.png",
+        "mean.png",
+        "deviation.png",
+        "measured.png",
+        "page.html",
+        "record.json",
+    }
+    assert names <= {path.name for path in out.iterdir()}
+    assert len(list((out / "samples").glob("*.png"))) == 3
+    assert json.loads((out / "record.json").read_text())["method"] == "mmps"
+    assert main(["restore", *words, *FEW]) == 2  # it is there already
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_python_draws_what_the_command_line_draws(run: Path, file: Path, tmp_path: Path, y: Any) -> None:
+    out = tmp_path / "few.npz"
+    words = [
+        str(run),
+        "--observed",
+        str(file),
+        "--operator",
+        "mask:hide-left",
+        "--noise",
+        "2.5",
+        "--out",
+        str(out),
+    ]
+    assert main(["restore", *words, *FEW, "--seed", "4", "--label", "1"]) == 0
+    opened = kk.Run.open(run)
+    ours = opened.restore(y, "mask:hide-left", 2.5, count=3, steps=3, seed=4, label="1")
+    with np.load(out) as arrays:
+        assert (arrays["samples"] == ours.decode()[0]).all()
+        assert np.allclose(arrays["mean"], ours.mean[0])
+    assert out.with_suffix(".html").is_file()
+    operator = Mask(torch.tensor([[False] * 4 + [True] * 4] * 8))
+    same = opened.restore(y, operator, 2.5, MMPS(), count=5, steps=3, seed=4, label="1")
+    assert torch.equal(same.samples[:, :3], ours.samples)  # a sample is the same whatever the count
+    assert "samples of each" in repr(same)
+
+
+def test_several_measurements_are_restored_each(run: Path, y: Any) -> None:
+    both = np.stack([y, 255 - y])
+    opened = kk.Run.open(run)
+    found = opened.restore(both, "mask:hide-left", 0.0, count=2, steps=2)
+    assert found.decode().shape == (2, 2, 8, 8, 1)
+    there = ~np.isnan(both)
+    assert (np.moveaxis(found.decode(), 1, 0)[:, there] == both[there]).all()
+    first = opened.restore(y, "mask:hide-left", 0.0, count=2, steps=2)
+    assert torch.equal(first.samples[0], found.samples[0])
+
+
+def test_a_calibration_says_whether_the_spread_holds(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "--calibrate",
+        "--operator",
+        "down:2",
+        "--noise",
+        "2%",
+        "--images",
+        "3",
+        "--count",
+        "9",
+        "--steps",
+        "2",
+    ]
+    assert main(["restore", str(run), *words]) == 0
+    out = capsys.readouterr().out
+    assert "coverage of 80 % intervals" in out
+    folder = run / "restored" / "1"
+    record = json.loads((folder / "record.json").read_text())
+    assert record["truths"] == 3
+    assert "<svg" in (folder / "page.html").read_text("utf-8")
+
+
+def test_methods_and_samplers_are_named_with_their_options(run: Path) -> None:
+    opened = kk.Run.open(run)
+    assert opened.method("smc", particles=3, steps=4) == SMC(particles=3, steps=4)
+    method = opened.method("mmps", sampler="unipc", steps=4, solver_steps=2)
+    assert isinstance(method, MMPS)
+    assert isinstance(method.sampler, UniPC)
+    assert (method.sampler.steps, method.solver_steps) == (4, 2)
+    with pytest.raises(kk.SettingsError, match="no option"):
+        opened.method("mmps", particles=3)
+    with pytest.raises(kk.SettingsError, match="no sampler"):
+        opened.method("gibbs", sampler="ddim")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "it is not said what was measured"),
+        (["--operator", "mask:hide-left"], "no measurement to restore from"),
+        (["--operator", "mask:hide-left", "--calibrate"], "draws the noise"),
+        (
+            ["--operator", "mask:hide-left", "--calibrate", "--observed", "y.npy"],
+            "measures held-out samples itself",
+        ),
+        (["--operator", "down:3", "--observed", "y.npy"], "down:3"),
+        (["--operator", "masc:hide-left", "--observed", "y.npy"], "did you mean"),
+        (["--operator", "mask:hide-left", "--observed", "y.npy", "--method", "mnps"], "there are: mmps"),
+        (
+            ["--operator", "mask:hide-left", "--observed", "y.npy", "--particles", "8"],
+            "it belongs to --method smc",
+        ),
+        (["--operator", "mask:hide-left", "--observed", "y.npy", "--noise", "-1"], "at least 0"),
+        (["--operator", "mask:hide-left", "--observed", "missing.npy"], "missing.npy"),
+    ],
+)
+def test_mistakes_are_told(
+    run: Path, words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["restore", str(run), *words]) in (2, 3)
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+
+
+def test_an_edit_fills_in_what_a_mask_hides(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, mask, out = tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "filled.npz"
+    pixels = np.random.default_rng(1).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(pixels).save(picture)
+    kept = np.full((80, 80), 255, np.uint8)
+    kept[:40] = 0
+    Image.fromarray(kept).save(mask)
+    words = ["--from", str(picture), "--mask", str(mask), "--steps", "2", "--count", "4", "--out", str(out)]
+    assert main(["edit", str(run), *words]) == 0
+    with np.load(out) as arrays:
+        images = arrays["images"]
+    assert images.shape == (4, 8, 8, 1)
+    assert (images[:, 4:, :, 0] == pixels[4:]).all()
+    assert (images[0, :3] != images[1, :3]).any()
+    record = json.loads(out.with_name(out.name + ".json").read_text())
+    assert record["method"] == "mmps"
+    capsys.readouterr()
+    assert main(["edit", str(run), *words, "--overwrite", "--strength", "0.5"]) == 2
+    assert "--strength does not go with" in capsys.readouterr().err
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(mask)
+    assert main(["edit", str(run), *words, "--overwrite"]) == 3
+    assert "all black" in capsys.readouterr().err
