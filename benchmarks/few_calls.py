@@ -39,6 +39,7 @@ from kakusan.evaluation.plots import over_calls
 from kakusan.evaluation.tuning import measure_errors, tune_times
 from kakusan.run import Loaded, Run
 from kakusan.samplers import SAMPLERS, Heun, Sampler, sample
+from kakusan.samplers.auto import AUTO
 from kakusan.samplers.karras import EDMSampler
 from kakusan.samplers.spacings import ENTROPIC, TUNED
 from kakusan.shapes import Samples
@@ -54,8 +55,10 @@ MOST = 500
 REFERENCE = 10_000
 """Training images, at most, that they are compared with."""
 METHODS = (
+    "auto:entropic",
+    "auto:tuned",
+    "auto:trailing",
     "unipc:entropic",
-    "unipc:tuned",
     "unipc:trailing",
     "dpmpp-2m:trailing",
     "ipndm:trailing",
@@ -64,7 +67,18 @@ METHODS = (
     "adams-bashforth:log-snr",
 )
 ALL, REAL = "ancestral", "real"
-COLOURS = ("#b5402c", "#d98a3a", "#2f6f8f", "#5b8c3a", "#8a5aa8", "#c58a1b", "#3f4a56", "#9aa0a8")
+COLOURS = (
+    "#b5402c",
+    "#d77fa1",
+    "#6b2d1c",
+    "#d98a3a",
+    "#2f6f8f",
+    "#5b8c3a",
+    "#8a5aa8",
+    "#c58a1b",
+    "#3f4a56",
+    "#9aa0a8",
+)
 DPI = 130
 
 Features = Callable[[Samples], NDArray[np.float64]]
@@ -74,14 +88,14 @@ Features = Callable[[Samples], NDArray[np.float64]]
 def method(words: str, calls: int, run: Run) -> Sampler:
     """The sampler of these words that calls the network so often for a sample, or once less where it calls twice."""
     name, _, rest = words.partition(":")
-    if rest == TUNED:
-        tune_times(run, TuneOptions(calls=(calls,), sampler=name))
-        return run.sampler(name, steps=f"tuned:{calls}")
-    if rest == ENTROPIC:
-        return run.sampler(name, steps=calls, spacing=rest)
     spacing, *options = rest.split(":")
-    kind = SAMPLERS[name]
     given = {key: json.loads(value) for key, value in (option.split("=") for option in options)}
+    if spacing == TUNED:
+        tune_times(run, TuneOptions(calls=(calls,), sampler=name))
+        return run.sampler(name, steps=f"tuned:{calls}", **given)
+    if spacing == ENTROPIC or name == AUTO:
+        return run.sampler(name, steps=calls, spacing=spacing, **given)
+    kind = SAMPLERS[name]
     steps = (calls + 1) // 2 if issubclass(kind, Heun | EDMSampler) else calls
     return kind(steps=steps, spacing=spacing or None, **given)
 
