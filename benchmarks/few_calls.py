@@ -182,7 +182,7 @@ def measured(
 
 
 def shown(lines: Iterable[Figures]) -> str:
-    """A table for each data set: mean over `SEEDS`, half of their range; below it, paired, all seeds that are shared."""
+    """A table for each data set: mean over `SEEDS`, and half of their range; below it, paired, all seeds shared."""
     listed = list(lines)
     return "\n\n".join(
         _table([line for line in listed if line["data"] == data]) for data in _names(listed, "data")

@@ -41,6 +41,14 @@ def test_the_best_sampler_is_taken_and_named(
     assert (about["sampler"], about["steps"], about["eta"]) == ("sa-solver", 7, 0.0)
 
 
+def test_noise_is_taken_from_eight_calls_on(run: Path) -> None:
+    opened = kk.Run.open(run)
+    found = [
+        opened.sampler(steps=calls, spacing=spacing) for calls in (7, 8) for spacing in (None, "trailing")
+    ]
+    assert [getattr(sampler, "eta", None) for sampler in found] == [0.0, 0.0, 0.5, 0.5]
+
+
 def test_tuned_times_are_kept_and_taken(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
