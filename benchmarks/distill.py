@@ -1,7 +1,7 @@
 """Few calls after `kakusan distill`: python benchmarks/distill.py RUN ..., runs on any data that are here.
 
 Each run is distilled as usual (or stands as RUN-distilled already), and the Fréchet distance of its samples from
-training images is put beside that of the run itself: in 2 and 50 calls, in 1,000 where that is asked for, and of as
+training images is put beside that of the run itself: in 2 to 50 calls, in 1,000 where that is asked for, and of as
 many held-out images. The mean over the seeds, and their deviation.
 """
 
@@ -34,6 +34,7 @@ def compared(run: Run, new: Run, *, ancestral: bool) -> Iterator[tuple[str, Run,
     """Names, runs and samplers."""
     yield "UniPC, 2 calls", run, UniPC(steps=2)
     yield "UniPC, 10 calls", run, UniPC(steps=10)
+    yield "auto, 10 calls", run, run.sampler(steps=10)
     yield "DDIM, 50 calls", run, DDIM(steps=50)
     if ancestral:
         yield "ancestral, all calls", run, Ancestral()

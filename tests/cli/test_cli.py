@@ -96,7 +96,7 @@ def test_samples_are_the_same_whatever_the_split_and_the_form(run: Path, tmp_pat
         assert raw["images"].dtype == np.float32
         assert raw["images"].shape == (20, 8, 8, 1)
     about = json.loads((tmp_path / "all.npz.json").read_text())
-    assert (about["sampler"], about["steps"], about["checkpoint"], about["seed"]) == ("unipc", 3, 4, 5)
+    assert (about["sampler"], about["steps"], about["checkpoint"], about["seed"]) == ("sa-solver", 3, 4, 5)
 
 
 def test_sample_names_the_file_that_says_how_they_were_made(

@@ -16,7 +16,7 @@ from kakusan.data.films import BAND
 from kakusan.run import Films
 from kakusan.samplers import SAMPLERS, Recorder, SamplingRequest, sample
 
-ASK_TWICE = ("heun", "edm", "unipc")
+ASK_TWICE = ("heun", "edm", "unipc", "sa-solver")
 FEW = ["--count", "20", "--steps", "6", "--overwrite"]
 
 

@@ -31,14 +31,22 @@ def test_the_best_sampler_is_taken_and_named(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, about = drawn(run, tmp_path / "a.png")
-    assert (about["sampler"], about["steps"], about["spacing"]) == ("unipc", 10, "entropic")
-    assert "sampler: unipc, 10 steps, at times by this run's errors" in " ".join(
+    assert (about["sampler"], about["steps"], about["spacing"]) == ("sa-solver", 10, "entropic")
+    assert "sampler: sa-solver, 10 steps, at times by this run's errors" in " ".join(
         capsys.readouterr().err.split()
     )
     _, about = drawn(run, tmp_path / "c.png", "--spacing", "trailing")
-    assert (about["sampler"], about["steps"], about["spacing"]) == ("unipc", 10, "trailing")
+    assert (about["sampler"], about["steps"], about["spacing"]) == ("sa-solver", 10, "trailing")
     _, about = drawn(run, tmp_path / "b.png", "--sampler", "auto", "--steps", "7")
-    assert (about["sampler"], about["steps"]) == ("unipc", 7)
+    assert (about["sampler"], about["steps"], about["eta"]) == ("sa-solver", 7, 0.0)
+
+
+def test_noise_is_taken_from_eight_calls_on(run: Path) -> None:
+    opened = kk.Run.open(run)
+    found = [
+        opened.sampler(steps=calls, spacing=spacing) for calls in (7, 8) for spacing in (None, "trailing")
+    ]
+    assert [getattr(sampler, "eta", None) for sampler in found] == [0.0, 0.0, 0.5, 0.5]
 
 
 def test_tuned_times_are_kept_and_taken(
@@ -54,7 +62,9 @@ def test_tuned_times_are_kept_and_taken(
     assert (about["spacing"], about["at"], about["steps"]) == ("tuned", found[1]["at"], 5)
     by_itself, about = drawn(run, tmp_path / "b.png", "--steps", "5")  # --sampler auto takes them
     assert about["at"] == found[1]["at"]
-    again, _ = drawn(run, tmp_path / "c.png", "--sampler", "unipc", "--times", *map(str, found[1]["at"]))
+    again, _ = drawn(
+        run, tmp_path / "c.png", "--sampler", "sa-solver", "--eta", "0", "--times", *map(str, found[1]["at"])
+    )
     assert by_itself == again
     _, about = drawn(run, tmp_path / "d.png", "--sampler", "unipc", "--steps", "5")
     assert (about["at"], about["spacing"]) == (None, "trailing")  # a sampler by name is as it says
@@ -73,8 +83,8 @@ def test_times_of_older_weights_are_not_taken_unasked(run: Path, tmp_path: Path)
     kk.Run.open(later).tune(5, count=16, progress=False)
     kk.Run.open(later).resume(steps=6, progress=False)
     opened = kk.Run.open(later)
-    assert opened.sampler(steps=5) == kk.samplers.UniPC(
-        steps=5, spacing="trailing"
+    assert opened.sampler(steps=5) == kk.samplers.SASolver(
+        steps=5, spacing="trailing", eta=0.0
     )  # errors, too, are of step 4
     assert opened.sampler(steps="tuned:5").spacing == "tuned"
     assert "tuned at step 4, and the weights are of step 6" in opened.warnings[-1]
@@ -92,10 +102,12 @@ def test_a_tuning_takes_the_place_of_the_last_of_its_kind(run: Path) -> None:
         assert main(["tune", str(run), "--calls", "3", "--count", "16", "--seed", seed]) == 0
     assert main(["tune", str(run), "--calls", "3", "--count", "16", "--sampler", "ddim"]) == 0
     tuned = json.loads((run / TIMES).read_text("utf-8"))["tuned"]
-    assert [times["sampler"] for times in tuned if times["calls"] == 3] == ["unipc", "ddim"]
+    assert [times["sampler"] for times in tuned if times["calls"] == 3] == ["sa-solver", "ddim"]
     opened = kk.Run.open(run)
     assert type(opened.sampler("ddim", steps="tuned:3")).__name__ == "DDIM"
-    assert type(opened.sampler("unipc", steps="tuned:3")).__name__ == "UniPC"
+    assert type(opened.sampler("sa-solver", steps="tuned:3")).__name__ == "SASolver"
+    with pytest.raises(RunError, match="tuned for 3 calls of unipc"):
+        opened.sampler("unipc", steps="tuned:3")
 
 
 def test_entropic_times_follow_errors_that_were_measured(run: Path, tmp_path: Path) -> None:

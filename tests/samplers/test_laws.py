@@ -26,6 +26,7 @@ from kakusan.samplers import (
     Heun,
     Sampler,
     SamplingRequest,
+    SASolver,
     State,
     UniPC,
     sample,
@@ -58,6 +59,8 @@ def chi_square(x: Tensor) -> float:
         DPMppSDE2M(steps=60, spacing="log-snr"),
         DPMppSDE2M(steps=60, eta=0.5, spacing="log-snr"),
         EDMSampler(steps=80, s_churn=10.0, spacing="karras"),
+        SASolver(steps=40, spacing="log-snr"),
+        SASolver(steps=40, eta=1.0, order=3, spacing="log-snr"),
     ],
     ids=repr,
 )
@@ -73,13 +76,13 @@ def test_the_law_is_looked_at_closely_enough() -> None:
     assert chi_square(sample(mixture(Linear()), loud, request)) > MOST
 
 
-def test_a_first_step_of_the_sde_is_ancestral() -> None:
+@pytest.mark.parametrize("sde", [DPMppSDE2M(), SASolver(eta=1.0, corrector=False)], ids=repr)
+def test_a_first_step_of_the_sde_is_ancestral(sde: Sampler) -> None:
     """eta = 1: the posterior at the guess of x_0, mean and variance. Eq. (7)"""
     model, x = Model(mixture(FlowMatching()), "fixed-small"), torch.randn(5, 1, dtype=F)
     t, s = torch.tensor([1000, 900, 500, 30, 1], dtype=F), torch.tensor([999.5, 100, 499, 10, 0.5], dtype=F)
     ours, theirs = (
-        sampler.step(model, State(x), t, s, lambda _=0: x.flip(0)).x
-        for sampler in (DPMppSDE2M(), Ancestral())
+        sampler.step(model, State(x), t, s, lambda _=0: x.flip(0)).x for sampler in (sde, Ancestral())
     )
     assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
 
@@ -196,6 +199,8 @@ def unused(k: int = 0) -> Tensor:
         (lambda: IPNDM(order=5), "order of ipndm is 1 to 4"),
         (lambda: UniPC(order=4), "order of unipc is 1 to 3"),
         (lambda: DPMppSDE2M(eta=1.5), "eta must be 0 to 1"),
+        (lambda: SASolver(eta=-0.1), "eta must be 0 to 1"),
+        (lambda: SASolver(order=4), "order of sa-solver is 1 to 3"),
         (lambda: EDMSampler(s_churn=-1.0), "s_churn must be 0 or more"),
         (lambda: EDMSampler(s_tmin=2.0, s_tmax=1.0), "s_tmin <= s_tmax"),
         (lambda: EDMSampler(s_noise=float("nan")), "s_noise must be 0 or more"),

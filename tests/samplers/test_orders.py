@@ -30,6 +30,7 @@ from kakusan.samplers import (
     EDMSampler,
     Heun,
     Sampler,
+    SASolver,
     State,
     UniPC,
     walk,
@@ -54,6 +55,9 @@ METHODS: dict[str, tuple[Sampler, int]] = {
     "unipc-2": (UniPC(order=2), 3),
     "unipc-3": (UniPC(order=3), 4),
     "ipndm": (IPNDM(), 2),
+    "sa-solver-1 without noise": (SASolver(order=1, eta=0.0), 2),
+    "sa-solver-2 without noise": (SASolver(order=2, eta=0.0), 3),
+    "sa-solver-3 without noise": (SASolver(order=3, eta=0.0), 4),
 }
 
 
@@ -128,6 +132,8 @@ ALIKE: dict[str, tuple[Sampler, Sampler]] = {
     "dpmpp-sde-2m without noise": (DPMppSDE2M(eta=0.0), DPMpp2M()),
     "edm without noise": (EDMSampler(s_churn=0.0), Heun()),
     "dpmpp-3m": (DPMpp3M(), AdamsBashforth(order=3)),
+    "sa-solver-1 without noise": (SASolver(order=1, eta=0.0, corrector=False), DDIM()),
+    "sa-solver-3 without noise": (SASolver(order=3, eta=0.0, corrector=False), AdamsBashforth(order=3)),
 }
 
 
@@ -174,6 +180,50 @@ def test_the_corrected_third_order_doubles_the_second_difference() -> None:
     for factor, published in ((1, True), (2, False)):
         ours = DPMpp3M(published=published).step(flow.model, state, step.t, step.s, unused).x
         assert torch.allclose(ours, theirs - a_s * factor * half * second, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_a_stochastic_step_is_exact_for_a_polynomial_in_the_log_snr(eta: float) -> None:
+    """Its mean is the reverse SDE's: a_s (1 + eta) int e^((1 + eta)(tau - h)) x_0(tau) and what is kept of x_t."""
+    flow, h = reference(), 0.7
+    step, guesses = between(flow, h, (0.9, 2.2))
+
+    def cubic(tau: Tensor) -> Tensor:
+        return 0.3 - 1.1 * tau + 0.8 * tau**2 - 0.5 * tau**3
+
+    known = [
+        (replace(guess, x_0=cubic(torch.full_like(flow.points[0], h * back))), u)
+        for (guess, u), back in zip(guesses, (0, -0.9, -2.2), strict=True)
+    ]
+    at_end = replace(guesses[0][0], x_0=cubic(torch.full_like(flow.points[0], h)))
+    state = State(
+        flow.points[0],
+        guesses=tuple(guess for guess, _ in reversed(known)),
+        times=tuple(u for _, u in reversed(known)),
+    )
+    model = Told(flow.model.denoiser, at_end)
+    sampler = SASolver(order=3, eta=eta)
+    x_s = sampler.step(Model(model), state, step.t, step.s, lambda _=0: torch.zeros_like(state.x)).x
+    nodes, shares = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(20))
+    tau = h * (nodes + 1) / 2
+    mean = float((h / 2 * shares * (1 + eta) * torch.exp((1 + eta) * (tau - h)) * cubic(tau)).sum())
+    kept = step.at_s[1] / step.at_t[1] * math.exp(-eta * h)
+    assert torch.allclose(x_s, kept * state.x + step.at_s[0] * mean, rtol=0, atol=1e-12)
+
+
+@dataclass(frozen=True)
+class Told(Denoiser):
+    """A denoiser that says the same of everything."""
+
+    of: Denoiser
+    says: Prediction
+
+    @property
+    def path(self) -> Path:  # type: ignore[override]
+        return self.of.path
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: object = None) -> Prediction:  # noqa: ARG002
+        return self.says
 
 
 def between(

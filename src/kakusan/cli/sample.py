@@ -56,7 +56,7 @@ class Sample:
     frames: int | None = None
     """Pictures of the film, noise and sample among them; default: all moments of the walk, 60 at the most."""
     sampler: str = AUTO
-    """auto: the best in few steps, as measured (unipc). ddim, ancestral (Algorithm 2), dpmpp-2m, heun, ...; --sampler
+    """auto: the best in few steps, as measured (sa-solver). ddim, ancestral (Algorithm 2), unipc, heun, ...; --sampler
     NAME --help names all, and shows the options of this one, such as --eta of ddim."""
     steps: str | None = None
     """Denoising steps, or tuned:N for the times that `kakusan tune` has found for N; default: 10, or what is usual

@@ -153,7 +153,7 @@ class TuneOptions:
     calls: tuple[int, ...] = (8,)
     """Network calls of a sample, which is steps; several are tuned one after the other."""
     sampler: str = "auto"
-    """Sampler by name, with its usual options; auto: the one that `kakusan sample` takes."""
+    """Sampler by name, with its usual options; auto: the one that `kakusan sample` takes, without its noise."""
     count: int = 128
     """Samples whose endpoints are compared with those of a fine walk."""
     seed: int = 0

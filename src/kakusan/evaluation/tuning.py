@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from kakusan.errors import KakusanError, SettingsError
 from kakusan.evaluation.options import TuneOptions
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run
-from kakusan.samplers import SAMPLERS, SeededNoise
+from kakusan.samplers import SAMPLERS, Sampler, SeededNoise
+from kakusan.samplers.auto import BEST
 from kakusan.samplers.tuning import Endpoints, most_walks, tune
 from kakusan.shapes import Times, times_like
 from kakusan.storage.times import ErrorsByTime, TimesFile, TunedTimes
@@ -43,7 +45,9 @@ def tune_times(run: Run, options: TuneOptions, says: Says = lambda _, __: None) 
     """
     _require_many_calls(run)
     loaded = run.load(device=options.device, precision="fp32")
-    samplers = [run.sampler(options.sampler, steps=calls, spacing="trailing") for calls in options.calls]
+    samplers = [
+        _quiet(run.sampler(options.sampler, steps=calls, spacing="trailing")) for calls in options.calls
+    ]
     for sampler in samplers:
         sampler.times(loaded.model.path)  # more than T are refused before the first is tuned
     endpoints = _endpoints(run, loaded, options)
@@ -61,6 +65,11 @@ def tune_times(run: Run, options: TuneOptions, says: Says = lambda _, __: None) 
         TimesFile(run.folder).add(times)
         found.append(times)
     return found
+
+
+def _quiet(sampler: Sampler) -> Sampler:
+    """The automatic sampler without its noise: where its walks end is chance otherwise."""
+    return replace(sampler, eta=0.0) if isinstance(sampler, BEST) else sampler
 
 
 def _endpoints(run: Run, loaded: Loaded, options: TuneOptions) -> Endpoints:

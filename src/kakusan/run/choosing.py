@@ -35,6 +35,8 @@ def chosen_sampler(
                 "a sampler that is a value has its own steps, spacing and options", "name it instead"
             )
         return as_sampler(name, process.T).spaced(process.spacing)
+    if name == AUTO:
+        _refuse_options(options)
     if is_tuned and spacing is not None:
         raise SettingsError(f"spacing {spacing} and steps {steps} both say which times are visited")
     if is_tuned:
@@ -45,7 +47,6 @@ def chosen_sampler(
         return sampler_named(name, process.T, steps=number, spacing=spacing, **options).spaced(
             process.spacing
         )
-    _refuse_options(options)
     if run.settings.is_distilled:
         return sampler_named(CONSISTENCY, process.T, steps=number, spacing=spacing)
     return _best(run, number) if spacing is None else auto(process.T, number, spacing)
@@ -110,8 +111,10 @@ def _tuned_sampler(run: OpenRun, name: str, calls: int | None, options: dict[str
         run.warnings.append(
             f"the times were tuned at step {times.step:,}, and the weights are of step {_step(run) or 0:,}"
         )
-    own = {**times.options, **options}
-    return sampler_named(times.sampler, run.settings.process.T, **own, at=times.at, spacing=TUNED)
+    T, own = run.settings.process.T, {**times.options, **options}
+    if name == AUTO:
+        return replace(auto(T, calls), steps=None, at=times.at, spacing=TUNED)
+    return sampler_named(times.sampler, T, **own, at=times.at, spacing=TUNED)
 
 
 def _step(run: OpenRun) -> int | None:
@@ -141,7 +144,9 @@ def _at_entropic_times(run: OpenRun, name: str, steps: int | None, options: dict
     path = build_path(run.settings.process)
     usual = auto(path.T, steps) if name == AUTO else sampler_named(name, path.T, steps=steps)
     at = entropic(path, usual.steps or path.T, *_tensors(found))
-    return sampler_named(BEST_NAME if name == AUTO else name, path.T, **options, at=at, spacing=ENTROPIC)
+    if name == AUTO:
+        return replace(usual, steps=None, at=at, spacing=ENTROPIC)
+    return sampler_named(name, path.T, **options, at=at, spacing=ENTROPIC)
 
 
 def _refuse_options(options: dict[str, Any]) -> None:

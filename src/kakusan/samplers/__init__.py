@@ -14,8 +14,19 @@ from kakusan.samplers.edits import Inversion
 from kakusan.samplers.inversion import invert, slerp
 from kakusan.samplers.ipndm import IPNDM
 from kakusan.samplers.karras import EDMSampler, Heun
-from kakusan.samplers.recorder import Moment, Recorder, spread_over
-from kakusan.samplers.sampling import Drawn, Latents, Origin, SamplingRequest, draw, of_classes, sample
+from kakusan.samplers.sa_solver import SASolver
+from kakusan.samplers.sampling import (
+    Drawn,
+    Latents,
+    Moment,
+    Origin,
+    Recorder,
+    SamplingRequest,
+    draw,
+    of_classes,
+    sample,
+    spread_over,
+)
 from kakusan.samplers.spacings import SPACINGS
 from kakusan.samplers.unipc import UniPC
 from kakusan.samplers.walk import NoiseSource, SeededNoise, Snapshot, visited, walk
@@ -27,6 +38,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "dpmpp-3m": DPMpp3M,
     "dpmpp-sde-2m": DPMppSDE2M,
     "unipc": UniPC,
+    "sa-solver": SASolver,
     "adams-bashforth": AdamsBashforth,
     "ipndm": IPNDM,
     "heun": Heun,
@@ -80,6 +92,7 @@ __all__ = [
     "NoiseSource",
     "Origin",
     "Recorder",
+    "SASolver",
     "Sampler",
     "SamplingRequest",
     "SeededNoise",

@@ -2,12 +2,18 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import SettingsError
 from kakusan.samplers.base import AnyModel, Noise, Sampler, State
-from kakusan.samplers.exponential import Placed, Step, in_the_middle, moments, past_of, steps_left
+from kakusan.samplers.exponential import (
+    Placed,
+    Step,
+    in_the_middle,
+    moments,
+    past_of,
+    reverse_step,
+    steps_left,
+)
 from kakusan.shapes import Samples, Times, scaled
 
 
@@ -95,9 +101,4 @@ class DPMppSDE2M(Sampler):
         guess, step = model.predict(state.x, t, state.condition), Step(model.path, t, s)
         past = step.placed(past_of(state, t, 1))
         x_0 = in_the_middle(guess, past[0]) if past else guess.x_0
-        (_, b_t), (a_s, b_s) = step.at_t, step.at_s
-        kept = torch.exp(-step.h).pow(self.eta)  # 0 ** 0 is 1: without noise nothing is forgotten
-        x_s = scaled(b_s / b_t * kept, state.x) - scaled(a_s * torch.expm1(-(1 + self.eta) * step.h), x_0)
-        if self.eta:
-            x_s = x_s + scaled(b_s * (-torch.expm1(-2 * self.eta * step.h)).sqrt(), noise())
-        return state.then(x_s, guess, t)
+        return state.then(reverse_step(step, state.x, x_0, self.eta, noise() if self.eta else None), guess, t)

@@ -18,7 +18,7 @@ import torch
 
 from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
-from kakusan.samplers.base import Sampler, State
+from kakusan.samplers.base import AnyModel, Sampler, State
 from kakusan.shapes import Coefficients, Samples, Times, scaled
 
 Guess: TypeAlias = tuple[Prediction, Times]
@@ -98,10 +98,33 @@ def in_the_middle(guess: Prediction, other: Placed) -> Samples:
     return guess.x_0 + scaled(1 / (2 * place), earlier.x_0 - guess.x_0)
 
 
+def reverse_step(step: Step, x_t: Samples, x_0: Samples, eta: float, noise: Samples | None) -> Samples:
+    """The step for a constant guess along the reverse SDE with eta of its noise; without any, where eta = 0, DDIM's.
+
+        x_s = (b_s / b_t) e^(-eta h) x_t + a_s (1 - e^-h') x_0 + b_s sqrt(1 - e^(-2 eta h)) z      h' = (1 + eta) h
+
+    A guess that changes on the way stands under the same integral as without noise, of h' for h (Xue et al. 2023,
+    section 4), so that `polynomial_weights` of h' are its weights. Finite for any s < t.
+    """
+    (_, b_t), (a_s, b_s) = step.at_t, step.at_s
+    kept = torch.exp(-step.h).pow(eta)  # 0 ** 0 is 1: without noise nothing is forgotten
+    x_s = scaled(b_s / b_t * kept, x_t) - scaled(a_s * torch.expm1(-(1 + eta) * step.h), x_0)
+    if noise is None or not eta:
+        return x_s
+    return x_s + scaled(b_s * (-torch.expm1(-2 * eta * step.h)).sqrt(), noise)
+
+
 def past_of(state: State, t: Times, most: int) -> Sequence[Guess]:
     """The newest predictions before t that the state keeps, the newest first."""
     kept = zip(reversed(state.guesses), reversed(state.times), strict=True)
     return [(guess, u) for guess, u in kept if not u.equal(t)][:most]
+
+
+def asked(model: AnyModel, state: State, t: Times, keep: int) -> State:
+    """The state with a prediction at t: the one that a corrector has asked for at its end, or one asked for now."""
+    if state.times and state.times[-1].equal(t):
+        return state
+    return state.then(state.x, model.predict(state.x, t, state.condition), t, keep=keep)
 
 
 def polynomial_weights(h: Coefficients, places: Sequence[Coefficients]) -> list[Coefficients]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import SettingsError
 from kakusan.samplers.base import AnyModel, Noise, Sampler, State
-from kakusan.samplers.exponential import Placed, Step, is_last, past_of, steps_left
+from kakusan.samplers.exponential import Placed, Step, asked, is_last, past_of, steps_left
 from kakusan.shapes import Samples, Times
 
 
@@ -34,7 +34,7 @@ class UniPC(Sampler):
 
     def step(self, model: AnyModel, state: State, t: Times, s: Times, noise: Noise) -> State:  # noqa: ARG002
         """Algorithm 1 (UniPC), of which one round asks for the prediction that the next begins with."""
-        state, step = self._asked(model, state, t), Step(model.path, t, s)
+        state, step = asked(model, state, t, self.order), Step(model.path, t, s)
         guess = state.guesses[-1]
         past = step.placed(past_of(state, t, self._order_at(model, t) - 1))
         predicted = _predicted(step, state.x, guess, past)
@@ -43,12 +43,6 @@ class UniPC(Sampler):
         there = model.predict(predicted, s, state.condition)
         x_s = _corrected(step, state.x, guess, past, step.at_end(there)) if step.is_finite else predicted
         return state.then(x_s, there, s, keep=self.order)
-
-    def _asked(self, model: AnyModel, state: State, t: Times) -> State:
-        """With a prediction at t: the one that the step before has made, or one asked for now."""
-        if state.times and state.times[-1].equal(t):
-            return state
-        return state.then(state.x, model.predict(state.x, t, state.condition), t, keep=self.order)
 
     def _order_at(self, model: AnyModel, t: Times) -> int:
         if not self.lower_order_final:
