@@ -40,7 +40,7 @@ def gmres(product: Callable[[Tensor], Tensor], right: Tensor, steps: int, tolera
     """v of the least |M v - right| that `steps` products lead to, for each row of a batch (Saad & Schultz 1986).
 
     M need be neither symmetric nor definite: a step never makes the residual larger. tolerance: of the residual, as
-    share of the right side, at which the batch rests.
+    share of the right side, at which a row rests, whatever the others do.
     """
     size = _flat(right).norm(dim=1)
     basis = [_flat(right) / size.clamp(min=TINY)[:, None]]
@@ -49,10 +49,11 @@ def gmres(product: Callable[[Tensor], Tensor], right: Tensor, steps: int, tolera
         column, rest = _split(_flat(product(basis[-1].view(right.shape).to(right))), basis)
         length = rest.norm(dim=1)
         length = length.masked_fill(length <= ROUNDING * column.norm(dim=1), 0)
-        basis.append(rest * (length > 0)[:, None] / length.clamp(min=TINY)[:, None])
         triangle.append([*column.unbind(1), length])
-        if right.device.type == "cpu" and (triangle.residual <= tolerance * size).all():
+        goes_on = (length > 0) & (triangle.residual > tolerance * size)
+        if right.device.type == "cpu" and not goes_on.any():
             break
+        basis.append(rest * goes_on[:, None] / length.clamp(min=TINY)[:, None])  # a row that rests adds 0 from here on
     found = torch.stack([w[:, None] * q for w, q in zip(triangle.weights(), basis, strict=False)]).sum(0)
     return found.view(right.shape).to(right)
 
