@@ -30,13 +30,14 @@ class MMPS(Guiding):
     """Moment matching; few steps, no weight to tune. Of an operator that is not linear, its derivative at x_0_hat.
 
     sampler: any; one of second order is nearer to the posterior of a Gaussian by a factor of four in 30 steps, of ten
-    in 100. solver_steps: products of GMRES a step, each a backward pass through the network, or as many as leave less
-    than `tolerance` of the residual: with 3, samples of a network miss y that is nearly exact.
+    in 100. solver_steps: products of GMRES a step at the most, each a backward pass through the network; tolerance: the
+    share of the residual at which they end. With 3 products, samples of a network miss y that is nearly exact, and the
+    mean of a Gaussian posterior of 32 values is 0.2 to 0.4 deviations off; with these, 0.02 to 0.04.
     """
 
-    sampler: Sampler = field(default_factory=lambda: DPMppSDE2M(steps=20))
-    solver_steps: int = 6
-    tolerance: float = 0.1
+    sampler: Sampler = field(default_factory=lambda: DPMppSDE2M(steps=30))
+    solver_steps: int = 12
+    tolerance: float = 0.02
 
     def __post_init__(self) -> None:
         if self.solver_steps < 1 or not 0 <= self.tolerance < 1:
@@ -54,8 +55,8 @@ class MomentMatched(Denoiser):
 
     of: Denoiser
     measurement: Measurement
-    solver_steps: int = 6
-    tolerance: float = 0.1
+    solver_steps: int = 12
+    tolerance: float = 0.02
     path: Path = field(init=False)
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from kakusan.posterior.mmps import MomentMatched
 from kakusan.shapes import Condition, Samples, per_sample, times_like
 
 SOLVER_STEPS = 20
+TOLERANCE = 1e-6
 """Of conjugate gradients."""
 
 
@@ -32,7 +33,7 @@ def posterior_score(
     ratio = per_sample(b / a, x_0).to(x_0.device, torch.float64)
     z = x_0.double() + ratio * noise.double()
     x_t = per_sample(a, x_0).to(z) * z
-    guess = MomentMatched(denoiser, measurement, SOLVER_STEPS).predict(x_t.to(x_0), t, condition)
+    guess = MomentMatched(denoiser, measurement, SOLVER_STEPS, TOLERANCE).predict(x_t.to(x_0), t, condition)
     score: Tensor = (guess.x_0.detach().double() - z) / ratio.square()
     return z, score
 
