@@ -4,6 +4,7 @@
     python benchmarks/restoring.py measure kanji runs/kanji >> restoring.jsonl
     python benchmarks/restoring.py measure garments runs/garments --methods mmps,dps:steps=1000 --tasks down >> ...
     python benchmarks/restoring.py show restoring.jsonl
+    python benchmarks/restoring.py draw runs/kanji runs/garments runs/fields --out docs/restore.png
 
 The runs: `kakusan train kanji --minutes 2`, Fashion-MNIST for 7 minutes, `kakusan train fields.npy --minutes 4`. x that
 were held out are measured, restored, and set beside the samples (`kakusan restore RUN --calibrate`): of each task and
@@ -18,12 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from measuring import leave, table
 from numpy.typing import NDArray
 
 from kakusan.config.machine import set_machine
 from kakusan.data.measuring import operator_named
+from kakusan.data.units import Levels
 from kakusan.evaluation.calibration import calibrate
+from kakusan.evaluation.calibration.simulated import simulated
 from kakusan.evaluation.options import CalibrationOptions
 from kakusan.posterior import Method
 from kakusan.run import Run
@@ -42,6 +46,8 @@ TASKS: dict[str, dict[str, tuple[str, str]]] = {
         "a quarter of the frequencies": ("fourier:4", "5%"),
     },
 }
+SHOWN, DRAWN, DPI = 8, 32, 130
+"""Samples in a row of the picture, and those of which mean and deviation are."""
 METHODS = ("mmps", "mmps:steps=10", "diffpir", "gibbs", "dps")
 SIDE, FIELDS, SLOPE, SKEW = 24, 4_000, 3.5, 0.6
 
@@ -106,6 +112,61 @@ def measured(
             }
 
 
+def draw(runs: dict[str, Run]) -> Figure:
+    """A row for each task: what was measured, the truth, the mean, the deviation, and samples; of held-out x."""
+    rows = [(data, task) for data in runs for task in TASKS[data]]
+    figure = Figure(figsize=(0.62 * (4 + SHOWN) + 1.6, 0.68 * len(rows) + 0.3), dpi=DPI, facecolor="#fcf9f2")
+    axes = figure.subplots(len(rows), 4 + SHOWN, squeeze=False)
+    for place, (data, task) in zip(axes, rows, strict=True):
+        _row(place, runs[data], data, task)
+        place[0].set_ylabel(task.replace(", ", ",\n"), rotation=0, ha="right", va="center", fontsize=7)
+    for place, words in zip(axes[0], ("measured", "truth", "mean", "deviation", "samples"), strict=False):
+        place.set_title(words, fontsize=7)
+    figure.subplots_adjust(left=0.15, right=0.995, top=0.94, bottom=0.01, wspace=0.06, hspace=0.06)
+    return figure
+
+
+def _row(axes: Any, run: Run, data: str, task: str) -> None:
+    operator, noise = TASKS[data][task]
+    prepared = run.prepared()
+    held_out = prepared.split.held_out
+    reserved = [k for k in prepared.dataset.reserved if k in held_out]  # the glyphs of the package's name
+    number = np.array([reserved[0] if reserved else held_out[len(held_out) // 3]])
+    of = operator_named(operator, run.data.shape)
+    law = noise_named(noise, run.data.units, of.measured_shape(run.data.shape))
+    x = prepared.dataset.x_0(number)
+    asked = simulated(x, of, law, run.data.units, 0, number)
+    y = asked.y[0].masked_fill(~asked.known[0], float("nan"))
+    y = y.roll([n // 2 for n in y.shape[1:]], (1, 2)).abs().log() if operator.startswith("fourier") else y
+    found = run.restore(np.moveaxis(asked.y.numpy(), 1, -1), of, law, count=DRAWN)
+    truth, samples = (
+        asked.data(x)[0, 0].numpy(),
+        asked.data(found.samples[0])[:, 0].clamp(*_range(run)).numpy(),
+    )
+    low, high = float(truth.min()), float(truth.max())
+    _show(axes[0], y[0].numpy())
+    for place, picture in zip(
+        [*axes[1:3], *axes[4:]], [truth, samples.mean(0), *samples[:SHOWN]], strict=True
+    ):
+        _show(place, picture, low, high)
+    _show(axes[3], samples.std(0), 0, float(samples.std(0).max()), "magma")
+
+
+def _range(run: Run) -> tuple[float, float]:
+    """In which values of the data lie."""
+    units = run.data.units
+    return (0.0, units.levels - 1.0) if isinstance(units, Levels) else (-np.inf, np.inf)
+
+
+def _show(
+    axes: Any, picture: Any, low: float | None = None, high: float | None = None, colours: str = "gray"
+) -> None:
+    axes.imshow(picture, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+    axes.set_facecolor("#46618a")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
 def half(estimate: Any) -> float:
     """The half width of an interval."""
     return float(estimate.high - estimate.low) / 2
@@ -154,11 +215,17 @@ def main(arguments: Sequence[str]) -> int:
     measuring.add_argument("--tasks", default="", help="words of those wanted, with commas")
     measuring.add_argument("--images", type=int, default=16)
     measuring.add_argument("--count", type=int, default=19)
+    drawing = verbs.add_parser("draw")
+    drawing.add_argument("runs", type=Path, nargs=len(TASKS), metavar="RUN", help=", ".join(TASKS))
+    drawing.add_argument("--out", type=Path, default=Path("docs/restore.png"))
     showing = verbs.add_parser("show")
     showing.add_argument("lines", type=Path)
     asked = parser.parse_args(arguments)
     if asked.verb == "fields":
         np.save(asked.out, fields())
+        return 0
+    if asked.verb == "draw":
+        draw({name: Run.open(run) for name, run in zip(TASKS, asked.runs, strict=True)}).savefig(asked.out)
         return 0
     if asked.verb == "show":
         print(show([json.loads(line) for line in asked.lines.read_text("utf-8").splitlines()]))

@@ -8,9 +8,8 @@ from kakusan.posterior.measurement import Measurement
 from kakusan.posterior.mmps import MomentMatched
 from kakusan.shapes import Condition, Samples, per_sample, times_like
 
-SOLVER_STEPS = 20
-TOLERANCE = 1e-6
-"""Of conjugate gradients."""
+SOLVER_STEPS, TOLERANCE = 20, 1e-6
+"""Of GMRES."""
 
 
 def posterior_score(
