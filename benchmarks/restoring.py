@@ -213,7 +213,7 @@ def main(arguments: Sequence[str]) -> int:
     measuring.add_argument("run", type=Path)
     measuring.add_argument("--methods", default=",".join(METHODS))
     measuring.add_argument("--tasks", default="", help="words of those wanted, with commas")
-    measuring.add_argument("--images", type=int, default=16)
+    measuring.add_argument("--images", type=int, default=8)
     measuring.add_argument("--count", type=int, default=19)
     drawing = verbs.add_parser("draw")
     drawing.add_argument("runs", type=Path, nargs=len(TASKS), metavar="RUN", help=", ".join(TASKS))
