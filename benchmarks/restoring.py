@@ -16,6 +16,7 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -119,7 +120,7 @@ def draw(runs: dict[str, Run]) -> Figure:
     axes = figure.subplots(len(rows), 4 + SHOWN, squeeze=False)
     for place, (data, task) in zip(axes, rows, strict=True):
         _row(place, runs[data], data, task)
-        place[0].set_ylabel(task.replace(", ", ",\n"), rotation=0, ha="right", va="center", fontsize=7)
+        place[0].set_ylabel(fill(task, 18), rotation=0, ha="right", va="center", fontsize=7)
     for place, words in zip(axes[0], ("measured", "truth", "mean", "deviation", "samples"), strict=False):
         place.set_title(words, fontsize=7)
     figure.subplots_adjust(left=0.15, right=0.995, top=0.94, bottom=0.01, wspace=0.06, hspace=0.06)
@@ -131,7 +132,7 @@ def _row(axes: Any, run: Run, data: str, task: str) -> None:
     prepared = run.prepared()
     held_out = prepared.split.held_out
     reserved = [k for k in prepared.dataset.reserved if k in held_out]  # the glyphs of the package's name
-    number = np.array([reserved[0] if reserved else held_out[len(held_out) // 3]])
+    number = np.array([reserved[0] if reserved else held_out[len(held_out) // 2]])
     of = operator_named(operator, run.data.shape)
     law = noise_named(noise, run.data.units, of.measured_shape(run.data.shape))
     x = prepared.dataset.x_0(number)
