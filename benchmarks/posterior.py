@@ -53,6 +53,7 @@ from kakusan.posterior import (
 )
 from kakusan.posterior.diffpir import Renoise
 from kakusan.samplers import DDIM, DPMppSDE2M
+from kakusan.statistics.ensembles import Ensemble, scores_of
 
 CALLS = (10, 30, 100, 1000)
 MEMBERS = 39
@@ -213,7 +214,7 @@ def figures(problem: Problem, samples: Tensor) -> Figures:
     return {
         "coverage": {level: round(share, 4) for level, (share, _) in covered.items()},
         "band": {level: round(error, 4) for level, (_, error) in covered.items()},
-        "crps": float(crps(samples, truth) / crps(first, truth)),
+        "crps": crps(samples, truth) / crps(first, truth),
         "mean_error": float((error / total).mean().clamp(min=0).sqrt()),
         "spread": float((spread / total).mean()),
         "sliced": float(between / sliced(second, first)),
@@ -221,18 +222,20 @@ def figures(problem: Problem, samples: Tensor) -> Figures:
 
 
 def coverage(samples: Tensor, truth: Tensor, rank: int) -> tuple[float, float]:
-    """Share of values in the central interval between two members, and twice its standard error over truths."""
+    """Share of values in the central interval between two members, and twice its standard error over truths.
+
+    Ends count as within, which matters for the finite set alone: there a truth may equal a member, and the ranks of
+    `kakusan.statistics.ensembles`, which elsewhere give the same share and error, draw lots.
+    """
     ordered = samples.sort(1).values
     inside = (truth >= ordered[:, rank - 1]) & (truth <= ordered[:, MEMBERS - rank])
     by_truth = inside.double().mean(1)
     return float(by_truth.mean()), float(2 * by_truth.std() / len(by_truth) ** 0.5)
 
 
-def crps(samples: Tensor, truth: Tensor) -> Tensor:
+def crps(samples: Tensor, truth: Tensor) -> float:
     """Mean continuous ranked probability score of all values, fair to finite ensembles (Ferro 2014)."""
-    M, ordered = samples.shape[1], samples.sort(1).values
-    weights = (2 * torch.arange(1, M + 1, dtype=torch.float64) - M - 1)[:, None]
-    return ((samples - truth[:, None]).abs().mean(1) - (weights * ordered).sum(1) / (M * (M - 1))).mean()
+    return scores_of(Ensemble(samples, truth)).fair_crps.value
 
 
 def sliced(samples: Tensor, others: Tensor) -> Tensor:

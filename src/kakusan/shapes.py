@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int, Shaped
 from torch import Tensor
 
 Samples: TypeAlias = Float[Tensor, "batch channels *space"]
@@ -123,6 +123,11 @@ def moved(values: Tensor, like: Tensor) -> Tensor:
 def times_like(t: int | float, x: Samples) -> Times:
     """The same time for every sample of a batch."""
     return torch.full((len(x),), float(t), dtype=torch.float64)
+
+
+def by_row(batch: Shaped[Tensor, "batch *any"]) -> Shaped[Tensor, "batch values"]:
+    """The values of each row in one line; where a row is a single number, of shape (batch,), a line of that one."""
+    return batch.flatten(1) if batch.ndim > 1 else batch[:, None]
 
 
 def mean_by_sample(values: Samples, mask: Samples | None = None) -> Float[Tensor, " batch"]:

@@ -198,9 +198,9 @@ def test_a_picture_is_not_replaced_by_accident(
 
 
 def test_tuned_times_have_a_name_of_their_own(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kk.Run.open(run).tune(5, count=16, progress=False)
     flags = ["--count", "32", "--shown", "2", "--samplers", "unipc,heun", "--steps", "5,tuned:5"]
-    kk.Run.open(run).tune(5, count=16, sampler="heun", progress=False)
+    for sampler in ("unipc", "heun"):
+        kk.Run.open(run).tune(5, count=16, sampler=sampler, progress=False)
     found = compared([str(run), *flags], capsys)
     names = [(way["name"], way["calls"]) for way in found["ways"]]
     assert names == [("unipc", 5), ("unipc, tuned", 5), ("heun", 9), ("heun, tuned", 9)]

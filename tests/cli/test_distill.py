@@ -172,7 +172,7 @@ def test_distances_are_of_both_runs_and_of_real_samples(
     (path,) = (tmp_path / "old-distilled" / "evaluation").iterdir()
     found = json.loads(path.read_text())
     assert path.name == "step-00000002-distillation.json"
-    names = ["real (held-out)", "old, UniPC, 10 calls", "old-distilled, 1 call", "old-distilled, 2 calls"]
+    names = ["real (held-out)", "old, sa-solver, 10 calls", "old-distilled, 1 call", "old-distilled, 2 calls"]
     assert list(found["distances"]) == names
     assert found["about"]["count"] == 20
     (tmp_path / "old").rename(tmp_path / "elsewhere")

@@ -73,7 +73,9 @@ def test_a_mistake_is_named_first_and_then_the_way_out(
 @pytest.mark.parametrize(
     ("line", "advice"),
     [
-        ("inpaint", "docs/python.md"),
+        ("inpaint", "kakusan edit RUN --from a.png --mask kept.png"),
+        ("inpaint", "kakusan restore RUN"),
+        ("super-resolution", "kakusan restore RUN --observed y.png"),
         ("tensorboard", "metrics.jsonl"),
         ("eval", "it is: kakusan evaluate RUN"),
         ("sampel", "did you mean: kakusan sample"),

@@ -173,7 +173,7 @@ def test_all_commands_know_tuned_and_entropic_times(
     run: Path, tuned: tuple[float, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drawn(run, tmp_path / "seed.npz")
-    edit = ["edit", str(run), "--from", str(tmp_path / "seed.npz"), "--sampler", "unipc"]
+    edit = ["edit", str(run), "--from", str(tmp_path / "seed.npz"), "--sampler", "auto"]
     for flags, spacing in (("--steps tuned:6", "tuned"), ("--spacing entropic --steps 6", "entropic")):
         out = tmp_path / f"{spacing}.npz"
         assert main([*edit, *flags.split(), "--out", str(out)]) == 0
@@ -183,7 +183,7 @@ def test_all_commands_know_tuned_and_entropic_times(
         distance = ["evaluate", str(run), "--distance", "--count", "32", "--seeds", "1", "--json"]
         assert main([*distance, *flags.split()]) == 0
         walk = json.loads(capsys.readouterr().out)["about"]["walk"]
-        assert (walk["sampler"], walk["spacing"]) == ("unipc", spacing)
+        assert (walk["sampler"], walk["spacing"]) == ("sa-solver", spacing)
         assert (walk["at"] == list(tuned)) == (spacing == "tuned")
         assert kk.Run.open(run).editor(kk.Run.open(run).sampler(steps="tuned:6")).sampler.at == tuned
 
@@ -200,11 +200,18 @@ def test_an_export_has_the_times_or_says_that_it_cannot(
     assert main(["export", str(run), "--to", "onnx", *times, str(tmp_path / "times")]) == 0
     table = json.loads((tmp_path / "times" / "sampler.json").read_text("utf-8"))
     assert [row["time"] + 1 for row in table["steps"]] == [20, 7.5, 2]
-    for given in (flags, times, ["--sampler", "ddim", "--spacing", "karras"]):
+    kk.Run.open(run).tune(6, sampler="unipc", count=16, progress=False)
+    for given, words in (
+        (flags, "no scheduler that pipelines can use and that walks as sa-solver does"),
+        (["--sampler", "unipc", "--steps", "tuned:6"], "spaces times in ways of its own"),
+        (times, "no word for given times"),
+        (["--sampler", "ddim", "--spacing", "karras"], "no word for karras times"),
+    ):
         capsys.readouterr()
         assert main(["export", str(run), *given, str(tmp_path / "theirs")]) == 4
         said = capsys.readouterr().err
-        assert "no word for" in said or "spaces times in ways of its own" in said
+        assert words in said
+        assert "any sampler: --to onnx" in said or "any times: --to onnx" in said
     leading = ["--sampler", "ddim", "--spacing", "leading", str(tmp_path / "leading")]
     assert main(["export", str(run), *leading]) == 0
     scheduler = json.loads((tmp_path / "leading/scheduler/scheduler_config.json").read_text("utf-8"))

@@ -14,7 +14,7 @@ from kakusan.data.measured import measured_in, measured_of
 from kakusan.data.measuring import OPERATORS, operator_named
 from kakusan.data.units import Levels, Real
 from kakusan.errors import DataError, KakusanError, SettingsError
-from kakusan.operators import Blur, Fourier, Linear, Mask, Matrix, Operator, Radon
+from kakusan.operators import Blur, Fourier, Linear, Mask, Matrix, Operator, Radon, function, stacked
 
 GREY, COLOUR, SIGNAL = (1, 6, 8), (3, 6, 8), (2, 10)
 Shape = tuple[int, ...]
@@ -294,6 +294,21 @@ def test_complex_numbers_become_two_channels() -> None:
     assert measured_of(transform[0, 0], single, GREY, "y").shape == (1, 2, 6, 8)
     with pytest.raises(DataError, match="as real numbers"):
         measured_of(transform[:, 0], operator_named("magnitude", GREY), GREY, "y")
+
+
+def test_a_single_number_of_each_sample_is_read(tmp_path: Path) -> None:
+    mean = function(lambda x: x.mean((1, 2, 3)), linear=True)
+    assert measured_of(np.array(0.5), mean, GREY, "y").tolist() == [0.5]
+    assert measured_of(np.array([0.5, 0.7]), mean, GREY, "y").tolist() == [0.5, 0.7]
+    for array in (np.zeros((2, 3)), np.zeros(2, dtype=np.complex128)):
+        with pytest.raises(DataError, match=r"the operator gives \(\) of each sample"):
+            measured_of(array, mean, GREY, "y")
+    np.savez(tmp_path / "y.npz", np.zeros((2, 3, 4)), np.ones(2))
+    both = stacked(operator_named("down:2", GREY), mean)
+    assert measured_in(tmp_path / "y.npz", both, GREY, Levels()).shape == (2, 13)
+    Image.new("L", (8, 6)).save(tmp_path / "y.png")
+    with pytest.raises(DataError, match="no picture holds"):
+        measured_in(tmp_path / "y.png", mean, GREY, Levels())
 
 
 def test_the_parts_of_a_stack_may_be_arrays_of_their_own(tmp_path: Path) -> None:

@@ -399,7 +399,7 @@ def test_the_table_says_what_it_is_of() -> None:
 
 def test_a_learned_variance_is_refused_where_the_sampler_needs_it() -> None:
     denoiser = Model(NetworkDenoiser(toy, Linear(T=T)), variance="learned")
-    with pytest.raises(ModelError, match="--sampler ddim"):
+    with pytest.raises(ModelError, match="take the sampler ddim"):
         sampler_table(denoiser, Ancestral(), SIZE)
 
 

@@ -11,7 +11,7 @@ from kakusan.diffusion.paths import EDM, FlowMatching, Path
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.schedules import Cosine, Linear
 from kakusan.errors import SettingsError
-from kakusan.operators import Mask, Operator, stacked
+from kakusan.operators import Mask, Operator, function, stacked
 from kakusan.operators.matrix import Matrix
 from kakusan.posterior import (
     DAPS,
@@ -169,3 +169,27 @@ def test_linear_oracles_have_a_posterior_given_their_vector() -> None:
     given = Condition(vector=torch.tensor([[-1.0], [1.0]]))
     x = restore(oracle, measurement, Exact(), Restoration(count=50, condition=given))
     torch.testing.assert_close(x.mean((1, 2, 3)), torch.tensor([-1.0, 1.0]), rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.0])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_single_number_may_be_what_was_measured(name: str, sigma: float) -> None:
+    """The mean of x, as y of shape (n,), has the samples of y of shape (n, 1)."""
+    oracle, known = GaussianOracle(Cosine(), torch.zeros(1, 2, 3), 0.8), torch.tensor([0.3, -0.2])
+    found = [
+        restored(
+            oracle,
+            Measurement(function(mean, linear=True), y, sigma, (1, 2, 3)),
+            QUICK[name],
+            Restoration(count=3, dtype=torch.float64),
+        )
+        for mean, y in (
+            (lambda x: x.mean((1, 2, 3)), known),
+            (lambda x: x.mean((1, 2, 3))[:, None], known[:, None]),
+        )
+    ]
+    torch.testing.assert_close(
+        found[0].samples, found[1].samples, rtol=0, atol=1e-12
+    )  # sums of one more axis
+    if sigma == 0:
+        torch.testing.assert_close(found[0].samples.mean((2, 3, 4)), known.double()[:, None].expand(2, 3))

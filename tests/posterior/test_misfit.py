@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.schedules import Cosine
-from kakusan.operators import Mask
+from kakusan.operators import Mask, function
 from kakusan.posterior import Measurement
 from kakusan.posterior.misfit import misfit
 from kakusan.posterior.noise import Gaussian, Noise, Poisson, Student
@@ -65,6 +65,15 @@ def test_what_was_not_measured_or_is_exact_has_no_share_in_the_misfit() -> None:
     exact = misfit(Measurement(Mask(KNOWN), y, 0.0, SHAPE), torch.zeros(1, 2, *SHAPE))
     assert np.isnan(exact.reduced).all()
     assert np.isnan(exact.p).all()
+
+
+def test_a_single_number_has_one_degree() -> None:
+    mean = function(lambda x: x.mean((1, 2, 3)))
+    measurement = Measurement(mean, torch.tensor([1.0, 2.0, 3.0]), 0.5, SHAPE)
+    found = misfit(measurement, torch.zeros(3, 2, *SHAPE))
+    assert found.degrees.tolist() == [[1, 1]] * 3
+    assert found.chi_square[:, 0] == pytest.approx([4, 16, 36])
+    assert len(Measurement(mean, torch.tensor(1.0), 0.5, SHAPE)) == 1
 
 
 @pytest.mark.parametrize("noise", [Poisson(2.0), Student(0.4, 2.0), Gaussian(0.4)])

@@ -17,7 +17,7 @@ from kakusan.diffusion.model import Model
 from kakusan.diffusion.oracles import MixtureOracle
 from kakusan.diffusion.paths import EDM, Path
 from kakusan.diffusion.schedules import Linear
-from kakusan.samplers import DDIM, IPNDM, DPMpp2M, DPMpp3M, DPMppSDE2M, Heun, Sampler, UniPC, walk
+from kakusan.samplers import DDIM, IPNDM, DPMpp2M, DPMpp3M, DPMppSDE2M, Heun, Sampler, SASolver, UniPC, walk
 from kakusan.shapes import times_like
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs
@@ -106,6 +106,21 @@ def test_multistep_images_are_theirs(name: str, steps: int, spacing: str) -> Non
     times = at(scheduler, steps)
     found = theirs(scheduler, steps, path, Noises().start(), noises="sde" in name)
     assert torch.allclose(ours(sampler(at=times), path), found, rtol=0, atol=PARITY)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_a_step_of_sa_solvers_predictor_is_theirs(eta: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From T to t = 1, where their walks end: a step to the data itself, which is DDIM's here, they have not."""
+    module = "diffusers.schedulers.scheduling_sasolver.randn_tensor"
+    monkeypatch.setattr(module, lambda *_, **__: Noises().draw(0).float())
+    scheduler = PEER.SASolverScheduler(
+        predictor_order=1, corrector_order=1, tau_func=lambda _: torch.tensor(eta**0.5)
+    )
+    path, times = Linear(), at(scheduler, 1)
+    found = theirs(scheduler, 1, path, Noises().start())
+    sampler = SASolver(order=1, eta=eta, corrector=False, at=(*times, 1))
+    stills = [still.x for still in walk(sampler, model_on(path), Noises())]
+    assert torch.allclose(stills[1], found, rtol=0, atol=PARITY)
 
 
 def test_their_third_order_is_not_the_corrected_one() -> None:

@@ -66,7 +66,7 @@ quiet machine, but a hundred times slower where another program needs the same c
 def usage() -> str:
     """The usage text of `kakusan`: its commands, and examples."""
     commands = "\n".join(f"  {name:<8} {line}" for name, line in COMMANDS.items())
-    examples = "\n".join(f"  {line:<52} {word}" for line, word in EXAMPLES)
+    examples = "\n".join(f"  {line:<51}  {word}" for line, word in EXAMPLES)
     return (
         "kakusan (拡散, diffusion): train, sample, measure and explain denoising diffusion models\n\n"
         f"usage: kakusan COMMAND ...        kakusan COMMAND --help says more\n\n{commands}\n\nexamples\n{examples}"

@@ -20,7 +20,7 @@ EXAMPLES = (
     "kakusan compare runs/demo                                        three samplers, in 5, 10 and 20 steps",
     "kakusan compare runs/demo --samplers ddim,unipc,dpmpp-3m --steps 5,10,20,50",
     "kakusan compare runs/demo --seeds 3                              with error bars",
-    "kakusan compare runs/demo --samplers unipc --steps 8,tuned:8     usual times and those of kakusan tune",
+    "kakusan compare runs/demo --samplers sa-solver --steps 8,tuned:8     usual times and those of kakusan tune",
     "kakusan compare runs/digits --guidance 1,2,4 --samplers unipc --steps 10      weights of guidance",
     "kakusan compare runs/a runs/b --samplers auto --steps 10         two runs",
 )

@@ -7,7 +7,11 @@ _LINES: tuple[tuple[str, str], ...] = (
     ),
     (
         "inpaint inpainting repaint",
-        "inpainting is a Sampler of a dozen lines, which keeps the known pixels: docs/python.md, Inpainting",
+        "it is kakusan edit RUN --from a.png --mask kept.png; other measurements: kakusan restore RUN",
+    ),
+    (
+        "deblur deconvolve super-resolution superresolution upscale outpaint inverse reconstruct dps ddrm",
+        "it is kakusan restore RUN --observed y.png --operator gauss:1.5, down:4, ...: docs/restore.md",
     ),
     (
         "consistency lcm distillation turbo lightning few-step",

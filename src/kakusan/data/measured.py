@@ -1,5 +1,6 @@
 """Measurements in files: y in the axes of the data, nan where nothing was measured."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,6 +19,7 @@ from kakusan.data.units import Levels, Units
 from kakusan.errors import DataError
 from kakusan.operators import Operator
 from kakusan.operators.combined import Stacked
+from kakusan.shapes import by_row
 
 OBSERVED = "observed"
 """Name of y in an .npz file of several arrays."""
@@ -50,7 +52,7 @@ def _side_by_side(
     found = [measured_of(a, o, shape, f"{name} of {path}", layout=layout) for (name, a), o in each]
     if len({len(y) for y in found}) > 1:
         raise DataError(f"{path} has parts of {', '.join(str(len(y)) for y in found)} measurements")
-    return torch.cat([y.flatten(1) for y in found], dim=1)
+    return torch.cat([by_row(y) for y in found], dim=1)
 
 
 def measured_of(
@@ -80,7 +82,7 @@ def measured_of(
 def in_axes(array: NDArray[Any], wanted: tuple[int, ...], layout: Layout) -> Observed | None:
     """An array of one or several measurements of this shape as (n, *wanted), float64; None where it is of none."""
     if array.dtype.kind == "c":
-        if wanted[0] % 2:
+        if not wanted or wanted[0] % 2:
             return None
         halves = in_axes(array.real, (wanted[0] // 2, *wanted[1:]), layout)
         others = in_axes(array.imag, (wanted[0] // 2, *wanted[1:]), layout)
@@ -94,22 +96,23 @@ def in_axes(array: NDArray[Any], wanted: tuple[int, ...], layout: Layout) -> Obs
 
 def _forms(wanted: tuple[int, ...], layout: Layout) -> Iterator[tuple[tuple[int, ...], int | None]]:
     """The shapes that one measurement may have in a file, and the axis of a batch that holds channels, if not 1."""
-    channels, *size = wanted
+    size = wanted[1:]
     if size and layout != CHANNELS_FIRST:
-        yield (*size, channels), -1
+        yield (*size, wanted[0]), -1
     yield wanted, None
-    if size and channels == 1:
-        yield tuple(size), None
+    if size and wanted[0] == 1:
+        yield size, None
 
 
 def _of_picture(path: Path, operator: Operator, shape: tuple[int, ...], units: Units) -> Observed:
-    channels, *size = operator.measured_shape(shape)
+    wanted = operator.measured_shape(shape)
+    channels, size = math.prod(wanted[:1]), wanted[1:]
     arrays = "numpy.save(FILE.npy, y) writes what was measured, in the units of the data"
     if not isinstance(units, Levels) or channels not in (1, 3) or len(size) != 2:
         raise DataError(
-            f"{path} cannot be what was measured: no picture holds {(channels, *size)} numbers"
+            f"{path} cannot be what was measured: no picture holds numbers of shape {wanted}"
             + ("" if isinstance(units, Levels) else " in the units of the data"),
             arrays,
         )
-    pixels = picture(path, tuple(size), channels, "a measurement", arrays)
+    pixels = picture(path, size, channels, "a measurement", arrays)
     return torch.from_numpy(pixels.astype(np.float64) * (units.levels - 1) / 255).movedim(-1, 0)[None]

@@ -14,7 +14,7 @@ from kakusan.evaluation.quality import in_units, steps_of
 from kakusan.evaluation.references import RealImages, condition_like, labels_like, within
 from kakusan.evaluation.shipped import Says, features_for
 from kakusan.run import Run
-from kakusan.samplers import Consistency, Sampler, sample
+from kakusan.samplers import Consistency, Sampler, name_of, sample
 from kakusan.shapes import Condition, Samples
 
 COUNT = 500
@@ -26,7 +26,7 @@ class Cost:
     """Fréchet distances, by what was sampled, and what they depend on."""
 
     distances: dict[str, float]
-    """By words such as "digits, DDIM, 50 calls"; the lowest that can be hoped for is that of real samples."""
+    """By words such as "digits, sa-solver, 10 calls"; the lowest that can be hoped for is that of real samples."""
     about: dict[str, Any]
 
     def words(self) -> str:
@@ -40,7 +40,7 @@ class Cost:
 
 
 def cost_of(run: Run, says: Says = lambda _, __: None, reading: Progress = silent) -> Cost:
-    """The distances of a distilled run in one and in two calls, of its parent in 50, and of real samples.
+    """The distances of a distilled run in one and in two calls, of its parent in its usual ones, and of real samples.
 
     One seed each, on the run's data. The parent is left out where it has gone. Raises SettingsError where there are too
     few samples to be compared with, or some of their values are missing; DataError and RunError where the data are not
@@ -71,7 +71,7 @@ def _compared(run: Run) -> Iterator[tuple[str, Run, Sampler]]:
     try:
         parent = type(run).open(Path(run.files.data["weights_from"]["run"]))
         sampler = parent.sampler()
-        yield f"{parent.folder.name}, {type(sampler).__name__}, {steps_of(sampler)} calls", parent, sampler
+        yield f"{parent.folder.name}, {name_of(sampler)}, {steps_of(sampler)} calls", parent, sampler
     except (KeyError, RunError):
         pass
     for calls in (1, 2):

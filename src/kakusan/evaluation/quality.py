@@ -31,7 +31,7 @@ from kakusan.evaluation.spectra import log_spectral_distance, shells_of
 from kakusan.evaluation.summaries import Summary, View
 from kakusan.run import Loaded, Run
 from kakusan.run.sampling import sampler_as_json
-from kakusan.samplers import Sampler, sample
+from kakusan.samplers import Sampler, name_of, sample
 from kakusan.samplers.base import AnyModel
 from kakusan.shapes import Condition, Samples
 from kakusan.statistics.student import student_quantile
@@ -258,7 +258,7 @@ def _about(
     of_images = isinstance(sides.reference, RealImages)
     return {
         "run": run.folder.name, "step": loaded.step, "count": sides.count, "asked_for": options.count,
-        "seeds": options.seeds, "seed": options.seed, "sampler": type(sampler).__name__, "steps": steps_of(sampler),
+        "seeds": options.seeds, "seed": options.seed, "sampler": name_of(sampler), "steps": steps_of(sampler),
         "walk": sampler_as_json(sampler), "weights": loaded.weights,
         "features": None if features is None else features.name, "of": None if features is None else features.words,
         "features_sha256": None if features is None else features.sha256,

@@ -15,7 +15,7 @@ from kakusan.errors import KakusanError, SettingsError
 from kakusan.evaluation.options import TuneOptions
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run
-from kakusan.samplers import SAMPLERS, Sampler, SeededNoise
+from kakusan.samplers import Sampler, SeededNoise, name_of
 from kakusan.samplers.auto import BEST
 from kakusan.samplers.tuning import Endpoints, most_walks, tune
 from kakusan.shapes import Times, times_like
@@ -60,8 +60,9 @@ def tune_times(run: Run, options: TuneOptions, says: Says = lambda _, __: None) 
             says((number + share) / len(samplers), f"{calls} calls, {words}")
 
         best = tune(sampler, endpoints, tell)
-        name = next(name for name, kind in SAMPLERS.items() if kind is type(sampler))
-        times = TunedTimes(name, {}, calls, best.at, loaded.step, best.error, best.before, options.count)
+        times = TunedTimes(
+            name_of(sampler), {}, calls, best.at, loaded.step, best.error, best.before, options.count
+        )
         TimesFile(run.folder).add(times)
         found.append(times)
     return found

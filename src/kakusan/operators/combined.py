@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kakusan.errors import SettingsError
 from kakusan.operators.base import Linear, LinearMap, Measured, Operator
-from kakusan.shapes import Samples
+from kakusan.shapes import Samples, by_row
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class Stacked(Operator):
             raise SettingsError("a stack of operators has at least one")
 
     def __call__(self, x: Samples) -> Measured:
-        return torch.cat([part(x).flatten(1) for part in self.parts], dim=1)
+        return torch.cat([by_row(part(x)) for part in self.parts], dim=1)
 
     def is_measured(self, shape: tuple[int, ...]) -> Tensor:
         found = [(part.is_measured(shape), part.measured_shape(shape)) for part in self.parts]
@@ -92,7 +92,7 @@ class Stacked(Operator):
         def adjoint(w: Measured) -> Samples:
             return torch.stack([m.adjoint(y) for m, y in zip(maps, _split(w, sizes), strict=True)]).sum(0)
 
-        return LinearMap(lambda v: torch.cat([m.apply(v).flatten(1) for m in maps], dim=1), adjoint)
+        return LinearMap(lambda v: torch.cat([by_row(m.apply(v)) for m in maps], dim=1), adjoint)
 
     def _shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
         return [part.measured_shape(shape) for part in self.parts]

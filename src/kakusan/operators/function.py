@@ -19,15 +19,15 @@ LOOSE = 1e-3
 class Function(Operator):
     """y = of(x), for a batch of samples in the units of the data, with derivatives by autograd. `function` makes one.
 
-    of: torch operations, (batch, channels, *space) -> (batch, ...), each sample by itself. Raises SettingsError where
-    it gives something else.
+    of: torch operations, (batch, channels, *space) -> (batch, ...) or (batch,), each sample by itself. Raises
+    SettingsError where it gives something else.
     """
 
     of: Measuring
 
     def __call__(self, x: Samples) -> Measured:
         y = self.of(x)
-        if not isinstance(y, torch.Tensor) or not y.is_floating_point() or y.ndim < 2 or len(y) != len(x):
+        if not isinstance(y, torch.Tensor) or not y.is_floating_point() or not y.ndim or len(y) != len(x):
             given = (
                 f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, torch.Tensor) else type(y).__name__
             )

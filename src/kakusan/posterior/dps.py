@@ -21,7 +21,7 @@ from kakusan.posterior.measurement import Measurement
 from kakusan.samplers import DDIM, Sampler
 from kakusan.samplers.base import AnyModel, State
 from kakusan.samplers.walk import NoiseSource, Snapshot, visited
-from kakusan.shapes import Condition, Samples, Times, times_like
+from kakusan.shapes import Condition, Samples, Times, by_row, times_like
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class DPS(Method):
             ahead = self.sampler.step(model, State(x, state.condition), t, s, noise)
             assert ahead.x_0 is not None
             misfit = measurement.residual(ahead.x_0) / _unit(measurement)
-            length = misfit.flatten(1).norm(dim=1)
+            length = by_row(misfit).norm(dim=1)
             (slope,) = torch.autograd.grad(length.sum(), x)
         push = self.step_size * _twin(model.path, t, s) * slope
         guess = Prediction(ahead.x_0.detach(), ahead.guesses[-1].eps.detach())

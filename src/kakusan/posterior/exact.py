@@ -23,7 +23,7 @@ from kakusan.posterior.measurement import Measurement
 from kakusan.posterior.proximal import is_gaussian
 from kakusan.samplers.base import AnyModel
 from kakusan.samplers.walk import NoiseSource, Snapshot
-from kakusan.shapes import Condition
+from kakusan.shapes import Condition, by_row
 
 NOTHING = 1e-10
 """Eigenvalues of the covariance of y, as a share of the largest, that rounding may have made of 0."""
@@ -166,7 +166,7 @@ def _matrix(measurement: Measurement) -> Float64[Tensor, "m D"]:
     """A of the first y, in the network's units, as a matrix: what it makes of each unit vector."""
     D = prod(measurement.shape)
     units = torch.eye(D, dtype=torch.float64).view(D, *measurement.shape)
-    return measurement.derivative(units).apply(units).flatten(1).T
+    return by_row(measurement.derivative(units).apply(units)).T
 
 
 def _of_points(oracle: FiniteSetOracle, measurement: Measurement) -> Mixture:
@@ -184,7 +184,7 @@ def _of_points(oracle: FiniteSetOracle, measurement: Measurement) -> Mixture:
 
 def _alike(measurement: Measurement, condition: Condition | None) -> list[Tensor]:
     """Rows with the same y and the same condition: they have one posterior."""
-    values = [measurement.y.nan_to_num(torch.inf).flatten(1).cpu()]
+    values = [by_row(measurement.y.nan_to_num(torch.inf)).cpu()]
     if condition is not None and len(condition) > 1:
         values += [tensor.double().flatten(1).cpu() for _, tensor in condition.tensors()]
     group = torch.unique(torch.cat(values, dim=1), dim=0, return_inverse=True)[1]

@@ -5,7 +5,7 @@ from torch import Tensor
 from kakusan.errors import SettingsError
 from kakusan.posterior.measurement import Measurement
 from kakusan.posterior.solving import conjugate_gradients
-from kakusan.shapes import Samples
+from kakusan.shapes import Samples, by_row
 
 MOST_STEPS = 200
 """Of conjugate gradients."""
@@ -31,8 +31,8 @@ def kept_exactly(x: Samples, measurement: Measurement) -> Samples:
         return along.apply(along.adjoint(v * exact)) * exact
 
     v = conjugate_gradients(product, away, MOST_STEPS, tolerance=1e-9)
-    left = (away - product(v)).flatten(1).norm(dim=1)
-    of = (measurement.y.nan_to_num(0).to(wide) * exact).flatten(1).norm(dim=1) + away.flatten(1).norm(dim=1)
+    left = by_row(away - product(v)).norm(dim=1)
+    of = by_row(measurement.y.nan_to_num(0).to(wide) * exact).norm(dim=1) + by_row(away).norm(dim=1)
     if (left > SLACK * of).any():
         raise SettingsError(
             "no sample has exactly these values: with a noise of 0 they contradict each other",

@@ -9,16 +9,17 @@ from torch import Tensor
 from kakusan.errors import SettingsError
 from kakusan.operators import Linear, LinearMap, Measured, Operator
 from kakusan.posterior.noise import Gaussian, Noise
-from kakusan.shapes import Samples
+from kakusan.shapes import Samples, by_row
 
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
     """y = A(x) + noise of one unknown x, or of several.
 
-    operator: A, in the units of the data. y: (n, ...), float64, nan where nothing was measured. noise: or a number, the
-    deviation of Gaussian noise, in the units of y. shape: of a sample, (channels, *space). scale, mean: the data are
-    scale x + mean where x is in the network's units; a number, or one for each channel.
+    operator: A, in the units of the data. y: (n, ...), or (n,) where A(x) is a single number, float64, nan where
+    nothing was measured. noise: or a number, the deviation of Gaussian noise, in the units of y. shape: of a sample,
+    (channels, *space). scale, mean: the data are scale x + mean where x is in the network's units; a number, or one
+    for each channel.
     Raises SettingsError where y is not what the operator gives of such samples, or says nothing at all.
     """
 
@@ -30,7 +31,7 @@ class Measurement:
     mean: float | int | Tensor = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "y", self.y.detach().double())
+        object.__setattr__(self, "y", self.y.detach().double().view(self.y.shape or (1,)))
         wanted, given = self.operator.measured_shape(self.shape), tuple(self.y.shape[1:])
         if wanted != given or not len(self.y):
             raise SettingsError(
@@ -38,7 +39,7 @@ class Measurement:
                 f" of samples of shape {self.shape}",
                 "y and the operator belong to samples of the size that the model has learned",
             )
-        if not self.known.flatten(1).any(1).all():
+        if not by_row(self.known).any(1).all():
             raise SettingsError("nothing was measured: all values of y are nan, or hidden by the mask")
         if self.y[self.known].isinf().any():
             raise SettingsError("a measured value is infinite", "nan says that a value was not measured")
@@ -104,7 +105,7 @@ class Measurement:
     def log_likelihood(self, x: Samples) -> Tensor:
         """log p(y | x) of each sample, in nats, with gradients."""
         nats = self.law.log_density(self._filled.to(x), self.predicted(x))
-        return (nats * self.known.to(x)).flatten(1).sum(1)
+        return by_row(nats * self.known.to(x)).sum(1)
 
     @cached_property
     def _filled(self) -> Tensor:

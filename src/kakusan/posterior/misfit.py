@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kakusan.posterior.measurement import Measurement
-from kakusan.shapes import Samples
+from kakusan.shapes import Samples, by_row
 from kakusan.statistics.gamma import chi_square_tail
 
 MISSED, MANY, HALF = 1e-3, 0.05, 0.5
@@ -79,8 +79,8 @@ def misfit(measurement: Measurement, samples: Samples) -> Misfit:
         variance = rows.variance(x)
         noisy = rows.known.to(x.device) & (variance > 0)
         shares = rows.residual(x).square() / variance.where(noisy, torch.ones_like(variance)) * noisy
-        found.append(shares.flatten(1).sum(1))
-        degrees.append(noisy.flatten(1).sum(1))
+        found.append(by_row(shares).sum(1))
+        degrees.append(by_row(noisy).sum(1))
     return Misfit(_table(found, n), _table(degrees, n).astype(np.int64))
 
 

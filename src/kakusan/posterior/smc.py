@@ -30,7 +30,7 @@ from kakusan.posterior.solving import conjugate_gradients
 from kakusan.randomness import Purpose, uniforms
 from kakusan.samplers.base import AnyModel
 from kakusan.samplers.walk import NoiseSource, Snapshot
-from kakusan.shapes import Condition, Samples, Times, per_sample, scaled, times_like
+from kakusan.shapes import Condition, Samples, Times, by_row, per_sample, scaled, times_like
 
 TWIST_PRODUCTS = 30
 """Of conjugate gradients, each with the operator and its adjoint alone."""
@@ -141,7 +141,7 @@ class Twist:
         if (variance > 0).all():
             nats = self.measurement.log_likelihood(wide)
         else:
-            nats = -0.5 * (misfit.square() / variance.clamp(min=self._least**2)).flatten(1).sum(1)
+            nats = -0.5 * by_row(misfit.square() / variance.clamp(min=self._least**2)).sum(1)
         return Cloud(x_0, x_0, nats, torch.zeros_like(x_0))
 
     @property
@@ -172,15 +172,15 @@ class Twist:
         v = conjugate_gradients(product, misfit, self.solver_steps)
         probe = along.adjoint(self._probe.expand_as(misfit).to(at))
         spread = _dot(probe, covariance(probe)).clamp(min=0) / _dot(probe, probe)
-        known = self.measurement.known.to(at.device).flatten(1)
+        known = by_row(self.measurement.known.to(at.device))
         mean = spread * _dot(probe, probe) / known.sum(1)
-        total = ((variance.double().flatten(1) + mean[:, None]).log() * known).sum(1)
+        total = ((by_row(variance.double()) + mean[:, None]).log() * known).sum(1)
         return -0.5 * (_dot(misfit, v) + total), v
 
 
 def _dot(u: Tensor, v: Tensor) -> Tensor:
     """<u, v> of each row, float64."""
-    return (u.double() * v.double()).flatten(1).sum(1)
+    return by_row(u.double() * v.double()).sum(1)
 
 
 def _extrapolated(path: Path, cloud: Cloud, times: Sequence[float]) -> Samples:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from kakusan.shapes import by_row
+
 TINY = 1e-300
 """Against a division by 0."""
 ROUNDING = 1e-12
@@ -53,9 +55,8 @@ def gmres(product: Callable[[Tensor], Tensor], right: Tensor, steps: int, tolera
         goes_on = (length > 0) & (triangle.residual > tolerance * size)
         if right.device.type == "cpu" and not goes_on.any():
             break
-        basis.append(
-            rest * goes_on[:, None] / length.clamp(min=TINY)[:, None]
-        )  # a row that rests adds 0 from here on
+        turned = rest * goes_on[:, None]  # a row that rests adds 0 from here on
+        basis.append(turned / length.clamp(min=TINY)[:, None])
     found = torch.stack([w[:, None] * q for w, q in zip(triangle.weights(), basis, strict=False)]).sum(0)
     return found.view(right.shape).to(right)
 
@@ -117,7 +118,7 @@ def _split(image: Tensor, basis: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 def _flat(x: Tensor) -> Tensor:
     """The rows of a batch as vectors, float64 where the device has it."""
-    return (x if x.device.type == "mps" else x.double()).flatten(1)
+    return by_row(x if x.device.type == "mps" else x.double())
 
 
 def _dot(u: Tensor, v: Tensor) -> Tensor:

@@ -72,6 +72,12 @@ def as_sampler(sampler: object, T: int) -> Sampler:
     return sampler
 
 
+def name_of(sampler: Sampler) -> str:
+    """The name in `SAMPLERS`, as the command line has it, or that of the class of a sampler that is not there."""
+    names = {kind: name for name, kind in SAMPLERS.items()}
+    return names.get(type(sampler), type(sampler).__name__)
+
+
 __all__ = [
     "DDIM",
     "IPNDM",
@@ -102,6 +108,7 @@ __all__ = [
     "as_sampler",
     "draw",
     "invert",
+    "name_of",
     "of_classes",
     "sample",
     "sampler_named",

@@ -20,7 +20,7 @@ from kakusan.interop.diffusers.schedulers import (
     UNIPC,
     their_betas,
 )
-from kakusan.samplers import SAMPLERS, DPMpp2M, DPMpp3M, DPMppSDE2M, Sampler, UniPC
+from kakusan.samplers import DPMpp2M, DPMpp3M, DPMppSDE2M, Sampler, UniPC, name_of
 
 LIKE_THEIRS = ("dpmpp-2m", "dpmpp-3m", "dpmpp-sde-2m", "unipc")
 INSTEAD = ("the schedulers that pipelines take: --scheduler ddpm or ddim", "any sampler: --to onnx")
@@ -122,9 +122,8 @@ def _own(sampler: Sampler, T: int) -> tuple[str, dict[str, Any]]:
                 "solver_order": sampler.order, "solver_type": "bh2", "predict_x0": True, "lower_order_final": True,
                 "disable_corrector": uncorrected,
             }  # fmt: skip
-    name = next((name for name, kind in SAMPLERS.items() if kind is type(sampler)), type(sampler).__name__)
     raise ModelError(
-        f"diffusers has no scheduler that pipelines can use and that walks as {name} does",
+        f"diffusers has no scheduler that pipelines can use and that walks as {name_of(sampler)} does",
         f"there are some for: ddim, ancestral (--scheduler ddpm), {', '.join(LIKE_THEIRS)}",
         *INSTEAD[1:],
     )

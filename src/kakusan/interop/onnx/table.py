@@ -29,7 +29,7 @@ from kakusan.diffusion.model import Model
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.variances import LearnedRange, StepVariance, variance_named
 from kakusan.errors import ModelError
-from kakusan.samplers import SAMPLERS, Sampler, SeededNoise, State, walk
+from kakusan.samplers import SAMPLERS, Sampler, SeededNoise, State, name_of, walk
 from kakusan.samplers.base import Noise
 from kakusan.shapes import Condition, Samples, Times, per_sample, scaled, times_like
 
@@ -56,7 +56,7 @@ def sampler_table(
     return {
         "format": WITH_PAST if any(row.past for row in rows) else WITHOUT_PAST,
         "sampler": {
-            "name": _name(sampler),
+            "name": name_of(sampler),
             **asdict(sampler),
             "steps": len(sampler.times(model.path)) - 1,
             "spacing": _spacing(sampler),
@@ -277,8 +277,8 @@ def _guessed(row: "Row", x_t: Samples, clip: float | None) -> Samples:
 
 def _no_sum(sampler: Sampler, why: str) -> ModelError:
     return ModelError(
-        f"the walk of {_name(sampler)} is no sum of points, guesses of x_0 and one draw of noise after each call of the"
-        f" network, which is all that a table holds: {why}",
+        f"the walk of {name_of(sampler)} is no sum of points, guesses of x_0 and one draw of noise after each call of"
+        f" the network, which is all that a table holds: {why}",
         f"samplers that fit: {', '.join(SAMPLERS)}",
     )
 
@@ -286,9 +286,3 @@ def _no_sum(sampler: Sampler, why: str) -> ModelError:
 def _spacing(sampler: Sampler) -> str | None:
     """The name of where its steps lie; None where it has times of its own."""
     return sampler.spacing or (None if sampler.has_own_times or sampler.at is not None else "trailing")
-
-
-def _name(sampler: Sampler) -> str:
-    """Its name on the command line, or that of its class."""
-    names = (name for name, kind in SAMPLERS.items() if kind is type(sampler))
-    return next(names, type(sampler).__name__)

@@ -19,7 +19,7 @@ class SampleGrid:
 
     png: bytes
     caption: str
-    """Number, sampler, steps and seed: "64 samples, DDIM, 50 steps, seed 0"."""
+    """Number, sampler, steps and seed: "64 samples, sa-solver, 10 steps, seed 0"."""
 
 
 @dataclass(frozen=True, kw_only=True)

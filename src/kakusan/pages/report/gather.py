@@ -39,7 +39,7 @@ from kakusan.pages.report.origin import device_in_words, named, origin_of, proce
 from kakusan.pages.report.page import render
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run
-from kakusan.samplers import Snapshot, draw
+from kakusan.samplers import Snapshot, draw, name_of
 from kakusan.shapes import Samples
 from kakusan.storage import durable
 from kakusan.training.prepare import Prepared
@@ -137,7 +137,7 @@ def _joined(parts: list[Snapshot]) -> Snapshot:
 def _sampler_words(run: Run, loaded: Loaded) -> str:
     """Of the sampler, and its number of steps."""
     sampler = run.sampler()
-    return f"{type(sampler).__name__}, {len(sampler.times(loaded.model.path)) - 1} steps"
+    return f"{name_of(sampler)}, {len(sampler.times(loaded.model.path)) - 1} steps"
 
 
 def _data_of(run: Run) -> tuple[Prepared | None, str]:
