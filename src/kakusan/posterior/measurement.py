@@ -1,6 +1,6 @@
 """A measurement: y = A(x) + noise, as a likelihood of samples in the network's units."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -9,7 +9,25 @@ from torch import Tensor
 from kakusan.errors import SettingsError
 from kakusan.operators import Linear, LinearMap, Measured, Operator
 from kakusan.posterior.noise import Gaussian, Noise
+from kakusan.samplers.walk import SeededNoise
 from kakusan.shapes import Samples, by_row
+
+PROBES = 16
+"""Points at which the size of A' is looked at."""
+
+
+@dataclass(frozen=True, eq=False)
+class Linearized:
+    """y near a point, each of its values in units of the change that x makes of it, so that units of y mean nothing."""
+
+    residual: Measured
+    """y - A(x)."""
+    variance: Measured
+    """Of the noise."""
+    along: LinearMap
+    """A'(x), whose rows have about the length 1."""
+    norms: Measured
+    """The units."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +47,8 @@ class Measurement:
     shape: tuple[int, ...]
     scale: float | int | Tensor = 1.0
     mean: float | int | Tensor = 0.0
+    found_norms: Tensor | None = field(default=None, repr=False)
+    """Lengths of the rows of A', where they are known already."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "y", self.y.detach().double().view(self.y.shape or (1,)))
@@ -50,7 +70,7 @@ class Measurement:
 
     def rows(self, rows: Tensor) -> "Measurement":
         """The measurements of some of the x, in this order."""
-        return replace(self, y=self.y[rows.to(self.y.device)])
+        return replace(self, y=self.y[rows.to(self.y.device)], found_norms=self.norms)
 
     @cached_property
     def law(self) -> Noise:
@@ -101,6 +121,32 @@ class Measurement:
             self.known.to(x),
         )
         return LinearMap(lambda v: map_.apply(v * scale) * known, lambda w: map_.adjoint(w * known) * scale)
+
+    def linearized(self, x: Samples) -> Linearized:
+        """y - A(x), the noise and A'(x) at these samples, as what solves for x is to see them: in units of A'."""
+        norms, along = self.norms.to(x), self.derivative(x)
+        variance = self.variance(x.double()) / self.norms.to(x.device).square()
+        return Linearized(
+            self.residual(x) / norms,
+            variance.to(x).masked_fill(~self.known.to(x.device), 1),
+            LinearMap(lambda v: along.apply(v) / norms, lambda w: along.adjoint(w / norms)),
+            norms,
+        )
+
+    @cached_property
+    def norms(self) -> Tensor:
+        """About how much each value of y changes where x does by 1 in all its values, (1, ...), float64; never 0.
+
+        The root mean square over random points and signs, the same for all.
+        """
+        if self.found_norms is not None:
+            return self.found_norms
+        rows = torch.arange(PROBES)
+        at, signs = (SeededNoise(seed, rows, self.shape).start().double() for seed in (0, 1))
+        laid = self._laid(self.scale, at)
+        change = self.operator.derivative(self.data(at)).apply(signs.sign() * laid)
+        found = change.double().square().mean(0, keepdim=True).sqrt()
+        return torch.where(found > 0, found, torch.ones_like(found)).cpu()
 
     def log_likelihood(self, x: Samples) -> Tensor:
         """log p(y | x) of each sample, in nats, with gradients."""

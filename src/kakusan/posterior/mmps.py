@@ -20,9 +20,9 @@ from kakusan.errors import SettingsError
 from kakusan.operators import Measured
 from kakusan.posterior.base import Guiding
 from kakusan.posterior.measurement import Measurement
-from kakusan.posterior.solving import gmres
+from kakusan.posterior.solving import gmres, whitened
 from kakusan.samplers import DPMppSDE2M, Sampler
-from kakusan.shapes import Condition, Samples, Times, scaled
+from kakusan.shapes import Condition, Samples, Times, moved, per_sample, scaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +73,15 @@ class MomentMatched(Denoiser):
             (product,) = torch.autograd.grad(guess.x_0, x, u, retain_graph=True)
             return scaled(b.square() / a, product)
 
-        along, variance = self.measurement.derivative(x_0), self.measurement.variance(x_0)
+        near = self.measurement.linearized(x_0)
 
         def product(v: Measured) -> Measured:
-            return variance * v + along.apply(covariance(along.adjoint(v)))
+            return near.variance * v + near.along.apply(covariance(near.along.adjoint(v)))
 
-        v = gmres(product, self.measurement.residual(x_0), self.solver_steps, self.tolerance)
-        x_0 = x_0 + covariance(along.adjoint(v))
+        spread = (b / a).square() / (
+            1 + (b / a).square()
+        )  # about what the covariance is, of data of deviation 1
+        deviation = (near.variance + moved(per_sample(spread, near.variance), near.variance)).sqrt()
+        v = whitened(gmres, product, near.residual, deviation, self.solver_steps, self.tolerance)
+        x_0 = x_0 + covariance(near.along.adjoint(v))
         return Prediction(x_0, eps_from_x_0(x_0, x_t, a, b))

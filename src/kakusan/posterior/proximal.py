@@ -17,7 +17,7 @@ from kakusan.operators import Measured
 from kakusan.posterior.base import noise_of_y, uniform
 from kakusan.posterior.measurement import Measurement
 from kakusan.posterior.noise import Gaussian
-from kakusan.posterior.solving import conjugate_gradients
+from kakusan.posterior.solving import conjugate_gradients, whitened
 from kakusan.samplers.walk import NoiseSource, SeededNoise
 from kakusan.shapes import Samples, per_sample
 
@@ -93,12 +93,14 @@ def stiffness(measurement: Measurement) -> float:
 
 def _moved(x: Samples, misfit: Measured, rho: float, measurement: Measurement, at: Samples) -> Samples:
     """x + rho^2 A^T S^-1 misfit, with the derivative and the noise at a point."""
-    along, variance = measurement.derivative(at), measurement.variance(at)
+    near = measurement.linearized(at)
 
     def product(v: Measured) -> Measured:
-        return variance * v + rho**2 * along.apply(along.adjoint(v))
+        return near.variance * v + rho**2 * near.along.apply(near.along.adjoint(v))
 
-    return x + rho**2 * along.adjoint(conjugate_gradients(product, misfit, MOST_PRODUCTS))
+    deviation = (near.variance + rho**2).sqrt()
+    v = whitened(conjugate_gradients, product, misfit / near.norms, deviation, MOST_PRODUCTS)
+    return x + rho**2 * near.along.adjoint(v)
 
 
 def langevin(

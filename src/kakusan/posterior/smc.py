@@ -26,14 +26,14 @@ from kakusan.diffusion.paths import Path
 from kakusan.errors import SettingsError
 from kakusan.posterior.base import Method, Weighed, noise_levels, repeated, several, sigma_of, uniform
 from kakusan.posterior.measurement import Measurement
-from kakusan.posterior.solving import conjugate_gradients
+from kakusan.posterior.solving import conjugate_gradients, whitened
 from kakusan.randomness import Purpose, uniforms
 from kakusan.samplers.base import AnyModel
 from kakusan.samplers.walk import NoiseSource, Snapshot
-from kakusan.shapes import Condition, Samples, Times, by_row, per_sample, scaled, times_like
+from kakusan.shapes import Condition, Samples, Times, by_row, moved, per_sample, scaled, times_like
 
-TWIST_PRODUCTS = 30
-"""Of conjugate gradients, each with the operator and its adjoint alone."""
+LEAST = 0.01
+"""A deviation of x, in the network's units, below which a twist tells no particles apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ class Twist:
         with torch.enable_grad():
             at = x.detach().requires_grad_()
             x_0 = self.model.predict(at, t, self.condition).x_0
-            misfit = self.measurement.residual(x_0)
+            misfit = self.measurement.residual(x_0) / self.measurement.norms.to(x_0)
         found = x_0.detach()
         nats, v = self._moments(at, x_0, misfit, t)
         with torch.enable_grad():
@@ -141,13 +141,9 @@ class Twist:
         if (variance > 0).all():
             nats = self.measurement.log_likelihood(wide)
         else:
-            nats = -0.5 * by_row(misfit.square() / variance.clamp(min=self._least**2)).sum(1)
+            units = self.measurement.norms.to(wide)
+            nats = -0.5 * by_row(misfit.square() / variance.clamp(min=(LEAST * units) ** 2)).sum(1)
         return Cloud(x_0, x_0, nats, torch.zeros_like(x_0))
-
-    @property
-    def _least(self) -> float:
-        """A deviation below which a twist tells no particles apart."""
-        return 0.01 * float(torch.as_tensor(self.measurement.scale, dtype=torch.float64).mean())
 
     @cached_property
     def _probe(self) -> Tensor:
@@ -159,8 +155,8 @@ class Twist:
     def _moments(self, at: Samples, x_0: Samples, misfit: Tensor, t: Times) -> tuple[Tensor, Tensor]:
         """log of the twist, and S^-1 (y - A x_0_hat)."""
         found, misfit = x_0.detach(), misfit.detach()
-        along, variance = self.measurement.derivative(found), self.measurement.variance(found)
-        variance, (a, b) = variance.clamp(min=self._least**2), self.model.path.at(t)
+        near, (a, b) = self.measurement.linearized(found), self.model.path.at(t)
+        along, variance = near.along, near.variance.clamp(min=LEAST**2)
 
         def covariance(u: Tensor) -> Tensor:
             (product,) = torch.autograd.grad(x_0, at, u, retain_graph=True)
@@ -169,7 +165,9 @@ class Twist:
         def product(v: Tensor) -> Tensor:
             return variance * v + along.apply(covariance(along.adjoint(v)))
 
-        v = conjugate_gradients(product, misfit, self.solver_steps)
+        ratio = (b / a).square()
+        deviation = (variance + moved(per_sample(ratio / (1 + ratio), variance), variance)).sqrt()
+        v = whitened(conjugate_gradients, product, misfit, deviation, self.solver_steps)
         probe = along.adjoint(self._probe.expand_as(misfit).to(at))
         spread = _dot(probe, covariance(probe)).clamp(min=0) / _dot(probe, probe)
         known = by_row(self.measurement.known.to(at.device))

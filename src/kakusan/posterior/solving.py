@@ -13,6 +13,23 @@ ROUNDING = 1e-12
 """Of what is left of a vector beside its span, below which it lies in it."""
 
 
+def whitened(
+    solver: Callable[..., Tensor],
+    product: Callable[[Tensor], Tensor],
+    right: Tensor,
+    deviation: Tensor,
+    steps: int,
+    tolerance: float = 1e-6,
+) -> Tensor:
+    """v with M v = right, solved for deviation v, in which all equations weigh about the same.
+
+    deviation: about the root of M's diagonal. The tolerance is of the equations divided by it.
+    """
+    return (
+        solver(lambda w: product(w / deviation) / deviation, right / deviation, steps, tolerance) / deviation
+    )
+
+
 def conjugate_gradients(
     product: Callable[[Tensor], Tensor], right: Tensor, steps: int, tolerance: float = 1e-6
 ) -> Tensor:
