@@ -75,7 +75,17 @@ class Guiding(Method):
         """The denoiser that knows y."""
 
     def steps_of(self, path: Path) -> int:
-        return len(visited(self.sampler, path, beginning(path))) - 1
+        return len(visited(self.walking(path), path, beginning(path))) - 1
+
+    def walking(self, path: Path) -> Sampler:
+        """The sampler, at times that suit y: where it names none, even in log(a / b) down to the least noise there is.
+
+        A spread that is narrower than the noise at the last time is lost, since the last step goes to a mean.
+        """
+        sampler = self.sampler
+        if sampler.at is not None or sampler.spacing is not None or sampler.steps is None:
+            return sampler
+        return replace(sampler, steps=None, at=tuple(even_levels(path, min(sampler.steps, path.T))))
 
     def trajectory(
         self,
@@ -85,7 +95,7 @@ class Guiding(Method):
         condition: Condition | None = None,
     ) -> Iterator[Snapshot]:
         knowing = replace(model, denoiser=self.denoiser(model.denoiser, measurement))
-        yield from walk(self.sampler, knowing, noises, condition, start=first(model.path, noises))
+        yield from walk(self.walking(model.path), knowing, noises, condition, start=first(model.path, noises))
 
 
 def first(path: Path, noises: NoiseSource) -> Snapshot | None:
@@ -114,6 +124,14 @@ def noise_levels(path: Path, steps: int, high: float = LARGEST_SIGMA, low: float
     """
     high, low = min(high, math.exp(-_level(path, path.T))), max(low, smallest_sigma(path))
     return [time_of(path, sigma) for sigma in falling_roots(high, min(low, high), steps)]
+
+
+def even_levels(path: Path, steps: int) -> list[float]:
+    """So many times, falling: even in log(a / b), from b / a = `LARGEST_SIGMA`, or that of T, to that of t = 1."""
+    high = -math.log(min(LARGEST_SIGMA, math.exp(-_level(path, path.T))))
+    levels = torch.linspace(high, _level(path, 1), steps, dtype=torch.float64)
+    times: list[float] = path.time_at(levels.clamp(_level(path, path.T), _level(path, 1))).tolist()
+    return times
 
 
 def falling_roots(high: float, low: float, count: int) -> list[float]:
