@@ -164,11 +164,12 @@ def shown(lines: Sequence[Figures]) -> str:
         rows = [
             (line["coder"], f"{line['bytes']:,}", f"{8 * line['bytes'] / line['values']:.3f}") for line in own
         ]
+        read = first["seconds_to_read"] / first["images"]
         parts.append(
             f"{run}: {first['images']} held-out images, {first['levels']} levels; net bound "
             f"{first['net_bound_bits_per_dim']:.3f}, the images without the file's head "
-            f"{first['bits_per_dim_of_images']:.3f}; {first['steps']} steps, {first['seconds_an_image']:.2f} s an image,"
-            f" {first['seconds_to_read'] / first['images']:.2f} s to read one\n\n"
+            f"{first['bits_per_dim_of_images']:.3f}; {first['steps']} steps, "
+            f"{first['seconds_an_image']:.2f} s an image, {read:.2f} s to read one\n\n"
             + table(("coder", "bytes", "bits a value"), rows)
         )
     return "\n\n".join(parts)

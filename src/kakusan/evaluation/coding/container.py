@@ -26,9 +26,8 @@ CHECK = 8
 DIGEST = 16
 MOST_IMAGES = 1 << 24
 MOST_BYTES = 1 << 32
-MOST_NAMES = 1 << 28
-"""Bytes of names, unpacked: a small file may claim to hold many."""
-LONGEST_NAME = 4096
+LONGEST_NAME = 1024
+"""Bytes of a name: so many of each image are unpacked at the most."""
 RESERVED = frozenset('\\:*?"<>|')
 """Letters that some system reads as no part of a name."""
 
@@ -149,7 +148,7 @@ def names_in(packed: Packed, file: str) -> tuple[str, ...]:
         return ()
     unpack = zlib.decompressobj()
     try:
-        text = unpack.decompress(packed.names, MOST_NAMES).decode("utf-8")
+        text = unpack.decompress(packed.names, packed.count * LONGEST_NAME).decode("utf-8")
     except (zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"{file} is damaged: its names cannot be read") from error
     names = tuple(text.split("\0"))
