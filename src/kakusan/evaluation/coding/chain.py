@@ -138,7 +138,7 @@ class Chain:
 
     @torch.no_grad()
     def _law(self, x_t: torch.Tensor, t: int, s: int) -> Gaussian:
-        """p_theta(x_s | x_t), Eq. (5)."""
+        """p_theta(x_s | x_t) of Eq. (5), by the network in float32 and in float64 from its guess on."""
         then, until = times_like(t, x_t), times_like(s, x_t)
         guess = self.model.predict(x_t.float(), then).double()
         law = p_given(self.model, guess, x_t, then, until)
