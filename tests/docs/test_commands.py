@@ -28,6 +28,7 @@ PAGES = (
     "docs/samplers.md",
     "docs/edits.md",
     "docs/restore.md",
+    "docs/compression.md",
     "benchmarks/README.md",
 )
 LINE = re.compile(r"^ *(kakusan \w+ .*?)(?: {2,}.*| +#.*)?$", re.MULTILINE)

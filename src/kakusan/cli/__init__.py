@@ -29,6 +29,8 @@ COMMANDS = {
     "restore": "samples of x given a measurement: fill in, deblur, more pixels, scans; do the error bars hold?",
     "compare": "samplers, steps, weights of guidance or RUNs side by side: a picture, distances, times",
     "evaluate": "how many bits an image takes, and at which noise level: the bound of a RUN",
+    "compress": "images in as few bytes as a RUN knows of them, without loss",
+    "decompress": "and back, to the last bit",
     "diagnose": "is a RUN broken, is it done, does it copy, are the colours right: in words, with figures",
     "report": "one self-contained HTML page about a RUN",
     "explain": "the thirteen equations in symbols, in numbers and in pictures; with a RUN or without",

@@ -92,6 +92,18 @@ def shares(rows: int, multiple: int = ROWS) -> list[slice]:
     return [slice(begin, min(begin + size, rows)) for begin in range(0, rows, size)]
 
 
+@contextmanager
+def one_part(threads: int) -> Iterator[None]:
+    """A context in which batches are one part each, on so many threads: the same bits, whatever was set before."""
+    global _workers
+    before, _workers = _workers, _Workers(threads, 1, None)
+    try:
+        with _threads(threads):
+            yield
+    finally:
+        _workers = before
+
+
 def dealt(works: Sequence[Part]) -> list[Sequence[Part]]:
     """Works of their own, the next one to the next worker in turn: parts for `at_once`."""
     count = 1 if _workers is None else _workers.count

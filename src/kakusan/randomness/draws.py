@@ -46,6 +46,7 @@ class Purpose(IntEnum):
     EVALUATION_TIMES = 11
     EVALUATION_NOISE = 12
     ORACLE = 13
+    CODING = 14
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
