@@ -53,7 +53,9 @@ def gmres(product: Callable[[Tensor], Tensor], right: Tensor, steps: int, tolera
         goes_on = (length > 0) & (triangle.residual > tolerance * size)
         if right.device.type == "cpu" and not goes_on.any():
             break
-        basis.append(rest * goes_on[:, None] / length.clamp(min=TINY)[:, None])  # a row that rests adds 0 from here on
+        basis.append(
+            rest * goes_on[:, None] / length.clamp(min=TINY)[:, None]
+        )  # a row that rests adds 0 from here on
     found = torch.stack([w[:, None] * q for w, q in zip(triangle.weights(), basis, strict=False)]).sum(0)
     return found.view(right.shape).to(right)
 

@@ -46,6 +46,8 @@ class Purpose(IntEnum):
     EVALUATION_TIMES = 11
     EVALUATION_NOISE = 12
     ORACLE = 13
+    PROBE = 14
+    CHAIN = 15
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
