@@ -256,7 +256,9 @@ def test_the_cost_of_all_steps_is_the_bound_of_the_run(run: Path) -> None:
     bits = part.bound.total - part.bound.L_T
     assert best.bits == best.trailing
     assert best.bits == pytest.approx(float(bits.mean()), abs=4 * float(bits.std()) / 8)
-    assert costs_of_steps(opened, TimesFile(opened.folder).step_errors())[0, 1] >= 0
+    stored = TimesFile(opened.folder).step_errors()
+    assert stored is not None
+    assert costs_of_steps(opened, stored)[0, 1] >= 0
 
 
 def test_best_steps_of_older_weights_are_told_of(run: Path, tmp_path: Path) -> None:
