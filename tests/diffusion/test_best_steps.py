@@ -1,5 +1,6 @@
 """The best K steps: against all ways there are, and the terms of pairs against the bound of the chain."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -10,7 +11,7 @@ from kakusan.diffusion.likelihood import variational_bound
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.oracles import GaussianOracle, MixtureOracle
 from kakusan.diffusion.paths import EDM, FlowMatching, Path
-from kakusan.diffusion.schedules import Cosine, Linear, twin
+from kakusan.diffusion.schedules import Cosine, Given, Linear, betas_of, twin
 from kakusan.diffusion.variances import Analytic
 from kakusan.errors import SettingsError
 
@@ -46,6 +47,21 @@ def test_all_steps_cost_the_bound(path: Path) -> None:
     each = torch.stack([costs[t - 1, t] for t in range(1, path.T + 1)])
     assert each.tolist() == pytest.approx(bound.bits.mean(0).tolist(), rel=1e-9)
     assert best_steps(costs, path.T).bits == pytest.approx(float((bound.total - bound.L_T).mean()), rel=1e-9)
+
+
+@pytest.mark.parametrize("variance", ["fixed-large", "fixed-small"])
+def test_a_way_through_some_times_costs_the_bound_of_the_chain_that_has_no_others(variance: str) -> None:
+    """The times 12, 7, 3 of a schedule are all the times of another, whose bound is measured from end to end."""
+    path, at = Linear(T=12), (3, 7, 12)
+    left = torch.cat([torch.ones(1, dtype=F), path.alpha_bar[list(at)]])
+    thin = Given(tuple(betas_of(left, 1.0).tolist()))
+    oracle = GaussianOracle(thin, 0, torch.tensor([0.05, 0.9], dtype=F).view(2, 1, 1))
+    bound = variational_bound(Model(oracle, variance, sigma_1="beta_1"), oracle.sample(50))
+    errors = torch.zeros(13, dtype=F)
+    errors[list(at)] = bound.squared_error.mean(0)
+    model = replace(model_on(path, variance), sigma_1="beta_1")
+    cost = cost_of(step_costs(model, errors), tuple(reversed(at)))
+    assert cost == pytest.approx(float((bound.total - bound.L_T).mean()), rel=1e-9)
 
 
 def test_paths_in_two_scales_have_the_same_steps() -> None:
