@@ -127,7 +127,7 @@ def _walk(
     k: int,
     condition: Condition | None,
 ) -> Float64[Tensor, " batch"]:
-    """log w of the k-th walk of each sample, in nats: from x_T ~ q(x_T | x_0) down to x_1, each from Eq. (7)."""
+    """log w of the k-th walk of each sample, in nats: from x_T to x_1, each step q(x_s | x_t, x_0)."""
     path, data = model.path, double(x_0)
     T = times_like(path.T, x_0)
 
