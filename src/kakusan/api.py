@@ -79,7 +79,8 @@ class Run(run.Run):
         """The bound on training and on held-out images: `kakusan evaluate`. Nothing is written.
 
         data: other images, a path, an array or a `Dataset`. options: images=180, terms=None (all), split="both",
-        variance, sigma_1, clip, weights, seed, precision, memorizer: `kakusan.evaluation.options.BoundOptions`.
+        variance, sigma_1, clip, weights, seed, precision, memorizer, samples=K, exact=True, ...:
+        `kakusan.evaluation.options.BoundOptions`.
         """
         path, other, units = None, None, self.data.units
         if isinstance(data, str | Path):

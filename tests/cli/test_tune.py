@@ -11,7 +11,10 @@ from tiny import TINY
 import kakusan as kk
 from kakusan.cli import main
 from kakusan.errors import RunError, SettingsError
-from kakusan.storage.times import TIMES
+from kakusan.evaluation.best import find_best_steps
+from kakusan.evaluation.options import TuneOptions
+from kakusan.run.choosing import costs_of_steps
+from kakusan.storage.times import TIMES, TimesFile
 
 
 @pytest.fixture(scope="module")
@@ -224,3 +227,59 @@ def test_times_that_are_given_have_no_other_name(run: Path, tuned: tuple[float, 
     assert (about["at"], about["spacing"]) == ([20, 9, 3], None)
     with pytest.raises(SettingsError, match="leave no steps and no spacing"):
         kk.Run.open(run).sampler(at=tuned, steps=3)
+
+
+def test_the_best_steps_are_measured_once_and_taken_by_the_ancestral_sampler(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / TIMES).unlink(missing_ok=True)
+    with pytest.raises(RunError, match="have not been measured"):
+        kk.Run.open(run).sampler(steps="best:5")
+    capsys.readouterr()
+    assert main(["tune", str(run), "--best", "3", "5", "--count", "16", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(best["steps"], len(best["at"])) for best in found] == [(3, 3), (5, 5)]
+    assert all(best["bits"] <= best["trailing"] for best in found)
+    stored = json.loads((run / TIMES).read_text("utf-8"))["steps"][0]
+    assert len(stored["errors"]) == len(stored["decoders"]) == 20  # levels: the decoder is measured
+    _, about = drawn(run, tmp_path / "a.png", "--steps", "best:5")
+    assert (about["sampler"], about["spacing"], about["at"]) == ("ancestral", "best", found[1]["at"])
+    opened = kk.Run.open(run)
+    assert opened.sampler("ancestral", steps="best:20").at == tuple(range(20, 0, -1))
+    with pytest.raises(SettingsError, match="of the ancestral sampler, not of ddim"):
+        opened.sampler("ddim", steps="best:5")
+    with pytest.raises(SettingsError, match="both say which times"):
+        opened.sampler(steps="best:5", spacing="trailing")
+    with pytest.raises(SettingsError, match="do not fit"):
+        opened.sampler(steps="best:21")
+    assert main(["tune", str(run), "--best", "21"]) == 2
+
+
+def test_the_cost_of_all_steps_is_the_bound_of_the_run(run: Path) -> None:
+    """Of the same images, with other noise: within a few standard errors of the bound's steps and decoder."""
+    opened = kk.Run.open(run)
+    (best,) = find_best_steps(opened, TuneOptions(best=(20,), count=64))
+    (part,) = opened.evaluate(images=64, split="held-out", memorizer=False, progress=False).parts
+    bits = part.bound.total - part.bound.L_T
+    assert best.bits == best.trailing
+    assert best.bits == pytest.approx(float(bits.mean()), abs=4 * float(bits.std()) / 8)
+    stored = TimesFile(opened.folder).step_errors()
+    assert stored is not None
+    assert costs_of_steps(opened, stored)[0, 1] >= 0
+
+
+def test_best_steps_of_older_weights_are_told_of(run: Path, tmp_path: Path) -> None:
+    later = tmp_path / "later"
+    shutil.copytree(run, later)
+    find_best_steps(kk.Run.open(later), TuneOptions(best=(4,), count=16))
+    kk.Run.open(later).resume(steps=6, progress=False)
+    opened = kk.Run.open(later)
+    opened.sampler(steps="best:4")
+    assert "are those of step 4, and the weights are of step 6" in opened.warnings[-1]
+
+
+def test_two_tunings_at_once_are_refused() -> None:
+    with pytest.raises(SettingsError, match="two tunings"):
+        TuneOptions(best=(4,), entropic=True)
+    with pytest.raises(SettingsError, match="at least 1 step"):
+        TuneOptions(best=(0,))

@@ -23,6 +23,7 @@ from kakusan.cli import (
 
 PAGES = (
     "README.md",
+    "docs/bits.md",
     "docs/models.md",
     "docs/python.md",
     "docs/samplers.md",

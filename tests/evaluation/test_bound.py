@@ -16,8 +16,10 @@ from PIL import Image
 
 import kakusan as kk
 from kakusan.api import Run
+from kakusan.cli import main
 from kakusan.cli.evaluate import _rate_table, _rows, _verdict
 from kakusan.config.loading import with_values
+from kakusan.diffusion.flow import FlowOptions, exact_likelihood
 from kakusan.diffusion.forward import posterior_weights
 from kakusan.diffusion.likelihood import VariationalBound, variational_bound
 from kakusan.diffusion.model import Model
@@ -552,3 +554,43 @@ def test_the_fourth_chart_shows_the_error_by_t_where_no_memorizer_is_compared(
     for label, each in zip(own, report.parts, strict=True):
         error = each.distortion * report.scale
         assert np.array_equal(np.asarray(lines[label]), error[np.isfinite(error)])
+
+
+def test_figures_nearer_to_the_likelihood_stand_beside_the_bound(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, table = tmp_path / "closer", tmp_path / "scores.csv"
+    flags = ["--images", "3", "--exact", "--samples", "2", "--tolerance", "0.01", "--no-memorizer"]
+    assert main(["evaluate", str(run.folder), *flags, "--out", str(out), "--per-image", str(table)]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "importance-weighted, K = 2" in words
+    assert "exact, probability flow" in words
+    assert "Dormand-Prince 5(4) to 0.01, 2 probes for the trace; to the data: the decoder of L_0" in words
+    written = json.loads(out.with_suffix(".json").read_text("utf-8"))
+    assert written["samples"] == 2
+    assert (written["exact"]["t_min"], written["exact"]["trace"]) == (1, 2)
+    for name in ("training", "held-out"):
+        figures = written["parts"][name]
+        assert figures["importance_weighted"]["bits_per_dim"] <= figures["importance_weighted"]["single_walk"]
+        assert 1 <= figures["importance_weighted"]["effective_walks"] <= 2
+        assert figures["exact"]["standard_error"] > figures["exact"]["probes_standard_error"] > 0
+        assert figures["exact"]["network_calls"] > 7
+    head, *rows = csv.reader(table.read_text("utf-8").splitlines())
+    assert head[-2:] == ["weighted", "exact"]
+    assert all(len(row) == len(head) for row in rows)
+
+
+def test_the_exact_likelihood_of_a_run_is_that_of_the_library_and_shares_the_noise_of_L_0(run: Run) -> None:
+    held_out = part(answer(run, images=3, exact=True, probes=1), "held-out")
+    x_0 = held_out.dataset.x_0(held_out.numbers)
+    model, numbers = run.load(precision="fp32").model, held_out.numbers.tolist()
+    by_hand = exact_likelihood(model, x_0, FlowOptions(probes=1), numbers=numbers)
+    assert held_out.exact is not None
+    assert held_out.exact.total.tolist() == pytest.approx(by_hand.total.tolist(), rel=1e-6)
+
+
+def test_details_of_a_likelihood_that_was_not_asked_for_are_refused() -> None:
+    with pytest.raises(SettingsError, match="probes belongs to the exact likelihood"):
+        BoundOptions(probes=2)
+    with pytest.raises(SettingsError, match="1 sample or more"):
+        BoundOptions(samples=0)

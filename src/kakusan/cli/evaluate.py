@@ -27,6 +27,7 @@ EXAMPLES = (
     "kakusan evaluate runs/demo                                bits/dim, training beside held-out: some minutes",
     "kakusan evaluate runs/demo --images 20 --terms 60         a quick look: 60 of the T terms for each of 20 images",
     "kakusan evaluate runs/demo --variance analytic            with the best variance for these guesses",
+    "kakusan evaluate runs/demo --exact --samples 4 --images 32   the likelihood beside the bound, and a tighter bound",
     "kakusan evaluate runs/demo --data odd/ --per-image scores.csv    which images are odd",
     "kakusan evaluate runs/demo --distance                     how far samples are from real images (its --help)",
 )
@@ -145,7 +146,8 @@ def _csv(report: "BoundReport") -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     errors = ("standard_error", "half_width_95")
-    writer.writerow(["number", "image", "split", "bits_per_dim", *errors, "L_T", "L_steps", "L_0"])
+    closer = [name for name in ("weighted", "exact") if getattr(report.parts[0], name) is not None]
+    writer.writerow(["number", "image", "split", "bits_per_dim", *errors, "L_T", "L_steps", "L_0", *closer])
     rows = [row for part in report.parts for row in _rows(part)]
     for row in sorted(rows, key=lambda row: -row[3]):
         writer.writerow([*row[:3], *(f"{value:.8g}" for value in row[3:])])
@@ -154,7 +156,8 @@ def _csv(report: "BoundReport") -> str:
 
 def _rows(part: "Part") -> Iterator[tuple[Any, ...]]:
     bound, captions = part.bound, part.dataset.captions
-    columns = (bound.total, bound.standard_error, bound.half_width_95, bound.L_T, bound.L_steps, bound.L_0)
+    columns = [bound.total, bound.standard_error, bound.half_width_95, bound.L_T, bound.L_steps, bound.L_0]
+    columns += [each.total for each in (part.weighted, part.exact) if each is not None]
     for number, *values in zip(part.numbers.tolist(), *(c.tolist() for c in columns), strict=True):
         yield number, captions[number] if captions else "", part.name, *values
 
@@ -197,6 +200,8 @@ def _show(report: "BoundReport", written: list[Path]) -> None:
     to.print("; ".join(words), style="dim", markup=False)
     if "by_heart" in about:
         to.print(f"by heart: {about['by_heart']}", style="dim", markup=False)
+    for line in _flow_words(about):
+        to.print(line, style="dim", markup=False)
     if len(parts) == 2:
         to.print(_verdict(*parts, about), markup=False)
     for path in written:
@@ -233,7 +238,42 @@ def _bits_table(report: "BoundReport") -> "Table":
     table.add_section()
     total = (f"{part.bound.mean:.5f} ± {part.bound.mean_standard_error:.5f}" for part in parts)
     table.add_row("bound ± its standard error", *total, style="bold")
+    for title, figures in _closer(report).items():
+        table.add_row(title, *(f"{mean:.5f} ± {error:.5f}" for mean, error in figures))
     return table
+
+
+def _closer(report: "BoundReport") -> dict[str, list[tuple[float, float]]]:
+    """Rows below the bound: what lies nearer to the likelihood, with standard errors, of what was asked for."""
+    walks = [part.weighted for part in report.parts if part.weighted is not None]
+    flows = [part.exact for part in report.parts if part.exact is not None]
+    rows: dict[str, list[tuple[float, float]]] = {}
+    if walks:
+        title = f"importance-weighted, K = {report.about['samples']}"
+        rows[title] = [(each.mean, each.mean_standard_error) for each in walks]
+    if flows:
+        rows["exact, probability flow"] = [(each.mean, each.mean_standard_error) for each in flows]
+    return rows
+
+
+LAST_WORDS = {
+    "decoder": "the decoder of L_0",
+    "uniform": "uniform dequantization",
+    "truncated": "dequantization by the noise of t = 1 within each bin",
+}
+
+
+def _flow_words(about: dict[str, Any]) -> Iterator[str]:
+    """The terms of the exact likelihood, in a line of its own."""
+    if "exact" not in about:
+        return
+    exact = about["exact"]
+    trace = "exact trace" if exact["trace"] == "exact" else f"{exact['trace']} probes for the trace"
+    yield (
+        f"probability flow: from t = {exact['t_min']:g} to T, {exact['solver']} to {exact['tolerance']:g}, {trace}; to"
+        f" the data: {LAST_WORDS[exact['last_step']]}. It is the model that samplers without noise draw from, not the"
+        " chain of the bound."
+    )
 
 
 def _rate_table(report: "BoundReport") -> "Table":

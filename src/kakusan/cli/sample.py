@@ -59,8 +59,8 @@ class Sample:
     """auto: the best in few steps, as measured (sa-solver). ddim, ancestral (Algorithm 2), unipc, heun, ...; --sampler
     NAME --help names all, and shows the options of this one, such as --eta of ddim."""
     steps: str | None = None
-    """Denoising steps, or tuned:N for the times that `kakusan tune` has found for N; default: 10, or what is usual
-    for the sampler, 50 for ddim."""
+    """Denoising steps, or tuned:N for the times that `kakusan tune` has found for N, or best:N for those of the lowest
+    bound (ancestral); default: 10, or what is usual for the sampler, 50 for ddim."""
     spacing: SpacingName | None = None
     """Times that fewer steps visit: even in t, from T on (trailing), down to 1 (leading) or both (linspace); even in
     the root of t (quadratic), the log-SNR, or sigma^(1/7) (karras), both included; even in what the run's own errors

@@ -12,11 +12,13 @@ from kakusan.cli.arguments import parse
 from kakusan.evaluation.options import TuneOptions
 
 if TYPE_CHECKING:
+    from kakusan.evaluation.best import Best
     from kakusan.storage.times import TunedTimes
 
 EXAMPLES = (
     "kakusan tune runs/demo --calls 8                      then: kakusan sample runs/demo --steps tuned:8",
     "kakusan tune runs/demo --calls 5 10 --sampler ipndm   for this sampler, in 5 steps and in 10",
+    "kakusan tune runs/demo --best 10 25                   then: kakusan sample runs/demo --steps best:10",
     "kakusan tune runs/demo --entropic                     then: kakusan sample runs/demo --spacing entropic",
 )
 
@@ -40,6 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Tune, arguments, "tune", EXAMPLES)
     from kakusan.config.machine import set_machine_for_use
+    from kakusan.evaluation.best import find_best_steps
     from kakusan.evaluation.tuning import measure_errors, tune_times
     from kakusan.run import Run
     from kakusan.terminal.display import bar, console, reading
@@ -53,12 +56,27 @@ def main(arguments: Sequence[str]) -> int:
         to.print(f"errors at {len(errors.times)} times, of {errors.samples} held-out samples", markup=False)
         _end(command, asdict(errors), "--spacing entropic")
         return 0
+    if command.best:
+        with reading(to) as read, bar("errors at all times", 1.0, to) as shown:
+            best = find_best_steps(run, command, shown.at, read)
+        for each in best:
+            to.print(_best_words(each), markup=False)
+        _end(command, [asdict(each) for each in best], f"--steps best:{best[0].steps}")
+        return 0
     with bar("tuning", 1.0, to) as shown:
         found = tune_times(run, command, shown.at)
     for times in found:
         to.print(_words(times), markup=False)
     _end(command, [asdict(times) for times in found], f"--steps tuned:{found[0].calls}")
     return 0
+
+
+def _best_words(best: "Best") -> str:
+    at = ", ".join(map(str, best.at))
+    return (
+        f"ancestral, {best.steps} steps: t = {at}\n  the bound is {best.bits:.4f} bits/dim, with as many even steps"
+        f" {best.trailing:.4f}: fewer bits are not always better samples"
+    )
 
 
 def _words(times: "TunedTimes") -> str:

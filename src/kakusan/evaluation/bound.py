@@ -17,10 +17,19 @@ from kakusan.config.machine import environment
 from kakusan.data import Dataset
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.units import Levels, Real, Units
+from kakusan.diffusion.flow import ExactLikelihood
 from kakusan.diffusion.likelihood import VariationalBound, concatenated
 from kakusan.diffusion.oracles import FiniteSetOracle
 from kakusan.diffusion.variances import Analytic, FixedLarge, variance_named
+from kakusan.diffusion.weighted import WeightedBound
 from kakusan.errors import KakusanError, SettingsError, quoted
+from kakusan.evaluation.likelihoods import (
+    about_likelihoods,
+    exact_of,
+    figures_of,
+    require_flow,
+    weighted_of,
+)
 from kakusan.evaluation.options import BoundOptions
 from kakusan.evaluation.others import as_of_run
 from kakusan.run import Loaded, Run
@@ -54,6 +63,10 @@ class Part:
     bound: VariationalBound
     near: dict[int, float]
     """t -> root mean square distance of the guesses from those of the memorizer, in the network's units."""
+    weighted: WeightedBound | None = None
+    """The importance-weighted bound, where it was asked for."""
+    exact: ExactLikelihood | None = None
+    """The likelihood by the probability flow, where it was asked for."""
 
     @property
     def spent(self) -> Floats:
@@ -167,11 +180,15 @@ def measure_bound(
         estimate_analytic(run.files, loaded, prepared, progress)
         loaded = run.with_analytic_variance(loaded)
     parts, device = [], torch.device(loaded.device)
+    if options.exact:
+        for _, dataset, _ in chosen:
+            require_flow(loaded, dataset)
     for name, dataset, numbers in chosen:
         bounds = bounds_of(loaded.model, dataset, numbers, device, terms=options.terms, seed=options.seed)
         bound = _joined(bounds, len(numbers), f"the bound of {name} images", progress)
-        parts.append(Part(name, dataset, numbers, bound, {}))
+        parts.append(_closer(loaded, Part(name, dataset, numbers, bound, {}), options, progress))
     about = _about(run, loaded, source, options) | _on_missing(chosen, run.data.units, prepared)
+    about |= about_likelihoods(loaded, options, int(np.prod(run.data.shape)))
     if options.memorizer and prepared is not None and _is_comparable(prepared):
         parts = _compared(loaded, memorizer(loaded, prepared), parts, progress)
     return BoundReport(tuple(parts), about, run.data.units)
@@ -214,6 +231,21 @@ def _joined(
         measured.append(bound)
         progress(sum(len(b.t) for b in measured) / count, what)
     return concatenated(measured)
+
+
+def _closer(
+    loaded: Loaded, part: Part, options: BoundOptions, progress: Callable[[float, str], None]
+) -> Part:
+    """The same with the figures beside the bound that were asked for."""
+
+    def says(share: float, what: str) -> None:
+        progress(share, f"{what} of {part.name} images")
+
+    if options.samples is not None:
+        part = replace(part, weighted=weighted_of(loaded, part.dataset, part.numbers, options, says))
+    if options.exact:
+        part = replace(part, exact=exact_of(loaded, part.dataset, part.numbers, options, says))
+    return part
 
 
 def _compared(
@@ -342,4 +374,5 @@ def _figures(part: Part, scale: float) -> dict[str, Any]:
         "rate_from_t_0": part.rate.tolist(),
         "distortion": (part.distortion * scale).tolist(),
         "distance_from_memorizer": {str(t): value * scale for t, value in part.near.items()},
+        **figures_of(part.weighted, part.exact),
     }

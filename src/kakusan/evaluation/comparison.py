@@ -20,7 +20,7 @@ from kakusan.run import Loaded, Run
 from kakusan.run.sampling import sampler_as_json
 from kakusan.samplers import Heun, Sampler, sample
 from kakusan.samplers.karras import EDMSampler
-from kakusan.samplers.spacings import TUNED
+from kakusan.samplers.spacings import BEST, TUNED
 from kakusan.samplers.tuning import fine
 from kakusan.shapes import Labels, Samples
 from kakusan.training.guide import Guidance
@@ -272,8 +272,8 @@ def _named(run: Run, name: str, steps: str) -> tuple[str, Sampler]:
     """A sampler, and its name with that of its times where these are not its usual ones."""
     kind, _, spacing = name.partition(":")
     sampler = run.sampler(kind, steps=steps, spacing=spacing or None)
-    if sampler.spacing == TUNED:
-        return f"{kind}, tuned", sampler
+    if sampler.spacing in (TUNED, BEST):
+        return f"{kind}, {sampler.spacing}", sampler
     return name, sampler
 
 

@@ -40,10 +40,27 @@ class BoundOptions:
     """Type of convolutions and products; auto: as trained. Half precision costs bits."""
     memorizer: bool = True
     """Compare the guesses with those of the optimal denoiser of the training images, which memorizes them."""
+    samples: int | None = None
+    """Also the importance-weighted bound, from so many walks an image of T network calls each: the tighter the more."""
+    exact: bool = False
+    """Also the likelihood by the probability flow from t = 1 to T, an ODE: exact but for the last step to the data."""
+    last_step: Literal["decoder", "uniform", "truncated"] | None = None
+    """Of --exact, from t = 1 to the data: the decoder of the bound (default), or for levels the density there over
+    each bin, at a uniform place or with the noise of t = 1 cut off at its edges."""
+    probes: int | None = None
+    """Of --exact: random directions that estimate the trace; 0: the exact one; default: exact up to 16 values, else
+    2."""
+    tolerance: float | None = None
+    """Of --exact: local error of a solver's step, in the network's units and in nats/dim; default: 1e-4."""
 
     def __post_init__(self) -> None:
         if self.images < 1:
             raise SettingsError(f"an evaluation needs at least 1 image, not {self.images}")
+        if self.samples is not None and self.samples < 1:
+            raise SettingsError(f"an importance-weighted bound has 1 sample or more, not {self.samples}")
+        of_exact = ("last_step", "probes", "tolerance")
+        if not self.exact and (given := [name for name in of_exact if getattr(self, name) is not None]):
+            raise SettingsError(f"{given[0]} belongs to the exact likelihood", "ask for it: --exact")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +88,7 @@ class DistanceOptions:
     """Sampler by name, as of `kakusan sample`; auto: the one that it takes. --sampler NAME --help shows the options of
     this one."""
     steps: int | str | None = None
-    """Its steps, or tuned:N for the times that `kakusan tune` has found for N; default: as usual."""
+    """Its steps, or tuned:N or best:N for the times that `kakusan tune` has found for N; default: as usual."""
     spacing: SpacingName | None = None
     """Times that fewer steps visit, as of `kakusan sample`."""
     times: tuple[float, ...] | None = None
@@ -158,6 +175,9 @@ class TuneOptions:
     """Samples whose endpoints are compared with those of a fine walk."""
     seed: int = 0
     """Of their noise."""
+    best: tuple[int, ...] = ()
+    """Find instead the times that minimize the bound of the ancestral sampler in so many steps, exactly: the errors at
+    all T times are measured on held-out images, and kept for any number of steps."""
     entropic: bool = False
     """Measure instead the errors by time that --spacing entropic follows, on held-out images."""
     device: str = "auto"
@@ -166,6 +186,10 @@ class TuneOptions:
     def __post_init__(self) -> None:
         if self.count < 16 or min(self.calls, default=0) < 1:
             raise SettingsError("a tuning needs at least 1 call and 16 samples")
+        if min(self.best, default=1) < 1:
+            raise SettingsError(f"a walk has at least 1 step, not {min(self.best)}")
+        if self.best and self.entropic:
+            raise SettingsError("best steps and entropic times are two tunings", "ask for one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +199,7 @@ class CompareOptions:
     samplers: str = "ddim,dpmpp-2m,unipc"
     """Samplers by name, separated by commas; NAME:SPACING has times of its own."""
     steps: str = "5,10,20"
-    """Steps, separated by commas; tuned:N for times that `kakusan tune` has found."""
+    """Steps, separated by commas; tuned:N or best:N for times that `kakusan tune` has found."""
     guidance: str | None = None
     """Weights of guidance to compare, separated by commas, for runs that have learned classes or other conditions."""
     count: int = 500

@@ -47,6 +47,8 @@ class Purpose(IntEnum):
     EVALUATION_NOISE = 12
     ORACLE = 13
     CODING = 14
+    PROBE = 15
+    CHAIN = 16
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:

@@ -7,14 +7,20 @@ from typing import Any
 import torch
 
 from kakusan.config.settings import CONSISTENCY, Settings
+from kakusan.diffusion.best_steps import best_steps, step_costs
+from kakusan.diffusion.model import Model
+from kakusan.diffusion.oracles import GaussianOracle
+from kakusan.diffusion.variances import VARIANCES
 from kakusan.errors import RunError, SettingsError, quoted
 from kakusan.run.opened import OpenRun
 from kakusan.samplers import SAMPLERS, Sampler, as_sampler, sampler_named
 from kakusan.samplers.auto import AUTO, BEST_NAME, auto
 from kakusan.samplers.entropic import entropic
-from kakusan.samplers.spacings import ENTROPIC, TUNED
-from kakusan.storage.times import ErrorsByTime, TimesFile, TunedTimes
+from kakusan.samplers.spacings import BEST, ENTROPIC, TUNED
+from kakusan.storage.times import ErrorsByTime, StepErrors, TimesFile, TunedTimes
 from kakusan.training.build import build_path
+
+ANCESTRAL = "ancestral"
 
 
 def chosen_sampler(
@@ -28,7 +34,7 @@ def chosen_sampler(
                 "leave them out",
             )
         return replace(chosen_sampler(run, name, None, None, options), steps=None, spacing=None, at=tuple(at))
-    process, (number, is_tuned) = run.settings.process, calls_in(steps)
+    process, (number, kind) = run.settings.process, calls_in(steps)
     if not isinstance(name, str):
         if steps is not None or spacing is not None or options:
             raise SettingsError(
@@ -37,10 +43,12 @@ def chosen_sampler(
         return as_sampler(name, process.T).spaced(process.spacing)
     if name == AUTO:
         _refuse_options(options)
-    if is_tuned and spacing is not None:
+    if kind and spacing is not None:
         raise SettingsError(f"spacing {spacing} and steps {steps} both say which times are visited")
-    if is_tuned:
+    if kind == TUNED:
         return _tuned_sampler(run, name, number, options)
+    if kind == BEST:
+        return _at_best_steps(run, name, number or 1)
     if spacing == ENTROPIC:
         return _at_entropic_times(run, name, number, options)
     if name != AUTO:
@@ -52,16 +60,22 @@ def chosen_sampler(
     return _best(run, number) if spacing is None else auto(process.T, number, spacing)
 
 
-def calls_in(steps: int | str | None) -> tuple[int | None, bool]:
-    """The number in steps as the command line has them, 8 or "tuned:8", and whether tuned times are asked for."""
+def calls_in(steps: int | str | None) -> tuple[int | None, str]:
+    """The number in steps as the command line has them, 8, "tuned:8" or "best:8", and which word stands before it."""
     if steps is None or isinstance(steps, int):
-        return steps, False
+        return steps, ""
     word, colon, number = steps.rpartition(":")
-    if word not in ("", TUNED) or bool(word) != bool(colon) or not number.isdecimal() or int(number) < 1:
+    if (
+        word not in ("", TUNED, BEST)
+        or bool(word) != bool(colon)
+        or not number.isdecimal()
+        or int(number) < 1
+    ):
         raise SettingsError(
-            f"steps {steps!r} is no number of steps", "such as 10, or tuned:8 after kakusan tune"
+            f"steps {steps!r} is no number of steps",
+            "such as 10, or tuned:8 or best:8 after kakusan tune",
         )
-    return int(number), word == TUNED
+    return int(number), word
 
 
 def tune_command(run: OpenRun, name: str, calls: int | None) -> str:
@@ -147,6 +161,43 @@ def _at_entropic_times(run: OpenRun, name: str, steps: int | None, options: dict
     if name == AUTO:
         return replace(usual, steps=None, at=at, spacing=ENTROPIC)
     return sampler_named(name, path.T, **options, at=at, spacing=ENTROPIC)
+
+
+def _at_best_steps(run: OpenRun, name: str, steps: int) -> Sampler:
+    """The ancestral sampler at the times that minimize its bound in so many steps; older weights are told of."""
+    if name not in (AUTO, ANCESTRAL):
+        raise SettingsError(
+            f"steps best:{steps} minimize the bound of the ancestral sampler, not of {name}",
+            f"--sampler {ANCESTRAL} --steps best:{steps}",
+        )
+    found = TimesFile(run.folder).step_errors()
+    if found is None:
+        raise RunError(
+            f"the errors of {run.folder} at all times, which its best steps follow from, have not been measured",
+            f"to do so, on held-out images: kakusan tune {quoted(run.folder)} --best {steps}",
+        )
+    if found.step != _step(run):
+        run.warnings.append(
+            f"the best steps are those of step {found.step:,}, and the weights are of step {_step(run) or 0:,}"
+        )
+    at = best_steps(costs_of_steps(run, found), steps).at
+    return sampler_named(ANCESTRAL, run.settings.process.T, at=at, spacing=BEST)
+
+
+def costs_of_steps(run: OpenRun, found: StepErrors) -> torch.Tensor:
+    """What a step from each t to each s < t costs, in bits/dim, with the run's own variance."""
+    process = run.settings.process
+    if len(found.errors) != process.T or found.variance not in VARIANCES:
+        raise RunError(
+            f"the errors by time of {run.folder} are not of T = {process.T}",
+            f"measure them again: kakusan tune {quoted(run.folder)} --best 10",
+        )
+    denoiser = GaussianOracle(build_path(process))  # its path alone counts: errors and decoders are the run's
+    model = Model(denoiser, found.variance, process.sigma_1)
+    errors, decoders = (
+        torch.tensor([0.0, *values], dtype=torch.float64) for values in (found.errors, found.decoders)
+    )
+    return step_costs(model, errors, decoders if found.decoders else None)
 
 
 def _refuse_options(options: dict[str, Any]) -> None:

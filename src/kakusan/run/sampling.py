@@ -104,7 +104,8 @@ class Run(OpenRun):
         name: "auto" is the best of a measured table (docs/samplers.md), in 10 steps or as many as are given, at the
         best times that the run knows for its newest weights: those of `kakusan tune`, or entropic ones, for which the
         report measures the errors, or trailing ones; of a distilled run the consistency sampler. A sampler by name or
-        value is given the run's spacing unless it has one. steps: a number, or "tuned:8". spacing: also "entropic".
+        value is given the run's spacing unless it has one. steps: a number, "tuned:8", or
+        "best:8" (ancestral). spacing: also "entropic".
         at: in place of both, the times one by one, falling, above 0 and up to T; the step to 0 is added.
         Raises SettingsError for names and options that there are not, RunError for times that have not been found.
         """

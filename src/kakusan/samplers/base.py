@@ -51,8 +51,8 @@ class Sampler(ABC):
 
     spacing: None means "trailing", but for a run (`Run.sample`), which has its own.
     at: the times that are visited before t = 0, strictly falling, any real numbers in (0, T]; steps and spacing then
-    say nothing, but for "tuned" and "entropic", where these come from. A walk that starts below T takes noise for x_t
-    there.
+    say nothing, but for "tuned", "best" and "entropic", where these come from. A walk that starts below T takes noise
+    for x_t there.
     """
 
     has_own_times: ClassVar[bool] = False

@@ -103,8 +103,8 @@ Only the first starts at T and takes its last step over a full gap.
 """
 SPACINGS: dict[str, Spacing] = {**WHOLE, "quadratic": quadratic, "log-snr": log_snr, "karras": karras}
 
-ENTROPIC, TUNED = "entropic", "tuned"
-OF_RUNS = (ENTROPIC, TUNED)
+ENTROPIC, TUNED, BEST = "entropic", "tuned", "best"
+OF_RUNS = (ENTROPIC, TUNED, BEST)
 """Names of times that were found for one model, and are given one by one."""
 
 

@@ -1,4 +1,7 @@
-"""times.json of a run: times of few-step walks that were tuned for it, and the errors by time behind entropic ones."""
+"""times.json of a run: times of few-step walks that were tuned for it, and the errors by time behind others.
+
+Behind entropic times, which need a few errors, and behind the best steps of the bound, which need them all.
+"""
 
 import json
 import math
@@ -66,6 +69,28 @@ class ErrorsByTime:
             raise TypeError("there are as many errors as times, and all are numbers")
 
 
+@dataclass(frozen=True)
+class StepErrors:
+    """Of which the terms of all pairs of times follow, at t = 1, ..., T each."""
+
+    errors: tuple[float, ...]
+    """Mean square error of the prediction of x_0 per value."""
+    decoders: tuple[float, ...]
+    """-log2 p(x_0 | x_t) per value, of a step from t to the data; empty where the data are real."""
+    variance: str
+    """Of the steps to the data."""
+    step: int
+    """Of the weights."""
+    samples: int
+
+    def __post_init__(self) -> None:
+        numbers = (*self.errors, *self.decoders, self.step, self.samples)
+        if len(self.decoders) not in (0, len(self.errors)) or not all(
+            isinstance(number, int | float) and math.isfinite(number) for number in numbers
+        ):
+            raise TypeError("there are as many decoders as errors, or none, and all are numbers")
+
+
 class TimesFile:
     """The file. Its writer replaces it whole."""
 
@@ -86,6 +111,16 @@ class TimesFile:
         )
         return found[-1] if found else None
 
+    def step_errors(self) -> StepErrors | None:
+        """As measured last, for the best steps."""
+        found = self._parsed(
+            "steps",
+            lambda entry: StepErrors(
+                **{**entry, "errors": tuple(entry["errors"]), "decoders": tuple(entry["decoders"])}
+            ),
+        )
+        return found[-1] if found else None
+
     def add(self, new: TunedTimes) -> None:
         """Store it in the place of others of the same sampler, options and number of calls."""
         with self._alone():
@@ -96,6 +131,11 @@ class TimesFile:
         """Store these in the place of the last."""
         with self._alone():
             self._write({**self._content(), "errors": [asdict(new)]})
+
+    def keep_step_errors(self, new: StepErrors) -> None:
+        """Store these in the place of the last."""
+        with self._alone():
+            self._write({**self._content(), "steps": [asdict(new)]})
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
