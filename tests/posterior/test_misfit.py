@@ -9,7 +9,7 @@ from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.schedules import Cosine
 from kakusan.operators import Mask, function
 from kakusan.posterior import Measurement
-from kakusan.posterior.misfit import misfit
+from kakusan.posterior.misfit import misfit, standardized
 from kakusan.posterior.noise import Gaussian, Noise, Poisson, Student
 from kakusan.posterior.score import posterior_score
 from kakusan.statistics.stein import stein_discrepancy
@@ -83,6 +83,39 @@ def test_the_misfit_of_the_truth_has_the_mean_of_its_degrees_whatever_the_noise(
     y = torch.from_numpy(noise.draw(truth.numpy(), np.random.Generator(np.random.Philox(6))))
     measurement = Measurement(Mask(torch.ones(20, 20, dtype=torch.bool)), y, noise, (1, 20, 20))
     assert misfit(measurement, truth[:, None]).reduced.mean() == pytest.approx(1, abs=6 * (2 / 40_000) ** 0.5)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.1, 0.5, 3.0, 1e6])
+def test_the_misfit_of_counts_is_chi_square_down_to_the_smallest_rates(rate: float) -> None:
+    """300 truths of 400 values: the mean within six errors, and one in ten in the upper tenth, within four."""
+    noise, n = Poisson(2.0), 300
+    truth = torch.full((n, 1, 20, 20), 2 * rate, dtype=torch.float64)
+    y = torch.from_numpy(noise.draw(truth.numpy(), np.random.Generator(np.random.Philox(7))))
+    measurement = Measurement(Mask(torch.ones(20, 20, dtype=torch.bool)), y, noise, (1, 20, 20))
+    found = misfit(measurement, truth[:, None])
+    assert found.reduced.mean() == pytest.approx(1, abs=6 * (2 / 400 / n) ** 0.5)
+    assert np.mean(found.p < 0.1) == pytest.approx(0.1, abs=4 * (0.09 / n) ** 0.5)
+    assert found.words == ""
+    beyond = misfit(measurement, 1.5 * truth[:, None] + 4)
+    assert (beyond.p < 1e-3).mean() > 0.99
+
+
+def test_counts_where_none_can_be_are_far_but_finite() -> None:
+    """A prediction of 0 and below counts as a rate of 1e-3: P(N >= 5) is 1e-17, of which 8.5 is the quantile."""
+    y = torch.tensor([[[0.0, 5.0, 0.0, 5.0]]])
+    measurement = Measurement(Mask(torch.ones(4, dtype=torch.bool)), y, Poisson(1.0), (1, 4))
+    left = standardized(measurement, torch.tensor([[[0.0, 0.0, -3.0, -3.0]]]))[0, 0]
+    assert left.isfinite().all()
+    assert left[[1, 3]] == pytest.approx([8.5, 8.5], abs=0.3)
+    assert (left[[0, 2]].abs() < 5).all()
+
+
+def test_missing_values_of_samples_count_as_the_mean() -> None:
+    measurement, x = measured(2)
+    gaps = x[:, None].clone()
+    gaps[..., 0, 0] = torch.nan
+    filled = gaps.nan_to_num(0)
+    assert misfit(measurement, gaps).chi_square.tolist() == misfit(measurement, filled).chi_square.tolist()
 
 
 def test_the_score_is_that_of_the_closed_form_at_any_noise_level() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from kakusan import Cosine
 from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.errors import SettingsError
-from kakusan.operators import Linear, Mask, Quantize, gaussian_blur
+from kakusan.operators import Clip, Linear, Mask, Operator, Quantize, gaussian_blur
 from kakusan.posterior import (
     MMPS,
     Gaussian,
@@ -88,7 +88,7 @@ def test_an_outlier_has_the_variance_that_expectation_maximization_gives_it() ->
         expected = scale**2 * float(weight.sum() / (w * weight).sum())
         at = torch.tensor([r], dtype=torch.float64, requires_grad=True)
         zero = torch.zeros(1, dtype=torch.float64)
-        variance = float(law.variance(zero, at.detach()))
+        variance = float(law.variance(zero - at.detach(), at.detach()))
         assert variance == pytest.approx(expected, rel=1e-5)
         (slope,) = torch.autograd.grad(law.log_density(zero, at).sum(), at)
         assert float(slope) == pytest.approx(-r / variance, rel=1e-12)
@@ -175,3 +175,35 @@ def test_noise_that_the_samples_cannot_tell_from_the_signal_is_said_to_be_so() -
     found = fitted_noise(oracle, Measurement(operator, y, Unknown(), (1, LENGTH)), method)
     assert not found.is_settled
     assert "say how large it is" in found.words
+
+
+# predictions in float32 beside an offset many times the scale, as of pressures: 101325 +- 0.01
+
+OFFSET, SCALE = 101_325.0, 0.01
+
+
+@pytest.mark.parametrize(
+    ("operator", "law"),
+    [
+        (Mask(torch.ones(6, dtype=torch.bool)), Student(0.1 * SCALE, 3.0)),
+        (Clip(OFFSET - SCALE, OFFSET + SCALE), Gaussian(0.1 * SCALE)),
+        (Clip(OFFSET - SCALE, OFFSET + SCALE), Student(0.1 * SCALE, 3.0)),
+    ],
+    ids=["outliers", "clipped", "clipped, with outliers"],
+)
+def test_an_offset_costs_no_detail_in_float32(operator: Operator, law: Noise) -> None:
+    """Residual, variance, derivative and likelihood as in float64, to the rounding of x itself."""
+    x = torch.linspace(-1.6, 1.7, 6).view(1, 1, 6)
+    y = operator(OFFSET + SCALE * x.double()) + 0.1 * SCALE * torch.tensor([1.0, -2, 0.5, 9, 0, -1]).double()
+    measurement = Measurement(operator, y, law, (1, 6), SCALE, OFFSET)
+    wide, near = x.double(), {"rtol": 1e-4, "atol": 1e-7 * SCALE}
+    for of in (measurement.residual, measurement.variance, measurement.log_likelihood):
+        torch.testing.assert_close(of(x).double(), of(wide), **near)  # type: ignore[arg-type]
+    ones = torch.ones_like(x)
+    for name in ("apply", "adjoint"):
+        narrow = getattr(measurement.derivative(x), name)(ones)
+        assert narrow.dtype == torch.float32
+        torch.testing.assert_close(
+            narrow.double(), getattr(measurement.derivative(wide), name)(ones.double())
+        )
+    assert measurement.residual(x).dtype == measurement.variance(x).dtype == torch.float32

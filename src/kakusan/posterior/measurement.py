@@ -6,6 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from kakusan.diffusion.gaussians import double
 from kakusan.errors import SettingsError
 from kakusan.operators import Linear, LinearMap, Measured, Operator
 from kakusan.posterior.noise import Gaussian, Noise
@@ -100,27 +101,33 @@ class Measurement:
     def residual(self, x: Samples) -> Measured:
         """y - A(x), 0 where nothing was measured, in the type of x; with gradients.
 
-        Of linear operators y - A(mean) is formed in float64, so that an offset many times the scale costs no detail.
+        In float64, of linear operators y - A(mean) alone, so that an offset many times the scale costs no detail.
         """
         if isinstance(self.operator, Linear):
             away = self._rest.to(x) - self.operator(x * self._laid(self.scale, x))
         else:
-            away = self._filled.to(x) - self.predicted(x)
+            wide = double(x)
+            away = (self._filled.to(wide) - self.predicted(wide)).to(x)
         return away * self.known.to(x)
 
     def variance(self, x: Samples) -> Measured:
         """Of the noise near a prediction, as of Gaussian noise, in the type of x; 1 where nothing was measured."""
-        y = self._filled.to(x)
-        return self.law.variance(y, self.predicted(x)).masked_fill(~self.known.to(x.device), 1)
+        left = double(self.residual(x))
+        found = self.law.variance(left, self._filled.to(left) - left).to(x)
+        return found.masked_fill(~self.known.to(x.device), 1)
 
     def derivative(self, x: Samples) -> LinearMap:
         """The change of A(x) with x in the network's units, where something was measured."""
+        at = x if self.is_linear else double(x)
         map_, scale, known = (
-            self.operator.derivative(self.data(x)),
-            self._laid(self.scale, x),
-            self.known.to(x),
+            self.operator.derivative(self.data(at)),
+            self._laid(self.scale, at),
+            self.known.to(at),
         )
-        return LinearMap(lambda v: map_.apply(v * scale) * known, lambda w: map_.adjoint(w * known) * scale)
+        return LinearMap(
+            lambda v: (map_.apply(v.to(at) * scale) * known).to(v),
+            lambda w: (map_.adjoint(w.to(at) * known) * scale).to(w),
+        )
 
     def linearized(self, x: Samples) -> Linearized:
         """y - A(x), the noise and A'(x) at these samples, as what solves for x is to see them: in units of A'."""
@@ -149,8 +156,9 @@ class Measurement:
         return torch.where(found > 0, found, torch.ones_like(found)).cpu()
 
     def log_likelihood(self, x: Samples) -> Tensor:
-        """log p(y | x) of each sample, in nats, with gradients."""
-        nats = self.law.log_density(self._filled.to(x), self.predicted(x))
+        """log p(y | x) of each sample, in nats, float64, with gradients."""
+        wide = double(x)
+        nats = self.law.log_density(self._filled.to(wide), self.predicted(wide))
         return by_row(nats * self.known.to(x)).sum(1)
 
     @cached_property

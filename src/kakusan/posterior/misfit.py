@@ -8,7 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kakusan.operators import Measured
 from kakusan.posterior.measurement import Measurement
+from kakusan.randomness import Purpose, uniforms
 from kakusan.shapes import Samples, by_row
 from kakusan.statistics.gamma import chi_square_tail
 
@@ -23,8 +25,9 @@ class Misfit:
     """Chi-square of each sample of each measurement, sum (y - A(x))^2 / variance, over what was measured with noise.
 
     The true x has a chi-square law of so many degrees of freedom, and samples of the true posterior have it too, where
-    y is drawn anew with each x. Of noise that is not Gaussian the variance is that of the Gaussian in its place: the
-    mean stays the degrees of freedom, of Poisson's and of Student's noise alike, and the tail is not quite the same.
+    y is drawn anew with each x. Of Student's noise the variance is that of the Gaussian in its place: the mean stays
+    the degrees of freedom, and the tail is shorter. Of counts it is the square of their quantile, as a number of
+    N(0, 1), whose law is the same down to the smallest rates.
     """
 
     chi_square: NDArray[np.float64]
@@ -70,18 +73,37 @@ class Misfit:
 
 
 def misfit(measurement: Measurement, samples: Samples) -> Misfit:
-    """Of samples (n, count, channels, *space), in the network's units, of n measurements; in float64."""
+    """Of samples (n, count, channels, *space), in the network's units, of n measurements; in float64.
+
+    Missing values of a sample count as the mean of the data.
+    """
     n, count = samples.shape[:2]
     flat, found, degrees = samples.flatten(0, 1), [], []
     for begin in range(0, n * count, AT_ONCE):
-        x = flat[begin : begin + AT_ONCE].double()
-        rows = measurement.rows(torch.arange(begin, begin + len(x)) // count)
-        variance = rows.variance(x)
-        noisy = rows.known.to(x.device) & (variance > 0)
-        shares = rows.residual(x).square() / variance.where(noisy, torch.ones_like(variance)) * noisy
-        found.append(by_row(shares).sum(1))
-        degrees.append(by_row(noisy).sum(1))
+        numbers = torch.arange(begin, min(begin + AT_ONCE, n * count))
+        left = standardized(measurement.rows(numbers // count), flat[begin : begin + AT_ONCE], begin)
+        found.append(by_row(left.square()).nansum(1))
+        degrees.append(by_row(~left.isnan()).sum(1))
     return Misfit(_table(found, n), _table(degrees, n).astype(np.int64))
+
+
+def standardized(measurement: Measurement, samples: Samples, first: int = 0) -> Measured:
+    """y - A(x) in deviations of its noise, of a sample for each measurement; float64.
+
+    nan where nothing was measured, or exactly. A missing value of a sample (nan) counts as the mean of the data, 0.
+    first: number of the first sample, for laws that need luck (`Poisson.standardized`), which is a function of it.
+    """
+    x = samples.double()
+    left = measurement.residual(x.where(~x.isnan(), 0.0))
+    predicted = measurement.y.to(left) - left
+
+    def luck() -> Tensor:
+        numbers = torch.arange(first, first + len(left), device=left.device)
+        drawn = uniforms(0, Purpose.EVALUATION, 0, numbers, left[0].numel())
+        return drawn.view(left.shape)
+
+    known = measurement.known.to(left.device) & (measurement.law.variance(left, predicted) > 0)
+    return measurement.law.standardized(left, predicted, luck).where(known, math.nan)
 
 
 def _table(parts: list[Tensor], n: int) -> NDArray[np.float64]:

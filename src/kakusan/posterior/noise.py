@@ -2,31 +2,48 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.special import gammainc, gammaincc, ndtri
 
 from kakusan.errors import SettingsError
 from kakusan.operators import Measured
 
 LEAST_RATE: Final = 1e-3
 """Expected counts below which the logarithm of Poisson's law goes on along its tangent."""
+TINY: Final = 1e-300
+"""The least probability whose quantile is looked for."""
+
+Luck: TypeAlias = Callable[[], Tensor]
 
 
 class Noise(ABC):
     """y given A(x), each value by itself. Methods made for Gaussian noise take the nearest Gaussian."""
 
     @abstractmethod
-    def variance(self, y: Measured, predicted: Measured) -> Measured:
-        """Variance of the Gaussian in its place near a prediction A(x), of the shape of y."""
+    def variance(self, residual: Measured, predicted: Measured) -> Measured:
+        """Variance of the Gaussian in its place near a prediction A(x), of the shape of y.
+
+        residual: y - A(x), which is given by itself because next to an offset many times the noise it cannot be formed.
+        """
 
     @abstractmethod
     def log_density(self, y: Measured, predicted: Measured) -> Measured:
         """log p(y | A(x)) of each value, in nats, with gradients."""
+
+    def standardized(self, residual: Measured, predicted: Measured, luck: Luck) -> Measured:
+        """What is left of y, in deviations of its noise: of the true x of mean square 1, and N(0, 1) if it is Gaussian.
+
+        luck: uniform numbers in (0, 1) of the shape of y, for laws that need them.
+        """
+        del luck
+        return residual / self.variance(residual, predicted).sqrt()
 
     @abstractmethod
     def draw(self, exact: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
@@ -75,12 +92,13 @@ class Gaussian(Noise):
                 f"a map of noise of shape {given} is for what was measured, of shape {wanted}"
             )
 
-    def variance(self, y: Measured, predicted: Measured) -> Measured:  # noqa: ARG002
-        return self._variance.to(y.device, y.dtype).expand(y.shape)
+    def variance(self, residual: Measured, predicted: Measured) -> Measured:  # noqa: ARG002
+        return self._variance.to(residual.device, residual.dtype).expand(residual.shape)
 
     def log_density(self, y: Measured, predicted: Measured) -> Measured:
-        variance = self.variance(y, predicted)
-        return -0.5 * ((y - predicted).square() / variance + variance.log() + math.log(2 * math.pi))
+        residual = y - predicted
+        variance = self.variance(residual, predicted)
+        return -0.5 * (residual.square() / variance + variance.log() + math.log(2 * math.pi))
 
     def draw(self, exact: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
         sigma = np.asarray(torch.as_tensor(self.sigma, dtype=torch.float64))
@@ -116,10 +134,25 @@ class Poisson(Noise):
                 "an offset that was taken away from them belongs back",
             )
 
-    def variance(self, y: Measured, predicted: Measured) -> Measured:
+    def variance(self, residual: Measured, predicted: Measured) -> Measured:
         """gain A(x), that of the expected counts; of one count where fewer are expected."""
-        del y
+        del residual
         return self.gain * predicted.clamp(min=self.gain)
+
+    def standardized(self, residual: Measured, predicted: Measured, luck: Luck) -> Measured:
+        """The quantile of y among the counts to be expected, as a number of N(0, 1) (Dunn & Smyth 1996).
+
+        A count spans an interval of probability, in which it lies by luck: so it is N(0, 1) of the true x also where
+        hardly one count is expected, and residuals have a tail that no Gaussian has.
+        """
+        counts, rate = (
+            ((predicted + residual) / self.gain).round(),
+            (predicted / self.gain).clamp(min=LEAST_RATE),
+        )
+        from_left = torch.lerp(gammaincc(counts, rate), gammaincc(counts + 1, rate), share := luck())
+        from_right = torch.lerp(gammainc(counts, rate), gammainc(counts + 1, rate), share)
+        left, right = (ndtri(tail.clamp(min=TINY)) for tail in (from_left, from_right))
+        return torch.where(from_left < from_right, left, -right)
 
     def log_density(self, y: Measured, predicted: Measured) -> Measured:
         counts, rate = y / self.gain, predicted / self.gain
@@ -149,13 +182,15 @@ class Student(Noise):
                 f"Student's t has a scale and degrees of freedom above 0, not {self.scale:g} and {self.dof:g}"
             )
 
-    def variance(self, y: Measured, predicted: Measured) -> Measured:
+    def variance(self, residual: Measured, predicted: Measured) -> Measured:
         """scale^2 (dof + r^2) / (dof + 1), r = (y - A(x)) / scale: the larger, the more it looks like an outlier.
 
         The law is a mixture of Gaussians of all precisions; this is the inverse of the precision to be expected given
-        r, the weight of expectation maximization (Lange, Little & Taylor 1989).
+        r, the weight of expectation maximization (Lange, Little & Taylor 1989). A guess of x that is far off, as at
+        much noise, makes outliers of values that are none: they then say less there than they could.
         """
-        r = (y - predicted) / self.scale
+        del predicted
+        r = residual / self.scale
         return self.scale**2 * (self.dof + r.square()) / (self.dof + 1)
 
     def log_density(self, y: Measured, predicted: Measured) -> Measured:

@@ -76,8 +76,8 @@ class Posterior:
 
     @cached_property
     def misfit(self) -> Misfit:
-        """Of all samples; without those values that are missing."""
-        return misfit(self.measurement, self.samples.nan_to_num(0))
+        """Of all samples; their missing values count as the mean of the data."""
+        return misfit(self.measurement, self.samples)
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -24,11 +24,11 @@ from kakusan.pages.restore.maps import (
     panels_of,
     samples_panel,
     spread_of,
-    standardized,
     unrounded,
 )
 from kakusan.pages.restore.page import Block, Figure, Judgement, Page
 from kakusan.posterior import Measurement
+from kakusan.posterior.misfit import standardized
 from kakusan.run import Posterior, Run
 from kakusan.run.restoring import misfit_in_words
 from kakusan.shapes import Samples
@@ -169,9 +169,10 @@ def _points(measurement: Measurement, samples: Samples, truth: Samples | None) -
 def _residuals(restored: Posterior) -> Any:
     """(y - A(x)) / sigma of the samples of the measurements that are shown, flat."""
     n = min(len(restored.measurement), MOST)
+    count = restored.samples.shape[1]
     rows = [
         standardized(
-            restored.measurement.rows(torch.tensor([k])), restored.samples[k].nan_to_num(0)
+            restored.measurement.rows(torch.full((count,), k)), restored.samples[k].cpu(), k * count
         ).flatten()
         for k in range(n)
     ]

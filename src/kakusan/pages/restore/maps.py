@@ -11,6 +11,7 @@ from kakusan.data.rendering import encode_png, grid
 from kakusan.data.space import IMAGES, POINTS, noun_of
 from kakusan.data.units import Levels, Real, Units
 from kakusan.posterior import Measurement
+from kakusan.posterior.misfit import standardized
 from kakusan.shapes import Samples
 
 Floats = NDArray[np.float64]
@@ -93,15 +94,6 @@ def left_over(measurement: Measurement, sample: Samples) -> Panel | None:
     units = Real((0.0,) * shape[0], (1.0,) * shape[0], shown=REACH)
     caption = f"± {REACH:g} deviations"
     return Panel(png=encode_png(grid(found.view(1, *shape), units)), title="Left of y", caption=caption)
-
-
-def standardized(measurement: Measurement, samples: Samples) -> Tensor:
-    """(y - A(x)) / sigma of samples (count, ...) of one measurement; nan where there is no value, or no noise."""
-    x = samples.cpu().double()
-    rows = measurement.rows(torch.zeros(len(x), dtype=torch.long))
-    variance = rows.variance(x)
-    noisy = rows.known & (variance > 0)
-    return (rows.residual(x) / variance.sqrt()).masked_fill(~noisy, float("nan"))
 
 
 def picture_shape(shape: tuple[int, ...], of_samples: tuple[int, ...]) -> tuple[int, ...]:
