@@ -3,6 +3,7 @@
 They are what samples are given (conditions), or what an edit begins with.
 """
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -159,7 +160,7 @@ def _opened(path: Path) -> Iterator[Mapping[str, NDArray[np.generic]]]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise refusal(path, error) from error
-    except (EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except (EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 

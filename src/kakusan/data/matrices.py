@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ def matrix_in(path: Path) -> Tensor:
         if "shape" in found and "data" in found:
             return _sparse(found)
         (matrix,) = found.values()
-    except (KeyError, ValueError, IndexError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, MemoryError, RuntimeError) as error:
         raise DataError(
             f"{path} holds no matrix: {error or 'it has other arrays'}",
             f"arrays in it: {', '.join(found) or 'none'}",
@@ -39,28 +39,74 @@ def matrix_in(path: Path) -> Tensor:
     return torch.from_numpy(matrix.astype(np.float64))
 
 
+MOST_EMPTY: Final = 10_000_000
+"""Rows, or columns, that a matrix may have beyond the number of its entries: y has a value for each, empty or not."""
+
+
 def _sparse(found: Arrays) -> Tensor:
     """Raises KeyError or ValueError where the arrays are not those of a matrix."""
-    size, values = tuple(int(n) for n in found["shape"]), found["data"]
-    rows, columns = _places(found)
-    lengths = {len(rows), len(columns), len(values)}
-    if len(size) != 2 or len(lengths) != 1 or values.dtype.kind not in "biuf":
+    size, values = _size(found["shape"]), _flat(found, "data", "biuf")
+    rows, columns = _places(found, size)
+    if len({len(rows), len(columns), len(values)}) != 1:
         raise ValueError("its arrays do not fit together")
+    if max(size) > MOST_EMPTY + len(values):
+        raise ValueError(
+            f"a matrix of {size[0]:,} x {size[1]:,} with {len(values):,} entries is nearly all empty"
+        )
     for each, side in ((rows, size[0]), (columns, size[1])):
         if len(each) and not (each.min() >= 0 and each.max() < side):
             raise ValueError("an entry lies outside of its shape")
-    places = torch.from_numpy(np.stack([rows, columns]).astype(np.int64))
+    places = torch.from_numpy(np.stack([rows.astype(np.int64), columns.astype(np.int64)]))
     entries = torch.from_numpy(values.astype(np.float64))
     return torch.sparse_coo_tensor(places, entries, size, check_invariants=False).coalesce()
 
 
-def _places(found: Arrays) -> tuple[NDArray[Any], NDArray[Any]]:
+def _size(shape: NDArray[Any]) -> tuple[int, int]:
+    if shape.dtype.kind not in INTEGERS or shape.shape != (2,) or shape.min() < 1:
+        raise ValueError("its shape is not a number of rows and one of columns, each at least 1")
+    return int(shape[0]), int(shape[1])
+
+
+INTEGERS: Final = "iu"
+"""Kinds of NumPy's types; a fraction names no place, and is not cut off to one."""
+
+
+def _flat(found: Arrays, name: str, kinds: str = INTEGERS) -> NDArray[Any]:
+    """An array of one axis."""
+    array = found[name]
+    if array.ndim != 1 or array.dtype.kind not in kinds:
+        raise ValueError(
+            f"{name!r} is {array.dtype} of shape {array.shape}, and no list of numbers that fits"
+        )
+    return array
+
+
+def _places(found: Arrays, size: tuple[int, int]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Row and column of each entry."""
     if "row" in found:
-        return found["row"], found["col"]
-    kind = bytes(found["format"].item()).decode() if "format" in found else "csr"
-    counts = np.diff(found["indptr"])
-    along = np.repeat(np.arange(len(counts)), counts)
+        return _flat(found, "row"), _flat(found, "col")
+    kind = _format(found)
+    indices = _flat(found, "indices")
+    along = _expanded(_flat(found, "indptr"), size[kind == "csc"], len(indices))
+    return (along, indices) if kind == "csr" else (indices, along)
+
+
+def _format(found: Arrays) -> str:
+    if "format" not in found:
+        return "csr"
+    word = found["format"]
+    kind = word.astype(str).item() if word.dtype.kind in "SU" and word.size == 1 else str(word.dtype)
     if kind not in ("csr", "csc"):
         raise ValueError(f"its format is {kind}, and csr, csc and coo are read")
-    return (along, found["indices"]) if kind == "csr" else (found["indices"], along)
+    return kind
+
+
+def _expanded(starts: NDArray[Any], side: int, entries: int) -> NDArray[Any]:
+    """The row of each entry from where each row starts, of columns likewise."""
+    rises = len(starts) == side + 1 and (starts[1:] >= starts[:-1]).all()
+    if not rises or starts[0] != 0 or starts[-1] != entries:
+        raise ValueError(
+            f"'indptr' does not rise from 0 to {entries:,}, its entries, over {side:,} rows or columns"
+        )
+    wide = starts.astype(np.int64)
+    return np.repeat(np.arange(side), wide[1:] - wide[:-1])
