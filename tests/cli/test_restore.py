@@ -1,5 +1,6 @@
 """`kakusan restore`, `Run.restore` and `kakusan edit --mask`, on tiny runs: files, words, mistakes."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,63 @@ def test_python_draws_what_the_command_line_draws(run: Path, file: Path, tmp_pat
     assert "samples of each" in repr(same)
 
 
+def test_y_that_levels_cannot_give_is_told_once_everywhere(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "y.npy", tmp_path / "out"
+    np.save(file, np.full((4, 4), -40.0))
+    words = [str(run), "--observed", str(file), "--operator", "down:2", "--noise", "0", "--out", str(out)]
+    assert main(["restore", *words, *FEW]) == 0
+    error = capsys.readouterr().err
+    assert error.count("samples leave the levels 0 to 255 to fit y") == 1
+    assert "warning: samples leave" in error
+    assert "is kept before rounding: of samples as levels, A(x) is up to " in error
+    record = json.loads((out / "record.json").read_text())
+    assert any(words.startswith("samples leave the levels") for words in record["warnings"])
+    assert "Samples leave the levels" in (out / "page.html").read_text("utf-8")
+    assert record["files"] == {str(file.resolve()): hashlib.sha256(file.read_bytes()).hexdigest()}
+    assert Path(record["run"]).is_absolute()
+
+
+def test_samples_that_miss_y_are_a_warning_on_the_terminal_and_in_the_record(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "y.npy"
+    np.save(file, np.full((4, 4), 1000.0))
+    words = ["--observed", str(file), "--operator", "clip:0:200", "down:2", "--noise", "1", "--json"]
+    words = [str(run), *words, "--out", str(tmp_path / "out")]
+    assert main(["restore", *words, *FEW]) == 0
+    printed = capsys.readouterr()
+    assert "warning: 100 % of the samples miss what was measured" in printed.err
+    assert json.loads(printed.out)["warnings"][-1].startswith("100 % of the samples miss")
+
+
+def test_what_a_masked_array_hides_was_not_measured(run: Path, y: Any) -> None:
+    whole = np.where(np.isnan(y), 7, y).astype(np.int64)
+    hidden = np.ma.masked_array(whole, np.isnan(y))
+    opened, every = kk.Run.open(run), Mask(torch.ones(8, 8, dtype=torch.bool))
+    asked = opened.measurement(hidden, every, 1.0)
+    assert torch.equal(asked.y.isnan(), opened.measurement(y, every, 1.0).y.isnan())
+    assert torch.equal(asked.known, opened.measurement(y, every, 1.0).known)
+
+
+def test_a_record_has_the_hashes_of_y_and_of_the_files_that_are_named(
+    run: Path, tmp_path: Path, y: Any
+) -> None:
+    kernel, noise = tmp_path / "k.npy", tmp_path / "noise.npy"
+    np.save(kernel, np.ones((3, 3)) / 9)
+    np.save(noise, np.full((8, 8), 2.0))
+    opened, known = kk.Run.open(run), np.nan_to_num(y)
+    found = [
+        opened.restore(each, f"blur:{kernel}:periodic", str(noise), count=1, steps=2).as_json()
+        for each in (known, known, known + 1)
+    ]
+    assert set(found[0]["files"]) == {str(kernel.resolve()), str(noise.resolve())}
+    assert found[0]["measured"]["shape"] == [1, 1, 8, 8]
+    digests = [record["measured"]["sha256"] for record in found]
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_several_measurements_are_restored_each(run: Path, y: Any) -> None:
     both = np.stack([y, 255 - y])
     opened = kk.Run.open(run)
@@ -152,6 +210,7 @@ def test_a_calibration_says_whether_the_spread_holds(run: Path, capsys: pytest.C
     folder = run / "restored" / "1"
     record = json.loads((folder / "record.json").read_text())
     assert record["truths"] == 3
+    assert (record["operator"], record["noise"], record["method"]) == ("down:2", "2%", "mmps")
     assert "<svg" in (folder / "page.html").read_text("utf-8")
 
 

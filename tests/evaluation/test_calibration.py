@@ -58,6 +58,9 @@ def test_moment_matching_is_calibrated_on_gaussian_data_and_half_its_spread_is_n
 def test_words_know_that_few_images_say_little_and_that_nothing_says_nothing() -> None:
     few = judge(normals(0, 3, 19, 1), normals(1, 3, 1))
     assert few.words[0].endswith("too few images to say more")
+    samples = normals(2, 20, 19, 50)
+    fine = judge(samples, normals(3, 20, 50))
+    assert fine.words[0].endswith("the spread can be taken for an error bar, as far as 20 images tell")
     same = judge(np.ones((3, 4, 2)), np.ones((3, 2)))
     assert same.words == ("there is nothing to judge: all samples and truths are equal, or missing",)
     assert math.isnan(same.psnr.value)
@@ -118,7 +121,8 @@ def test_the_same_seed_gives_the_same_figures_and_another_gives_others(
 
 def test_the_record_is_plain_and_the_table_complete(done: Calibration) -> None:
     record = json.loads(json.dumps(done.as_json(), allow_nan=False))
-    assert record["method"].startswith("MMPS(")
+    assert record["method"] == "mmps"
+    assert record["sampler"]["steps"] == 4
     assert record["operator"] == "Mask"
     assert record["words"][0].startswith("intervals of 50 % hold the truth in ")  # 3 members reach no further
     names = [row[0] for row in done.rows]
@@ -130,6 +134,17 @@ def test_the_record_is_plain_and_the_table_complete(done: Calibration) -> None:
     ):
         assert name in names
     assert not any("SSIM" in name for name in names)  # 8x8 has no window of 11
+
+
+def test_a_verdict_is_no_yes_while_samples_miss_what_was_measured(done: Calibration) -> None:
+    fine = judge(normals(0, 40, 19, 50), normals(1, 40, 50))
+    assert fine.words[0].endswith("can be taken for an error bar")
+    missed = replace(done.misfit, chi_square=np.full(done.misfit.degrees.shape, 3200.0))
+    alarmed = replace(done, judged=fine, misfit=missed)
+    assert "do not take the spread for an error bar yet" in alarmed.words[0]
+    assert any(words.startswith("100 % of the samples miss") for words in alarmed.words[1:])
+    noise = replace(done.misfit, chi_square=np.full(done.misfit.degrees.shape, 32.0))
+    assert replace(done, judged=fine, misfit=noise).words[0] == fine.words[0]
 
 
 def test_real_data_are_judged_in_their_units_and_missing_values_left_out(tmp_path: Path) -> None:

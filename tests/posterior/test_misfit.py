@@ -9,7 +9,7 @@ from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.schedules import Cosine
 from kakusan.operators import Mask, function
 from kakusan.posterior import Measurement
-from kakusan.posterior.misfit import misfit, standardized
+from kakusan.posterior.misfit import misfit, moved_within, standardized
 from kakusan.posterior.noise import Gaussian, Noise, Poisson, Student
 from kakusan.posterior.score import posterior_score
 from kakusan.statistics.stein import stein_discrepancy
@@ -65,6 +65,44 @@ def test_what_was_not_measured_or_is_exact_has_no_share_in_the_misfit() -> None:
     exact = misfit(Measurement(Mask(KNOWN), y, 0.0, SHAPE), torch.zeros(1, 2, *SHAPE))
     assert np.isnan(exact.reduced).all()
     assert np.isnan(exact.p).all()
+
+
+def test_what_was_measured_exactly_is_kept_or_said_to_be_off() -> None:
+    """Data 10 x + 3 of x between 0 and 1, and samples that are off by 0.05 in one value of four."""
+    x = torch.linspace(0, 1, 6).view(1, 1, *SHAPE)
+    y = (10 * x + 3)[:, 0]
+    asked = Measurement(Mask(KNOWN), y, 0.0, SHAPE, 10.0, 3.0)
+    assert misfit(asked, x).is_kept
+    assert misfit(asked, x).line == "y was measured exactly, and is kept"
+    away = x.clone()
+    away[..., 0, 0] += 0.05
+    away[..., 0, 1] += 1  # hidden
+    found = misfit(asked, away)
+    assert found.off == pytest.approx(0.5)
+    assert found.line == "y was measured exactly, and A(x) of samples is up to 0.5 away"
+    middling = Measurement(Mask(KNOWN), torch.full_like(y, 3.0), 0.0, SHAPE, 10.0, 3.0)
+    assert misfit(middling, torch.full_like(x, 1e-6)).is_kept  # y is A(0), so its own size says nothing
+
+
+def test_a_line_names_the_target_and_the_range_over_samples() -> None:
+    asked = Measurement(Mask(KNOWN), torch.zeros(1, *SHAPE), 0.5, SHAPE)
+    line = misfit(asked, torch.tensor([0.25, 0.5]).view(1, 2, 1, 1, 1).expand(1, 2, *SHAPE)).line
+    assert line == (
+        "misfit: chi-square by degree of freedom 0.625 over 4 values, where 1 is noise alone; 0.25 to 1 by sample"
+    )
+    near = misfit(asked, torch.zeros(1, 2, *SHAPE))
+    assert near.words.endswith("more steps may help, or the noise is smaller than was said")
+
+
+def test_samples_that_leave_their_range_to_fit_y_are_told_and_small_strays_are_not() -> None:
+    asked = Measurement(Mask(KNOWN), torch.full((1, *SHAPE), -4.0), 0.0, SHAPE, 8.0, 8.0)
+    samples = torch.full((1, 5, *SHAPE), -1.5)
+    assert moved_within(asked, samples, 2 / 16) == (4.0, 1.0)
+    assert moved_within(asked, samples + 0.4, 2 / 16) == (0.0, 0.0)  # 0.8 of a level beyond
+    noisy = Measurement(Mask(KNOWN), asked.y, 2.0, SHAPE, 8.0, 8.0)
+    assert moved_within(noisy, samples, 2 / 16) == (0.0, 0.0)  # two deviations of the noise
+    hidden = samples.where(~KNOWN, torch.tensor(0.0))
+    assert moved_within(asked, hidden, 2 / 16) == (0.0, 0.0)
 
 
 def test_a_single_number_has_one_degree() -> None:

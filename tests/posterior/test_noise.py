@@ -207,3 +207,25 @@ def test_an_offset_costs_no_detail_in_float32(operator: Operator, law: Noise) ->
             narrow.double(), getattr(measurement.derivative(wide), name)(ones.double())
         )
     assert measurement.residual(x).dtype == measurement.variance(x).dtype == torch.float32
+
+
+def test_a_fit_stops_where_a_method_fails_and_takes_the_last_noise_under_which_it_did_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Exact y; samples of y with the noise that is said, down to 0.1, below which they are 5 away."""
+
+    def draw(_: Any, asked: Measurement, *__: Any) -> Tensor:
+        noise = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 8, 1, LENGTH)))
+        assert isinstance(asked.noise, float)
+        return asked.y[:, None] + (0.95 * asked.noise * noise if asked.noise > 0.1 else 5 + 0 * noise)
+
+    monkeypatch.setattr("kakusan.posterior.fitting.restore", draw)
+    y = torch.linspace(-1, 1, LENGTH, dtype=torch.float64).view(1, 1, LENGTH)
+    every = Mask(torch.ones(LENGTH, dtype=torch.bool))
+    found = fitted_noise(None, Measurement(every, y, Unknown(), (1, LENGTH)), MMPS())  # type: ignore[arg-type]
+    assert found.is_bound
+    assert not found.is_settled
+    assert found.sigma == found.guesses[-2]
+    assert found.sigma > 0.1 >= found.guesses[-1]
+    assert "or less" in found.words
+    assert "say how large it is, 0 where y is exact" in found.words

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -123,9 +123,10 @@ def main(arguments: Sequence[str]) -> int:
     set_machine_for_use(run.settings.machine)
     places = Places.of(run, command.out, overwrite=command.overwrite)
     found, calibration = _calibrated(command, run) if command.calibrate else (_restored(command, run), None)
-    write_restored(found, calibration, places, ("kakusan", "restore", *arguments))
-    to = console()
-    for warning in (*run.warnings, *found.warnings):
+    with _watching("page and files"):
+        write_restored(found, calibration, places, ("kakusan", "restore", *arguments))
+    to, warnings = console(), found.warnings if calibration is None else ()
+    for warning in (*run.warnings, *warnings):
         to.print(printable(f"warning: {warning}"), markup=False)
     if command.json:
         print(json.dumps(_as_json(found, calibration, places.as_json())))
@@ -134,7 +135,8 @@ def main(arguments: Sequence[str]) -> int:
         _show(calibration)
     else:
         for words in found.words:
-            to.print(words, markup=False)
+            if words not in warnings:
+                to.print(words, markup=False)
     print(*places.paths, sep="\n")
     return 0
 
@@ -167,7 +169,7 @@ def _restored(command: Restore, run: "Run") -> "Posterior":
         loaded,
         guidance=guidance,
         truth=truth,
-        asked=asked_in_words(command.operator, command.noise),
+        asked=asked_in_words(command.operator, command.noise, command.observed),
         watching=_watching,
     )
 
@@ -178,6 +180,7 @@ def _calibrated(command: Restore, run: "Run") -> "tuple[Posterior, Calibration]"
     from kakusan.evaluation.options import CalibrationOptions
     from kakusan.pages.restore.gather import of_calibration
     from kakusan.run.noise import noise_named
+    from kakusan.run.restoring import asked_in_words
 
     shape, layout = run.data.shape, run.settings.data.layout
     operator = operator_named(command.operator, shape, layout=layout)
@@ -189,6 +192,8 @@ def _calibrated(command: Restore, run: "Run") -> "tuple[Posterior, Calibration]"
         )
     with _watching("calibration") as show:
         calibration = calibrate(run, operator, noise, _method(command, run), options, show)
+    asked = asked_in_words(command.operator, command.noise)
+    calibration = replace(calibration, about={**calibration.about, **asked})
     return of_calibration(run, calibration), calibration
 
 
@@ -204,9 +209,12 @@ def _method(command: Restore, run: "Run") -> "Method":
 
 @contextmanager
 def _watching(title: str) -> Iterator[Callable[[float, str], None]]:
-    from kakusan.terminal.display import bar, console
+    from kakusan.terminal.display import bar, console, tell
 
-    with bar(title, 1.0, console()) as shown:
+    to = console()
+    if not to.is_terminal:
+        tell(to, title)  # before the first step, which may take long; a bar shows it by itself
+    with bar(title, 1.0, to) as shown:
         yield shown.at
 
 

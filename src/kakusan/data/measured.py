@@ -61,13 +61,16 @@ def measured_of(
     """y, (n, *measured), of an array of one or of several measurements.
 
     Its axes are those of the data: channels last, and none where there is one, or first with layout channels-first.
-    Complex numbers become two channels, and booleans 0 and 1; nan was not measured. Raises DataError.
+    Complex numbers become two channels, and booleans 0 and 1; nan, and what a masked array hides, was not measured.
+    Raises DataError.
     """
     wanted = operator.measured_shape(shape)
     if array.dtype.kind not in "biufc":
         raise DataError(f"{where} holds {array.dtype}, and what was measured is numbers")
     if not array.size:
         raise DataError(f"{where} is empty")
+    if isinstance(array, np.ma.MaskedArray):
+        array = np.ma.filled(array.astype(np.result_type(array.dtype, np.float64)), np.nan)
     found = in_axes(array, wanted, layout)
     if found is None:
         forms = " or ".join(dict.fromkeys(str(form) for form, _ in _forms(wanted, layout)))

@@ -135,9 +135,20 @@ def operator_named(
 
 def _side_by_side(text: str, shape: tuple[int, ...], layout: Layout) -> Operator:
     """A stack of the operators that are joined by +, or a single one."""
-    names = "|".join(OPERATORS)
-    parts = [_single(part, shape, layout) for part in re.split(rf"\+(?=(?:{names})(?::|\+|$))", text)]
+    parts = [_single(part, shape, layout) for part in _joined(text)]
     return stacked(*parts) if len(parts) > 1 else parts[0]
+
+
+def _joined(text: str) -> list[str]:
+    """Words that a + joins; names of files may hold a + too."""
+    return re.split(rf"\+(?=(?:{'|'.join(OPERATORS)})(?::|\+|$))", text)
+
+
+def files_named(words: Sequence[str]) -> list[Path]:
+    """The files that these words of an operator name, with or without edges behind them."""
+    options = [part.partition(":")[2] for text in words for part in _joined(text)]
+    found = [Path(_with_edges(each)[0]).expanduser() for each in options if each]
+    return [path for path in found if path.is_file()]
 
 
 def _single(text: str, shape: tuple[int, ...], layout: Layout) -> Operator:

@@ -1,6 +1,5 @@
 """Their models in: a folder or a name on the hub becomes a run that all commands work on."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,7 +83,7 @@ def import_model(
                 "revision": origin.revision,
                 "scheduler": model.scheduler,
                 "weights": found.weights.name,
-                "sha256": _sha256(found.weights),
+                "sha256": durable.sha256_of(found.weights),
             },
         }
     )
@@ -122,11 +121,6 @@ def _understood(folder: Path) -> tuple[Found, Translated]:
 def _about_types(theirs: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
     types = {str(tensor.dtype).removeprefix("torch.") for tensor in theirs.values()} - {"float32"}
     return (f"weights of {', '.join(sorted(types))} are kept as float32",) if types else ()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(target: Path, draft: Draft, weights: dict[str, torch.Tensor]) -> None:

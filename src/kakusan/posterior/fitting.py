@@ -29,6 +29,9 @@ FEWEST = 0.02
 """Of the values of y, that the unknown x must leave to the noise: with fewer, one cannot be told from the other."""
 RISE = 0.1
 """Of that share, while sigma falls, which it cannot do where samples are those of the posterior."""
+LOST = 2.0
+"""Of one guess, that the next is at most: sigma falls to where it stays, unless a method fails at so small a noise."""
+NOT_TOLD = "; noise so small is not told from what is measured: say how large it is"
 
 
 @dataclass(frozen=True)
@@ -45,23 +48,28 @@ class FittedNoise:
     """(n - p) / n: of the values of y that say how large the noise is."""
     last_share: float
     """The same by the last samples alone: much larger, their spread is too small for the noise, and sigma too."""
+    is_bound: bool = False
+    """The noise is below sigma: samples under a smaller one, the last of the guesses, miss y by more than it."""
 
     @property
     def is_settled(self) -> bool:
         """The last pass changed it by less than 2 %, and the samples told noise from what was measured."""
+        if self.is_bound:
+            return False
         is_told = self.share > FEWEST and self.last_share < self.share + RISE
         return is_told and abs(math.log(self.sigma / self.guesses[-1])) < CLOSE
 
     @property
     def words(self) -> str:
         """A sentence."""
-        passes = f"{len(self.guesses)} pass{'es' * (len(self.guesses) > 1)}"
-        doubt = (
-            ""
-            if self.is_settled
-            else "; noise so small is not told from what is measured: say how large it is"
-        )
-        return f"noise of deviation {self.sigma:.3g} +- {self.error:.1g}, fitted in {passes}{doubt}"
+        passes = f"fitted in {len(self.guesses)} pass{'es' * (len(self.guesses) > 1)}"
+        if self.is_bound:
+            return (
+                f"noise of deviation {self.sigma:.3g} or less, {passes}: under {self.guesses[-1]:.3g} samples of this"
+                f" method miss y by more, so {self.sigma:.3g} is taken; say how large it is, 0 where y is exact"
+            )
+        doubt = "" if self.is_settled else NOT_TOLD
+        return f"noise of deviation {self.sigma:.3g} +- {self.error:.2g}, {passes}{doubt}"
 
 
 def fitted_noise(
@@ -85,7 +93,7 @@ def fitted_noise(
         raise SettingsError(
             "what was measured is that of the mean of the data, to the last digit: it has no noise"
         )
-    guesses, sigma, share, found = [first], first, 1.0, 1.0
+    guesses, sigma, share, found, is_bound = [first], first, 1.0, 1.0, False
     for done in range(MOST_PASSES):
 
         def show(part: float, _: str, done: int = done, sigma: float = sigma) -> None:
@@ -94,14 +102,18 @@ def fitted_noise(
         x = restore(model, replace(measurement, noise=sigma), method, request, show).double()
         mean_square, spread = _misfit(measurement, x)
         found = 1 - spread / sigma**2
-        share = max(min(found, share), FEWEST)  # p only grows as sigma falls, whatever a method's samples say
-        sigma = max(math.sqrt(max(mean_square, 0.0) / share), LEAST * first)
+        less = max(min(found, share), FEWEST)  # p only grows as sigma falls, whatever a method's samples say
+        sigma = max(math.sqrt(max(mean_square, 0.0) / less), LEAST * first)
+        if is_bound := len(guesses) > 1 and sigma > LOST * guesses[-1]:
+            sigma = guesses[-2]
+            break
+        share = less
         if abs(math.log(sigma / guesses[-1])) < CLOSE:
             break
         guesses.append(sigma)
     values = int(measurement.known.sum())
     return FittedNoise(
-        sigma, sigma / math.sqrt(2 * share * values), tuple(guesses[:MOST_PASSES]), share, found
+        sigma, sigma / math.sqrt(2 * share * values), tuple(guesses[:MOST_PASSES]), share, found, is_bound
     )
 
 

@@ -1,6 +1,7 @@
 """Misfit of samples: what is left of y - A(x), measured by its noise."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,10 @@ from kakusan.statistics.gamma import chi_square_tail
 
 MISSED, MANY, HALF = 1e-3, 0.05, 0.5
 """Probability of a misfit below which a sample misses y; shares of such samples, and of those too near, to tell of."""
+KEPT = 1e-3
+"""Of the largest value that is measured exactly, what a sample may be off and still have kept it: float32, and more."""
+FAR = 4.0
+"""Deviations of the noise by which A(x) moves within its range before it is told."""
 AT_ONCE = 256
 """Samples whose measurements are predicted together."""
 
@@ -34,6 +39,15 @@ class Misfit:
     """(n, count)."""
     degrees: NDArray[np.int64]
     """(n, count): values of y that were measured, and not exactly."""
+    off: NDArray[np.float64]
+    """(n, count): the largest |y - A(x)| of what was measured exactly, in the units of y; nan where nothing was."""
+    span: float
+    """Largest value of y that was measured exactly, as a distance from A(x) of middling x."""
+
+    @property
+    def is_kept(self) -> bool:
+        """All that was measured exactly is kept."""
+        return not (self.off > KEPT * self.span).any()
 
     @property
     def reduced(self) -> NDArray[np.float64]:
@@ -62,9 +76,24 @@ class Misfit:
         if (self.p > 1 - MISSED).mean() > HALF:
             return (
                 "samples follow the noise of what was measured: the mean chi-square by degree of freedom is"
-                f" {left} that of noise, which may be smaller than was said"
+                f" {left} that of noise; more steps may help, or the noise is smaller than was said"
             )
         return ""
+
+    @property
+    def line(self) -> str:
+        """The figures in a line, whether there is a warning to give or none."""
+        if not self.degrees.any():
+            return f"y was measured exactly, and {self._exactly}"
+        known, degrees = self.reduced[~np.isnan(self.reduced)], int(self.degrees.max())
+        of = f" over {degrees:,} value{'s' * (degrees > 1)}"
+        ends = f"; {known.min():.3g} to {known.max():.3g} by sample" if len(known) > 1 else ""
+        exact = "" if np.isnan(self.off).all() else f"; of y measured exactly: {self._exactly}"
+        return f"misfit: chi-square by degree of freedom {known.mean():.3g}{of}, where 1 is noise alone{ends}{exact}"
+
+    @property
+    def _exactly(self) -> str:
+        return "is kept" if self.is_kept else f"A(x) of samples is up to {np.nanmax(self.off):.3g} away"
 
     @property
     def p(self) -> NDArray[np.float64]:
@@ -77,14 +106,53 @@ def misfit(measurement: Measurement, samples: Samples) -> Misfit:
 
     Missing values of a sample count as the mean of the data.
     """
+    n, begin = len(samples), 0
+    found, degrees, off, span = [], [], [], 0.0
+    for x, rows in _in_turn(measurement, samples):
+        noisy = standardized(rows, x, begin)
+        begin += len(x)
+        found.append(by_row(noisy.square()).nansum(1))
+        degrees.append(by_row(~noisy.isnan()).sum(1))
+        left, exact = rows.residual(x), rows.known.to(x.device) & (rows.variance(x) == 0)
+        off.append(by_row(left.abs().where(exact, -math.inf)).amax(1))
+        if exact.any():
+            span = max(
+                span, *(float(rows.residual(torch.full_like(x, at))[exact].abs().max()) for at in (0, 1))
+            )
+    away = _table(off, n)
+    return Misfit(
+        _table(found, n),
+        _table(degrees, n).astype(np.int64),
+        np.where(away < 0, np.nan, away),
+        span,
+    )
+
+
+def moved_within(measurement: Measurement, samples: Samples, step: float) -> tuple[float, float]:
+    """How far A(x) moves where samples (n, count, ...) are kept within -1 and 1, as levels are saved.
+
+    The largest move of the mean over the samples of a measurement, in the units of y, and the share of the values of y
+    that move further than their noise and a shift of all x by `step` would explain; 0 and 0 where none does.
+    """
+    n, moves, least = len(samples), [], []
+    for x, rows in _in_turn(measurement, samples):
+        within = x.clamp(-1, 1)
+        moves.append(rows.residual(x) - rows.residual(within))
+        shift = (rows.predicted(x + step) - rows.predicted(x)).abs().max()
+        least.append((FAR * rows.variance(within).sqrt() + shift) * rows.known.to(x.device))
+    moved, noise = (torch.cat(each).view(n, -1, *measurement.y.shape[1:]).mean(1) for each in (moves, least))
+    far = moved.abs() > noise
+    share = float(far.sum() / measurement.known.sum())
+    return (float(moved[far].abs().max()), share) if share else (0.0, 0.0)
+
+
+def _in_turn(measurement: Measurement, samples: Samples) -> Iterator[tuple[Samples, Measurement]]:
+    """So many samples at once, float64, each beside its measurement."""
     n, count = samples.shape[:2]
-    flat, found, degrees = samples.flatten(0, 1), [], []
+    flat = samples.flatten(0, 1)
     for begin in range(0, n * count, AT_ONCE):
-        numbers = torch.arange(begin, min(begin + AT_ONCE, n * count))
-        left = standardized(measurement.rows(numbers // count), flat[begin : begin + AT_ONCE], begin)
-        found.append(by_row(left.square()).nansum(1))
-        degrees.append(by_row(~left.isnan()).sum(1))
-    return Misfit(_table(found, n), _table(degrees, n).astype(np.int64))
+        x = flat[begin : begin + AT_ONCE].double().nan_to_num(0)
+        yield x, measurement.rows(torch.arange(begin, begin + len(x)) // count)
 
 
 def standardized(measurement: Measurement, samples: Samples, first: int = 0) -> Measured:

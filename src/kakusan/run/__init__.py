@@ -4,6 +4,7 @@ from kakusan.run.choosing import usual_sampler
 from kakusan.run.editing import Editor, round_trip
 from kakusan.run.films import Films
 from kakusan.run.opened import Loaded
-from kakusan.run.restoring import Posterior, Run
+from kakusan.run.posterior import Posterior
+from kakusan.run.restoring import Run
 
 __all__ = ["Editor", "Films", "Loaded", "Posterior", "Run", "round_trip", "usual_sampler"]

@@ -1,9 +1,9 @@
 """Samples of an open run given a measurement: y = A(x) + noise in the units of the data."""
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -14,11 +14,9 @@ from torch import Tensor
 
 from kakusan.config.machine import environment
 from kakusan.config.section import named
-from kakusan.config.settings import Layout
 from kakusan.data.measured import measured_in, measured_of
-from kakusan.data.measuring import operator_named
-from kakusan.data.saving import in_layout
-from kakusan.data.units import Units, scale_and_mean
+from kakusan.data.measuring import files_named, operator_named
+from kakusan.data.units import scale_and_mean
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.operators import Operator
 from kakusan.posterior import (
@@ -31,14 +29,15 @@ from kakusan.posterior import (
     fitted_noise,
     restored,
 )
-from kakusan.posterior.misfit import Misfit, misfit
 from kakusan.run import editing
 from kakusan.run.editing import Watching
 from kakusan.run.noise import noise_named
 from kakusan.run.opened import Loaded
+from kakusan.run.posterior import Posterior
 from kakusan.run.sampling import sampler_as_json
 from kakusan.samplers import Sampler
 from kakusan.shapes import Condition, Samples, with_gaps
+from kakusan.storage.durable import sha256_of
 from kakusan.training.guide import Guidance
 
 Observed: TypeAlias = NDArray[Any] | Tensor | Path | str
@@ -49,80 +48,6 @@ AnyNoise: TypeAlias = Noise | float | int | str
 """A noise, its deviation in the units of y, or its words: "5%", "poisson:2", "auto"."""
 USUAL = "mmps"
 """The method where none is named."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Posterior:
-    """Samples given y, as a run drew them: `Run.restore` makes one."""
-
-    run: str
-    """Name of the run."""
-    units: Units
-    layout: Layout
-    """Axes of arrays, as of the data."""
-    measurement: Measurement
-    """n of them, in the network's units."""
-    samples: Samples
-    """(n, count, channels, *space), in the network's units; nan where there is no value."""
-    truth: Samples | None = None
-    """(n, channels, *space), where it is known."""
-    about: Mapping[str, Any] = field(default_factory=dict)
-    """All that it takes to draw them again, as plain values."""
-    warnings: Sequence[str] = ()
-
-    def __repr__(self) -> str:
-        n, count = self.samples.shape[:2]
-        return f"<Posterior of {self.run}: {count} samples of each of {n} measurements>"
-
-    @cached_property
-    def misfit(self) -> Misfit:
-        """Of all samples; their missing values count as the mean of the data."""
-        return misfit(self.measurement, self.samples)
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """What was found, in sentences: the noise where it was fitted, and how well the samples fit y."""
-        fitted = self.about.get("fitted_noise")
-        return (*([fitted["words"]] if fitted else []), misfit_in_words(self.misfit))
-
-    def as_json(self) -> dict[str, Any]:
-        """All of `about`, with how well the samples fit y."""
-        found = self.misfit
-        return {
-            **self.about,
-            "misfit": {"chi_square": found.chi_square.tolist(), "degrees": found.degrees.tolist()},
-            "warnings": list(self.warnings),
-        }
-
-    def truth_of(self, k: int) -> Samples | None:
-        """(1, channels, *space)."""
-        return None if self.truth is None else self.truth[k : k + 1].cpu()
-
-    def decode(self) -> NDArray[Any]:
-        """The samples in the units and axes of the data, (n, count, ...): levels are whole numbers, uint8."""
-        flat = in_layout(self.units.decode(self.samples.flatten(0, 1)), self.layout)
-        return flat.reshape(*self.samples.shape[:2], *flat.shape[1:])
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """Of the samples of each measurement, in the units and axes of the data, not rounded: (n, ...)."""
-        return self._in_data(self.samples.double().mean(1))
-
-    @property
-    def deviation(self) -> NDArray[np.float64]:
-        """Of the samples of each measurement, likewise; nan of a single sample."""
-        return self._in_data(self.samples.double().std(1), is_spread=True)
-
-    def quantile(self, share: float | int) -> NDArray[np.float64]:
-        """A quantile of the samples, from 0 to 1, likewise: 0.05 and 0.95 hold nine tenths between them."""
-        return self._in_data(self.samples.double().quantile(float(share), dim=1))
-
-    def _in_data(self, x: Samples, *, is_spread: bool = False) -> NDArray[np.float64]:
-        scale, mean = (torch.as_tensor(v, dtype=torch.float64) for v in scale_and_mean(self.units))
-        laid = [v.view(-1, *[1] * (x.ndim - 2)) if v.ndim else v for v in (scale, mean)]
-        values = x * laid[0] + (0 if is_spread else laid[1])
-        found: NDArray[np.float64] = in_layout(values.movedim(1, -1).numpy(), self.layout)
-        return found
 
 
 class Run(editing.Run):
@@ -143,7 +68,7 @@ class Run(editing.Run):
         if isinstance(observed, str | Path):
             y = measured_in(Path(observed), of, shape, units, layout=layout)
         else:
-            array = observed.numpy(force=True) if isinstance(observed, Tensor) else np.asarray(observed)
+            array = observed.numpy(force=True) if isinstance(observed, Tensor) else np.asanyarray(observed)
             y = measured_of(array, of, shape, "the measurement", layout=layout)
         scale, mean = scale_and_mean(units)
         return Measurement(of, y, law, shape, scale, mean)
@@ -218,7 +143,7 @@ class Run(editing.Run):
             loaded,
             guidance=guidance,
             truth=known,
-            asked=asked_in_words(operator, noise),
+            asked=asked_in_words(operator, noise, observed),
             progress=progress,
         )
 
@@ -240,7 +165,7 @@ class Run(editing.Run):
         asked: operator and noise in the words of who asked, for the record.
         """
         watch = watching or (lambda title: self._watching(title, progress))
-        model, warnings = self.guided(loaded, guidance), list(self._doubts(method, loaded))
+        model, doubts = self.guided(loaded, guidance), list(self._doubts(method, loaded))
         begun, about = time.perf_counter(), dict[str, Any]()
         if isinstance(measurement.law, Unknown):
             with watch("the noise of what was measured") as show:
@@ -248,8 +173,8 @@ class Run(editing.Run):
             measurement = replace(measurement, noise=found.sigma)
             about["fitted_noise"] = {"sigma": found.sigma, "error": found.error, "words": found.words}
             if not found.is_settled:
-                warnings.append(found.words)
-        with watch(f"{request.count:,} samples given what was measured") as show:
+                doubts.append(found.words)
+        with watch(f"{request.count:,} sample{'s' * (request.count > 1)} given what was measured") as show:
             done = restored(model, measurement, method, request, show)
         if bad := int((~done.samples.isfinite()).flatten(2).any(2).sum()):
             raise NumbersError(
@@ -271,7 +196,8 @@ class Run(editing.Run):
                 "noise": in_words(measurement.law),
                 **(asked or {}),
                 **about,
-                "run": str(self.folder),
+                "measured": {"shape": list(measurement.y.shape), "sha256": _digest(measurement.y)},
+                "run": str(self.folder.resolve()),
                 "checkpoint": loaded.step,
                 "weights": loaded.weights,
                 "count": request.count,
@@ -286,7 +212,7 @@ class Run(editing.Run):
                 "units": self.data.units.to_state(),
                 "seconds": round(time.perf_counter() - begun, 3),
             },
-            warnings=warnings,
+            doubts=doubts,
         )
 
     def _doubts(self, method: Method, loaded: Loaded) -> Sequence[str]:
@@ -350,22 +276,27 @@ def method_as_json(method: Method) -> dict[str, Any]:
     return {"method": _name_of(method), "options": own, **walk}
 
 
-def asked_in_words(operator: AnyOperator, noise: AnyNoise) -> dict[str, str]:
-    """Operator and noise as they were named; without those that were not."""
-    given = {"noise": noise} if isinstance(noise, str) else {}
-    if isinstance(operator, Operator):
-        return given
-    return {"operator": operator if isinstance(operator, str) else " ".join(operator), **given}
+def asked_in_words(
+    operator: AnyOperator, noise: AnyNoise, observed: Observed | None = None
+) -> dict[str, Any]:
+    """Operator and noise as they were named, without those that were not, and the hashes of their files and of y's."""
+    words = (
+        [] if isinstance(operator, Operator) else [operator] if isinstance(operator, str) else list(operator)
+    )
+    law = [noise] if isinstance(noise, str) else []
+    of_y = [Path(observed)] if isinstance(observed, str | Path) else []
+    named_files = [*of_y, *files_named(words), *(Path(text) for text in law if text.endswith(".npy"))]
+    files = {str(path.expanduser().resolve()): sha256_of(path.expanduser()) for path in named_files}
+    return {
+        **({"operator": " ".join(words)} if words else {}),
+        **({"noise": noise} if law else {}),
+        **({"files": files} if files else {}),
+    }
 
 
-def misfit_in_words(found: Misfit) -> str:
-    """Chi-square by degree of freedom of the samples, in a line."""
-    known = found.reduced[~np.isnan(found.reduced)]
-    if not len(known):
-        return "y was measured exactly, and is kept"
-    figures = f"{known.mean():.3g} ({known.min():.3g} to {known.max():.3g})"
-    degrees = int(found.degrees.max())
-    return f"misfit: chi-square by degree of freedom {figures}, {degrees:,} value{'s' * (degrees > 1)}"
+def _digest(y: Tensor) -> str:
+    """SHA-256 of y as it was taken: float64 of the low byte first, nan where nothing was measured."""
+    return hashlib.sha256(y.cpu().numpy().astype("<f8").tobytes()).hexdigest()
 
 
 def in_words(value: object) -> str:

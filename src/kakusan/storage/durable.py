@@ -94,6 +94,12 @@ def write_new(path: Path, pieces: Iterable[bytes | memoryview], mode: str = "xb"
     return Written(size, digest.hexdigest())
 
 
+def sha256_of(path: Path) -> str:
+    """The hash of a file, in hexadecimal digits. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def temporary(path: Path) -> Path:
     """The name under which this process writes what is to become ``path``."""
     return path.with_name(f".writing-{path.name}-{os.getpid()}")

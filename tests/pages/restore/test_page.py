@@ -1,5 +1,6 @@
 """The page of samples given y: of images, signals, points and volumes, with a truth and without, judged or not."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,9 @@ def test_every_kind_of_sample_and_of_measurement_has_a_page(
 def test_strings_are_escaped_and_samples_that_miss_y_are_told() -> None:
     found = restored((1, 12, 12), Levels(256), Mask(torch.ones(12, 12, dtype=torch.bool)))
     page = page_of(found)
-    assert len(page.warnings) == 1  # a deviation of 0.1 is 13 levels, and the noise is 0.3
+    assert len(page.warnings) == 2  # a deviation of 0.1 is 13 levels, and the noise is 0.3
     assert page.warnings[0].startswith("100 % of the samples miss what was measured")
+    assert page.warnings[1].startswith("Samples leave the levels 0 to 255")  # 5 % of N(0, 1/4) are beyond 1
     own = Posterior(
         run="<b>&", layout="auto", units=found.units, measurement=found.measurement, samples=found.samples
     )
@@ -96,7 +98,8 @@ def test_exact_measurements_and_missing_values_have_a_page() -> None:
     found = restored((1, 12, 12), REAL, Mask(torch.ones(12, 12, dtype=torch.bool)))
     y = found.measurement.y.clone()
     y[..., :3] = float("nan")
-    samples = found.samples.clone()
+    assert found.truth is not None
+    samples = found.truth[:, None].expand_as(found.samples).clone()
     samples[..., :2] = float("nan")
     exact = Measurement(found.measurement.operator, y, 0.0, (1, 12, 12), 2.0, 3.0)
     page = page_of(Posterior(run="r", layout="auto", units=REAL, measurement=exact, samples=samples))
@@ -114,6 +117,8 @@ def test_a_calibration_has_its_verdict_charts_and_table_on_the_page(tmp_path: Pa
     known = torch.arange(64).view(8, 8) % 3 == 0
     found = calibrate(run, Mask(known), 1.0, method, options)
     page = page_of(of_calibration(run, found), found)
+    assert page.title == "Does the spread hold the truth?"
+    assert page.facts["Method"] == "mmps"
     html = render(page)
     WellFormed(html)
     assert html.count('<svg class="chart"') == 3
@@ -124,3 +129,37 @@ def test_a_calibration_has_its_verdict_charts_and_table_on_the_page(tmp_path: Pa
         assert value in html
     assert page.judgement.words[0].lower() in html.lower()
     assert page.more == "The first 4 of 6 are shown."
+
+
+@pytest.mark.parametrize(
+    ("count", "says"),
+    [
+        (1, "A single sample has no spread"),
+        (4, "near the least and the largest of 4 samples"),
+        (20, "a twentieth of them lies below the quantile of 5 %"),
+    ],
+)
+def test_a_page_says_of_quantiles_what_so_many_samples_allow(count: int, says: str) -> None:
+    found = restored((1, 12, 12), Levels(256), Mask(torch.ones(12, 12, dtype=torch.bool)))
+    page = page_of(replace(found, samples=found.samples[:, :1].expand(-1, count, -1, -1, -1)))
+    assert says in page.reading
+    titles = {panel.title for panel in page.blocks[0].panels}
+    assert ({"Deviation", "5 % quantile", "95 % quantile"} <= titles) == (count > 1)
+    assert ("before they are rounded to levels" in page.reading) == (count > 1)
+
+
+def test_noise_that_was_fitted_and_the_names_of_files_are_on_the_page() -> None:
+    about = {
+        "operator": "mask:/home/me/m.png",
+        "noise": "auto",
+        "fitted_noise": {"sigma": 0.25, "error": 0.013, "words": "noise of deviation 0.25 +- 0.013"},
+        "files": {"/home/me/m.png": "ab12"},
+    }
+    found = restored((1, 40), REAL, Sum(), about=about)
+    page = page_of(
+        found, command=("kakusan", "restore", "/home/me/field", "--operator", "mask:/home/me/m.png")
+    )
+    assert page.facts["Fitted"] == "noise of deviation 0.25 +- 0.013"
+    html = render(page)
+    assert "m.png (SHA-256 ab12)" in html
+    assert "/home/me" not in html

@@ -22,6 +22,8 @@ from kakusan.storage.figures import finite
 
 TOLD = 0.9
 """The level that words are about."""
+FEW = 30
+"""Truths below which a verdict names their number."""
 VAGUE = 0.15
 """Width of the interval of a coverage beyond which it says nothing."""
 SURPRISE = 0.01
@@ -58,8 +60,17 @@ class Judged:
     @property
     def words(self) -> tuple[str, ...]:
         """The verdict first, in sentences."""
-        coverage = self.ranks.coverage(TOLD)
-        found = [words_of(coverage)]
+        return self.verdict(), *self.remarks
+
+    def verdict(self, but: str = "") -> str:
+        """Whether the spread can be taken for an error bar. but: a reason why it cannot, whatever the coverage."""
+        few = f"as far as {self.truths:,} images tell" if self.truths < FEW else ""
+        return words_of(self.ranks.coverage(TOLD), but, few)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences beside the verdict."""
+        coverage, found = self.ranks.coverage(TOLD), []
         if coverage.holds and self.histogram.p < SURPRISE:
             found.append(
                 f"ranks of the truth are uneven all the same (p = {self.histogram.p:.2g}): samples lie off to one side"
@@ -153,8 +164,8 @@ def _unless_perfect(values: Any) -> Estimate:
     return mean_of(np.where(np.isinf(values), np.nan, values))
 
 
-def words_of(coverage: Coverage) -> str:
-    """The verdict on intervals of one level."""
+def words_of(coverage: Coverage, but: str = "", few: str = "") -> str:
+    """The verdict on intervals of one level. but: what speaks against them all the same; few: what limits a yes."""
     share = coverage.share
     if math.isnan(share.value):
         return "there is nothing to judge: all samples and truths are equal, or missing"
@@ -162,10 +173,11 @@ def words_of(coverage: Coverage) -> str:
     if share.high < coverage.level:
         return f"{said}: do not take the spread for an error bar, it is too small"
     if share.low > coverage.level:
-        return f"{said}: the spread is wider than the errors are, on the safe side"
+        return f"{said}: {but or 'the spread is wider than the errors are, on the safe side'}"
     if share.high - share.low > VAGUE:
-        return f"{said}: too few images to say more"
-    return f"{said}: the spread can be taken for an error bar"
+        return f"{said}: {but or 'too few images to say more'}"
+    can = "the spread can be taken for an error bar"
+    return f"{said}: {but or (f'{can}, {few}' if few else can)}"
 
 
 def in_percent(share: float) -> str:

@@ -22,13 +22,15 @@ from kakusan.posterior.misfit import Misfit, misfit
 from kakusan.posterior.score import posterior_score
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run
-from kakusan.run.restoring import in_words
+from kakusan.run.restoring import in_words, method_as_json
 from kakusan.shapes import Condition, Samples
 from kakusan.statistics.clusters import Estimate, mean_of, of_sums
 from kakusan.statistics.stein import Stein, stein_discrepancy
 from kakusan.storage.figures import finite
 from kakusan.training.validation import spread
 
+UNFIT = "do not take the spread for an error bar yet, since the misfit of the samples is not that of noise"
+"""In place of a yes."""
 Says = Callable[[float, str], None]
 
 SCORED_AT = 0.1
@@ -67,7 +69,7 @@ class Calibration:
     @property
     def words(self) -> tuple[str, ...]:
         """The verdict first, in sentences."""
-        found = list(self.judged.words)
+        found = [self.judged.verdict(UNFIT if self.misfit.words else ""), *self.judged.remarks]
         if self.misfit.words:
             found.append(self.misfit.words)
         elif self.reduced.high < 1:
@@ -262,7 +264,7 @@ def _about(
         "data": run.data.name,
         "operator": in_words(operator),
         "noise": in_words(noise),
-        "method": in_words(method),
+        **method_as_json(method),
         "count": options.count,
         "seed": options.seed,
         "device": loaded.device,

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from kakusan.data.rendering import pairs_grid
 from kakusan.data.space import POINTS, SIGNALS, noun_of
-from kakusan.data.units import Units
+from kakusan.data.units import Levels, Units
 from kakusan.evaluation.calibration import Calibration
 from kakusan.evaluation.calibration.judged import TOLD
 from kakusan.pages.report.origin import named
+from kakusan.pages.report.page import show
 from kakusan.pages.restore import charts
 from kakusan.pages.restore.maps import (
     SAMPLES,
@@ -30,7 +32,6 @@ from kakusan.pages.restore.page import Block, Figure, Judgement, Page
 from kakusan.posterior import Measurement
 from kakusan.posterior.misfit import standardized
 from kakusan.run import Posterior, Run
-from kakusan.run.restoring import misfit_in_words
 from kakusan.shapes import Samples
 
 MOST = 4
@@ -41,6 +42,17 @@ ROUND = 2.0
 """Deviations of the data around their mean that a plot of points shows at the least."""
 CHANNELS = 4
 """Channels of a signal that have a chart."""
+TAILED = 20
+"""Samples from which on one is expected beyond each of the two quantiles."""
+RESTORED = (
+    "What was measured, and what may have been",
+    "Samples of x given y = A(x) + noise, by the model of the run {}.",
+)
+CALIBRATED = (
+    "Does the spread hold the truth?",
+    "Held-out x, measured as y = A(x) + noise, restored by the model of the run {}, and looked for among the samples.",
+)
+"""Titles and subtitles."""
 
 
 def of_calibration(run: Run, calibration: Calibration) -> Posterior:
@@ -58,33 +70,33 @@ def of_calibration(run: Run, calibration: Calibration) -> Posterior:
 
 def page_of(restored: Posterior, calibration: Calibration | None = None, command: Sequence[str] = ()) -> Page:
     """The content of the page, which may be shown to others: of paths it has the names."""
-    noun, found = noun_of(restored.measurement.shape), restored.misfit
+    noun, about = noun_of(restored.measurement.shape), restored.about
     n, count = restored.samples.shape[:2]
-    warnings = list(restored.warnings)
-    if found.words:
-        warnings.append(found.words)
-    about = restored.about
+    fitted = about.get("fitted_noise")
     facts = {
         "Run": restored.run,
         **{
-            name.capitalize(): named(str(about[name]))
+            name.capitalize(): _named_words(str(about[name]))
             for name in ("operator", "noise", "method")
             if name in about
         },
+        **({"Fitted": fitted["words"]} if fitted else {}),
         "Samples": f"{count:,}" + (f" of each of {n:,} {noun.many}" if n > 1 else ""),
-        "Misfit": misfit_in_words(found).removeprefix("misfit: "),
+        "Misfit": restored.misfit_in_words.removeprefix("misfit: "),
     }
+    title, subtitle = RESTORED if calibration is None else CALIBRATED
     return Page(
-        title="What was measured, and what may have been",
-        subtitle=f"Samples of x given y = A(x) + noise, by the model of the run {restored.run}.",
+        title=title,
+        subtitle=subtitle.format(restored.run),
         facts=facts,
-        warnings=[_sentence(words) for words in warnings],
+        warnings=[_sentence(words) for words in restored.warnings],
+        reading=_reading(restored),
         blocks=[_block(restored, k) for k in range(min(n, MOST))],
         more=f"The first {MOST} of {n:,} are shown." if n > MOST else "",
         residuals=charts.residual_chart(_residuals(restored)),
         judgement=None if calibration is None else _judgement(calibration),
-        settings={key: named(value) if isinstance(value, str) else value for key, value in about.items()},
-        command=shlex.join(map(named, command)),
+        settings={key: _shown(key, value) for key, value in about.items()},
+        command=shlex.join(map(_named_words, command)),
         footer=f"kakusan {metadata.version('kakusan')}",
     )
 
@@ -186,11 +198,45 @@ def _judgement(calibration: Calibration) -> Judgement:
     many = noun_of(calibration.measurement.shape).many
     return Judgement(
         words=[_sentence(words) for words in calibration.words if words != calibration.misfit.words],
-        holds=coverage.share.high >= coverage.level,
+        holds=coverage.share.high >= coverage.level and not calibration.misfit.words,
         coverage=charts.coverage_chart(judged.ranks.curve()),
         ranks=charts.rank_chart(judged.histogram),
         rows=calibration.rows,
         of=f"{judged.truths:,} held-out {many}, {judged.members:,} samples of each, seed {about['seed']}",
+    )
+
+
+def _reading(restored: Posterior) -> str:
+    """What mean, deviation and quantiles are of, and what so many samples allow them to say."""
+    count = restored.samples.shape[1]
+    if count < 2:
+        return "A single sample has no spread: more of them show how much else x may be."
+    words = "The deviation says how much the samples differ, value by value"
+    if count < TAILED:
+        words += f"; the quantiles of 5 and 95 % are near the least and the largest of {count} samples, and say little."
+    else:
+        words += "; about a twentieth of them lies below the quantile of 5 %, another above that of 95 %."
+    if isinstance(restored.units, Levels):
+        words += " Mean, deviation and quantiles are of samples before they are rounded to levels."
+    return words
+
+
+def _named_words(text: str) -> str:
+    """Words of an operator, of a noise or of a command, of absolute paths in them the last part: mask:known.png."""
+    words = [named(text)] if Path(text).is_absolute() else text.split(" ")
+    return " ".join(":".join(map(named, word.split(":"))) for word in words)
+
+
+def _shown(key: str, value: Any) -> Any:
+    """A setting as the page has it: of files the names, of what is nested its values in words."""
+    if key == "files":
+        return ", ".join(f"{named(path)} (SHA-256 {digest})" for path, digest in value.items())
+    if isinstance(value, str):
+        return _named_words(value)
+    return (
+        ", ".join(f"{name} {show(each)}" for name, each in value.items())
+        if isinstance(value, dict)
+        else value
     )
 
 

@@ -43,17 +43,21 @@ def spread_of(samples: Samples) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def panels_of(measurement: Measurement, samples: Samples, truth: Samples | None, units: Units) -> list[Panel]:
-    """Of images and volumes: one measurement, its samples (count, ...), its truth (1, ...)."""
+    """Of images and volumes: one measurement, its samples (count, ...), its truth (1, ...).
+
+    A single sample has no spread, and no panels of it.
+    """
     mean, deviation, low, high = spread_of(samples)
     found = [observed(measurement, units)]
     if truth is not None:
         found.append(Panel(png=encode_png(grid(truth.cpu(), units)), title="Truth"))
-    found += [
-        Panel(png=_smooth(mean, units), title="Mean"),
-        _deviation(deviation, units),
-        Panel(png=_smooth(low, units), title="Lower 5 %"),
-        Panel(png=_smooth(high, units), title="Upper 5 %"),
-    ]
+    found.append(Panel(png=_smooth(mean, units), title="Mean"))
+    if len(samples) > 1:
+        found += [
+            _deviation(deviation, units),
+            Panel(png=_smooth(low, units), title="5 % quantile"),
+            Panel(png=_smooth(high, units), title="95 % quantile"),
+        ]
     left = left_over(measurement, samples[:1])
     if left is not None:
         found.append(left)

@@ -63,6 +63,8 @@ class Page:
     blocks: Sequence[Block]
     facts: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    reading: str = ""
+    """Sentences on what the spread of so many samples says."""
     more: str = ""
     """A sentence on measurements that are not shown."""
     residuals: str = ""

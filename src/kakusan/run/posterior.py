@@ -1,0 +1,133 @@
+"""Samples of a run given what was measured, with their moments, their misfit and the warnings in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kakusan.config.settings import Layout
+from kakusan.data.saving import in_layout
+from kakusan.data.units import Levels, Units, scale_and_mean
+from kakusan.posterior import Measurement
+from kakusan.posterior.misfit import Misfit, misfit, moved_within
+from kakusan.shapes import Samples
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Posterior:
+    """Samples given y, as a run drew them: `Run.restore` makes one."""
+
+    run: str
+    """Name of the run."""
+    units: Units
+    layout: Layout
+    """Axes of arrays, as of the data."""
+    measurement: Measurement
+    """n of them, in the network's units."""
+    samples: Samples
+    """(n, count, channels, *space), in the network's units; nan where there is no value."""
+    truth: Samples | None = None
+    """(n, channels, *space), where it is known."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """All that it takes to draw them again, as plain values."""
+    doubts: Sequence[str] = ()
+    """Warnings that were there before any was drawn."""
+
+    def __repr__(self) -> str:
+        n, count = self.samples.shape[:2]
+        return f"<Posterior of {self.run}: {count} samples of each of {n} measurements>"
+
+    @cached_property
+    def misfit(self) -> Misfit:
+        """Of all samples, before levels are rounded; missing values count as the mean of the data."""
+        return misfit(self.measurement, self.samples)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What was found, in sentences: the noise where it was fitted, how well the samples fit y, and the warnings."""
+        fitted = self.about.get("fitted_noise")
+        found = [*([fitted["words"]] if fitted else []), self.misfit_in_words, *self.warnings]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences on why the samples may be wrong: what was known before they were drawn, and what they show."""
+        return tuple(words for words in (*self.doubts, self.misfit.words, self._beyond_levels) if words)
+
+    @cached_property
+    def misfit_in_words(self) -> str:
+        """Chi-square by degree of freedom in a line; of what was measured exactly, whether samples keep it as saved."""
+        found = self.misfit
+        if found.degrees.any() or not found.is_kept or not isinstance(self.units, Levels):
+            return found.line
+        saved = self.units.encode(self.units.decode(self.samples.nan_to_num(0).flatten(0, 1)))
+        rounded = misfit(self.measurement, saved.view_as(self.samples))
+        if rounded.is_kept:
+            return found.line
+        return (
+            f"{found.line} before rounding: of samples as levels, A(x) is up to {rounded.off.max():.3g} away"
+        )
+
+    @cached_property
+    def _beyond_levels(self) -> str:
+        """A warning where samples leave the range of the levels to fit y."""
+        if not isinstance(self.units, Levels):
+            return ""
+        top = self.units.levels - 1
+        moved, share = moved_within(self.measurement, self.samples.nan_to_num(0), 2 / top)
+        if not share:
+            return ""
+        return (
+            f"samples leave the levels 0 to {top} to fit y: kept within, as they are saved, A(x) moves by up to"
+            f" {moved:.3g}, beyond the noise at {max(100 * share, 1):.0f} % of the values; y may be in other units, or"
+            " hold what levels cannot give"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """All of `about`, with how well the samples fit y, and the warnings."""
+        found = self.misfit
+        return {
+            **self.about,
+            "misfit": {"chi_square": found.chi_square.tolist(), "degrees": found.degrees.tolist()},
+            "words": list(self.words),
+            "warnings": list(self.warnings),
+        }
+
+    def truth_of(self, k: int) -> Samples | None:
+        """(1, channels, *space)."""
+        return None if self.truth is None else self.truth[k : k + 1].cpu()
+
+    def decode(self) -> NDArray[Any]:
+        """The samples in the units and axes of the data, (n, count, ...): levels are whole numbers, uint8."""
+        flat = in_layout(self.units.decode(self.samples.flatten(0, 1)), self.layout)
+        return flat.reshape(*self.samples.shape[:2], *flat.shape[1:])
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Of the samples of each measurement, in the units and axes of the data, (n, ...).
+
+        Levels are neither rounded before nor kept within their range, as those that `decode` gives are.
+        """
+        return self._in_data(self.samples.double().mean(1))
+
+    @property
+    def deviation(self) -> NDArray[np.float64]:
+        """Of the samples of each measurement, likewise; nan of a single sample."""
+        x = self.samples.double()
+        spread = x.std(1) if x.shape[1] > 1 else x[:, 0] * float("nan")
+        return self._in_data(spread, is_spread=True)
+
+    def quantile(self, share: float | int) -> NDArray[np.float64]:
+        """A quantile of the samples, from 0 to 1, likewise: 0.05 and 0.95 hold nine tenths between them."""
+        return self._in_data(self.samples.double().quantile(float(share), dim=1))
+
+    def _in_data(self, x: Samples, *, is_spread: bool = False) -> NDArray[np.float64]:
+        scale, mean = (torch.as_tensor(v, dtype=torch.float64) for v in scale_and_mean(self.units))
+        laid = [v.view(-1, *[1] * (x.ndim - 2)) if v.ndim else v for v in (scale, mean)]
+        values = x * laid[0] + (0 if is_spread else laid[1])
+        found: NDArray[np.float64] = in_layout(values.movedim(1, -1).numpy(), self.layout)
+        return found
