@@ -21,7 +21,7 @@ from kakusan.operators import Mask
 from kakusan.posterior import MMPS, Measurement, Restoration, Restored, restore
 from kakusan.posterior.noise import Poisson
 from kakusan.run import Run
-from kakusan.samplers import DDIM
+from kakusan.samplers import DDIM, DPMppSDE2M
 
 QUICK = MMPS(sampler=DDIM(steps=4, eta=1.0), solver_steps=2)
 FEW = CalibrationOptions(images=4, count=3, scored=1)
@@ -39,7 +39,7 @@ def test_moment_matching_is_calibrated_on_gaussian_data_and_half_its_spread_is_n
     x = (normals(1, n, 4) @ root.T).view(n, *shape)
     known = torch.tensor([True, False, True, False])
     measurement = Measurement(Mask(known), x + 0.5 * normals(2, n, *shape), 0.5, shape)
-    method = MMPS(sampler=DDIM(steps=100, eta=1.0), solver_steps=4)
+    method = MMPS(sampler=DPMppSDE2M(steps=100))
     samples = restore(oracle, measurement, method, Restoration(count=19, micro_batch=4096)).double()
     judged = judge(samples, x)
     coverage = judged.ranks.coverage(0.9)

@@ -1,5 +1,6 @@
 """What was measured without noise is kept: the nearest x with A x = y."""
 
+import torch
 from torch import Tensor
 
 from kakusan.errors import SettingsError
@@ -10,7 +11,7 @@ from kakusan.shapes import Samples, by_row
 MOST_STEPS = 200
 """Of conjugate gradients."""
 SLACK = 1e-3
-"""Of y - A x against y, beyond which exact values contradict each other."""
+"""Of y - A x against y - A(mean), beyond which exact values contradict each other."""
 
 
 def kept_exactly(x: Samples, measurement: Measurement) -> Samples:
@@ -32,8 +33,10 @@ def kept_exactly(x: Samples, measurement: Measurement) -> Samples:
 
     v = conjugate_gradients(product, away, MOST_STEPS, tolerance=1e-9)
     left = by_row(away - product(v)).norm(dim=1)
-    of = by_row(measurement.y.nan_to_num(0).to(wide) * exact).norm(dim=1) + by_row(away).norm(dim=1)
-    if (left > SLACK * of).any():
+    size = measurement.residual(torch.zeros_like(wide)).abs() + measurement.norms.to(
+        wide
+    )  # of what x is to make up
+    if not (left <= SLACK * by_row(size * exact).norm(dim=1)).all():
         raise SettingsError(
             "no sample has exactly these values: with a noise of 0 they contradict each other",
             "say how large the noise is, such as --noise 0.01",
