@@ -10,6 +10,8 @@ from kakusan.shapes import Samples, by_row
 
 MOST_STEPS = 200
 """Of conjugate gradients."""
+FAR = 1e6
+"""In the network's units: no sample, but what becomes of one where values contradict each other."""
 SLACK = 1e-3
 """Of y - A x against y - A(mean), beyond which exact values contradict each other."""
 
@@ -21,7 +23,7 @@ def kept_exactly(x: Samples, measurement: Measurement) -> Samples:
     """
     if not measurement.is_linear:
         return x
-    wide = x.double()
+    wide = x.double().clamp(-FAR, FAR)
     exact = (measurement.variance(wide) == 0) & measurement.known.to(wide.device)
     if not exact.any():
         return x
