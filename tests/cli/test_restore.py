@@ -214,6 +214,68 @@ def test_a_calibration_says_whether_the_spread_holds(run: Path, capsys: pytest.C
     assert "<svg" in (folder / "page.html").read_text("utf-8")
 
 
+def test_a_calibration_is_of_the_weights_and_the_guidance_that_were_asked_for(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = [
+        "--calibrate",
+        "--operator",
+        "down:2",
+        "--noise",
+        "2%",
+        "--images",
+        "2",
+        "--count",
+        "3",
+        "--json",
+    ]
+
+    def figures(*words: str) -> Any:
+        assert main(["restore", str(run), *common, "--steps", "2", *words]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    usual, of_last, guided = figures(), figures("--weights", "model"), figures("--guidance", "3")
+    assert (usual["weights"], of_last["weights"], guided["guidance"]) == ("ema", "model", 3.0)
+    assert guided["misfit"]["value"] != usual["misfit"]["value"]
+    assert figures("--precision", "bf16")["precision"] == "bf16"
+
+
+def test_a_single_sample_shows_no_spread(run: Path, y: Any, tmp_path: Path) -> None:
+    file, out = tmp_path / "y.npy", tmp_path / "one"
+    np.save(file, y)
+    words = [
+        "--operator",
+        "mask:hide-left",
+        "--noise",
+        "0",
+        "--steps",
+        "2",
+        "--count",
+        "1",
+        "--out",
+        str(out),
+    ]
+    assert main(["restore", str(run), "--observed", str(file), *words]) == 0
+    with np.load(out / "samples.npz") as arrays:
+        assert np.isnan(arrays["deviation"]).all()
+    assert not (out / "deviation.png").exists()
+    page = (out / "page.html").read_text("utf-8")
+    assert "Deviation" not in page
+    assert "Lower 5 %" not in page
+
+
+def test_a_truth_of_another_number_is_refused_before_anything_is_drawn(
+    run: Path, y: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = kk.Run.open(run)
+    monkeypatch.setattr(kk.Run, "load", lambda *_, **__: pytest.fail("weights are not needed for that"))
+    truth = np.zeros((2, 8, 8, 1), np.uint8)
+    truth[:, 0] = 255
+    with pytest.raises(kk.SettingsError, match="3 measurements and 2 true x"):
+        opened.restore(np.stack([y] * 3), "mask:hide-left", 0.0, truth=truth)
+    assert opened.read(truth).shape == (2, 1, 8, 8)
+
+
 def test_methods_and_samplers_are_named_with_their_options(run: Path) -> None:
     opened = kk.Run.open(run)
     assert opened.method("smc", particles=3, steps=4) == SMC(particles=3, steps=4)
@@ -238,6 +300,13 @@ def test_methods_and_samplers_are_named_with_their_options(run: Path) -> None:
             "measures held-out samples itself",
         ),
         (["--operator", "down:3", "--observed", "y.npy"], "down:3"),
+        (["--operator", "down:2", "--observed", "y.npy", "--images", "8"], "those of a calibration"),
+        *(
+            (["--operator", "down:2", "--noise", "1", "--calibrate", flag, "1"], f"{flag} does not go with")
+            for flag in ("--label", "--vector", "--condition", "--first")
+        ),
+        (["--operator", "down:2", "--noise", "1", "--calibrate", "--count", "0"], "at least 2 images"),
+        (["--operator", "down:2", "--observed", "{}", "--count", "0"], "a count is at least 1"),
         (["--operator", "masc:hide-left", "--observed", "y.npy"], "did you mean"),
         (["--operator", "mask:hide-left", "--observed", "y.npy", "--method", "mnps"], "there are: mmps"),
         (
@@ -249,8 +318,10 @@ def test_methods_and_samplers_are_named_with_their_options(run: Path) -> None:
     ],
 )
 def test_mistakes_are_told(
-    run: Path, words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+    run: Path, words: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    np.save(tmp_path / "y.npy", np.full((4, 4), 100.0))
+    words = [word.format(tmp_path / "y.npy") for word in words]
     assert main(["restore", str(run), *words]) in (2, 3)
     error = capsys.readouterr().err
     assert says in error

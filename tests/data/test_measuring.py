@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from kakusan.data.measured import measured_in, measured_of
+from kakusan.data.measured import in_files, measured_in, measured_of
 from kakusan.data.measuring import OPERATORS, operator_named
 from kakusan.data.units import Levels, Real
 from kakusan.errors import DataError, KakusanError, SettingsError
@@ -372,3 +372,16 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
             read()
     with pytest.raises(SettingsError):
         operator_named("nothing", GREY)
+
+
+@pytest.mark.parametrize("layout", ["auto", "channels-last", "channels-first", "single-channel"])
+@pytest.mark.parametrize("word", ["mask:hide-left", "fourier:4", "radon:5", "mask:hide-left+down:2"])
+def test_what_was_measured_is_written_in_the_axes_in_which_it_is_read(
+    word: str, layout: Any, tmp_path: Path
+) -> None:
+    shape = (1, 6, 6) if layout == "single-channel" or word.startswith("radon") else (3, 6, 6)
+    operator = operator_named(word, shape, layout=layout)
+    y = operator(sample(shape))
+    np.save(tmp_path / "y.npy", in_files(y, layout))
+    again = measured_in(tmp_path / "y.npy", operator, shape, Levels(256), layout=layout)
+    assert torch.equal(again, y)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from kakusan.cli.method_options import options_in, parse_with_method
+from kakusan.config.facts import USUAL_METHOD
 from kakusan.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ EXAMPLES = (
     "kakusan restore runs/scans --observed k.npy --operator fourier:mask.npy --noise auto     noise of unknown size",
     "kakusan restore runs/digits --calibrate --operator mask:random:0.9 --noise 2%    do the error bars hold?",
 )
-USUAL, COUNT, IMAGES = "mmps", 16, 32
-"""Where none is given."""
+BY_TRUTH = ("label", "vector", "condition", "first")
+"""Flags without a sense in a calibration, which gives samples the condition of their held-out x."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,13 @@ class Restore:
     student:SCALE:DOF for outliers; 0: y is exact; auto: fitted, and said."""
     calibrate: bool = False
     """Measure held-out samples, restore them, and say how often the spread holds the truth."""
-    images: int = IMAGES
-    """Of a calibration: held-out samples."""
+    images: int | None = None
+    """Of a calibration: held-out samples; default: 32."""
     count: int | None = None
     """Samples of each y; default: 16, of a calibration 39."""
     truth: Path | None = None
     """x itself, where it is known: for the page."""
-    method: str = USUAL
+    method: str = USUAL_METHOD
     """mmps (moment matching: few steps, nothing to tune), diffpir (fast, no spread to trust), gibbs and smc (error bars
     that hold, for many calls), daps (operators that are not linear), dps (to compare), exact (oracles);
     --method NAME --help shows the options of this one."""
@@ -108,11 +109,18 @@ class Restore:
             raise SettingsError(
                 "a calibration draws the noise of its measurements", "say how large: --noise 2%"
             )
+        if self.calibrate and (given := [name for name in BY_TRUTH if getattr(self, name)]):
+            raise SettingsError(
+                f"--{given[0]} does not go with --calibrate: samples are given the condition of their held-out x",
+                f"leave --{given[0]} out",
+            )
+        if self.images is not None and not self.calibrate:
+            raise SettingsError("--images are those of a calibration", "--count N draws N samples of each y")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    command = parse_with_method(Restore, arguments, "restore", EXAMPLES, USUAL)
+    command = parse_with_method(Restore, arguments, "restore", EXAMPLES, USUAL_METHOD)
     from kakusan.config.machine import set_machine_for_use
     from kakusan.errors import printable
     from kakusan.pages.restore.files import Places, write_restored
@@ -142,34 +150,23 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _restored(command: Restore, run: "Run") -> "Posterior":
-    from kakusan.posterior import Restoration
-    from kakusan.run.restoring import asked_in_words
-    from kakusan.training.guide import Guidance
-
     assert command.observed is not None
-    measurement = run.measurement(command.observed, command.operator, command.noise)
-    loaded = run.load(weights=command.weights, device=command.device, precision=command.precision)
-    guidance = None if command.guidance is None else Guidance(command.guidance)
-    guidance, label = run.composed(guidance, command.label)
-    request = Restoration(
-        count=command.count or COUNT,
+    return run.restore(
+        command.observed,
+        command.operator,
+        command.noise,
+        _method(command, run),
+        **_given(command, "count"),
         seed=command.seed,
         first=command.first,
-        condition=run.condition(
-            label=label, vector=command.vector, image=command.condition, guidance=guidance
-        ),
-        micro_batch=loaded.settings.machine.micro_batch,
-        device=loaded.device,
-    )
-    truth = None if command.truth is None else run.editor(device=command.device).read(command.truth)
-    return run.drawn_given(
-        measurement,
-        _method(command, run),
-        request,
-        loaded,
-        guidance=guidance,
-        truth=truth,
-        asked=asked_in_words(command.operator, command.noise, command.observed),
+        truth=command.truth,
+        label=command.label,
+        vector=command.vector,
+        condition=command.condition,
+        guidance=command.guidance,
+        weights=command.weights,
+        device=command.device,
+        precision=command.precision,
         watching=_watching,
     )
 
@@ -180,21 +177,29 @@ def _calibrated(command: Restore, run: "Run") -> "tuple[Posterior, Calibration]"
     from kakusan.evaluation.options import CalibrationOptions
     from kakusan.pages.restore.gather import of_calibration
     from kakusan.run.noise import noise_named
-    from kakusan.run.restoring import asked_in_words
+    from kakusan.run.restoring import inputs_as_json
 
+    options = CalibrationOptions(
+        **_given(command, "images", "count"),
+        seed=command.seed,
+        guidance=command.guidance,
+        weights=command.weights,
+        device=command.device,
+        precision=command.precision,
+    )
     shape, layout = run.data.shape, run.settings.data.layout
     operator = operator_named(command.operator, shape, layout=layout)
     noise: Noise = noise_named(command.noise, run.data.units, operator.measured_shape(shape), layout=layout)
-    options = CalibrationOptions(images=command.images, seed=command.seed, device=command.device)
-    if command.count is not None:
-        options = CalibrationOptions(
-            images=command.images, count=command.count, seed=command.seed, device=command.device
-        )
     with _watching("calibration") as show:
         calibration = calibrate(run, operator, noise, _method(command, run), options, show)
-    asked = asked_in_words(command.operator, command.noise)
-    calibration = replace(calibration, about={**calibration.about, **asked})
+    inputs = inputs_as_json(command.operator, command.noise)
+    calibration = replace(calibration, about={**calibration.about, **inputs})
     return of_calibration(run, calibration), calibration
+
+
+def _given(command: Restore, *names: str) -> dict[str, Any]:
+    """The options of these names that were given; others have the default of who takes them."""
+    return {name: value for name in names if (value := getattr(command, name)) is not None}
 
 
 def _method(command: Restore, run: "Run") -> "Method":

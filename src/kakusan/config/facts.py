@@ -14,6 +14,9 @@ SpacingName: TypeAlias = Literal[
 ]
 """Where the steps of a walk lie, by name: `kakusan.samplers.spacings` has them."""
 
+USUAL_METHOD = "mmps"
+"""The method of `kakusan.posterior.METHODS` that restores where none is named."""
+
 
 @dataclass(frozen=True)
 class DataFacts:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from kakusan.config.settings import Layout
 from kakusan.data.given import array_in, arrays_in
-from kakusan.data.layout import CHANNELS_FIRST
+from kakusan.data.layout import CHANNELS_FIRST, SINGLE_CHANNEL
 from kakusan.data.measuring import ARRAYS, picture
+from kakusan.data.saving import in_layout
 from kakusan.data.units import Levels, Units
 from kakusan.errors import DataError
 from kakusan.operators import Operator
@@ -95,6 +96,17 @@ def in_axes(array: NDArray[Any], wanted: tuple[int, ...], layout: Layout) -> Obs
             rows = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64).reshape(-1, *form))
             return (rows if axis is None else rows.movedim(axis, 1)).reshape(-1, *wanted)
     return None
+
+
+def in_files(y: Observed, layout: Layout) -> NDArray[np.float64]:
+    """y, (n, *measured), with its axes as `measured_of` reads them and as the data have theirs.
+
+    Of a single-channel run, what has several channels, such as the two of complex numbers, has them last.
+    """
+    if y.ndim < 3:
+        return y.numpy()
+    one_axis_more = layout == SINGLE_CHANNEL and y.shape[1] > 1
+    return in_layout(y.movedim(1, -1).numpy(), "channels-last" if one_axis_more else layout)
 
 
 def _forms(wanted: tuple[int, ...], layout: Layout) -> Iterator[tuple[tuple[int, ...], int | None]]:

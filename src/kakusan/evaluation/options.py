@@ -153,8 +153,14 @@ class CalibrationOptions:
     """Images whose samples are also compared with the score of the posterior (kernel Stein discrepancy); 0: none."""
     seed: int = 0
     """Of the noise of the measurements, and of the samples."""
+    guidance: float | None = None
+    """Weight of guidance: 1 none, more for samples that are more like their condition."""
+    weights: Literal["ema", "model"] = "ema"
+    """Averaged weights, or those of the last step."""
     device: str = "auto"
     """cpu, cuda or mps; default: as trained, where that is here."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Type of convolutions and products; auto: as trained."""
 
     def __post_init__(self) -> None:
         if self.images < 2 or self.count < 2 or self.scored < 0:

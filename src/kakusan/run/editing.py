@@ -88,6 +88,33 @@ class Run(sampling.Run):
             say=say,
         )
 
+    def read(self, images: AnyImages, say: Callable[[str], None] = lambda _: None) -> Samples:
+        """Images in the network's units, of the size, the colours and the levels that the run was trained on.
+
+        Files and folders of pictures are scaled and cropped as training data are. say: called with lines on that.
+        Raises DataError for what cannot be read, or is of another kind than the run has learned.
+        """
+        return read_images(images, self.data, self.settings.data.layout, say)
+
+
+def read_images(
+    images: AnyImages, data: DataRecord, layout: Layout, say: Callable[[str], None] = lambda _: None
+) -> Samples:
+    """As `Run.read` has it, of a run with these data. No weights are needed."""
+    form, gaps = PairForm(data.shape, data.units), data.masked
+    if isinstance(images, Tensor):
+        if tuple(images.shape[1:]) != data.shape or not len(images):
+            raise SettingsError(
+                f"images of this run have shape (n, *{data.shape}), not {tuple(images.shape)}"
+            )
+        return images
+    if not isinstance(images, str | Path):
+        return array_images(np.asarray(images), form, "the array", EDITED, layout=layout, with_gaps=gaps)
+    x, notes = images_asked(Path(images), form, data.shape[1:], EDITED, layout=layout, with_gaps=gaps)
+    for note in notes:
+        say(note)
+    return x
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Editor:
@@ -110,26 +137,8 @@ class Editor:
         return f"<Editor of {self.run}, step {self.loaded.step}: {self.sampler}>"
 
     def read(self, images: AnyImages) -> Samples:
-        """Images in the network's units, of the size, the colours and the levels that the run was trained on.
-
-        Files and folders of pictures are scaled and cropped as training data are, which is said. Raises DataError for
-        what cannot be read, or is of another kind than the run has learned.
-        """
-        shape, gaps = self.data.shape, self.data.masked
-        form = PairForm(shape, self.data.units)
-        if isinstance(images, Tensor):
-            if tuple(images.shape[1:]) != shape or not len(images):
-                raise SettingsError(
-                    f"images of {self.run} have shape (n, *{shape}), not {tuple(images.shape)}"
-                )
-            return images
-        if not isinstance(images, str | Path):
-            array = np.asarray(images)
-            return array_images(array, form, "the array", EDITED, layout=self.layout, with_gaps=gaps)
-        x, notes = images_asked(Path(images), form, shape[1:], EDITED, layout=self.layout, with_gaps=gaps)
-        for note in notes:
-            self.say(note)
-        return x
+        """Images in the network's units, as `Run.read` has them; what was scaled is said."""
+        return read_images(images, self.data, self.layout, self.say)
 
     def variations(
         self,

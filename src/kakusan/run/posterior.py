@@ -117,9 +117,7 @@ class Posterior:
     @property
     def deviation(self) -> NDArray[np.float64]:
         """Of the samples of each measurement, likewise; nan of a single sample."""
-        x = self.samples.double()
-        spread = x.std(1) if x.shape[1] > 1 else x[:, 0] * float("nan")
-        return self._in_data(spread, is_spread=True)
+        return self._in_data(deviation_of(self.samples, 1), is_spread=True)
 
     def quantile(self, share: float | int) -> NDArray[np.float64]:
         """A quantile of the samples, from 0 to 1, likewise: 0.05 and 0.95 hold nine tenths between them."""
@@ -131,3 +129,9 @@ class Posterior:
         values = x * laid[0] + (0 if is_spread else laid[1])
         found: NDArray[np.float64] = in_layout(values.movedim(1, -1).numpy(), self.layout)
         return found
+
+
+def deviation_of(samples: Samples, dim: int) -> Samples:
+    """Of samples along this axis, float64; nan of a single one, without torch's warning."""
+    x = samples.double()
+    return x.std(dim) if x.shape[dim] > 1 else torch.full_like(x.select(dim, 0), float("nan"))

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from kakusan.config.facts import USUAL_METHOD
 from kakusan.config.machine import environment
 from kakusan.config.section import named
 from kakusan.data.measured import measured_in, measured_of
@@ -46,8 +47,6 @@ AnyOperator: TypeAlias = Operator | str | Sequence[str]
 """An operator, or its words: "gauss:1.5", or ["gauss:1.5", "down:4"] for one after the other."""
 AnyNoise: TypeAlias = Noise | float | int | str
 """A noise, its deviation in the units of y, or its words: "5%", "poisson:2", "auto"."""
-USUAL = "mmps"
-"""The method where none is named."""
 
 
 class Run(editing.Run):
@@ -75,7 +74,7 @@ class Run(editing.Run):
 
     def method(
         self,
-        name: Method | str = USUAL,
+        name: Method | str = USUAL_METHOD,
         *,
         sampler: Sampler | str | None = None,
         steps: int | None = None,
@@ -96,7 +95,7 @@ class Run(editing.Run):
         observed: Observed,
         operator: AnyOperator,
         noise: AnyNoise = "auto",
-        method: Method | str = USUAL,
+        method: Method | str = USUAL_METHOD,
         *,
         count: int = 16,
         seed: int = 0,
@@ -112,6 +111,7 @@ class Run(editing.Run):
         device: str = "auto",
         precision: Literal["auto", "fp32", "bf16"] = "auto",
         progress: bool | None = None,
+        watching: Watching | None = None,
     ) -> Posterior:
         """Samples of x given y = A(x) + noise, all in the units of the data: `kakusan restore`.
 
@@ -119,9 +119,12 @@ class Run(editing.Run):
         operator: A, or its words, such as "mask:hide-left", "gauss:1.5", "down:4". noise: its law, its deviation, or
         words; "auto" fits the deviation of Gaussian noise. method: "mmps" unless named, see docs/restore.md; steps: of
         its walk. count: samples of each y; sample k of a seed is the same whatever the count, but for methods that
-        couple a batch. truth: x, where it is known, for comparison. All else: as `sample` and `load` have it.
+        couple a batch. truth: x, where it is known, one for each y, for comparison. watching: in place of the display
+        of progress. All else: as `sample` and `load` have it.
         """
-        asked = self.measurement(observed, operator, noise)
+        measurement = self.measurement(observed, operator, noise)
+        known = None if truth is None else self._truths(truth, len(measurement))
+        chosen = self.method(method, steps=steps)
         loaded = self.load(weights=weights, device=device, precision=precision)
         guidance = Guidance(guidance) if isinstance(guidance, float | int) else guidance
         guidance, label = self.composed(guidance, label)
@@ -134,20 +137,28 @@ class Run(editing.Run):
             micro_batch=loaded.settings.machine.micro_batch,
             device=loaded.device,
         )
-        chosen = self.method(method, steps=steps)
-        known = None if truth is None else self.editor(device=device).read(truth)
-        return self.drawn_given(
-            asked,
+        return self._restored(
+            measurement,
             chosen,
             request,
             loaded,
             guidance=guidance,
             truth=known,
-            asked=asked_in_words(operator, noise, observed),
-            progress=progress,
+            inputs=inputs_as_json(operator, noise, observed),
+            watch=watching or (lambda title: self._watching(title, progress)),
         )
 
-    def drawn_given(
+    def _truths(self, images: Observed, n: int) -> Samples:
+        """The x of n measurements. Raises SettingsError where they are not as many."""
+        truth = self.read(images)
+        if len(truth) != n:
+            raise SettingsError(
+                f"{n:,} measurement{'s' * (n > 1)} and {len(truth):,} true x: their numbers differ",
+                "give the x of each measurement, in the same order",
+            )
+        return truth
+
+    def _restored(
         self,
         measurement: Measurement,
         method: Method,
@@ -156,15 +167,13 @@ class Run(editing.Run):
         *,
         guidance: Guidance | None = None,
         truth: Samples | None = None,
-        asked: Mapping[str, Any] | None = None,
-        progress: bool | None = None,
-        watching: Watching | None = None,
+        inputs: Mapping[str, Any],
+        watch: Watching,
     ) -> Posterior:
         """Samples given y, with the record of how they were made. An unknown noise is fitted first.
 
-        asked: operator and noise in the words of who asked, for the record.
+        inputs: operator, noise and files as they were named, for the record.
         """
-        watch = watching or (lambda title: self._watching(title, progress))
         model, doubts = self.guided(loaded, guidance), list(self._doubts(method, loaded))
         begun, about = time.perf_counter(), dict[str, Any]()
         if isinstance(measurement.law, Unknown):
@@ -194,7 +203,7 @@ class Run(editing.Run):
                 **method_as_json(method),
                 "operator": in_words(measurement.operator),
                 "noise": in_words(measurement.law),
-                **(asked or {}),
+                **inputs,
                 **about,
                 "measured": {"shape": list(measurement.y.shape), "sha256": _digest(measurement.y)},
                 "run": str(self.folder.resolve()),
@@ -276,7 +285,7 @@ def method_as_json(method: Method) -> dict[str, Any]:
     return {"method": _name_of(method), "options": own, **walk}
 
 
-def asked_in_words(
+def inputs_as_json(
     operator: AnyOperator, noise: AnyNoise, observed: Observed | None = None
 ) -> dict[str, Any]:
     """Operator and noise as they were named, without those that were not, and the hashes of their files and of y's."""

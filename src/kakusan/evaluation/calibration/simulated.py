@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kakusan.data import Dataset
 from kakusan.data.space import noun_of
 from kakusan.data.units import Levels, Units, scale_and_mean
+from kakusan.diffusion.denoiser import Denoiser
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.evaluation.calibration.judged import Judged, judge, plain, ratio
 from kakusan.evaluation.options import CalibrationOptions
@@ -23,10 +24,11 @@ from kakusan.posterior.score import posterior_score
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run
 from kakusan.run.restoring import in_words, method_as_json
-from kakusan.shapes import Condition, Samples
+from kakusan.shapes import Samples
 from kakusan.statistics.clusters import Estimate, mean_of, of_sums
 from kakusan.statistics.stein import Stein, stein_discrepancy
 from kakusan.storage.figures import finite
+from kakusan.training.guide import Guidance
 from kakusan.training.validation import spread
 
 UNFIT = "do not take the spread for an error bar yet, since the misfit of the samples is not that of noise"
@@ -145,7 +147,8 @@ def calibrate(
     """
     options = options or CalibrationOptions()
     dataset, numbers = _held_out(run, options.images)
-    loaded = run.load(device=options.device)
+    loaded = run.load(weights=options.weights, device=options.device, precision=options.precision)
+    model = run.guided(loaded, None if options.guidance is None else Guidance(options.guidance))
     truth, condition = dataset.with_gaps(numbers), dataset.condition(numbers)
     law = noise if isinstance(noise, Noise) else Gaussian(noise)
     measurement = simulated(truth, operator, law, run.data.units, options.seed, numbers)
@@ -157,7 +160,7 @@ def calibrate(
         device=loaded.device,
     )
     begun = time.perf_counter()
-    found = restored(loaded.model, measurement, method, request, lambda share, at: progress(0.9 * share, at))
+    found = restored(model, measurement, method, request, lambda share, at: progress(0.9 * share, at))
     samples = found.samples
     if bad := int((~samples.isfinite()).flatten(2).any(2).sum()):
         raise NumbersError(
@@ -174,7 +177,7 @@ def calibrate(
     steins = []
     for k in range(min(options.scored, len(numbers))):
         progress(0.9 + 0.1 * k / options.scored, "the score of the posterior")
-        steins.append(_stein(loaded, measurement, samples[k], condition, k, options.seed))
+        steins.append(_stein(model.denoiser, measurement, samples[k], request, k))
     there = samples if condition is None or condition.mask is None else _with_gaps(samples, truth)
     return Calibration(
         about,
@@ -236,19 +239,19 @@ def _judged(samples: Samples, truth: Samples, units: Units, seed: int) -> Judged
 
 
 def _stein(
-    loaded: Loaded, measurement: Measurement, samples: Samples, condition: Condition | None, k: int, seed: int
+    denoiser: Denoiser, measurement: Measurement, samples: Samples, request: Restoration, k: int
 ) -> Stein:
     """The kernel Stein discrepancy of the samples of the k-th measurement, by themselves."""
-    parts, size = [], loaded.settings.machine.micro_batch
+    parts, size, seed = [], request.micro_batch, request.seed
     for begin in range(0, len(samples), size):
-        x = samples[begin : begin + size].to(loaded.device)
+        x = samples[begin : begin + size].to(request.device)
         of = torch.full((len(x),), k)
-        given = None if condition is None else condition.rows(of).to(loaded.device)
+        given = None if request.condition is None else request.condition.rows(of).to(request.device)
         there = 1 if given is None or given.mask is None else given.mask
         indices = (torch.arange(len(x)) + begin) | k << 32
         noise = normals(seed, Purpose.EVALUATION_NOISE, 0, indices.to(x.device), tuple(x.shape[1:]))
         rows = measurement.rows(of)
-        pair = posterior_score(loaded.model.denoiser, rows, x, noise, SCORED_AT, given)
+        pair = posterior_score(denoiser, rows, x, noise, SCORED_AT, given)
         parts.append([(values * there).cpu() for values in pair])
     z, scores = (torch.cat(column) for column in zip(*parts, strict=True))
     return stein_discrepancy(z, scores, seed=seed)
@@ -267,5 +270,7 @@ def _about(
         **method_as_json(method),
         "count": options.count,
         "seed": options.seed,
+        "guidance": options.guidance,
         "device": loaded.device,
+        "precision": loaded.settings.machine.precision,
     }

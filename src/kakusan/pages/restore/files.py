@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from kakusan.data.measured import OBSERVED, in_files
 from kakusan.data.rendering import encode_png, numbered
 from kakusan.data.saving import in_layout
 from kakusan.data.shades import shaded
@@ -117,14 +118,14 @@ def arrays_of(found: Posterior) -> bytes:
 
     Without the axis of measurements where there is one alone: samples (count, ...), all others (...).
     """
-    several = len(found.measurement) > 1
     y = found.measurement.y.masked_fill(~found.measurement.known, float("nan"))
     arrays = {"samples": found.decode(), "mean": found.mean, "deviation": found.deviation}
     arrays |= {f"quantile_{round(100 * share):02d}": found.quantile(share) for share in QUANTILES}
-    arrays["observed"] = y.movedim(1, -1).numpy() if y.ndim > 2 else y.numpy()
+    arrays[OBSERVED] = in_files(y.cpu(), found.layout)
     if found.truth is not None:
         arrays["truth"] = in_layout(found.units.decode(found.truth), found.layout)
-    arrays = {name: array if several else array[0] for name, array in arrays.items()}
+    if len(y) == 1:
+        arrays = {name: array[0] for name, array in arrays.items()}
     if isinstance(found.units, Levels):
         arrays["levels"] = np.array(found.units.levels)
     buffer = io.BytesIO()

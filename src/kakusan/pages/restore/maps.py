@@ -12,6 +12,7 @@ from kakusan.data.space import IMAGES, POINTS, noun_of
 from kakusan.data.units import Levels, Real, Units
 from kakusan.posterior import Measurement
 from kakusan.posterior.misfit import standardized
+from kakusan.run.posterior import deviation_of
 from kakusan.shapes import Samples
 
 Floats = NDArray[np.float64]
@@ -35,11 +36,13 @@ class Panel:
 
 
 def spread_of(samples: Samples) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Mean, deviation and the two quantiles of samples (count, ...), float64; nan where a value is missing."""
+    """Mean, deviation and the two quantiles of samples (count, ...), float64; nan where a value is missing.
+
+    The deviation of a single sample is nan.
+    """
     x = samples.cpu().double()
     low, high = torch.from_numpy(np.quantile(x.numpy(), QUANTILES, axis=0))
-    deviation = x.std(0) if len(x) > 1 else torch.zeros_like(x[0])
-    return x.mean(0), deviation, low, high
+    return x.mean(0), deviation_of(x, 0), low, high
 
 
 def panels_of(measurement: Measurement, samples: Samples, truth: Samples | None, units: Units) -> list[Panel]:
