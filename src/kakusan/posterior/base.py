@@ -8,7 +8,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -39,13 +38,7 @@ class Weighed(Snapshot):
 class Method(ABC):
     """A method to draw x given y. One of your own defines `trajectory`."""
 
-    for_linear: ClassVar[bool] = False
-    """It needs a linear operator."""
-    is_coupled: ClassVar[bool] = False
-    """A sample depends on its neighbours in the batch: the same sample takes the same batch."""
-
-    @property
-    def rows_of_a_sample(self) -> int:
+    def rows_of_a_sample(self, measurement: Measurement) -> int:  # noqa: ARG002
         """Rows of the network's batch that one sample takes: its particles."""
         return 1
 
@@ -123,7 +116,8 @@ def noise_levels(path: Path, steps: int, high: float = LARGEST_SIGMA, low: float
     They suit methods that need accuracy at small noise too; a single one is that of `high`.
     """
     high, low = min(high, math.exp(-_level(path, path.T))), max(low, smallest_sigma(path))
-    return [time_of(path, sigma) for sigma in falling_roots(high, min(low, high), steps)]
+    times = [time_of(path, sigma) for sigma in falling_roots(high, min(low, high), steps)]
+    return list(dict.fromkeys(times))  # one alone, where T is 1
 
 
 def even_levels(path: Path, steps: int) -> list[float]:

@@ -26,12 +26,12 @@ from kakusan.shapes import Condition, Samples, Times, by_row, times_like
 
 @dataclass(frozen=True, kw_only=True)
 class DPS(Method):
-    """Known everywhere, hence a yardstick: a thousand steps, any differentiable operator, no error bars.
+    """Known everywhere, hence a yardstick: a step at each of the T times, any differentiable operator, no error bars.
 
     sampler: ancestral, or another one of single steps. step_size: zeta' in the paper, where 0.3 to 1 are used.
     """
 
-    sampler: Sampler = field(default_factory=lambda: DDIM(steps=1000, eta=1.0))
+    sampler: Sampler = field(default_factory=lambda: DDIM(steps=None, eta=1.0))
     step_size: float = 1.0
 
     def __post_init__(self) -> None:

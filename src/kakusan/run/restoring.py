@@ -123,7 +123,7 @@ class Run(editing.Run):
         operator: A, or its words, such as "mask:hide-left", "gauss:1.5", "down:4". noise: its law, its deviation, or
         words; "auto" fits the deviation of Gaussian noise. method: "mmps" unless named, see docs/restore.md; steps: of
         its walk; options: all others of the method, such as particles=8. count: samples of each y; sample k of a seed
-        is the same whatever the count, but for methods that couple a batch. truth: x, where it is known, one for each
+        is the same whatever the count. truth: x, where it is known, one for each
         y, for comparison. watching: in place of the display of progress. All else: as `sample` and `load` have it.
         """
         measurement = self.measurement(observed, operator, noise)
@@ -179,7 +179,7 @@ class Run(editing.Run):
         inputs: operator, noise and files as they were named, for the record.
         """
         require_room(len(measurement) * request.count, measurement.shape)
-        model, doubts = self.guided(loaded, guidance), list(self._doubts(method, loaded))
+        model, doubts = self.guided(loaded, guidance), list(self._doubts(loaded))
         begun, about = time.perf_counter(), dict[str, Any]()
         if isinstance(measurement.law, Unknown):
             with watch("the noise of what was measured") as show:
@@ -229,17 +229,15 @@ class Run(editing.Run):
             doubts=doubts,
         )
 
-    def _doubts(self, method: Method, loaded: Loaded) -> Sequence[str]:
+    def _doubts(self, loaded: Loaded) -> Sequence[str]:
         """Sentences on why samples of this run given y may be wrong, before any is drawn. Raises SettingsError."""
         if self.settings.is_distilled:
             raise SettingsError(
                 f"{self.folder} was distilled, and samples given y take a model of many calls",
                 "restore with the run that it came from",
             )
-        doubts = [self.hardly_learned(loaded.step)]
-        if method.is_coupled:
-            doubts.append("samples of this method depend on their neighbours: another count gives others")
-        return [words for words in doubts if words]
+        words = self.hardly_learned(loaded.step)
+        return [words] if words else []
 
 
 def chosen_method(
