@@ -88,10 +88,12 @@ class Guiding(Method):
         condition: Condition | None = None,
     ) -> Iterator[Snapshot]:
         knowing = replace(model, denoiser=self.denoiser(model.denoiser, measurement))
-        yield from walk(self.walking(model.path), knowing, noises, condition, start=first(model.path, noises))
+        yield from walk(
+            self.walking(model.path), knowing, noises, condition, start=start_of(model.path, noises)
+        )
 
 
-def first(path: Path, noises: NoiseSource) -> Snapshot | None:
+def start_of(path: Path, noises: NoiseSource) -> Snapshot | None:
     """The noise that a trajectory begins with below T; None: it begins at T."""
     if (t := beginning(path)) is None:
         return None
@@ -150,7 +152,7 @@ def time_of(path: Path, sigma: float) -> float:
     return float(path.time_at(level.clamp(_level(path, path.T), _level(path, 1))))
 
 
-def several(noises: NoiseSource, step: int, count: int) -> Samples:
+def draws_of(noises: NoiseSource, step: int, count: int) -> Samples:
     """So many fresh draws of a step for each sample, (batch, count, channels, *space)."""
     draws = [
         noises.draw(step * -(-count // MOST_DRAWS) + k // MOST_DRAWS, k % MOST_DRAWS) for k in range(count)

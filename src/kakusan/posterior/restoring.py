@@ -98,7 +98,7 @@ def restored(
         seeded = SeededNoise(request.seed, (of << OBSERVATION | number).to(request.device), measurement.shape)
         rows, given = measurement.rows(of), _given(request, of)
         still = None
-        for step, still in enumerate(method.trajectory(counted, rows, Typed(seeded, request.dtype), given)):
+        for step, still in enumerate(method.trajectory(counted, rows, OfType(seeded, request.dtype), given)):
             progress((begin + len(places) * step / steps) / (n * count), f"t = {still.t:g}")
         assert still is not None
         found.append(kept_exactly(still.x, rows).cpu())
@@ -113,7 +113,7 @@ def restored(
 
 
 @dataclass(frozen=True)
-class Typed:
+class OfType:
     """The same noise in another type."""
 
     of: SeededNoise

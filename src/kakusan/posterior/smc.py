@@ -24,7 +24,7 @@ from torch import Tensor
 from kakusan.diffusion.forward import posterior_variance, q_posterior
 from kakusan.diffusion.paths import Path
 from kakusan.errors import SettingsError
-from kakusan.posterior.base import Method, Weighed, noise_levels, repeated, several, sigma_of, uniform
+from kakusan.posterior.base import Method, Weighed, draws_of, noise_levels, repeated, sigma_of, uniform
 from kakusan.posterior.measurement import Measurement
 from kakusan.posterior.particles import Weights
 from kakusan.posterior.solving import conjugate_gradients, whitened
@@ -73,13 +73,13 @@ class SMC(Method):
         rows = torch.arange(n).repeat_interleave(K)
         twist = Twist(model, measurement.rows(rows), repeated(condition, rows), self.solver_steps)
         times = [*noise_levels(model.path, self.steps), 0.0]
-        noise = several(noises, 0, K).flatten(0, 1)
+        noise = draws_of(noises, 0, K).flatten(0, 1)
         x = scaled(model.path.scale_at(times_like(times[0], noise)), noise)
         cloud = twist.at(x, times_like(times[0], x))
         weights = Weights(cloud.nats.view(n, K))
         yield Weighed(times[0], x[::K], effective=weights.smallest)
         for step, (t, s) in enumerate(pairwise(times), start=1):
-            draws = several(noises, step, K + 1)
+            draws = draws_of(noises, step, K + 1)
             cloud = cloud.rows(weights.resampled(uniform(draws[:, K]).to(x.device)))
             of_x_0 = (
                 cloud.x_0
@@ -92,7 +92,7 @@ class SMC(Method):
             weights.gain((gained + cloud.nats - left.nats).view(n, K))
             if s:
                 yield Weighed(s, x[::K], left.x_0[::K], effective=weights.smallest)
-        last = weights.one(uniform(several(noises, len(times), K + 1)[:, K]).to(x.device))
+        last = weights.one(uniform(draws_of(noises, len(times), K + 1)[:, K]).to(x.device))
         yield Weighed(0, x[last], x[last], effective=weights.smallest)
 
 
