@@ -135,8 +135,8 @@ def test_the_rest_of_moment_matching_falls_with_the_square_of_the_steps() -> Non
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)
 def test_split_gibbs_comes_to_a_gaussian_posterior(path: Path) -> None:
-    """In 60 iterations: what is left of the mean is the beginning of the chain, of the covariance the 3 % by which a prior
-    step of 7 calls is off; half of it with 12."""
+    """In 60 iterations: what is left of the mean is the beginning of the chain, of the covariance the 3 % by which a
+    prior step of 7 calls is off; half of it with 12."""
     mean, cov = off(path, Gibbs(particles=1, iterations=60, prior_steps=7), 2 + 3 * 60)
     assert mean < 0.05
     assert cov < 0.05

@@ -6,8 +6,8 @@ x and a copy z of it, coupled by N(x; z, eta^2 I), are drawn one after the other
     z given x       ~ p(z) N(z; x, eta^2 I)         the prior step: denoising by the probability flow from x on
 
 eta falls from wide to narrow. z has the law p(z) N(y; A z, Sigma_y + eta^2 A A^T), the posterior as eta goes to 0. The
-iterations that it takes to move grow with 1 / eta^2. So where eta is small enough, the noise of y that the likelihood step
-sees is Sigma_y - eta^2 A A^T, and the law of z is the posterior itself, whatever eta.
+iterations that it takes to move grow with 1 / eta^2. So where eta is small enough, the noise of y that the likelihood
+step sees is Sigma_y - eta^2 A A^T, and the law of z is the posterior itself, whatever eta.
 
 A chain alone keeps the mode in which it was when eta became too small to leave it. So several are annealed together
 (Neal 2001, Del Moral et al. 2006): as eta falls to eta', each is weighted with the ratio of its laws, in which p(z)
@@ -43,10 +43,10 @@ SPLIT = 0.5
 class Gibbs(Method):
     """Error bars that hold, for many calls and no derivative of the network; any operator, any noise.
 
-    iterations: of both steps, while eta falls from `widest` to `narrowest` over the first `falling` of them. prior_steps: calls
-    of the network in each. particles: chains of each sample, where A is linear and the noise Gaussian; else there is
-    one. narrowest: None: where the coupling takes over half of the noise of y, and at least `LEAST`.
-    walk_steps: of Langevin's walk, where A is not linear or the noise not Gaussian.
+    iterations: of both steps, while eta falls from `widest` to `narrowest` over the first `falling` of them.
+    prior_steps: calls of the network in each. particles: chains of each sample, where A is linear and the noise
+    Gaussian; else there is one. narrowest: None: where the coupling takes over half of the noise of y, and at least
+    `LEAST`. walk_steps: of Langevin's walk, where A is not linear or the noise not Gaussian.
     Deviations are in the network's units, in which data are about 1.
     """
 
