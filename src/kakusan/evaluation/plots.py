@@ -35,7 +35,7 @@ def report_png(report: BoundReport) -> bytes:
     name = plain(about["data"])
     figure.suptitle(
         f"{name}, step {about['step']:,}: {about['schedule']} schedule, T = {about['T']}, {about['variance']} "
-        f"variance, $\\sigma_1^2$ {sigma_1}, clip {about['clip'] or 'none'}, {about['weights']} weights",
+        f"variance, $\\sigma_1^2$ = {sigma_1}, clip {about['clip'] or 'none'}, {about['weights']} weights",
         fontsize=10,
     )
     buffer = io.BytesIO()
@@ -135,7 +135,7 @@ def _nearness(axis: Any, report: BoundReport) -> None:
     axis.set_title(
         title if part.name != "training" else "The guess, the memorizer's and $x_0$, by $t$", fontsize=10
     )
-    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.8))
+    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.72))
 
 
 def _dim_what_tells_nothing(axis: Any, report: BoundReport) -> None:
@@ -159,7 +159,7 @@ def _errors(part: Part, report: BoundReport) -> tuple[Floats, Floats]:
     """The t at which the error of the guess of x_0 was measured, and its root mean square there."""
     error = part.distortion * report.scale
     shown = np.isfinite(error)
-    return np.flatnonzero(shown) + 1.0, error[shown]
+    return np.flatnonzero(shown).astype(np.float64) + 1, error[shown]
 
 
 def _of_the_guess(axis: Any, report: BoundReport) -> None:
