@@ -363,6 +363,7 @@ def test_formulas_by_themselves_stand_between_empty_lines(language: str) -> None
 
 
 SCHEDULE = Linear(T=1000)
+OTHER = Cosine(T=1000)
 SHOWN_TIMES = (1, 2, 10, 100, 500, 1000)
 
 
@@ -417,9 +418,9 @@ def figures(schedule: NoiseSchedule = SCHEDULE) -> Figures:
     return Figures(schedule.beta, alpha_bar, alpha_bar / (1 - alpha_bar), *with_0)
 
 
-def row(t: int) -> str:
+def row(t: int, schedule: NoiseSchedule = SCHEDULE) -> str:
     """A line of the table of figures."""
-    f = figures()
+    f = figures(schedule)
     alpha_bar = at(f.alpha_bar, t)
     values = [
         at(f.beta, t),
@@ -434,6 +435,11 @@ def row(t: int) -> str:
     tiny = r"\lt 10^{-9}" if constant < 1e-9 else shown(constant)  # below, rounding has its say
     cells = [f"${cell}$" for cell in (t, *map(shown, values), tiny)]
     return "| " + " | ".join(cells if t > 1 else [*cells[:-1], "–"]) + " |"
+
+
+def rows() -> list[str]:
+    """Both tables."""
+    return [row(t, schedule) for schedule in (SCHEDULE, OTHER) for t in SHOWN_TIMES]
 
 
 @cache
@@ -473,7 +479,7 @@ def sentences() -> tuple[str, ...]:
 @cache
 def more_sentences() -> tuple[str, ...]:
     """Figures of the divergence, of the cosine schedule, of a picture and of other pages."""
-    f, cosine, large = figures(), figures(Cosine(T=1000)), READ["fixed-large"]
+    f, cosine, large = figures(), figures(OTHER), READ["fixed-large"]
     end, ten = at(cosine.snr, 1000), torch.full((1, 1), 10.0, dtype=torch.float64)
     zero, one = torch.zeros_like(ten), torch.ones_like(ten)
     costs = [float(Gaussian(zero, one).kl(Gaussian(zero, variance))) for variance in (ten, 1 / ten)]
@@ -519,7 +525,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 def test_the_picture_of_the_bound_is_as_it_is_read() -> None:
     large, small = READ["fixed-large"], READ["fixed-small"]
-    cosine = figures(Cosine(T=1000))
+    cosine = figures(OTHER)
     assert (large["data"], large["schedule"], large["levels"], large["T"]) == ("kanji", "cosine", 2, 1000)
     for t in (2, 3, 10, 30):  # "nearly all C_t"
         assert 0.8 < at(cosine.constant, t) / large["bits_by_t"][str(t)] < 1.01
@@ -533,14 +539,14 @@ def test_the_picture_of_the_bound_is_as_it_is_read() -> None:
 def test_every_figure_is_what_the_library_computes(language: str) -> None:
     for sentence in sentences():
         assert sentence in page(language), sentence
-    for t in SHOWN_TIMES:
-        assert row(t) in page(language)
+    for line in rows():
+        assert line in page(language)
 
 
 @every_page
 def test_there_are_no_other_figures(language: str) -> None:
     figure = re.compile(r"(?:\d+(?:\.\d+)? \\cdot )?10\^\{-?\d+\}|\d+\.\d+")
-    known = {number for text in (*sentences(), *map(row, SHOWN_TIMES)) for number in figure.findall(text)}
+    known = {number for text in (*sentences(), *rows()) for number in figure.findall(text)}
     sections = r"section 4\.3|4\.3 節"
     assert set(figure.findall(re.sub(sections, "", FENCE.sub("", page(language))))) <= known
 
