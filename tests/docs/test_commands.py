@@ -24,6 +24,8 @@ from kakusan.cli import (
 PAGES = (
     "README.md",
     "docs/bits.md",
+    "docs/derivation.md",
+    "docs/derivation.ja.md",
     "docs/models.md",
     "docs/python.md",
     "docs/samplers.md",

@@ -80,7 +80,10 @@ def _output_error(
 
 @dataclass(frozen=True)
 class Simple(Loss):
-    """Mean squared error of the output; for eps, L_simple of Ho et al. 2020: (12) with its weight set to 1."""
+    """Mean squared error of the output; for eps, L_simple of Ho et al. 2020: (12) with its weight set to 1.
+
+    On the scale of eps a network that predicts x_0 is weighted by 1 / SNR, and one that predicts v by 1 / alpha_bar.
+    """
 
     def per_image(
         self,
@@ -159,7 +162,10 @@ class Bound(Loss):
 
 @dataclass(frozen=True)
 class Hybrid(Loss):
-    """L_simple + share x the bound, where the bound teaches the variance alone (Nichol & Dhariwal 2021, Eq. 16)."""
+    """L_simple + share x the bound, where the bound teaches the variance alone (Nichol & Dhariwal 2021, Eq. 16).
+
+    The bound is in bits/dim, T times the term of a uniform t, and L_simple a mean over the values, as in their code.
+    """
 
     share: float = 0.001
     repeats = False  # the decoder's term is that of t = 1 alone

@@ -70,7 +70,10 @@ class UniformTimes(TimeSampler):
 
 
 class StratifiedTimes(TimeSampler):
-    """t uniform over 1..T for each image, and spread evenly over the batch: less noise in the gradient."""
+    """One t from each of as many equal parts of 1..T as the batch has images: less noise in the gradient.
+
+    For each image t is uniform over 1..T, since which part it gets is drawn anew at each step.
+    """
 
     def draw(
         self, seed: int, step: int | Tensor, slots: Tensor, batch_size: int
