@@ -58,11 +58,8 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
     reference = "".join(page.read_text("utf-8") for page in (site / "api").glob("*.html"))
     found = set(re.findall(r'id="kakusan\.(?:\w+\.)*(\w+)"', reference))
     for home in (kakusan, samplers, posterior, operators):
-        public = {
-            name
-            for name in home.__all__
-            if inspect.isroutine(thing := getattr(home, name)) or inspect.isclass(thing)
-        }
+        things = {name: getattr(home, name) for name in home.__all__}
+        public = {name for name, of in things.items() if inspect.isroutine(of) or inspect.isclass(of)}
         assert public <= found, (home.__name__, public - found)
 
 
