@@ -33,6 +33,7 @@ myst_dmath_double_inline = True
 myst_fence_as_directive = {"math"}
 myst_heading_anchors = 4
 
+smartquotes = False  # quotes in docstrings are those of code
 highlight_language = "bash"  # blocks without a name are commands
 default_role = "code"  # single backticks in docstrings
 autodoc_member_order = "bysource"

@@ -1,6 +1,7 @@
 """The reference: docstrings as they are, plain sentences with code in backticks, and types by their short names."""
 
 import re
+from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 from sphinx.application import Sphinx
@@ -12,7 +13,7 @@ MARKUP = re.compile(r"([*|])|(?<=\w)(_)(?!\w)")
 
 SHORT = {
     stringify_annotation(of, "smart"): name
-    for name, of in {"ArrayLike": ArrayLike, "NDArray": NDArray}.items()
+    for name, of in {"ArrayLike": ArrayLike, "NDArray": NDArray[Any]}.items()
 }
 
 

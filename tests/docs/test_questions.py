@@ -1,6 +1,7 @@
 """docs/questions.md and docs/quickstart.md: each question has its answer, and what is said to be printed is."""
 
 import re
+from pathlib import Path
 
 import pytest
 from documents import ROOT, blocks
@@ -26,3 +27,24 @@ def test_the_quickstart_shows_what_is_printed(capsys: pytest.CaptureFixture[str]
 
 def test_the_quickstart_has_five_steps() -> None:
     assert re.findall(r"^## (\d)\.", QUICKSTART.read_text("utf-8"), re.MULTILINE) == list("12345")
+
+
+FIGURES = {
+    "0.05 % of the energy is not a sine": "0.05 % of the energy is not a sine",
+    "26 % is not an even beat": "26 % is not an even beat",
+    "40 pictures are learned by heart within five minutes": "40 images are learned by heart",
+    "300 show signs of overfitting after fifteen": 'say "a sign of overfitting"',
+    "of 1,300 digits and 5,700 kanji no sample was a copy": "exact copies among 240 samples; copy rate",
+}
+"""What the questions say was measured, and what the README says of the same."""
+
+
+def words_of(page: Path) -> str:
+    return " ".join(page.read_text("utf-8").split())
+
+
+def test_measured_figures_are_those_of_the_readme() -> None:
+    questions, readme = words_of(QUESTIONS), words_of(ROOT / "README.md")
+    for ours, theirs in FIGURES.items():
+        assert ours in questions
+        assert theirs in readme
