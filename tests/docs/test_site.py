@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from documents import ROOT
+from documents import ROOT, blocks
 
 import kakusan
 from kakusan import operators, posterior, samplers
@@ -61,6 +61,17 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
         things = {name: getattr(home, name) for name in home.__all__}
         public = {name for name, of in things.items() if inspect.isroutine(of) or inspect.isclass(of)}
         assert public <= found, (home.__name__, public - found)
+
+
+def test_the_reference_has_what_the_guides_import(site: Path) -> None:
+    reference = "".join(page.read_text("utf-8") for page in (site / "api").glob("*.html"))
+    guides = [page for page in DOCS.glob("*.md") if page.name != "extending.md"]  # which goes into the house
+    code = "".join(block for page in (ROOT / "README.md", *guides) for block in blocks(page, "python"))
+    imports = re.findall(r"^from kakusan\.([\w.]+) import ([\w, ]+)$", code, re.MULTILINE)
+    names = {(home, name) for home, words in imports for name in words.split(", ")}
+    assert len(names) > 10
+    for home, name in names:
+        assert re.search(rf'id="kakusan\.({re.escape(home)}\.)?{name}"', reference), f"kakusan.{home}.{name}"
 
 
 def test_formulas_are_set_without_a_script(site: Path) -> None:
