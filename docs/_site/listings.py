@@ -40,6 +40,7 @@ def named(module: str, path: str) -> Any:
 def place_of(thing: Any) -> tuple[Path, int] | None:
     """The file of the repository and the line where a class, function or property is defined, or None."""
     thing = getattr(thing, "fget", None) or getattr(thing, "func", None) or getattr(thing, "__func__", thing)
+    thing = inspect.unwrap(thing)  # of decorators
     try:
         path, (_, line) = Path(inspect.getfile(thing)), inspect.getsourcelines(thing)
     except (TypeError, OSError):  # a field of a dataclass, or made when the program ran
