@@ -32,6 +32,9 @@ PAGES = (
     "docs/edits.md",
     "docs/restore.md",
     "docs/compression.md",
+    "docs/index.md",
+    "docs/questions.md",
+    "docs/quickstart.md",
     "benchmarks/README.md",
 )
 LINE = re.compile(r"^ *(kakusan \w+ .*?)(?: {2,}.*| +#.*)?$", re.MULTILINE)
