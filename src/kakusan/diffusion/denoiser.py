@@ -6,7 +6,6 @@ Here alone it is known that networks are given t - 1, or a number that stands fo
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -73,7 +72,7 @@ class NetworkDenoiser(Denoiser):
                 "let the network predict v or x_0 (--process.predicts v)",
             )
 
-    def on(self, path: Path) -> Self:
+    def on(self, path: Path) -> "NetworkDenoiser":
         """The same network on another path, which one that is told how much noise there is knows as well as its own."""
         return replace(self, path=path) if self.told == "log-snr" else self
 

@@ -7,7 +7,7 @@ trained on.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float64
@@ -78,7 +78,7 @@ class LearnedPath(Path):
         signal = torch.where(t < 1, 1 - share * (-level).sigmoid(), level.sigmoid())
         return signal.sqrt(), share.sqrt() * (-level).sigmoid().sqrt()  # apart: at t = 0 a root has no slope
 
-    def weighed(self, factors: Factors) -> Self:
+    def weighed(self, factors: Factors) -> "LearnedPath":
         """The same for one batch, whose i-th time is always that of the i-th sample: the gradient that reaches the
         interior from it is multiplied by the i-th factor, asked for in the backward pass. The ends get theirs as it is.
         """
@@ -94,14 +94,9 @@ class LearnedPath(Path):
         """The betas as they are now."""
         return twin(self)
 
-    @property
-    def _found(self) -> dict[float, float]:
-        return {}
-
-    @property
-    def _levels(self) -> Coefficients:
-        with torch.no_grad():
-            return self.half_log_snr(torch.arange(self.T + 1, dtype=torch.float64))
+    def time_at(self, half_log_snr: Coefficients) -> Times:
+        """As `Path.time_at`, at this moment."""
+        return self.table().time_at(half_log_snr)
 
 
 def _multiplied_by(factors: Factors) -> Callable[[Tensor], Tensor]:

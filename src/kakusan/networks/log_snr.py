@@ -1,8 +1,8 @@
 """A log-SNR that falls from t = 1 to t = T and is learned: a monotone function of 34 numbers, as Kingma et al. have it.
 
 Kingma et al. 2021 (Variational Diffusion Models, appendix H) take a monotone network. Here it is a broken line between
-knots at equal distances, whose falls are shares of the whole (a softmax), so that it is monotone whatever the numbers
-are, and its two ends are numbers of their own.
+knots at equal distances, whose falls are shares of the whole (a softmax, and a thousandth evenly), so that it falls
+whatever the numbers are, and its two ends are numbers of their own.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 PIECES = 32
 """Of the broken line."""
+EVEN = 1e-3
+"""The part of the fall that all pieces share evenly, whatever they learn: a table of betas needs each above 0."""
 UNIT = 10.0
 """Of the ends, in nats: steps of an optimizer are about 1e-3 for weights, and the log-SNR falls by some ten nats."""
 
@@ -50,7 +52,8 @@ class LogSNR(nn.Module):
 
     def fallen(self, share: Shares) -> Shares:
         """The part of the whole fall that lies before this share of the way: from 0 to 1, and never falling."""
-        heights = torch.cat([torch.zeros(1, dtype=torch.float64), _float64(self.falls).softmax(0).cumsum(0)])
+        shares = (1 - EVEN) * _float64(self.falls).softmax(0) + EVEN / PIECES
+        heights = torch.cat([torch.zeros(1, dtype=torch.float64), shares.cumsum(0)])
         distance = (share[:, None] * PIECES - torch.arange(PIECES + 1)).abs()
         return (1 - distance).clamp(min=0) @ heights  # a product: gradients are added in a fixed order
 
