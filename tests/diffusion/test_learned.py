@@ -261,14 +261,6 @@ def test_its_training_finds_that_optimum() -> None:
         optimizer.step()
         optimizer.zero_grad()
     table, (first, last) = levels(path), best_ends()
-    print(
-        "FOUND",
-        float(bound(table[0], table[-1]) - bound(first, last)),
-        bend(path),
-        table[[0, -1]],
-        first,
-        last,
-    )
     # the ends wander by what batches differ in: the last one by a nat, which costs 3e-4 bits, where it began at 0.15
     assert float(table[0]) == pytest.approx(float(first), abs=0.1)
     assert float(bound(table[0], table[-1]) - bound(first, last)) < 1e-3
