@@ -91,3 +91,11 @@ def test_weights_of_such_a_folder_are_not_taken_for_others(run: kk.Run, tmp_path
     export_model(run, "diffusers", tmp_path / "out")
     with pytest.raises(ModelError, match="time_embedding_type"):
         import_model(tmp_path / "out", tmp_path / "again")
+
+
+def test_fourier_features_leave_for_onnx_and_not_for_diffusers(data: Path, tmp_path: Path) -> None:
+    flags = [*TINY, "--network.fourier-features", "6", "7", "--machine.precision", "fp32", "--steps", "1"]
+    run_kakusan(["train", data, "--run", tmp_path / "run", *flags])
+    export_model(tmp_path / "run", "onnx", tmp_path / "out")  # whose answers are compared with ours
+    with pytest.raises(ModelError, match="fourier_features have no counterpart"):
+        export_model(tmp_path / "run", "diffusers", tmp_path / "folder")

@@ -191,3 +191,12 @@ def test_it_is_not_distilled(run: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
     assert main(["distill", str(run), "--run", str(tmp_path / "few"), "--steps", "1"]) != 0
     assert "does not teach the schedule" in capsys.readouterr().err
+
+
+def test_its_report_draws_it_beside_linear_and_cosine(run: Path) -> None:
+    run_kakusan(["report", run])
+    page = (run / "report.html").read_text("utf-8")
+    assert "log-SNR in nats: " in page
+    assert "Nothing is learned here" not in page
+    for name in ("learned", "linear", "cosine"):
+        assert f"></i>{name}</span>" in page
