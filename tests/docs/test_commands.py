@@ -24,6 +24,7 @@ from kakusan.cli import (
 PAGES = (
     "README.md",
     "docs/bits.md",
+    "docs/schedule.md",
     "docs/models.md",
     "docs/python.md",
     "docs/samplers.md",
