@@ -27,7 +27,7 @@ Factors: TypeAlias = Callable[[], Float64[Tensor, " batch"]]
 class Learned(NoiseSchedule):
     """The log-SNR on a straight line from log_snr_1 at t = 1 to log_snr_T at T: where a learned schedule begins.
 
-    In nats; the usual values are those of Kingma et al. 2021, section 5. Where T = 1, the only step is the last.
+    In nats; the usual values are those that Kingma et al. 2021 begin with. Where T = 1, the only step is the last.
     Raises SettingsError unless log_snr_1 > log_snr_T.
     """
 

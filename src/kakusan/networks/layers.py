@@ -110,7 +110,7 @@ def sinusoids(
 def with_waves(x: Features, of: Features, powers: Sequence[int]) -> Features:
     """x with, as more channels, sin and cos of 2^n pi times ``of``, for each n of ``powers``.
 
-    Fourier features of the input (Kingma et al. 2021, appendix C): neighbouring levels differ by little in x, and by a
+    Fourier features of the input (Kingma et al. 2021, section 3.4): neighbouring levels differ by little in x, and by a
     quarter or half of a turn in waves. In float32, whatever products are computed in.
     """
     if not powers:

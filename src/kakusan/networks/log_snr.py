@@ -1,6 +1,6 @@
 """A log-SNR that falls from t = 1 to t = T and is learned: a monotone function of 34 numbers, as Kingma et al. have it.
 
-Kingma et al. 2021 (Variational Diffusion Models, appendix H) take a monotone network. Here it is a broken line between
+Kingma et al. 2021 (Variational Diffusion Models, section 3.2) take a monotone network. Here it is a broken line between
 knots at equal distances, whose falls are shares of the whole (a softmax, and a thousandth evenly), so that it falls
 whatever the numbers are, and its two ends are numbers of their own.
 """

@@ -16,7 +16,7 @@ from kakusan.data import Dataset
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.record import DataRecord
 from kakusan.data.units import Real
-from kakusan.diffusion import paths as diffusion_paths
+from kakusan.diffusion.paths import Path as NoisePath
 from kakusan.diffusion.variances import Analytic
 from kakusan.errors import KakusanError, RunError, SettingsError, quoted
 from kakusan.storage.agreement import fitting, require_agreement
@@ -105,7 +105,7 @@ class OpenRun:
         return DataRecord.read(self.files.data)
 
     @property
-    def path(self) -> diffusion_paths.Path:
+    def path(self) -> NoisePath:
         """The path from data to noise: that of its newest weights, where the schedule was learned."""
         process = self.settings.process
         return self.load(device="cpu").model.path if process.schedule == LEARNED else build_path(process)

@@ -1,6 +1,6 @@
 """The loss of a schedule that is learned: the bound for its ends, the variance of the bound's estimate between them.
 
-In continuous time the bound depends on a schedule by its ends alone (Kingma et al. 2021, Eq. 18), so what lies between
+In continuous time the bound depends on a schedule by its ends alone (Kingma et al. 2021, section 5.1), so what lies between
 can be chosen such that the term of a random t says most about their sum. docs/schedule.md derives it.
 """
 
@@ -29,8 +29,8 @@ def bound_of_schedule(
 ) -> Float[Tensor, " batch"]:
     """L_T and T times the term of each sample's t, in bits/dim; the interior's gradient is that of half its square.
 
-    The gradient of half a square is that of the number times the number, so both come from one backward pass (Kingma
-    et al. 2021, appendix I.2). The decoder's term, at t = 1, is no part of what the interior spreads: it gives none.
+    The gradient of half a square is that of the number times the number, so both come from one backward pass, as
+    Kingma et al. have it. The decoder's term, at t = 1, is no part of what the interior spreads: it gives none.
     """
     mask = None if condition is None else condition.mask
     factors = torch.zeros(len(t), dtype=torch.float64)
