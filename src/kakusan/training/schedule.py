@@ -1,7 +1,7 @@
 """The loss of a schedule that is learned: the bound for its ends, the variance of the bound's estimate between them.
 
-In continuous time the bound depends on a schedule by its ends alone (Kingma et al. 2021, section 5.1), so what lies between
-can be chosen such that the term of a random t says most about their sum. docs/schedule.md derives it.
+In continuous time the bound depends on a schedule by its ends alone (Kingma et al. 2021, section 5.1), so what lies
+between can be chosen such that the term of a random t says most about their sum. docs/schedule.md derives it.
 """
 
 from collections.abc import Callable
