@@ -21,6 +21,9 @@ from measuring import Figures, leave, table
 
 LEARNED = ("--process.variance", "learned")
 BOUND = ("--training.loss", "bound")
+SCHEDULE = ("--process.schedule", "learned")
+WAVES = ("--network.fourier-features", "2", "3")
+"""Of the 17 levels of the digits."""
 LINEAR = ("--process.schedule", "linear")
 FIXED = ("fixed-large", "fixed-small", "analytic")
 
@@ -36,6 +39,16 @@ TRAININGS: dict[str, tuple[str, ...]] = {
     "cosine, bound": (*LEARNED, *BOUND),
     "cosine, bound, importance": (*LEARNED, *BOUND, "--training.times", "importance"),
     "linear, bound, importance": (*LINEAR, *LEARNED, *BOUND, "--training.times", "importance"),
+    "learned, bound, importance": (*SCHEDULE, *LEARNED, *BOUND, "--training.times", "importance"),
+    "linear, bound, importance, waves": (*LINEAR, *LEARNED, *BOUND, "--training.times", "importance", *WAVES),
+    "learned, bound, importance, waves": (
+        *SCHEDULE,
+        *LEARNED,
+        *BOUND,
+        "--training.times",
+        "importance",
+        *WAVES,
+    ),
 }
 """Name -> flags of `kakusan train`."""
 

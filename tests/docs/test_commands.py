@@ -26,6 +26,7 @@ PAGES = (
     "docs/bits.md",
     "docs/derivation.md",
     "docs/derivation.ja.md",
+    "docs/schedule.md",
     "docs/models.md",
     "docs/python.md",
     "docs/samplers.md",
