@@ -56,6 +56,8 @@ def resolve(settings: Settings, facts: DataFacts) -> Settings:
         usual = "hybrid" if process.variance == LEARNED else plain or "simple"
         usual = "bound" if process.schedule == LEARNED else usual
         training = replace(training, loss=training.chosen_by_options("loss") or usual)
+    if training.times == "auto":
+        training = replace(training, times="decoder" if process.schedule == LEARNED else "stratified")
     if settings.machine.workers == "auto":
         rows = answered(training.batch_size) if network.rows_are_independent else 1
         machine = replace(machine, workers=usual_workers(machine, rows))
