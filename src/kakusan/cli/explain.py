@@ -1,6 +1,7 @@
 """kakusan explain [RUN]."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     command = parse(Explain, arguments, "explain", EXAMPLES)
     from rich.console import Console
 
-    from kakusan.pages.explain.text import as_json, show
+    from kakusan.pages.explain.text import as_json, failed, show
     from kakusan.storage.run_folder import EXPLANATION
 
     out = command.out or (command.run or Path()) / EXPLANATION
@@ -62,10 +63,21 @@ def main(arguments: Sequence[str]) -> int:
     _write(story, command, out)
     if command.json:
         print(json.dumps({**as_json(story), "page": str(out)}, ensure_ascii=False))
-        return 0
-    show(story, Console(highlight=False))
-    print(f"\n{out}")
-    return 0
+    else:
+        show(story, Console(highlight=False))
+        print(f"\n{out}")
+    return _code(failed(story))
+
+
+def _code(gaps: Sequence[str]) -> int:
+    """0, or that of a bug where both sides of an equation differ, which is said."""
+    if gaps:
+        print(
+            f"{', '.join(gaps)}: these checks do not hold, so a function of this installation is wrong\n"
+            "  where it is: kakusan doctor, and the functions named beside them",
+            file=sys.stderr,
+        )
+    return 1 if gaps else 0
 
 
 def _told(command: Explain) -> "Story":

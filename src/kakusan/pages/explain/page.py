@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 from kakusan.pages.explain import charts
 from kakusan.pages.explain.content import Stop, Story
 from kakusan.pages.explain.equation import Equation, View, names_in
-from kakusan.pages.explain.equations import CHAPTERS
+from kakusan.pages.explain.equations import CHAPTERS, EQUATIONS
 from kakusan.pages.explain.numbers import UNKNOWN, shown
 from kakusan.pages.explain.typeset import mathml, numbers_in, plain
 from kakusan.pages.seal import KAKU, SAN, seal
@@ -48,6 +48,7 @@ def render(story: Story, commands: list[tuple[str, str]], footer: str) -> str:
         bell=charts.bell(),
         signal=Markup(charts.signal(story)),
         bits=Markup(charts.bits(story)),
+        guidance=Markup(charts.guidance(story)),
         strip=_strip(story),
         measures=_measures(story),
         reach=_reach(story.now),
@@ -125,7 +126,8 @@ def _texts_at(story: Story, stop: Stop, names: list[str]) -> list[str]:
 
 def _data(story: Story) -> str:
     """The data of the script, as JSON that can stand in a <script>."""
-    names = [*story.now.numbers, *(f"{name}()" for name in ("log_prev", "log_jump")), *story.now.notes]
+    in_parentheses = [name for name in _in_formulas() if name.removesuffix("()") in story.now.numbers]
+    names = [*story.now.numbers, *in_parentheses, *story.now.notes]
     told = {
         "t": [stop.t for stop in story.stops],
         "names": [*names, "bell_low", "bell_high"],
@@ -133,6 +135,16 @@ def _data(story: Story) -> str:
         "pictures": [_pictures_at(stop) for stop in story.stops],
     }
     return json.dumps(told, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _in_formulas() -> list[str]:
+    """The numbers that stand in parentheses where they are negative."""
+    lines = (line for equation in EQUATIONS for line in (*equation.numbers, *_formulas(equation)))
+    return sorted({name for line in lines for name in numbers_in(line) if name.endswith("()")})
+
+
+def _formulas(equation: Equation) -> list[str]:
+    return [part for part in equation.picture if isinstance(part, str)]
 
 
 def _reach(stop: Stop) -> list[str]:
@@ -152,6 +164,11 @@ def _measures(story: Story) -> dict[str, list[dict[str, Any]]]:
             (r"-\E_q \log q(x_0)", "entropy", "muted"),
             (r"-\E_q \log p_\theta(x_0)", "cross_entropy", "accent"),
             (r"L_{\text{VLB}}", "mean_bound", "second"),
+        ],
+        "likelihood": [
+            (r"-\log p_\theta(x_0)", "short_evidence", "accent"),
+            (r"K = 16", "short_averaged", "muted"),
+            (r"L_{\text{VLB}}", "short_bound", "second"),
         ],
     }
     return {name: list(_placed(entries, story)) for name, entries in rows.items()}
