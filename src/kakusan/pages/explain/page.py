@@ -31,18 +31,18 @@ STRIP = 9
 
 def render(story: Story, commands: list[tuple[str, str]], footer: str) -> str:
     """The page as text, to be written as UTF-8. commands: what it does and the line to type."""
-    script = _resource("explain.js")
+    script = resource("explain.js")
     pictures = {**story.pictures, **_pictures_at(story.now)}
     return _template().render(
         story=story,
         chapters=CHAPTERS,
         commands=commands,
         footer=footer,
-        style=Markup(_resource("explain.css")),
+        style=Markup(resource("explain.css")),
         script=Markup(script),
-        policy=_policy(script),
+        policy=policy(script),
         seal=Markup(seal()),
-        icon="data:image/svg+xml;base64," + _base64(seal(KAKU, SAN, colour="#b5402c").encode()),
+        icon="data:image/svg+xml;base64," + base64_of(seal(KAKU, SAN, colour="#b5402c").encode()),
         data=Markup(_data(story)),
         slope=charts.slope(story),
         bell=charts.bell(),
@@ -182,7 +182,8 @@ def _placed(entries: list[tuple[str, str, str]], story: Story) -> Iterator[dict[
         yield {"symbol": symbol, "name": name, "style": style, "left": f"{place:.1f}"}
 
 
-def _policy(script: str) -> str:
+def policy(script: str) -> str:
+    """The Content-Security-Policy of a page that may run this script, and load nothing."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; "
@@ -190,11 +191,13 @@ def _policy(script: str) -> str:
     )
 
 
-def _base64(content: bytes) -> str:
+def base64_of(content: bytes) -> str:
+    """For a data URI."""
     return base64.b64encode(content).decode("ascii")
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """A file of this package, as text."""
     return (resources.files("kakusan.pages.explain") / name).read_text("utf-8")
 
 
@@ -203,4 +206,4 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(_resource("explain.html.jinja"))
+    return environment.from_string(resource("explain.html.jinja"))
