@@ -184,18 +184,21 @@ def _commands(command: Explain, story: "Story") -> list[tuple[str, str]]:
     from kakusan.errors import quoted
 
     other = max(1, story.t // 2)
+    where = f"--data {command.data}" if command.run is None else quoted(command.run)
+    plane = [("The points on their way", f"kakusan explain {where} --plane")] if story.is_points else []
     if command.run is None:
         return [
+            *plane,
             ("Another t, another schedule", f"kakusan explain --t {other} --schedule cosine"),
             ("Train a network on these images", "kakusan demo"),
             ("And see the same equations with it", "kakusan explain runs/demo"),
         ]
-    run = quoted(command.run)
     return [
-        ("Another image, another t", f"kakusan explain {run} --image 1 --t {other}"),
-        ("New images", f"kakusan sample {run} --count 64 --out new.png"),
-        ("How many bits an image takes", f"kakusan evaluate {run}"),
-        ("How good they look", f"kakusan report {run}"),
+        *plane,
+        ("Another image, another t", f"kakusan explain {where} --image 1 --t {other}"),
+        ("New images", f"kakusan sample {where} --count 64 --out new.png"),
+        ("How many bits an image takes", f"kakusan evaluate {where}"),
+        ("How good they look", f"kakusan report {where}"),
     ]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from kakusan.pages.explain import charts
+from kakusan.pages.explain import charts, exercises
 from kakusan.pages.explain.content import Stop, Story
 from kakusan.pages.explain.equation import Equation, View, names_in
 from kakusan.pages.explain.equations import CHAPTERS, EQUATIONS
@@ -36,6 +36,8 @@ def render(story: Story, commands: list[tuple[str, str]], footer: str) -> str:
     return _template().render(
         story=story,
         chapters=CHAPTERS,
+        exercises=exercises.of,
+        answers=exercises.answers(),
         commands=commands,
         footer=footer,
         style=Markup(resource("explain.css")),
