@@ -30,7 +30,7 @@ BEYOND = Chapter(
             ),
             checks=(
                 Check(
-                    "The left side by Bayes' rule over all $x_0$ and the exact denoiser differ by",
+                    "By Bayes' rule over all $x_0$ and by the exact denoiser, both sides differ by",
                     "target_gap",
                     1e-9,
                 ),
