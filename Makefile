@@ -9,10 +9,11 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadscope
 MATHEMATICS := tests/test_architecture.py tests/test_randomness.py tests/statistics tests/diffusion tests/samplers \
 	tests/networks tests/training/test_losses.py tests/training/test_timesteps.py
 
-.PHONY: demo test check format lint types unit mathematics wheel-test bench help-texts clean help
+.PHONY: demo docs test check format lint types unit mathematics wheel-test bench help-texts clean help
 
 help:
 	@echo "make demo        train on the bundled kanji, sample, and write runs/demo/report.html"
+	@echo "make docs        the documents as a site to be opened from a folder: build/site/index.html"
 	@echo "make check       format check, lint, types, tests of the mathematics: before each commit, under a minute"
 	@echo "make test        format check, lint, types and all tests"
 	@echo "make wheel-test  the built wheel alone, in an empty environment"
@@ -27,12 +28,22 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	$(PIP) -e .
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.core
+	$(PIP) -e '.[docs]'
+	@touch $@
+
 $(VENV)/.dev: $(VENV)/.core
 	$(PIP) -e '.[dev]'
 	@touch $@
 
 demo: $(VENV)/.core
 	$(BIN)/kakusan demo
+
+# From nothing each time, so that no page of an older state is left.
+docs: $(VENV)/.docs
+	rm -rf build/site
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --fresh-env --doctree-dir build/doctrees docs build/site
+	@echo "open build/site/index.html"
 
 test: lint types unit
 
@@ -67,4 +78,4 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache dist
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache build dist

@@ -2,7 +2,7 @@
 
 Trains one model for each line of `TRAININGS` with `kakusan train`, measures it with `kakusan evaluate` under each of
 its `READINGS`, and prints a table of bits/dim; the command lines go to stderr. All that is not named is as the preset
-says. A run that is in FOLDER already is not trained again.
+says. A run that is in FOLDER already is not trained again, but measured.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from measuring import Figures, leave, table
 
 LEARNED = ("--process.variance", "learned")
 BOUND = ("--training.loss", "bound")
+SCHEDULE = ("--process.schedule", "learned")
+WAVES = ("--network.fourier-features", "2", "3")
+"""Of the 17 levels of the digits."""
 LINEAR = ("--process.schedule", "linear")
 FIXED = ("fixed-large", "fixed-small", "analytic")
 
@@ -36,6 +40,9 @@ TRAININGS: dict[str, tuple[str, ...]] = {
     "cosine, bound": (*LEARNED, *BOUND),
     "cosine, bound, importance": (*LEARNED, *BOUND, "--training.times", "importance"),
     "linear, bound, importance": (*LINEAR, *LEARNED, *BOUND, "--training.times", "importance"),
+    "learned": (*SCHEDULE, *LEARNED),
+    "linear, bound, importance, waves": (*LINEAR, *LEARNED, *BOUND, "--training.times", "importance", *WAVES),
+    "learned, waves": (*SCHEDULE, *LEARNED, *WAVES),
 }
 """Name -> flags of `kakusan train`."""
 
@@ -73,10 +80,11 @@ def kakusan(arguments: Sequence[str]) -> str:
     return done.stdout
 
 
-def measured(order: Order, name: str) -> list[Figures]:
+def measured(order: Order, name: str, seed: int | None = None) -> list[Figures]:
     """One training and its readings."""
-    run = order.folder / name.replace(", ", "-")
-    train = ["train", order.data, "--run", str(run), *order.train, *TRAININGS[name]]
+    run = order.folder / (name.replace(", ", "-") + ("" if seed is None else f"-seed-{seed}"))
+    seeded = () if seed is None else ("--training.seed", str(seed))
+    train = ["train", order.data, "--run", str(run), *order.train, *TRAININGS[name], *seeded]
     print(f"kakusan {shlex.join(train)}", file=sys.stderr, flush=True)
     kakusan(train)
     found = []
@@ -86,7 +94,15 @@ def measured(order: Order, name: str) -> list[Figures]:
         figures: dict[str, Any] = json.loads(
             kakusan([*evaluate, "--json", "--no-memorizer", "--out", str(out)])
         )
-        found.append({"name": name, "train": shlex.join(train), "evaluate": shlex.join(evaluate), **figures})
+        found.append(
+            {
+                "name": name,
+                "seed": seed,
+                "train": shlex.join(train),
+                "evaluate": shlex.join(evaluate),
+                **figures,
+            }
+        )
     return found
 
 
@@ -94,7 +110,7 @@ def row(figures: Figures) -> list[str]:
     """A line of the table: the model, how it is read, and bits/dim."""
     held_out, training = (figures["parts"][name] for name in ("held-out", "training"))
     return [
-        figures["name"],
+        figures["name"] + ("" if figures["seed"] is None else f", seed {figures['seed']}"),
         figures["variance"],
         str(figures["sigma_1"]),
         f"{figures['clip']:g}" if figures["clip"] else "no",
@@ -116,6 +132,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--data", default="digits", help="digits, kanji, or anything that kakusan trains on")
     parser.add_argument("--preset", help="default: the one called like the data")
     parser.add_argument("--steps", type=int, help="default: as the preset says")
+    parser.add_argument(
+        "--seeds", type=int, nargs="*", help="of each training; default: that of the settings"
+    )
     parser.add_argument("--images", type=int, default=500, help="of each split")
     parser.add_argument("--terms", type=int, help="of each image; default: all T")
     parser.add_argument("--parallel", type=int, default=1, help="trainings at a time")
@@ -135,7 +154,11 @@ def main(arguments: Sequence[str]) -> int:
     order = Order(asked.folder, asked.data, tuple(train), tuple(evaluate))
     with ThreadPoolExecutor(asked.parallel) as pool:
         found = [
-            figures for part in pool.map(lambda name: measured(order, name), asked.only) for figures in part
+            figures
+            for part in pool.map(
+                lambda job: measured(order, *job), product(asked.only, asked.seeds or [None])
+            )
+            for figures in part
         ]
     if asked.json:
         asked.json.write_text(json.dumps(found))

@@ -19,7 +19,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
@@ -53,7 +53,7 @@ from kakusan.posterior import (
 )
 from kakusan.posterior.diffpir import Renoise
 from kakusan.samplers import DDIM, DPMppSDE2M
-from kakusan.statistics.ensembles import Ensemble, scores_of
+from kakusan.statistics.ensembles import Ensemble, ranks_of, scores_of
 
 CALLS = (10, 30, 100, 1000)
 MEMBERS = 39
@@ -79,8 +79,10 @@ def method_of(name: str, calls: int) -> Method:
         particles = max(1, round((calls / 4) ** 0.5))
         return SMC(particles=particles, steps=max(1, round(calls / particles)))
     if name == "gibbs":
-        prior_steps = min(7, max(2, calls // 4))
-        return Gibbs(iterations=max(1, calls // prior_steps), prior_steps=prior_steps)
+        prior_steps = min(5, max(2, calls // 10))
+        turns = calls // prior_steps
+        particles = max(1, round(turns**0.5))
+        return Gibbs(iterations=max(1, turns // particles), prior_steps=prior_steps, particles=particles)
     if name == "daps":
         flow_steps = min(4, max(1, calls // 10))
         return DAPS(levels=max(1, calls // flow_steps), flow_steps=flow_steps)
@@ -103,6 +105,8 @@ class Problem:
     operator: Operator
     sigma: float
     truths: int
+    level: float = 0.0
+    """Between two values that data may have: samples are rounded to them before they are ranked; 0: all values."""
 
     @cached_property
     def x(self) -> Tensor:
@@ -174,7 +178,7 @@ def finite() -> Problem:
     )
     known = torch.zeros(8, 8, dtype=torch.bool)
     known[:4] = True
-    return Problem("finite-set", FiniteSetOracle(Cosine(), images), Mask(known), 0.7, 40)
+    return Problem("finite-set", FiniteSetOracle(Cosine(), images), Mask(known), 0.7, 40, 1 / 8)
 
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {
@@ -210,7 +214,8 @@ def figures(problem: Problem, samples: Tensor) -> Figures:
     spread = samples.var(1).sum(1)
     error = (samples.mean(1) - mean).square().sum(1) - spread / MEMBERS
     between = sliced(samples, first)
-    covered = {str(level): coverage(samples, truth, rank) for level, rank in LEVELS.items()}
+    ranked = (samples / problem.level).round() * problem.level if problem.level else samples
+    covered = {str(level): coverage(ranked, truth, rank) for level, rank in LEVELS.items()}
     return {
         "coverage": {level: round(share, 4) for level, (share, _) in covered.items()},
         "band": {level: round(error, 4) for level, (_, error) in covered.items()},
@@ -224,13 +229,13 @@ def figures(problem: Problem, samples: Tensor) -> Figures:
 def coverage(samples: Tensor, truth: Tensor, rank: int) -> tuple[float, float]:
     """Share of values in the central interval between two members, and twice its standard error over truths.
 
-    Ends count as within, which matters for the finite set alone: there a truth may equal a member, and the ranks of
-    `kakusan.statistics.ensembles`, which elsewhere give the same share and error, draw lots.
+    Where a truth equals members, as those of a finite set may, lots are drawn; values that are all the same are left
+    out (`kakusan.statistics.ensembles`).
     """
-    ordered = samples.sort(1).values
-    inside = (truth >= ordered[:, rank - 1]) & (truth <= ordered[:, MEMBERS - rank])
-    by_truth = inside.double().mean(1)
-    return float(by_truth.mean()), float(2 * by_truth.std() / len(by_truth) ** 0.5)
+    found = ranks_of(Ensemble(samples, truth))
+    inside = found.counts[:, rank : MEMBERS + 1 - rank].sum(1)[found.totals > 0]
+    by_truth = inside / found.totals[found.totals > 0]
+    return float(by_truth.mean()), float(2 * by_truth.std(ddof=1) / len(by_truth) ** 0.5)
 
 
 def crps(samples: Tensor, truth: Tensor) -> float:
@@ -248,14 +253,19 @@ def sliced(samples: Tensor, others: Tensor) -> Tensor:
     return distance
 
 
-def measured(problems: Sequence[str], methods: Sequence[str], calls: Sequence[int]) -> Iterator[Figures]:
+def measured(
+    problems: Sequence[str], methods: Sequence[str], calls: Sequence[int], truths: int | None = None
+) -> Iterator[Figures]:
     """A line for each problem, method and number of calls, and one for draws of the posterior."""
     for name in problems:
         problem = PROBLEMS[name]()
-        yield {"problem": name, "method": EXACT, "budget": 0, **figures(problem, problem.exact[1])}
+        problem = problem if truths is None else replace(problem, truths=truths)
+        exact = figures(problem, problem.exact[1])
+        yield {"problem": name, "truths": problem.truths, "method": EXACT, "budget": 0, **exact}
         for method, budget in product(methods, calls):
             yield {
                 "problem": name,
+                "truths": problem.truths,
                 "method": method,
                 "budget": budget,
                 **tried(method_of(method, budget), problem),
@@ -333,6 +343,7 @@ def main(arguments: Sequence[str]) -> int:
     measure = commands.add_parser("measure")
     measure.add_argument("--problems", default=",".join(PROBLEMS))
     measure.add_argument("--methods", default=",".join(METHODS))
+    measure.add_argument("--truths", type=int, help="of each problem, in place of its own number")
     measure.add_argument("--calls", default=",".join(map(str, CALLS)))
     for name in ("show", "draw"):
         command = commands.add_parser(name)
@@ -342,7 +353,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     if given.command == "measure":
         budgets = [int(each) for each in given.calls.split(",")]
-        for line in measured(given.problems.split(","), given.methods.split(","), budgets):
+        for line in measured(given.problems.split(","), given.methods.split(","), budgets, given.truths):
             print(json.dumps(line), flush=True)
         return 0
     lines = [json.loads(line) for line in given.file.read_text("utf-8").splitlines()]

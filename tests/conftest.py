@@ -14,7 +14,16 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-CHECKED = ("denoiser", "forward", "gaussians", "oracles", "parametrizations", "schedules", "variances")
+CHECKED = (
+    "denoiser",
+    "forward",
+    "gaussians",
+    "learned",
+    "oracles",
+    "parametrizations",
+    "schedules",
+    "variances",
+)
 HOOK = install_import_hook(
     [*(f"kakusan.diffusion.{name}" for name in CHECKED), "kakusan.training.losses", "kakusan.samplers"],
     "beartype.beartype",

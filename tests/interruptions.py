@@ -60,6 +60,10 @@ LEARNING_TIMES: dict[str, dict[str, Any]] = {
     "training": {"loss": "bound", "times": "importance"},
 }
 """With so few t the history of losses is full, and steers the draws, after four steps."""
+SCHEDULE: dict[str, dict[str, Any]] = {
+    "process": {"T": 20, "schedule": "learned", "variance": "learned"},
+    "training": {"loss": "bound", "times": "importance"},
+}
 WATCHED: dict[str, dict[str, Any]] = {"training": {"stop": "when-done"}, "samples": {"every": 2}}
 HELD_OUT = {2: 1.0, 4: 0.9, 6: 0.95, 8: 0.95, 10: 0.95}
 """Losses of a training that is done at step 10, with the averaged weights of step 4."""
@@ -74,6 +78,7 @@ PARTS: dict[str, dict[str, Any]] = {"training": {"batch_size": 16}, "machine": {
 """Micro-batches of 8, two parts of each at once."""
 KINDS = {
     "importance": LEARNING_TIMES,
+    "schedule": SCHEDULE,
     "transformer": TRANSFORMER,
     "parts": PARTS,
     "watched": WATCHED,
@@ -223,7 +228,7 @@ def tried(folder: Path, way: str, at: int, kind: str = "fp32") -> dict[str, Any]
 
 def main(base: Path) -> None:
     """Kills and SIGTERM at every step, exceptions at some, also where a training ends early or goes back; Ctrl-C, half
-    precision, times that learn, a transformer and parts at once, at one."""
+    precision, times and a schedule that learn, a transformer and parts at once, at one."""
     torch.set_num_threads(1)
     write_data(base)
     results: dict[str, Any] = {}
@@ -243,7 +248,7 @@ def main(base: Path) -> None:
                 results[f"{kind}-{way}-{at}"] = tried(base / f"{kind}-{way}-{at}", way, at, kind)
     results["SIGINT"] = tried(base / "SIGINT", "SIGINT", MID_EPOCH)
     results["bf16"] = tried(base / "bf16", "SIGKILL", MID_EPOCH, "bf16")
-    for kind in ("importance", "transformer", "parts"):
+    for kind in ("importance", "schedule", "transformer", "parts"):
         results[kind] = tried(base / kind, "SIGKILL", MID_EPOCH, kind)
     for step in (6, STEPS):
         folder = base / f"picture-{step}"

@@ -417,6 +417,14 @@ def test_trainings_that_share_a_machine_are_timed(script: Script, monkeypatch: p
         assert all(spread["median"] > 0 for spread in way.values())
 
 
+def test_a_learned_schedule_is_shown_between_its_start_and_the_optimum(script: Script) -> None:
+    lines: Any = script("learned_schedule", "--T", "9", "--steps", "30")
+    bounds = {line["schedule"]: float(line["bound"]) for line in lines}
+    assert bounds["the optimum"] == min(bounds.values())
+    assert bounds["learned, 30 steps"] < bounds["learned, at its start"]
+    assert min(float(line["above the entropy"]) for line in lines) > 0
+
+
 def test_results_of_scripts_are_kept_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     bench = importlib.import_module("bench")

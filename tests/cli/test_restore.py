@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from tiny import TINY
 
 import kakusan as kk
 from kakusan.cli import main
-from kakusan.operators import Mask
-from kakusan.posterior import MMPS, SMC
+from kakusan.operators import Mask, function
+from kakusan.posterior import MMPS, SMC, Gaussian
 from kakusan.samplers import UniPC
 
 FEW = ["--steps", "3", "--count", "3"]
@@ -306,7 +308,7 @@ def test_methods_and_samplers_are_named_with_their_options(run: Path) -> None:
             for flag in ("--label", "--vector", "--condition", "--first")
         ),
         (["--operator", "down:2", "--noise", "1", "--calibrate", "--count", "0"], "at least 2 images"),
-        (["--operator", "down:2", "--observed", "{}", "--count", "0"], "a count is at least 1"),
+        (["--operator", "identity", "--observed", "y.npy", "--count", "0"], "a count is at least 1"),
         (["--operator", "masc:hide-left", "--observed", "y.npy"], "did you mean"),
         (["--operator", "mask:hide-left", "--observed", "y.npy", "--method", "mnps"], "there are: mmps"),
         (
@@ -315,13 +317,25 @@ def test_methods_and_samplers_are_named_with_their_options(run: Path) -> None:
         ),
         (["--operator", "mask:hide-left", "--observed", "y.npy", "--noise", "-1"], "at least 0"),
         (["--operator", "mask:hide-left", "--observed", "missing.npy"], "missing.npy"),
+        (["--operator", "identity", "--observed", "y.npy", "--noise", "no.npy"], "it was named by --noise"),
+        (["--operator", "identity", "--observed", "y.npy", "--truth", "no.npy"], "it was named by --truth"),
+        (["--operator", "identity", "--observd", "y.npy"], "did you mean --observed"),
+        (["--operator", "identity", "--observed"], "--observed needs a path"),
+        (
+            ["--operator", "identity", "--observed", "y.npy", "--method", "gibbs", "--steps", "5"],
+            "it is as long as --iterations says",
+        ),
+        (
+            ["--operator", "identity", "--observed", "y.npy", "--method", "daps", "--sampler", "ddim"],
+            "its options: --levels, --flow-steps, --walk-steps",
+        ),
+        (["--operator", "identity", "--observed", "y.npy", "--count", "100000000"], "this machine has"),
     ],
 )
 def test_mistakes_are_told(
-    run: Path, words: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, file: Path, words: list[str], says: str, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    np.save(tmp_path / "y.npy", np.full((4, 4), 100.0))
-    words = [word.format(tmp_path / "y.npy") for word in words]
+    monkeypatch.chdir(file.parent)
     assert main(["restore", str(run), *words]) in (2, 3)
     error = capsys.readouterr().err
     assert says in error
@@ -352,3 +366,105 @@ def test_an_edit_fills_in_what_a_mask_hides(
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(mask)
     assert main(["edit", str(run), *words, "--overwrite"]) == 3
     assert "all black" in capsys.readouterr().err
+
+
+def test_a_run_behind_the_words_of_the_operator_is_told_to_go_first(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["restore", "--operator", "down:2", str(run), "--observed", "y.npy"]) == 2
+    error = capsys.readouterr().err
+    assert "stands behind --operator" in error
+    assert f"kakusan restore {run} --operator down:2 --observed y.npy" in error
+
+
+def test_a_line_that_says_too_little_is_refused_without_torch(tmp_path: Path) -> None:
+    lines = [
+        [str(tmp_path), "--operator", "down:2", "--observed", str(tmp_path / "none.npy")],
+        [str(tmp_path), "--observed", str(tmp_path)],
+        ["--operator", "down:2", str(tmp_path), "--observed", "y.npy"],
+    ]
+    program = "import sys; from kakusan.cli import main; sys.exit(main(sys.argv[1:]) + 100 * ('torch' in sys.modules))"
+    for line, code in zip(lines, (3, 2, 2), strict=True):
+        done = subprocess.run(
+            [sys.executable, "-c", program, "restore", *line], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr
+
+
+def test_masked_values_are_not_measured_in_python(run: Path, y: Any) -> None:
+    opened = kk.Run.open(run)
+    masked = np.ma.masked_array(np.nan_to_num(y), np.isnan(y))
+    whole = np.ma.masked_array(np.nan_to_num(y).astype(np.uint8), np.isnan(y))
+    known = opened.measurement(y, "identity", 1.0).y
+    for given in (masked, whole):
+        assert torch.equal(opened.measurement(given, "identity", 1.0).y.isnan(), known.isnan())
+
+
+def test_the_truth_is_in_the_units_of_the_data_whatever_its_type(run: Path, y: Any, tmp_path: Path) -> None:
+    opened = kk.Run.open(run)
+    x = np.full((8, 8, 1), 51.0)
+    x[0] = 255
+    of_bytes = opened.truth(x.astype(np.uint8))
+    assert torch.allclose(of_bytes, opened.data.units.encode(x[None].astype(np.uint8)))
+    assert torch.equal(opened.truth(x), of_bytes)
+    assert torch.equal(opened.truth(x[..., 0]), of_bytes)
+    Image.fromarray(x[..., 0].astype(np.uint8)).save(tmp_path / "x.png")
+    np.save(tmp_path / "x.npy", x)
+    for name in ("x.png", "x.npy"):
+        assert torch.equal(opened.truth(tmp_path / name), of_bytes)
+    flat = opened.restore(y, "mask:hide-left", 1.0, count=1, steps=2, truth=np.zeros((8, 8)))
+    assert flat.truth is not None
+    for wrong, says in (
+        (np.zeros((5, 5)), r"has shape \(5, 5\), and samples have \(8, 8, 1\)"),
+        (x + 0.5, "round what is between two levels"),
+        (x + 1, "whole numbers from 0 to 255"),
+        (y, "nan or infinite"),
+    ):
+        with pytest.raises(kk.DataError, match=says):
+            opened.truth(wrong)
+
+
+def test_a_value_of_another_world_is_refused_unless_it_is_hidden(run: Path, y: Any) -> None:
+    opened = kk.Run.open(run)
+    coded = np.where(np.isnan(y), 1e30, y)
+    with pytest.raises(kk.DataError, match=r"holds values of 1e\+30"):
+        opened.measurement(coded, "identity", 1.0)
+    opened.measurement(coded, "mask:hide-left", 1.0)
+    opened.measurement(coded[..., 0], "mask:hide-left", 1.0)
+
+
+def test_a_map_of_noise_has_the_axes_of_the_data_in_python_too(run: Path, y: Any, tmp_path: Path) -> None:
+    opened, sigma = kk.Run.open(run), np.linspace(1, 2, 64).reshape(8, 8)
+    np.save(tmp_path / "sigma.npy", sigma)
+    given = [sigma, sigma[..., None], sigma[None], torch.from_numpy(sigma)]
+    noises: list[Any] = [
+        *given,
+        *(Gaussian(torch.as_tensor(each)) for each in given),
+        str(tmp_path / "sigma.npy"),
+    ]
+    for noise in noises:
+        law = opened.measurement(y, "identity", noise).law
+        assert isinstance(law, Gaussian)
+        assert torch.equal(torch.as_tensor(law.sigma), torch.from_numpy(sigma)[None])
+    with pytest.raises(kk.DataError, match=r"the noise has shape \(5, 5\), and a map .*\(8, 8, 1\)"):
+        opened.measurement(y, "identity", np.ones((5, 5)))
+    with pytest.raises(kk.DataError, match="deviations are real numbers"):
+        opened.measurement(y, "identity", np.ones((8, 8), dtype=np.complex128))
+
+
+def test_operators_and_options_of_ones_own_are_told_how_they_are_given(run: Path, y: Any) -> None:
+    opened = kk.Run.open(run)
+
+    def refused(operator: Any, says: str) -> None:
+        with pytest.raises(kk.SettingsError, match=says):
+            opened.restore(y, operator, 1.0, count=1, steps=2)
+
+    refused(lambda x: x, r"kakusan\.operators\.function")
+    refused(3, "not int")
+    refused([Mask(torch.ones(8, 8, dtype=torch.bool))], "outer @ inner")
+    refused(function(lambda x: np.abs(x.numpy())), "of torch operations alone")
+    refused(function(lambda x: torch.from_numpy(x.numpy() * 2)), "of torch operations alone")
+    found = opened.restore(y, "identity", 1.0, "smc", count=1, steps=2, particles=3)
+    assert found.about["options"]["particles"] == 3
+    with pytest.raises(kk.SettingsError, match="no option particels"):
+        opened.restore(y, "identity", 1.0, "smc", particels=3)

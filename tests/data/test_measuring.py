@@ -175,6 +175,9 @@ def test_the_columns_of_a_matrix_are_in_the_order_of_a_file(files: Path) -> None
         ([], "no operator is named"),
         ("mask:left", "mask:hide-left hides it"),
         ("mask:nowhere.png", "no such file"),
+        ("mask:hide-lft", r"no such file as hide-lft\n.*did you mean mask:hide-left\?"),
+        ("mask:randm:0.9", r"did you mean mask:random:0\.9\?"),
+        ("identity:3", "no options"),
         ("mask:nowhere.npy", r"nowhere\.npy cannot be read: No such file"),
         ("mask:random:1", "leaves some of 48"),
         ("mask:random:0", "leaves some"),
@@ -220,6 +223,8 @@ def test_bad_files_of_operators_are_named(files: Path) -> None:
 
     Image.fromarray(np.zeros((6, 8), np.uint8)).save(files / "black.png")
     refused("mask:{}/black.png", "all of .* is black")
+    Image.fromarray(np.full((6, 8), 128, np.uint8)).save(files / "grey.png")
+    refused("mask:{}/grey.png", "all of .* is black or grey")  # as `kakusan edit --mask` has it
     refused("mask:{}/m.png", "6 high and 8 wide, and a mask here is 4 by 4", (1, 4, 4))
     np.save(files / "none.npy", np.zeros((6, 8), bool))
     refused("mask:{}/none.npy", "nothing is there")
@@ -296,6 +301,12 @@ def test_complex_numbers_become_two_channels() -> None:
         measured_of(transform[:, 0], operator_named("magnitude", GREY), GREY, "y")
 
 
+def test_masked_complex_numbers_are_not_measured_in_both_halves() -> None:
+    transform = np.ma.masked_array(np.ones((6, 8), complex), np.eye(6, 8, dtype=bool))
+    y = measured_of(transform, operator_named("fourier:1", GREY), GREY, "y")
+    assert y.isnan().sum((2, 3)).tolist() == [[6, 6]]
+
+
 def test_a_single_number_of_each_sample_is_read(tmp_path: Path) -> None:
     mean = function(lambda x: x.mean((1, 2, 3)), linear=True)
     assert measured_of(np.array(0.5), mean, GREY, "y").tolist() == [0.5]
@@ -343,6 +354,13 @@ def test_a_picture_is_on_the_levels_of_the_run(tmp_path: Path) -> None:
         "6 high and 8 wide, and a measurement here is 3 by 4",
     )
     refused(operator_named("fourier:2", COLOUR), COLOUR, Levels(), "no picture holds")
+    colours = np.zeros((6, 8, 3), np.uint8)
+    Image.fromarray(colours + 7).save(tmp_path / "y.png")
+    grey = measured_in(tmp_path / "y.png", operator_named("identity", GREY), GREY, Levels())
+    assert (grey == 7).all()
+    colours[0, 0] = 1, 2, 3
+    Image.fromarray(colours).save(tmp_path / "y.png")
+    refused(operator_named("identity", GREY), GREY, Levels(), "is in colour")
     refused(operator_named("mask:hide-left", SIGNAL), SIGNAL, Levels(), "no picture holds")
 
 

@@ -103,6 +103,12 @@ def excess(model: Model[GaussianOracle], mean: float, deviation: float) -> float
     return float(nats) - model.denoiser.entropy
 
 
+def rounding(schedule: NoiseSchedule) -> float:
+    """Relative error of the formulas on both sides, where 1 - alpha_bar_1 = beta_1 is a difference of numbers near 1:
+    some hundredths of 1e-9 for most schedules, and 3e-9 where the learned one begins, at 2e-6."""
+    return 20 * torch.finfo(F).eps / float(schedule.beta[1])
+
+
 def kl_of_variances(variance: float, other: float) -> float:
     return 0.5 * (variance / other - 1 - math.log(variance / other))
 
@@ -148,7 +154,8 @@ def test_on_gaussian_data_the_bound_exceeds_the_entropy_by_its_closed_form(
     schedule, mean, deviation = SCHEDULES[name](T=T), 0.3, 0.5
     measured = excess(gaussian(schedule, mean, deviation, variance, sigma_1), mean, deviation)
     # T terms of order 1, each right to 1e-13
-    assert measured == pytest.approx(expected_excess(schedule, mean, deviation, variance, sigma_1), abs=1e-10)
+    expected = expected_excess(schedule, mean, deviation, variance, sigma_1)
+    assert measured == pytest.approx(expected, abs=1e-10 + rounding(schedule) * abs(expected))
 
 
 @given(
@@ -165,7 +172,7 @@ def test_so_it_does_for_any_schedule_and_any_gaussian(
     measured = excess(gaussian(schedule, mean, deviation, variance, sigma_1), mean, deviation)
     expected = expected_excess(schedule, mean, deviation, variance, sigma_1)
     # a wrong variance may make terms of some hundreds, and T is up to 4000
-    assert measured == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert measured == pytest.approx(expected, rel=1e-9 + rounding(schedule), abs=1e-9)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

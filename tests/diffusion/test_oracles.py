@@ -13,7 +13,7 @@ from torch import Tensor
 from kakusan.api import sample
 from kakusan.diffusion import oracles
 from kakusan.diffusion.denoiser import Denoiser
-from kakusan.diffusion.forward import q_marginal
+from kakusan.diffusion.forward import q_marginal, q_posterior
 from kakusan.diffusion.model import Model, p_step
 from kakusan.diffusion.oracles import FiniteSetOracle, GaussianOracle, MixtureOracle, Oracle
 from kakusan.diffusion.schedules import Cosine, Linear, NoiseSchedule
@@ -277,6 +277,47 @@ def test_at_tiny_noise_the_guess_is_the_image_itself(t: float) -> None:
     x_t = q_marginal(schedule, images, times_like(t, images)).reparametrize(values(50, 1, 4, 4, seed=1))
     guess = FiniteSetOracle(schedule, images).predict(x_t, times_like(t, images))
     assert torch.equal(guess.x_0, images)  # the second nearest has a weight below exp(-1000), which is 0
+
+
+@pytest.mark.parametrize("schedule", [Linear(T=50), Cosine(T=50)], ids=repr)
+@pytest.mark.parametrize("t", [2, 17, 49])
+def test_a_target_that_knows_x_0_teaches_the_mean_of_the_true_step(schedule: NoiseSchedule, t: int) -> None:
+    """E|mu~ - mu|^2 = E|mu~ - m|^2 + |m - mu|^2 given x_t, by sums over all images, with m the mean of the exact model.
+
+    So of all mu the mean of q(x_{t-1} | x_t) has the least error, which is what x_t leaves open.
+    """
+    images, x_t = values(5, 1, 2, 2), values(1, 1, 2, 2, seed=1)
+    at, before = (torch.full((5,), float(time), dtype=F) for time in (t, t - 1))
+    oracle, each = FiniteSetOracle(schedule, images), x_t.expand(5, -1, -1, -1)
+    behind = q_marginal(schedule, images, at).log_density(each).sum((1, 2, 3)).softmax(0)  # q(x_0 | x_t)
+    targets = q_posterior(schedule, each, images, at, before).mean
+    m = p_step(oracle, x_t, at[:1], before[:1]).mean
+
+    def error(mu: Tensor) -> Tensor:
+        return behind @ (targets - mu).square().sum((1, 2, 3))
+
+    assert torch.tensordot(behind, targets, 1).allclose(m[0], atol=ROUNDING)
+    for mu in (m + 0.1, values(1, 1, 2, 2, seed=2)):
+        assert error(mu).isclose(error(m) + (m - mu).square().sum(), rtol=ROUNDING)
+        assert error(mu) > error(m)
+
+
+@pytest.mark.parametrize("kind", range(len(kinds(Linear()))))
+@pytest.mark.parametrize("t", [1, 260, 1000])
+def test_the_best_guess_of_the_noise_is_the_score(kind: int, t: int) -> None:
+    """grad log q(x_t) = -E[eps | x_t] / sqrt(1 - alpha_bar_t), and (13) is a step along it."""
+    schedule = Linear()
+    oracle = kinds(schedule)[kind]
+    x_t = values(3, *oracle.shape).requires_grad_()
+    at = times_like(t, x_t)
+    (score,) = torch.autograd.grad(oracle.log_density(x_t, at).sum(), x_t)
+    b = (1 - schedule.alpha_bar[t]).sqrt()
+    with torch.no_grad():
+        assert oracle.predict(x_t, at).eps.allclose(
+            -b * score, atol=1e-7
+        )  # at t = 1 two numbers of 1e4 cancel
+        step = (x_t + schedule.beta[t] * score) / schedule.alpha[t].sqrt()
+        assert p_step(oracle, x_t, at, at - 1).mean.allclose(step, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2, 3, 4, 5, 6])

@@ -8,8 +8,10 @@ The rule: a function is the function of an equation if and only if the first par
 import ast
 import importlib
 import inspect
+import json
 import math
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -17,14 +19,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from documents import FENCE as BLOCK
+from documents import blocks
 from torch import Tensor
 
+from kakusan.config.settings import CheckpointSettings, DataSettings
 from kakusan.diffusion.forward import posterior_variance, step_variance
 from kakusan.diffusion.gaussians import Gaussian
 from kakusan.diffusion.likelihood import BITS, prior_term
-from kakusan.diffusion.schedules import Linear
+from kakusan.diffusion.schedules import Cosine, Linear, NoiseSchedule
 from kakusan.diffusion.variances import SIGMA_1
+from kakusan.evaluation.diagnosis.done import MATTERS
+from kakusan.networks import UNet
+from kakusan.pages.explain.equations import EQUATIONS as EXPLAINED
+from kakusan.samplers import SAMPLERS
+from kakusan.samplers.auto import CALLS, NOISE, NOISY_FROM
+from kakusan.training.ema import EMA
 from kakusan.training.losses import Hybrid, MinSNR, eps_weight
+from kakusan.training.stopping import IN_A_ROW, PATIENCE, WORTHWHILE
 from kakusan.training.timesteps import REMEMBERED
 
 ROOT = Path(__file__).parents[2]
@@ -195,7 +207,56 @@ def headings(language: str) -> list[tuple[str, str]]:
 def test_both_languages_have_the_same_equations_functions_and_tests() -> None:
     assert claims("en") == claims("ja")
     assert displays("en") == displays("ja")
-    assert FENCE.findall(page("en"))[1:] == FENCE.findall(page("ja"))[1:]  # the first has words in it
+
+
+def test_both_languages_say_to_type_the_same() -> None:
+    """Commands and Python but for their comments; pseudocode is in words."""
+    for name in ("", "python"):
+        codes = [[uncommented(block) for block in blocks(PAGES[language], name)] for language in PAGES]
+        if not name:
+            codes = [[code for code in each if "kakusan" in code] for each in codes]
+        assert codes[0] == codes[1]
+    assert len(BLOCK.findall(page("en"))) == len(BLOCK.findall(page("ja")))
+
+
+def uncommented(block: str) -> list[str]:
+    """The lines of a block, of their comments the values of expressions alone."""
+    return [re.sub(r" +# (True(?=:|$)|-?[\d.]+(?=:|$))?.*", r"  # \1", line) for line in block.splitlines()]
+
+
+def test_titles_are_those_of_explain() -> None:
+    explained = [equation for equation in EXPLAINED if equation.number in EQUATIONS]
+    assert len(explained) == len(EQUATIONS)
+    for equation in explained:
+        for language, title in (("en", equation.title), ("ja", equation.term)):
+            assert f"({equation.number}) {title}" in [found for _, found in headings(language)]
+
+
+# Python
+
+
+@every_page
+def test_the_python_of_the_page_runs_and_gives_the_values_that_stand_behind_it(language: str) -> None:
+    names: dict[str, object] = {}
+    compared = 0
+    for block in blocks(PAGES[language], "python"):
+        lines = block.splitlines()
+        for statement in ast.parse(block).body:
+            code = "\n".join(lines[statement.lineno - 1 : statement.end_lineno])
+            said = re.search(r"  # (True|-?\d[\d.]*)(?=$|:)", code)
+            if said is None or not isinstance(statement, ast.Expr):
+                exec(code, names)
+                continue
+            value = float(eval(code, names))
+            assert value == 1 if said[1] == "True" else float(f"{value:.3g}") == float(said[1]), code
+            compared += 1
+    assert compared >= 10
+
+
+def test_the_picture_of_the_chain_is_what_its_script_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    __import__("chain_picture")
+    assert (ROOT / "docs" / "chain.svg").read_text("utf-8") == sys.modules["chain_picture"].svg()
 
 
 def test_both_languages_have_the_same_sections_and_links() -> None:
@@ -251,11 +312,20 @@ def _home(name: str) -> Path:
 def test_every_name_in_backticks_is_one_of_the_library_or_of_its_tests(language: str) -> None:
     tests = {name for path in (ROOT / "tests").rglob("test_*.py") for name in functions_of(path)}
     for name in CODE.findall(without_formulas(page(language))):
+        if name.startswith(("kakusan ", "--")):
+            continue  # a command or a flag: test_commands
         bare = name.partition("(")[0]
         if bare.startswith("kakusan."):
             assert resolved(bare) is not None, name
         else:
             assert bare in tests or any(known.endswith(f".{bare}") for known in docstrings()), name
+
+
+@every_page
+def test_every_name_of_the_library_is_a_link(language: str) -> None:
+    linked_names = {text.strip("`") for text, _ in LINK.findall(page(language))}
+    for name in CODE.findall(without_formulas(page(language))):
+        assert name in linked_names or name.startswith(("kakusan ", "--")), name
 
 
 # What GitHub makes of it
@@ -293,6 +363,7 @@ def test_formulas_by_themselves_stand_between_empty_lines(language: str) -> None
 
 
 SCHEDULE = Linear(T=1000)
+OTHER = Cosine(T=1000)
 SHOWN_TIMES = (1, 2, 10, 100, 500, 1000)
 
 
@@ -307,6 +378,10 @@ def shown(value: float) -> str:
     digits, _, power = f"{value:.2e}".partition("e")
     factor = f"{float(digits):g} \\cdot " if float(digits) != 1 else ""
     return f"{factor}10^{{{int(power)}}}"
+
+
+READ = json.loads((ROOT / "benchmarks" / "bits.json").read_text("utf-8"))
+"""The figures of docs/bits.png, by the variance."""
 
 
 def at(table: Tensor, t: int) -> float:
@@ -326,26 +401,26 @@ class Figures:
 
 
 @cache
-def figures() -> Figures:
+def figures(schedule: NoiseSchedule = SCHEDULE) -> Figures:
     """From the functions of the library, at every t. The weight and C are those of sigma^2 = beta, C in bits."""
-    t = torch.arange(1, SCHEDULE.T + 1).double()
-    beta, beta_tilde = step_variance(SCHEDULE, t, t - 1), posterior_variance(SCHEDULE, t, t - 1)
+    t = torch.arange(1, schedule.T + 1).double()
+    beta, beta_tilde = step_variance(schedule, t, t - 1), posterior_variance(schedule, t, t - 1)
     mean = torch.zeros(len(t), 1, dtype=torch.float64)
     with_0 = [
         torch.cat([torch.zeros(1, dtype=torch.float64), column.flatten()])
         for column in (
             beta_tilde,
-            eps_weight(SCHEDULE, beta, t),
+            eps_weight(schedule, beta, t),
             Gaussian(mean, beta_tilde[:, None]).kl(Gaussian(mean, beta[:, None])) * BITS,
         )
     ]
-    alpha_bar = SCHEDULE.alpha_bar
-    return Figures(SCHEDULE.beta, alpha_bar, alpha_bar / (1 - alpha_bar), *with_0)
+    alpha_bar = schedule.alpha_bar
+    return Figures(schedule.beta, alpha_bar, alpha_bar / (1 - alpha_bar), *with_0)
 
 
-def row(t: int) -> str:
+def row(t: int, schedule: NoiseSchedule = SCHEDULE) -> str:
     """A line of the table of figures."""
-    f = figures()
+    f = figures(schedule)
     alpha_bar = at(f.alpha_bar, t)
     values = [
         at(f.beta, t),
@@ -360,6 +435,11 @@ def row(t: int) -> str:
     tiny = r"\lt 10^{-9}" if constant < 1e-9 else shown(constant)  # below, rounding has its say
     cells = [f"${cell}$" for cell in (t, *map(shown, values), tiny)]
     return "| " + " | ".join(cells if t > 1 else [*cells[:-1], "–"]) + " |"
+
+
+def rows() -> list[str]:
+    """Both tables."""
+    return [row(t, schedule) for schedule in (SCHEDULE, OTHER) for t in SHOWN_TIMES]
 
 
 @cache
@@ -392,21 +472,81 @@ def sentences() -> tuple[str, ...]:
         rf"L_{{\mathrm{{simple}}}} + {Hybrid().share:g} L_{{\mathrm{{VLB}}}}",
         rf"\gamma = {MinSNR().gamma:g}",
         rf"$t = {last_capped}$",
+        *more_sentences(),
     )
+
+
+@cache
+def more_sentences() -> tuple[str, ...]:
+    """Figures of the divergence, of the cosine schedule, of a picture and of other pages."""
+    f, cosine, large = figures(), figures(OTHER), READ["fixed-large"]
+    end, ten = at(cosine.snr, 1000), torch.full((1, 1), 10.0, dtype=torch.float64)
+    zero, one = torch.zeros_like(ten), torch.ones_like(ten)
+    costs = [float(Gaussian(zero, one).kl(Gaussian(zero, variance))) for variance in (ten, 1 / ten)]
+    tail = large["bits_per_dim"] - large["rate"]["150"]
+    return (
+        *(f"${shown(cost)}$" for cost in costs),
+        rf"\mathrm{{SNR}}(1000) \approx {shown(end)}",
+        rf"1 / \sqrt{{\mathrm{{SNR}}}} \approx {shown(end**-0.5)}",
+        f"{at(f.snr, 1000) ** -0.5:.0f}",
+        rf"$t = {int((cosine.snr > MinSNR().gamma).nonzero()[-1])}$",
+        *(f"${shown(READ[variance]['bits_per_dim'])}$" for variance in ("fixed-large", "fixed-small")),
+        f"${shown(large['bits_by_t']['2'])}$",
+        f"$C_2 = {shown(at(cosine.constant, 2))}$",
+        f"${shown(float(cosine.constant[2:].sum()))}$",
+        f"${large['distortion']['150']:.3f}$",
+        f"${shown(large['rate']['150'])}$",
+        f"${shown(tail)}$",
+        *(f"${figure}$" for figures_there in QUOTED.values() for figure in figures_there),
+        f"{sum(p.numel() for p in UNet(channels=3).parameters()) / 1e6:.1f}",
+    )
+
+
+QUOTED = {
+    "README.md": ("3.089", "3.197", "2.799", "2.831"),
+    "docs/recipe.md": ("5.6", "3.15", "4.183", "3.854"),
+}
+"""Figures that another page measures."""
+
+
+def test_figures_of_other_pages_stand_there() -> None:
+    for name, there in QUOTED.items():
+        text = (ROOT / name).read_text("utf-8")
+        assert all(figure in text for figure in there)
+    clipped, not_clipped = (
+        float(re.search(rf"\| fixed-small{words} \|.*?\| ([\d.]+) ±", README)[1])  # type: ignore[index]
+        for words in ("", ", x_0 not clipped")
+    )
+    assert not_clipped - clipped == pytest.approx(0.2, abs=0.025)  # "a fifth of a bit"
+
+
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_picture_of_the_bound_is_as_it_is_read() -> None:
+    large, small = READ["fixed-large"], READ["fixed-small"]
+    cosine = figures(OTHER)
+    assert (large["data"], large["schedule"], large["levels"], large["T"]) == ("kanji", "cosine", 2, 1000)
+    for t in (2, 3, 10, 30):  # "nearly all C_t"
+        assert 0.8 < at(cosine.constant, t) / large["bits_by_t"][str(t)] < 1.01
+    assert large["bits_by_t"]["500"] > 5 * large["bits_by_t"]["150"]  # "the hump"
+    for read in (large, small):
+        assert f"{read['bits_per_dim']:.3f} ± {read['standard_error']:.3f}" in README
+    assert large["bits_per_dim"] - small["bits_per_dim"] > 0.85 * float(cosine.constant[2:].sum())
 
 
 @every_page
 def test_every_figure_is_what_the_library_computes(language: str) -> None:
     for sentence in sentences():
         assert sentence in page(language), sentence
-    for t in SHOWN_TIMES:
-        assert row(t) in page(language)
+    for line in rows():
+        assert line in page(language)
 
 
 @every_page
 def test_there_are_no_other_figures(language: str) -> None:
     figure = re.compile(r"(?:\d+(?:\.\d+)? \\cdot )?10\^\{-?\d+\}|\d+\.\d+")
-    known = {number for text in (*sentences(), *map(row, SHOWN_TIMES)) for number in figure.findall(text)}
+    known = {number for text in (*sentences(), *rows()) for number in figure.findall(text)}
     sections = r"section 4\.3|4\.3 節"
     assert set(figure.findall(re.sub(sections, "", FENCE.sub("", page(language))))) <= known
 
@@ -419,6 +559,16 @@ def test_what_the_text_says_of_its_figures_in_words_is_so() -> None:
     assert 0.39 < float(f.beta[981:].sum()) < 0.4  # "close to"
     assert (f.snr[1:].diff() < 0).all()
     assert REMEMBERED == 10  # "the last ten losses"
+    assert DataSettings().condition_dropout == 0.1  # "one training sample in ten"
+    assert (CALLS, NOISY_FROM, NOISE, len(SAMPLERS)) == (
+        10,
+        8,
+        0.5,
+        12,
+    )  # "ten calls", "from eight", "half", "eleven"
+    assert (MATTERS, WORTHWHILE, PATIENCE, IN_A_ROW) == (1.0, 0.01, 0.25, 3)
+    assert (CheckpointSettings().every, CheckpointSettings().minutes) == (1000, 5.0)
+    assert EMA(torch.nn.Linear(1, 1), 0.999).decay_at(0) == 0.1  # "a tenth at first"
     short = Linear(T=1, beta_1=0.25)
     assert (
         float(SIGMA_1["beta~_2"](short, *_last_step())) == 0.25

@@ -549,6 +549,10 @@ def test_the_fourth_chart_shows_the_error_by_t_where_no_memorizer_is_compared(
     assert ("by heart" in chart.get_title()) is memorizer
     assert bool(chart.patches) is memorizer  # the band of times that tell something
     lines = {str(line.get_label()): line.get_ydata() for line in chart.get_lines()}
+    nearness = {label for label in lines if "memorizer" in label}
+    assert nearness == (
+        {"held-out: from the memorizer's guess"} if memorizer else set()
+    )  # both know training images
     own = [f"{name}: from $x_0$" if memorizer else name for name in ("training", "held-out")]
     assert set(own) <= set(lines)
     for label, each in zip(own, report.parts, strict=True):

@@ -12,13 +12,16 @@ from tiny import TINY
 from torch import Tensor
 
 from kakusan.cli import main
+from kakusan.data.measuring import operator_named
+from kakusan.data.units import Real
 from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.schedules import Cosine
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.evaluation.calibration import Calibration, calibrate, judge
+from kakusan.evaluation.calibration.simulated import simulated
 from kakusan.evaluation.options import CalibrationOptions
 from kakusan.operators import Mask
-from kakusan.posterior import MMPS, Measurement, Restoration, Restored, restore
+from kakusan.posterior import MMPS, Gaussian, Measurement, Restoration, Restored, restore
 from kakusan.posterior.noise import Poisson
 from kakusan.run import Run
 from kakusan.samplers import DDIM, DPMppSDE2M
@@ -169,6 +172,18 @@ def test_exact_measurements_and_counts_are_calibrated_too(digits: Run) -> None:
     json.dumps(exact.as_json(), allow_nan=False)
     counts = calibrate(digits, half(), Poisson(1.0), QUICK, FEW)
     assert (counts.measurement.y == counts.measurement.y.round()).all()
+
+
+def test_y_was_not_measured_where_it_depends_on_a_missing_value() -> None:
+    """One missing value of 32, blurred by a kernel of 7 values around a circle: 7 of y are missing, not all."""
+    x = torch.randn(2, 1, 32, generator=torch.Generator().manual_seed(0))
+    x[1, 0, 10] = torch.nan
+    blur = operator_named("gauss:1:periodic", (1, 32))
+    y = simulated(x, blur, Gaussian(0.1), Real((101325.0,), (0.01,)), 0, np.arange(2)).y
+    assert y[0].isfinite().all()
+    reach = (blur(torch.eye(32)[:, None].double())[10, 0].abs() > 1e-9).sum()
+    assert y[1].isnan().sum() == reach < 16
+    assert y[1, 0, 10].isnan()
 
 
 def test_what_cannot_be_calibrated_is_refused(digits: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kakusan.config.networks.unet import UNetOptions
 from kakusan.errors import SettingsError
 from kakusan.networks import UNet, layers
-from kakusan.networks.layers import Downsample, ResidualBlock, SelfAttention, Style, Upsample
+from kakusan.networks.layers import Downsample, ResidualBlock, SelfAttention, Style, Upsample, with_waves
 from kakusan.networks.patches import folded, unfolded
 
 SMALL: dict[str, Any] = {"channels": 1, "width": 16, "multipliers": (1, 2), "blocks": 1, "groups": 4}
@@ -297,3 +298,24 @@ def test_what_is_computed_again_in_backward_gives_the_same_bits(monkeypatch: pyt
     kept, more = asked()
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(again, kept, strict=True))
     assert less < 0.75 * more
+
+
+def test_fourier_features_are_waves_beside_the_input() -> None:
+    """At 17 levels from -1 to 1, n = 2 and 3 are a quarter and half of a turn a level."""
+    levels = torch.linspace(-1, 1, 17).view(1, 1, 1, 17)
+    seen = with_waves(levels, levels, (2, 3))
+    sines, cosines = seen[0, 3::2, 0], seen[0, 4::2, 0]
+    assert torch.allclose(seen[:, :1], levels)
+    assert torch.allclose(cosines[0], torch.tensor([1.0, -1.0] * 8 + [1.0]), atol=1e-5)
+    assert sines.abs().max() < 1e-5
+    assert seen[0, 1, 0, :4].tolist() == pytest.approx([0, 1, 0, -1], abs=1e-5)
+
+
+def test_the_first_layer_sees_them_and_they_are_checked() -> None:
+    plain, waves = small(), small(fourier_features=(6, 7))
+    assert waves.conv_in.weight.shape[1] == plain.conv_in.weight.shape[1] + 4
+    x_t, time = question()
+    assert waves(x_t, time).shape == x_t.shape
+    for wrong in ((6, 6), (99,)):
+        with pytest.raises(SettingsError, match="fourier_features are different whole numbers"):
+            UNetOptions(fourier_features=wrong)

@@ -19,6 +19,7 @@ from kakusan.operators import (
     Crop,
     Down,
     Fourier,
+    Identity,
     Linear,
     Magnitude,
     Mask,
@@ -55,6 +56,7 @@ def rolled(x: Tensor) -> Tensor:
 MAKERS: dict[str, Callable[[Shape], Linear]] = {
     "mask": lambda shape: Mask(some(*shape)),
     "mask of all channels": lambda shape: Mask(some(*shape[1:])),
+    "identity": lambda _: Identity(),
     "crop": lambda shape: Crop(
         tuple(n // 3 for n in shape[1:]), tuple(n - n // 3 - n // 4 for n in shape[1:])
     ),

@@ -113,7 +113,7 @@ def test_the_units_of_y_mean_nothing() -> None:
     assert isinstance(measurement.operator, Matrix)
     scaled = Matrix(measurement.operator.matrix * units.T)
     again = Measurement(scaled, measurement.y * units, Gaussian(SIGMA * units[0]), (1, D))
-    for method in (MMPS(), Gibbs(iterations=10), SMC(particles=4, steps=10)):
+    for method in (MMPS(), Gibbs(particles=2, iterations=10), SMC(particles=4, steps=10)):
         first, second = (restore(oracle, m, method, request) for m in (measurement, again))
         assert first.allclose(second, atol=1e-3)
     vague = Measurement(
@@ -135,15 +135,15 @@ def test_the_rest_of_moment_matching_falls_with_the_square_of_the_steps() -> Non
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)
 def test_split_gibbs_comes_to_a_gaussian_posterior(path: Path) -> None:
-    """In 60 turns: what is left of the mean is the beginning of the chain, of the covariance the 3 % by which a prior
-    step of 7 calls is off; half of it with 12."""
-    mean, cov = off(path, Gibbs(iterations=60), 2 + 3 * 60)
+    """In 60 iterations: what is left of the mean is the beginning of the chain, of the covariance the 3 % by which a
+    prior step of 7 calls is off; half of it with 12."""
+    mean, cov = off(path, Gibbs(particles=1, iterations=60, prior_steps=7), 2 + 3 * 60)
     assert mean < 0.05
     assert cov < 0.05
-    assert off(path, Gibbs(iterations=60, prior_steps=12), 2 + 3 * 60)[1] < 0.7 * cov
+    assert off(path, Gibbs(particles=1, iterations=60, prior_steps=12), 2 + 3 * 60)[1] < 0.7 * cov
 
 
-def test_turns_of_gibbs_forget_their_beginning() -> None:
-    """The law is stationary at the end: twice as many turns leave less than 0.7 of the error of the mean."""
-    few, many = (off(Cosine(), Gibbs(iterations=n, falling=0.3), 2 + 3 * n)[0] for n in (30, 60))
+def test_iterations_of_gibbs_forget_their_beginning() -> None:
+    """The law is stationary at the end: twice as many iterations leave less than 0.7 of the error of the mean."""
+    few, many = (off(Cosine(), Gibbs(particles=1, iterations=n, falling=0.3), 2 + 3 * n)[0] for n in (30, 60))
     assert many < 0.7 * few

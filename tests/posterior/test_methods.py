@@ -35,13 +35,13 @@ from kakusan.shapes import Condition, Samples, Times
 QUICK: dict[str, Method] = {
     "mmps": MMPS(sampler=DDIM(steps=5, eta=1.0)),
     "diffpir": DiffPIR(sampler=Renoise(steps=5)),
-    "gibbs": Gibbs(iterations=4, prior_steps=3),
+    "gibbs": Gibbs(particles=3, iterations=4, prior_steps=3),
     "smc": SMC(particles=3, steps=5),
     "daps": DAPS(levels=4, flow_steps=2, walk_steps=5),
     "dps": DPS(sampler=DDIM(steps=5, eta=1.0)),
     "exact": Exact(),
 }
-CALLS = {"mmps": 5, "diffpir": 5, "gibbs": 12, "smc": 15, "daps": 7, "dps": 5, "exact": 0}
+CALLS = {"mmps": 5, "diffpir": 5, "gibbs": 36, "smc": 15, "daps": 7, "dps": 5, "exact": 0}
 SHAPES = ((2, 5), (1, 4, 3), (1, 2, 3, 2))
 
 
@@ -92,7 +92,7 @@ def test_calls_are_counted(name: str) -> None:
     found = restored(oracle, measurement, QUICK[name], Restoration(count=2))
     assert found.calls == CALLS[name]
     assert (found.backward > 0) == (name in ("mmps", "smc", "dps"))
-    assert (found.effective is not None) == (name == "smc")
+    assert (found.effective is not None) == (name in ("smc", "gibbs"))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -111,10 +111,18 @@ def test_methods_follow_a_condition(name: str) -> None:
     oracle = MixtureOracle(Cosine(), torch.ones(2), means, torch.full((2,), 0.01))
     measurement = Measurement(Mask(torch.tensor([[False, True, True]])), torch.zeros(2, 1, 3), 0.3, (1, 3))
     given = Condition(label=torch.tensor([0, 1]))
-    slow = {"smc": SMC(particles=3, steps=20), "gibbs": Gibbs(iterations=8, prior_steps=4)}
+    slow = {"smc": SMC(particles=3, steps=20), "gibbs": Gibbs(particles=2, iterations=8, prior_steps=4)}
     x = restore(oracle, measurement, slow.get(name, QUICK[name]), Restoration(count=4, condition=given))
     assert (x[0, :, 0, 0] < 0).all()
     assert (x[1, :, 0, 0] > 0).all()
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("T", [1, 7])
+def test_methods_as_they_are_go_with_few_times(name: str, T: int) -> None:
+    oracle, measurement = masked((1, 4), Cosine(T=T))
+    found = restored(oracle, measurement, METHODS[name](), Restoration(count=2, dtype=torch.float64))
+    assert found.samples.isfinite().all()
 
 
 class Squared(Operator):

@@ -1,6 +1,7 @@
 """Mixtures and finite sets: the exact posterior beside brute force, and methods that converge to it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,7 +58,7 @@ def test_exact_draws_have_the_law_of_the_posterior() -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [Exact(), SMC(particles=16, steps=40), Gibbs(iterations=150)], ids=["exact", "smc", "gibbs"]
+    "method", [Exact(), SMC(particles=16, steps=40), Gibbs()], ids=["exact", "smc", "gibbs"]
 )
 def test_modes_have_their_weights(method: Method) -> None:
     """Chi-square of 600 samples; false alarm in one of 1,000."""
@@ -66,14 +67,19 @@ def test_modes_have_their_weights(method: Method) -> None:
     assert off**2 / (count * weight * (1 - weight)) < CHI_SQUARE
 
 
-def test_particles_converge_to_the_posterior() -> None:
-    """The bias of a mode's weight falls as one over the particles. One step of conjugate gradients, and steps that are
-    few, make it large enough to be seen: the share is known to 0.005."""
+@pytest.mark.parametrize(
+    "method",
+    [SMC(steps=40, solver_steps=1), Gibbs(iterations=8, prior_steps=6)],
+    ids=["smc", "gibbs"],
+)
+def test_particles_converge_to_the_posterior(method: SMC | Gibbs) -> None:
+    """The bias of a mode's weight falls as one over the particles. Few steps of all else make it large enough to be
+    seen: of 8,000 samples the share is known to 0.0055, so the slope of four points from 0.13 to 0.02 to 0.2."""
     weight = float(posterior(*two_modes()).weights[0])
-    particles = (1, 4, 16)
-    off = [abs(share_of_first(SMC(particles=K, steps=12, solver_steps=1), 4000) - weight) for K in particles]
-    line = straight_line([math.log(K) for K in particles], [math.log(max(each, 0.003)) for each in off])
-    assert line.slope < -0.3, off
+    particles = (1, 2, 4, 8)
+    off = [abs(share_of_first(replace(method, particles=K), 8000) - weight) for K in particles]
+    line = straight_line([math.log(K) for K in particles], [math.log(each) for each in off])
+    assert -1.4 < line.slope < -0.6, off
 
 
 class Last(Operator):

@@ -46,7 +46,7 @@ def test_each_word_is_its_noise(tmp_path: Path) -> None:
         ("student:1:-1", "above 0"),
         ("five%", "is no noise"),
         ("nowhere.npy", "nowhere.npy cannot be read"),
-        ("wrong.npy", r"of shape \(4, 4\), and a map of deviations is of what was measured: \(3, 4, 2\)"),
+        ("wrong.npy", r"has shape \(4, 4\), and a map of deviations is of what was measured: \(3, 4, 2\)"),
         ("below.npy", "negative"),
     ],
 )

@@ -23,6 +23,7 @@ from kakusan.samplers import (
     Origin,
     Sampler,
     SamplingRequest,
+    SASolver,
     SeededNoise,
     Snapshot,
     State,
@@ -177,6 +178,33 @@ def test_ddim_with_eta_1_is_ancestral_sampling_with_the_small_variance() -> None
     a = sample(oracle("fixed-small"), Ancestral(steps=20), count=4, shape=(1, 4, 4), seed=2)
     b = sample(oracle(), DDIM(steps=20, eta=1.0), count=4, shape=(1, 4, 4), seed=2)
     assert torch.allclose(a, b, atol=2e-6)  # float32 roundings of 20 steps
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize(("t", "s"), [(1000, 900), (260, 259), (2, 1)])
+def test_whatever_eta_is_ddim_keeps_the_variance_of_equation_3(eta: float, t: int, s: int) -> None:
+    """With the right guess of data at one point, whose noise is that of x_t: the coefficients of eps and z, squared."""
+    point, path = Model(GaussianOracle(Linear(), MEAN, 0.0)), Linear()
+
+    def moved(eps: float, z: float) -> float:
+        a_t, b_t = (part.view(1, 1, 1, 1) for part in path.at(torch.tensor([float(t)], dtype=torch.float64)))
+
+        def noise(k: int = 0) -> torch.Tensor:  # noqa: ARG001
+            return torch.full_like(a_t, z)
+
+        state = State(MEAN * a_t + eps * b_t)
+        return float(DDIM(eta=eta).step(point, state, times_like(t, a_t), times_like(s, a_t), noise).x)
+
+    signal = moved(0, 0)
+    assert signal == pytest.approx(MEAN * float(path.alpha_bar[s].sqrt()), abs=1e-12)
+    of_eps, of_z = moved(1, 0) - signal, moved(0, 1) - signal
+    assert of_eps**2 + of_z**2 == pytest.approx(1 - float(path.alpha_bar[s]), rel=1e-9)
+
+
+def test_sa_solver_of_order_1_without_noise_is_ddim() -> None:
+    plain = SASolver(steps=10, order=1, eta=0.0, corrector=False)
+    drawn = [sample(oracle(), sampler, count=4, shape=(1, 2, 2)) for sampler in (plain, DDIM(steps=10))]
+    assert drawn[0].allclose(drawn[1], atol=1e-5)  # float32
 
 
 def test_ddim_without_noise_draws_none() -> None:

@@ -49,6 +49,13 @@ def test_ssim_is_the_formula_written_out() -> None:
     assert ssim(255 * x, 255 * y, 255) == pytest.approx(expected, rel=1e-10)
 
 
+def test_ssim_keeps_its_digits_far_from_0() -> None:
+    """Of pressures in Pa the factor of the means is 1, and what is left is that of the spreads."""
+    x, y = pictures(1, 1, 12, 14), pictures(1, 1, 12, 14)[..., ::-1]
+    near, far = (ssim(0.01 * x + mean, 0.01 * y + mean, 0.01) for mean in (1e3, 1e5))
+    assert far == pytest.approx(near, rel=1e-5)
+
+
 def test_ssim_of_shifted_brightness_has_a_closed_form() -> None:
     """Of a constant c and c + d all variances are 0: (2 m n + C_1) / (m^2 + n^2 + C_1)."""
     x = np.full((1, 1, 12, 12), 0.5)

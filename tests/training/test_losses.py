@@ -105,6 +105,21 @@ def test_the_weight_of_eps_is_that_of_x_0_seen_through_the_gain(schedule: NoiseS
     assert torch.allclose(eps_weight(schedule, variance, t), expected, rtol=1e-12)  # a dozen roundings
 
 
+@pytest.mark.parametrize("predicts", ["eps", "x_0", "v"])
+def test_simple_weighs_the_error_of_eps_as_the_page_says(predicts: str) -> None:
+    """On the scale of eps: 1, 1 / SNR and 1 / alpha_bar; on that of x_0 each times SNR, by the parametrization."""
+    schedule = Cosine(T=1000)
+    alpha_bar = schedule.alpha_bar[1:]
+    snr = alpha_bar / (1 - alpha_bar)
+    of_eps = {"eps": torch.ones_like(snr), "x_0": 1 / snr, "v": 1 / alpha_bar}[predicts]
+    of_x_0 = 1 / PARAMETRIZATIONS[predicts].gain(alpha_bar.sqrt(), (1 - alpha_bar).sqrt()).square()
+    assert of_x_0.allclose(of_eps * snr, rtol=1e-9)
+    assert (of_x_0 if predicts == "v" else of_eps).min() >= (0 if predicts == "x_0" else 1)
+    if predicts == "v":
+        assert of_eps.allclose(1 + 1 / snr, rtol=1e-9)
+        assert of_x_0.allclose(snr + 1, rtol=1e-9)
+
+
 def test_eq_12_at_known_numbers() -> None:
     """beta = 0.1, then 0.2; sigma^2 = beta: at t = 2 beta / (2 alpha (1 - alpha_bar)) = 0.2 / (2 * 0.8 * 0.28)."""
     schedule = Linear(T=2, beta_1=0.1, beta_T=0.2)

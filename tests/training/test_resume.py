@@ -65,8 +65,10 @@ def test_half_precision_resumes_bit_for_bit_too(results: dict[str, Any]) -> None
     assert case["traces"]["files"] != results["whole-fp32"]["files"]
 
 
-@pytest.mark.parametrize("kind", ["transformer", "parts"])
-def test_a_transformer_and_parts_at_once_resume_bit_for_bit_too(kind: str, results: dict[str, Any]) -> None:
+@pytest.mark.parametrize("kind", ["schedule", "transformer", "parts"])
+def test_a_schedule_a_transformer_and_parts_at_once_resume_bit_for_bit_too(
+    kind: str, results: dict[str, Any]
+) -> None:
     case = results[kind]
     assert (case["code"], case["again"]) == (-9, 0)
     assert case["traces"] == results[f"whole-{kind}"] | {"steps": case["traces"]["steps"]}

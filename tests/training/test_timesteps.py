@@ -6,7 +6,7 @@ import torch
 from kakusan.training.timesteps import REMEMBERED, TIMES, UNIFORM_SHARE, ImportantTimes
 
 
-@pytest.mark.parametrize("name", TIMES)
+@pytest.mark.parametrize("name", ["uniform", "stratified", "importance"])
 def test_times_are_uniform_over_1_to_T_before_anything_is_learned(name: str) -> None:
     T, size = 10, 128
     times = TIMES[name](T)
@@ -22,6 +22,19 @@ def test_times_are_uniform_over_1_to_T_before_anything_is_learned(name: str) -> 
 def test_stratified_times_are_spread_over_each_batch() -> None:
     t, _ = TIMES["stratified"](1000).draw(0, 3, torch.arange(100), 100)
     assert torch.equal(((t - 1) // 10).long(), torch.arange(100))
+
+
+@pytest.mark.parametrize(("size", "first"), [(64, 8), (20, 2), (7, None)])
+def test_an_eighth_of_decoder_times_is_1_and_weights_make_up_for_it(size: int, first: int | None) -> None:
+    """Every t has the weight 1 / T in the mean: exactly at t = 1, and by 400 draws of each other one in the mean."""
+    T = 5
+    draws = [TIMES["decoder"](T).draw(0, step, torch.arange(size), size) for step in range(2000)]
+    t = torch.cat([t for t, _ in draws])
+    weights = torch.cat([torch.ones(size) if w is None else w for _, w in draws])
+    if first is not None:
+        assert all((t == 1).sum() == first for t, _ in draws)
+    shares = torch.zeros(T, dtype=torch.float64).index_add_(0, t.long() - 1, weights.double()) / len(t)
+    assert torch.allclose(shares, torch.full((T,), 1 / T, dtype=torch.float64), atol=0.01)
 
 
 @pytest.mark.parametrize("name", TIMES)

@@ -44,8 +44,8 @@ class Edit:
     source: Annotated[str | None, tyro.conf.arg(name="from")] = None
     """An image, a folder of images, or an array (.npy, .npz) of one sample or several."""
     mask: Path | None = None
-    """What of the image is kept, as a picture (white is kept, black is made anew) or an array of booleans: the rest is
-    filled in, as by `kakusan restore`, which also takes other measurements."""
+    """What of the image is kept, as a picture (white is kept, black and grey are made anew) or an array of booleans:
+    the rest is filled in, as by `kakusan restore`, which also takes other measurements."""
     to: str | None = None
     """One more image or array: go from the first to this one, through their noise (spherical interpolation)."""
     seeds: tuple[int, int] | None = None

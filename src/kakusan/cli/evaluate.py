@@ -34,9 +34,9 @@ EXAMPLES = (
 MILESTONES = 9
 RATE_WORDS = "rate: bits/dim spent once x_t is known. RMSE: of the guess of x_0 at t, in {0}."
 HEART_WORDS = (
-    "by heart: how far the guess is from that of the denoiser which knows the training images by heart. Memorizing is "
-    "where this is far below the RMSE beside it, about t = {0:,} to {1:,}: at smaller t, x_t itself shows x_0, and "
-    "every good denoiser is near; at larger t, all guess about the mean."
+    "by heart: how far the guess is from that of the denoiser which knows the training images by heart. On images that "
+    "were not trained on, memorizing is where this is far below the RMSE beside it, about t = {0:,} to {1:,}: at "
+    "smaller t, x_t itself shows x_0; at larger t, all guess about the mean. Of a training image both know x_0."
 )
 FEW_TERMS = 30
 FEW_WORDS = (

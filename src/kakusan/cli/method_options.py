@@ -37,6 +37,7 @@ def _with_method(command: type[Command], arguments: Sequence[str], usual: str) -
     kind = named(METHODS, name, "--method")
     own = own_options(kind)
     _refuse_others(name, [*own], arguments)
+    _refuse_a_sampler(name, kind, arguments)
     hints = get_type_hints(kind, include_extras=True)
     common = set(command.__dataclass_fields__)  # type: ignore[attr-defined]
     flags: list[Any] = [
@@ -79,4 +80,18 @@ def _refuse_others(name: str, own: Sequence[str], arguments: Sequence[str]) -> N
         if flag.startswith("--") and having and option not in own:
             raise SettingsError(
                 f"the method {name} has no {flag}", *(f"it belongs to --method {other}" for other in having)
+            )
+
+
+def _refuse_a_sampler(name: str, kind: type[Any], arguments: Sequence[str]) -> None:
+    """Flags of a walk with a sampler, for a method that has a way of its own."""
+    own = own_options(kind)
+    if any(field.name == "sampler" for field in fields(kind)):
+        return
+    for flag in ("--steps", "--sampler", "--spacing"):
+        if value_of(flag, arguments) is not None and flag.removeprefix("--") not in own:
+            names = [f"--{each.replace('_', '-')}" for each in own]
+            length = [f"it is as long as {names[0]} says"] if own and flag == "--steps" else []
+            raise SettingsError(
+                f"the method {name} has no {flag}", *length, f"its options: {', '.join(names) or 'none'}"
             )

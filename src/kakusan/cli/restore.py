@@ -1,7 +1,8 @@
 """kakusan restore RUN."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from kakusan.cli.choices import asks_for_help, value_of
 from kakusan.cli.method_options import options_in, parse_with_method
+from kakusan.cli.mistakes import flags_of
 from kakusan.config.facts import USUAL_METHOD
-from kakusan.errors import SettingsError
+from kakusan.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from kakusan.evaluation.calibration import Calibration
@@ -41,8 +44,8 @@ class Restore:
     """Folder of the run."""
     operator: Annotated[tuple[str, ...], tyro.conf.arg(metavar="WORD ...")] = ()
     """A, in words: mask:known.png (white is measured), mask:hide-left, mask:random:0.9, crop:4:24,8:24, gauss:1.5,
-    blur:k.npy, down:4, fourier:4, fourier:mask.npy, matrix:A.npz, radon:30, magnitude, clip:0:200, quantize:32. Several
-    words: one after the other; joined by +: side by side."""
+    blur:k.npy, down:4, fourier:4, fourier:mask.npy, matrix:A.npz, radon:30, identity (noise alone), magnitude,
+    clip:0:200, quantize:32. Several words: one after the other; joined by +: side by side."""
     observed: Path | None = None
     """y: an array .npy or .npz in the axes of the data, nan where nothing was measured, or a picture."""
     noise: str = "auto"
@@ -55,7 +58,7 @@ class Restore:
     count: int | None = None
     """Samples of each y; default: 16, of a calibration 39."""
     truth: Path | None = None
-    """x itself, where it is known: for the page."""
+    """x itself, where it is known, in a file of the same kinds: for the page."""
     method: str = USUAL_METHOD
     """mmps (moment matching: few steps, nothing to tune), diffpir (fast, no spread to trust), gibbs and smc (error bars
     that hold, for many calls), daps (operators that are not linear), dps (to compare), exact (oracles);
@@ -94,21 +97,7 @@ class Restore:
     """Print what was found as JSON, on stdout."""
 
     def __post_init__(self) -> None:
-        if not self.operator:
-            raise SettingsError("it is not said what was measured", "name it: --operator mask:known.png")
-        if self.calibrate and (self.observed is not None or self.truth is not None):
-            raise SettingsError(
-                "a calibration measures held-out samples itself", "leave --observed and --truth out"
-            )
-        if not self.calibrate and self.observed is None:
-            raise SettingsError(
-                "there is no measurement to restore from",
-                "name it: --observed y.npy; or ask with --calibrate whether error bars hold",
-            )
-        if self.calibrate and self.noise == "auto":
-            raise SettingsError(
-                "a calibration draws the noise of its measurements", "say how large: --noise 2%"
-            )
+        _require_whole(self.operator, self.calibrate, self.observed, self.truth, self.noise)
         if self.calibrate and (given := [name for name in BY_TRUTH if getattr(self, name)]):
             raise SettingsError(
                 f"--{given[0]} does not go with --calibrate: samples are given the condition of their held-out x",
@@ -118,8 +107,66 @@ class Restore:
             raise SettingsError("--images are those of a calibration", "--count N draws N samples of each y")
 
 
+def _require_whole(operator: object, calibrate: bool, observed: object, truth: object, noise: str) -> None:
+    """Raises SettingsError for a line that says too little, or contradicts itself."""
+    if not operator:
+        raise SettingsError("it is not said what was measured", "name it: --operator mask:known.png")
+    if calibrate and (observed is not None or truth is not None):
+        raise SettingsError(
+            "a calibration measures held-out samples itself", "leave --observed and --truth out"
+        )
+    if not calibrate and observed is None:
+        raise SettingsError(
+            "there is no measurement to restore from",
+            "name it: --observed y.npy; or ask with --calibrate whether error bars hold",
+        )
+    if calibrate and noise == "auto":
+        raise SettingsError("a calibration draws the noise of its measurements", "say how large: --noise 2%")
+
+
+def _look_at(arguments: Sequence[str]) -> None:
+    """What the line and the disk alone show to be wrong, before torch is imported, which takes seconds.
+
+    Raises SettingsError, and DataError for files that are not there. Of flags that it does not know the parser speaks.
+    """
+    flags = {word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--")}
+    known = {f"--{name}" for name in flags_of(Restore)}
+    if not arguments or asks_for_help(arguments) or flags - known:
+        return
+    _require_run_first(arguments)
+    named = {flag: value_of(flag, arguments) or "" for flag in flags}
+    operator, observed, truth = (named.get(flag) for flag in ("--operator", "--observed", "--truth"))
+    noise = named.get("--noise", "auto").strip()
+    _require_whole(operator, "--calibrate" in flags, observed, truth, noise)
+    maps = noise if noise.lower().endswith(".npy") else None
+    require_files({"--observed": observed, "--truth": truth, "--noise": maps})
+
+
+def require_files(named: Mapping[str, str | None]) -> None:
+    """Raises DataError for a file that is not there. named: by its flag; of one without a name the parser speaks."""
+    for flag, name in named.items():
+        if name and not Path(name).expanduser().exists():
+            raise DataError(f"{name} cannot be read: there is no such file", f"it was named by {flag}")
+
+
+def _require_run_first(arguments: Sequence[str]) -> None:
+    """Raises SettingsError where RUN follows the words of --operator, as whose last one it would be read."""
+    words = [*arguments]
+    if not words or not words[0].startswith("-") or "--operator" not in words:
+        return
+    begin = words.index("--operator") + 1
+    end = next((k for k in range(begin, len(words)) if words[k].startswith("-")), len(words))
+    if end - begin > 1 and Path(words[end - 1]).expanduser().is_dir():
+        run = words.pop(end - 1)
+        raise SettingsError(
+            f"{run} stands behind --operator, and would be one of its words",
+            f"put RUN first: {shlex.join(['kakusan', 'restore', run, *words])}",
+        )
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
+    _look_at(arguments)
     command = parse_with_method(Restore, arguments, "restore", EXAMPLES, USUAL_METHOD)
     from kakusan.config.machine import set_machine_for_use
     from kakusan.errors import printable

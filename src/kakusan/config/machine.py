@@ -182,6 +182,13 @@ def environment(machine: MachineSettings) -> dict[str, Any]:
     }
 
 
+def memory_of_the_machine() -> int | None:
+    """Bytes of memory that there are, used or not; None where the system does not say."""
+    if not {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(getattr(os, "sysconf_names", ())):
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def processor_name() -> str:
     """The model of the processor, as the system states it."""
     if sys.platform == "linux":

@@ -14,6 +14,7 @@ from kakusan.config.recipe import resolve_batch, resolve_recipe
 from kakusan.config.section import answered
 from kakusan.config.settings import (
     KINDS,
+    LEARNED,
     WHEN_DONE,
     CheckpointSettings,
     ProcessSettings,
@@ -52,8 +53,11 @@ def resolve(settings: Settings, facts: DataFacts) -> Settings:
     training = resolve_batch(settings.training, facts, machine.device)
     if training.loss == "auto":
         plain = network.loss if network.predicts == process.predicts else None
-        usual = "hybrid" if process.variance == "learned" else plain or "simple"
+        usual = "hybrid" if process.variance == LEARNED else plain or "simple"
+        usual = "bound" if process.schedule == LEARNED else usual
         training = replace(training, loss=training.chosen_by_options("loss") or usual)
+    if training.times == "auto":
+        training = replace(training, times="decoder" if process.schedule == LEARNED else "stratified")
     if settings.machine.workers == "auto":
         rows = answered(training.batch_size) if network.rows_are_independent else 1
         machine = replace(machine, workers=usual_workers(machine, rows))

@@ -39,12 +39,14 @@ __all__ = [
 
 NEVER, WHEN_DONE = "never", "when-done"
 REWIND = "rewind"
+LEARNED = "learned"
+"""The schedule, and the variance, that are trained with the network."""
 WITH_ENDS = ("linear", "scaled-linear", "sigmoid-betas")
 """Schedules that run from beta_1 to beta_T."""
 PATHS = Table("kakusan.diffusion.tables:PATHS", ("vp", "flow", "edm"))
 SCHEDULES = Table(
     "kakusan.diffusion.tables:SCHEDULES",
-    ("linear", "cosine", "sigmoid", "scaled-linear", "sigmoid-betas", "given", "none"),
+    ("linear", "cosine", "sigmoid", "scaled-linear", "sigmoid-betas", "learned", "given", "none"),
 )
 TARGETS = Table(
     "kakusan.diffusion.tables:PARAMETRIZATIONS",
@@ -141,8 +143,8 @@ class ProcessSettings(Section):
     """Path from data to noise: vp (variance-preserving, by a schedule of betas), flow (straight lines: flow matching)
     or edm (noise of deviation sigma-min to sigma-max is added)."""
     schedule: Annotated[str, SCHEDULES, Of("path", ("vp",))] = "auto"
-    """Of the path vp: linear, cosine, sigmoid, scaled-linear, sigmoid-betas, or given (by process.betas); auto: cosine,
-    or linear where its betas are set; none for other paths."""
+    """Of the path vp: linear, cosine, sigmoid, scaled-linear, sigmoid-betas, learned (with the network, on the bound)
+    or given (by process.betas); auto: cosine, or linear where its betas are set; none for other paths."""
     T: Annotated[int, Range(1, 100_000)] = 1000
     """Number of noise levels."""
     beta_1: Annotated[float | Auto, Of("schedule", WITH_ENDS)] = "auto"
@@ -161,6 +163,10 @@ class ProcessSettings(Section):
     """Of the schedule sigmoid: its temperature."""
     beta_max: Annotated[float, Of("schedule", ("cosine", "sigmoid")), Range(1e-6, 1)] = 0.999
     """Of the schedules cosine and sigmoid: the largest beta."""
+    log_snr_1: Annotated[float, Of("schedule", (LEARNED,)), Range(-20, 20)] = 13.3
+    """Of the schedule learned: the log-SNR at t = 1 that its training begins with, in nats."""
+    log_snr_T: Annotated[float, Of("schedule", (LEARNED,)), Range(-20, 20)] = -5.0
+    """Of the schedule learned: the log-SNR at T that its training begins with."""
     zero_terminal_snr: Annotated[bool, Of("path", ("vp",))] = False
     """Stretch the schedule so that it ends in pure noise (Lin et al. 2024); for v and x_0, not for eps."""
     sigma_min: Annotated[float, Of("path", ("edm",)), Range(1e-9, 1e9)] = 0.002
@@ -200,7 +206,8 @@ class TrainingSettings(Section):
     checkpoint.every, or to the start where there is none, with half the rate, three times in a run at most."""
     loss: Annotated[str, LOSSES] = "auto"
     """simple, weighted (Eq. 12), bound, hybrid, min-snr, velocity or consistency (that of `kakusan distill`); auto:
-    simple, hybrid where the variance is learned, velocity for a transformer that predicts x_0."""
+    simple, hybrid where the variance is learned, bound where the schedule is, velocity for a transformer that predicts
+    x_0."""
     min_snr_gamma: Annotated[float, Of("loss", ("min-snr",), "gamma"), Range(1e-6, math.inf)] = 5.0
     """Of the loss min-snr: where it stops to weigh by the signal-to-noise ratio."""
     hybrid_share: Annotated[float, Of("loss", ("hybrid",), "share"), Range(1e-9, 1e9)] = 0.001
@@ -217,9 +224,10 @@ class TrainingSettings(Section):
     """Images a step; auto: 64 on a CPU, 128 elsewhere."""
     accumulation: Annotated[int | Auto, Range(1, 10**6)] = "auto"
     """Micro-batches that a batch is split into: less memory, same step; auto: by the memory that a step needs."""
-    times: str = "stratified"
-    """Distribution of t in training: uniform, stratified over the batch, or importance (where losses are large,
-    once there are ten for each t)."""
+    times: str = "auto"
+    """Distribution of t in training: uniform, stratified over the batch, importance (where losses are large, once
+    there are ten for each t), or decoder (t = 1 for an eighth of the batch); auto: stratified, or decoder where the
+    schedule is learned."""
     optimizer: str = "auto"
     """adamw, or muon: weights that are matrices move by orthogonal steps (Jordan et al. 2024), which cost a little and
     lead further, all others by AdamW; auto: adamw."""

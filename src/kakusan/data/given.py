@@ -191,6 +191,28 @@ def _picture(path: Path, form: PairForm, words: Words, notes: list[str]) -> NDAr
         ) from error
 
 
+def picture(path: Path, sides: tuple[int, ...], channels: int, noun: str, advice: str) -> NDArray[np.uint8]:
+    """The bytes (height, width, channels) of a picture of exactly this size: scaling would change what was measured.
+
+    noun: what it is given as. Raises DataError for what is no picture, or is of another size.
+    """
+    try:
+        if len(sides) != 2:
+            raise DataError(
+                f"{path}: {noun} of samples without height and width is an array, not a picture", advice
+            )
+        header = read_header(path)
+        if (size := (header.height, header.width)) != sides:
+            raise DataError(
+                f"{path} is {size[0]} high and {size[1]} wide, and {noun} here is {sides[0]} by {sides[1]}",
+                "it is not scaled, since that would change what it says",
+            )
+        return read_pixels(path, *sides, channels)
+    except (BadPictureError, NotAnImageError, OSError) as error:
+        why = "no such file" if isinstance(error, FileNotFoundError) else str(error) or "it is no picture"
+        raise DataError(f"{path} cannot be read as {noun}: {why}", advice) from error
+
+
 def picture_of_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Where a picture is white, (height, width), scaled and cropped as an image of these samples would be.
 
@@ -210,7 +232,7 @@ def picture_of_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 WHITE: Final = 250
-"""Bytes of a mask that are white: those at an edge, which scaling has mixed, are not."""
+"""Bytes of a mask from which on it is white: the greys of a smoothed edge are not, since they are partly hidden."""
 
 
 def _levels(images: NDArray[np.uint8], form: PairForm) -> NDArray[np.uint8]:

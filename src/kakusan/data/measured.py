@@ -8,23 +8,119 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from jaxtyping import Float64
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from kakusan.config.settings import Layout
-from kakusan.data.given import array_in, arrays_in
+from kakusan.data.given import array_in, arrays_in, picture
 from kakusan.data.layout import CHANNELS_FIRST, SINGLE_CHANNEL
-from kakusan.data.measuring import ARRAYS, picture
+from kakusan.data.measuring import ARRAYS
 from kakusan.data.saving import in_layout
-from kakusan.data.units import Levels, Units
+from kakusan.data.units import Levels, Units, scale_and_mean
 from kakusan.errors import DataError
-from kakusan.operators import Operator
+from kakusan.operators import Identity, Operator
 from kakusan.operators.combined import Stacked
-from kakusan.shapes import by_row
+from kakusan.shapes import Samples, by_row
 
-OBSERVED = "observed"
-"""Name of y in an .npz file of several arrays."""
+OBSERVED, TRUTH = "observed", "truth"
+"""Names of y and of x in an .npz file of several arrays."""
 Observed: TypeAlias = Float64[Tensor, "n *measured"]
+
+
+def observed_of(
+    observed: ArrayLike | Tensor | Path | str,
+    operator: Operator,
+    shape: tuple[int, ...],
+    units: Units,
+    *,
+    layout: Layout = "auto",
+) -> Observed:
+    """y, (n, *measured), of an array or a file, for samples (channels, *space): `measured_of`, `measured_in`.
+
+    Raises DataError for what does not fit, and for values a million times beyond what the operator gives.
+    """
+    if isinstance(observed, str | Path):
+        y, where = measured_in(Path(observed), operator, shape, units, layout=layout), str(observed)
+    else:
+        where = "the measurement"
+        y = measured_of(_array(observed), operator, shape, where, layout=layout)
+    _require_near(y, operator, shape, units, where)
+    return y
+
+
+def truth_of(
+    truth: ArrayLike | Tensor | Path | str,
+    shape: tuple[int, ...],
+    units: Units,
+    *,
+    layout: Layout = "auto",
+    with_gaps: bool = False,
+) -> Samples:
+    """x itself, (n, channels, *space) in the network's units, of an array or a file in the units and axes of the data.
+
+    Levels are whole numbers, of any type. with_gaps: nan is a missing value. Raises DataError for what no sample is.
+    """
+    where = str(truth) if isinstance(truth, str | Path) else "the truth"
+    found = _values_of(truth, shape, units, where, layout)
+    if not with_gaps and not found.isfinite().all():
+        raise DataError(f"{where} has values that are nan or infinite, and data of this run have none")
+    if isinstance(units, Levels):
+        _require_levels(found[~found.isnan()], units, where)
+    scale, mean = _over_space(units, shape)
+    return ((found - mean) / scale).float()
+
+
+def _values_of(
+    truth: ArrayLike | Tensor | Path | str, shape: tuple[int, ...], units: Units, where: str, layout: Layout
+) -> Observed:
+    """x in the units of the data."""
+    if not isinstance(truth, str | Path):
+        return measured_of(_array(truth), Identity(), shape, where, layout=layout)
+    path = Path(truth).expanduser()
+    if path.suffix.lower() not in ARRAYS:
+        return _of_picture(path, shape, units, "the truth").round()
+    return measured_of(array_in(path, TRUTH), Identity(), shape, where, layout=layout)
+
+
+def _require_levels(values: Tensor, units: Levels, where: str) -> None:
+    if (values != values.round()).any() or ((values < 0) | (values >= units.levels)).any():
+        raise DataError(
+            f"{where} goes from {float(values.min()):g} to {float(values.max()):g}, and x is of whole numbers from 0 to"
+            f" {units.levels - 1} here",
+            "it is in the units of the data; round what is between two levels",
+        )
+
+
+def _array(given: ArrayLike | Tensor) -> NDArray[Any]:
+    """An array, of a tensor on any device too; masked arrays keep their mask."""
+    return given.numpy(force=True) if isinstance(given, Tensor) else np.ma.asanyarray(given)
+
+
+FAR = 1e6
+"""Times beyond all that an operator gives: such a value fits no sample, and float32 keeps nothing else beside it."""
+
+
+def _require_near(y: Observed, operator: Operator, shape: tuple[int, ...], units: Units, where: str) -> None:
+    """Raises DataError where a value of y is of another world than those of samples: a code, or another unit."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(4, *shape, generator=generator)
+    scale, mean = _over_space(units, shape)
+    x = torch.cat([noise, torch.ones(1, *shape), -torch.ones(1, *shape)]) * scale + mean
+    reach, kept = float(operator(x.float()).abs().max()), operator.is_measured(shape)
+    there = y.isfinite() if kept is None else y.isfinite() & kept
+    largest = float(y[there].abs().max()) if there.any() else 0.0
+    if largest > FAR * reach > 0:
+        raise DataError(
+            f"{where} holds values of {largest:.3g}, and what the operator gives of samples is about {reach:.3g}",
+            "nan says that a value was not measured; y is in the units that the operator gives of the data",
+        )
+
+
+def _over_space(units: Units, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Scale and mean of the units as numbers, or with a channel's for all of its space, float64."""
+    numbers = (torch.as_tensor(v, dtype=torch.float64) for v in scale_and_mean(units))
+    scale, mean = (v.view(-1, *[1] * (len(shape) - 1)) if v.ndim else v for v in numbers)
+    return scale, mean
 
 
 def measured_in(
@@ -37,7 +133,7 @@ def measured_in(
     """
     path = path.expanduser()
     if path.suffix.lower() not in ARRAYS:
-        return _of_picture(path, operator, shape, units)
+        return _of_picture(path, operator.measured_shape(shape), units, "a measurement")
     if isinstance(operator, Stacked):
         parts = arrays_in(path)
         if OBSERVED not in parts and len(parts) == len(operator.parts):
@@ -70,13 +166,12 @@ def measured_of(
         raise DataError(f"{where} holds {array.dtype}, and what was measured is numbers")
     if not array.size:
         raise DataError(f"{where} is empty")
-    if isinstance(array, np.ma.MaskedArray):
-        array = np.ma.filled(array.astype(np.result_type(array.dtype, np.float64)), np.nan)
-    found = in_axes(array, wanted, layout)
+    found = in_axes(_unmasked(array), wanted, layout)
     if found is None:
         forms = " or ".join(dict.fromkeys(str(form) for form, _ in _forms(wanted, layout)))
+        gives = "samples have" if isinstance(operator, Identity) else "the operator gives"
         raise DataError(
-            f"{where} has shape {array.shape}, and the operator gives {forms} of each sample"
+            f"{where} has shape {array.shape}, and {gives} {forms} of each sample"
             + (", as real numbers" if array.dtype.kind == "c" else ""),
             "y and the operator belong to samples of the size that the model has learned",
         )
@@ -119,15 +214,29 @@ def _forms(wanted: tuple[int, ...], layout: Layout) -> Iterator[tuple[tuple[int,
         yield size, None
 
 
-def _of_picture(path: Path, operator: Operator, shape: tuple[int, ...], units: Units) -> Observed:
-    wanted = operator.measured_shape(shape)
+def _of_picture(path: Path, wanted: tuple[int, ...], units: Units, noun: str) -> Observed:
     channels, size = math.prod(wanted[:1]), wanted[1:]
     arrays = "numpy.save(FILE.npy, y) writes what was measured, in the units of the data"
     if not isinstance(units, Levels) or channels not in (1, 3) or len(size) != 2:
         raise DataError(
-            f"{path} cannot be what was measured: no picture holds numbers of shape {wanted}"
+            f"{path} cannot be {noun}: no picture holds numbers of shape {wanted}"
             + ("" if isinstance(units, Levels) else " in the units of the data"),
             arrays,
         )
-    pixels = picture(path, size, channels, "a measurement", arrays)
-    return torch.from_numpy(pixels.astype(np.float64) * (units.levels - 1) / 255).movedim(-1, 0)[None]
+    pixels = picture(path, size, 3, noun, arrays)
+    if channels == 1 and (pixels != pixels[..., :1]).any():
+        raise DataError(
+            f"{path} is in colour, and {noun} here has one channel",
+            "make it grey by the rule by which the data of the run became grey",
+        )
+    levels = pixels[..., :channels].astype(np.float64) * (units.levels - 1) / 255
+    return torch.from_numpy(levels).movedim(-1, 0)[None]
+
+
+def _unmasked(array: NDArray[Any]) -> NDArray[Any]:
+    """nan where an array is masked."""
+    if not np.ma.is_masked(array):
+        return np.asarray(array)
+    is_complex = array.dtype.kind == "c"
+    gaps = complex(math.nan, math.nan) if is_complex else math.nan
+    return np.ma.filled(array.astype(np.complex128 if is_complex else np.float64), gaps)

@@ -18,11 +18,10 @@ from torch import Tensor
 
 from kakusan.config.settings import Layout
 from kakusan.data.asking import mask_of
-from kakusan.data.given import array_in
-from kakusan.data.image_files import BadPictureError, NotAnImageError, read_header, read_pixels
+from kakusan.data.given import WHITE, array_in, picture
 from kakusan.data.layout import CHANNELS_FIRST
 from kakusan.data.matrices import matrix_in
-from kakusan.errors import DataError, KakusanError, SettingsError
+from kakusan.errors import KakusanError, SettingsError
 from kakusan.operators import (
     Blur,
     Clip,
@@ -30,6 +29,7 @@ from kakusan.operators import (
     Down,
     Edges,
     Fourier,
+    Identity,
     Magnitude,
     Mask,
     Matrix,
@@ -43,8 +43,6 @@ from kakusan.operators import (
 )
 
 ARRAYS = (".npy", ".npz")
-WHITE_FROM: Final = 128
-"""Bytes of a picture that are white enough to be measured, as its smoothed edges are half-way."""
 MOST_ANGLES: Final = 10_000
 MOST_OVERSAMPLING: Final = 16
 LOWEST: Final = 0.32
@@ -133,6 +131,26 @@ def operator_named(
     return reduce(lambda inner, outer: composed(outer, inner), parts)
 
 
+def operator_of(
+    given: Operator | str | Sequence[str], shape: tuple[int, ...], *, layout: Layout = "auto"
+) -> Operator:
+    """An operator as it is, or that of words: `operator_named`. Raises SettingsError for what is neither."""
+    if isinstance(given, Operator):
+        return given
+    if callable(given):
+        raise SettingsError(
+            f"an operator is a word or an Operator, not a function ({type(given).__name__})",
+            "kakusan.operators.function(f) makes one of a function of torch operations; linear=True where it is linear",
+        )
+    words = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else [given]
+    if strange := [word for word in words if not isinstance(word, str)]:
+        raise SettingsError(
+            f"an operator is a word, several, or an Operator, not {type(strange[0]).__name__}",
+            "of operators: outer @ inner is one after the other, kakusan.operators.stacked(a, b) side by side",
+        )
+    return operator_named(words, shape, layout=layout)
+
+
 def _side_by_side(text: str, shape: tuple[int, ...], layout: Layout) -> Operator:
     """A stack of the operators that are joined by +, or a single one."""
     parts = [_single(part, shape, layout) for part in _joined(text)]
@@ -190,6 +208,11 @@ def _mask(word: Word) -> Mask:
         return Mask(_hiding(word, kind))
     if f"hide-{kind}" in HIDING:
         word.refuse(f"is the {kind} hidden, or the rest?", f"mask:hide-{kind} hides it")
+    if (near := difflib.get_close_matches(kind, ["random", *HIDING], n=1)) and not word.path.exists():
+        share = ":0.9" if near[0] == "random" else ""
+        word.refuse(
+            f"there is no such mask, and no such file as {kind}", f"did you mean mask:{near[0]}{share}?"
+        )
     if word.path.suffix.lower() in ARRAYS:
         masks = mask_of(array_in(word.path, "mask"), word.shape, word.layout, str(word.path))
         if len(masks) != 1:
@@ -245,37 +268,16 @@ def _hiding(word: Word, kind: str) -> Tensor:
 def _white(word: Word) -> Tensor:
     """Of a picture: measured where it is white."""
     pixels = picture(word.path, word.shape[1:], 1, "a mask", MASKS)[..., 0]
-    known = torch.from_numpy(pixels >= WHITE_FROM)
+    known = torch.from_numpy(pixels >= WHITE)
     if not known.any():
         word.refuse(
-            f"all of {word.path} is black, so that nothing is measured", "white is measured, black is hidden"
+            f"all of {word.path} is black or grey, so that nothing is measured",
+            "white is measured, all else is hidden",
         )
     return known
 
 
 MASKS = "masks are pictures or arrays of 0 and 1, random:SHARE, " + ", ".join(HIDING)
-
-
-def picture(path: Path, sides: tuple[int, ...], channels: int, noun: str, advice: str) -> NDArray[np.uint8]:
-    """The bytes (height, width, channels) of a picture of exactly this size: scaling would change what was measured.
-
-    Raises DataError for what is none, or is of another size.
-    """
-    try:
-        if len(sides) != 2:
-            raise DataError(
-                f"{path}: {noun} of samples without height and width is an array, not a picture", advice
-            )
-        header = read_header(path)
-        if (size := (header.height, header.width)) != sides:
-            raise DataError(
-                f"{path} is {size[0]} high and {size[1]} wide, and {noun} here is {sides[0]} by {sides[1]}",
-                "it is not scaled, since that would change what it says",
-            )
-        return read_pixels(path, *sides, channels)
-    except (BadPictureError, NotAnImageError, OSError) as error:
-        why = "no such file" if isinstance(error, FileNotFoundError) else str(error) or "it is no picture"
-        raise DataError(f"{path} cannot be read as {noun}: {why}", advice) from error
 
 
 def _crop(word: Word) -> Crop:
@@ -388,6 +390,12 @@ def _quantize(word: Word) -> Quantize:
     return Quantize(word.number(word.options))
 
 
+def _identity(word: Word) -> Identity:
+    if word.options:
+        word.refuse("the sample itself has no options")
+    return Identity()
+
+
 OPERATORS: dict[str, Named] = {
     "mask": Named(
         ("mask:hide-left", "mask:random:0.9", "mask:FILE.png"),
@@ -395,6 +403,7 @@ OPERATORS: dict[str, Named] = {
         "hides the left half; 90 % of the pixels; what is not white",
     ),
     "crop": Named(("crop:4:24,8:24",), _crop, "rows 4 to 23, columns 8 to 23"),
+    "identity": Named(("identity",), _identity, "all of the sample, to take noise away"),
     "blur": Named(("blur:FILE.npy", "blur:FILE.npy:periodic"), _blur),
     "gauss": Named(("gauss:1.5", "gauss:1.5:zero"), _gauss, "deviation in pixels"),
     "down": Named(("down:4", "down:2x4"), _down, "means over blocks"),

@@ -1,11 +1,11 @@
 """A denoiser: the prediction of x_0, and of eps, from x_t. A network on a path, with what its output means.
 
-Here alone it is known that networks are given t - 1. All else counts t = 1..T.
+Here alone it is known that networks are given t - 1, or a number that stands for the noise. All else counts t = 1..T.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -20,6 +20,12 @@ from kakusan.shapes import Condition, Samples, Times, scaled
 
 Network = Callable[..., Tensor]
 """(x_t, time, condition=None) -> tensor of the samples' shape; time = t - 1, float32, shape (batch,)."""
+
+HIGHEST, LOWEST = 20.0, -20.0
+"""The log-SNR at 0 and at 1000 of a network that is told it: far beyond the ends of any schedule."""
+TIMES = 1000
+"""Of the networks' sinusoids, which are made for as many."""
+TOLD = ("t", "log-snr")
 
 
 class Denoiser(ABC):
@@ -41,6 +47,8 @@ class NetworkDenoiser(Denoiser):
 
     network: gives as many channels as a sample has, or twice as many if it predicts the variance too;
     predicts: in `PARAMETRIZATIONS`; autocast: the type of convolutions and products (None: as the weights are).
+    told: "t", or "log-snr" for a network that knows how much noise there is on any path, as one whose schedule is
+    learned must.
     Raises SettingsError on unknown names, and for eps on a path that ends in pure noise.
     """
 
@@ -48,8 +56,11 @@ class NetworkDenoiser(Denoiser):
     path: Path
     predicts: str = "eps"
     autocast: torch.dtype | None = None
+    told: str = "t"
 
     def __post_init__(self) -> None:
+        if self.told not in TOLD:
+            raise SettingsError(f"a network is told {' or '.join(TOLD)}, not {self.told!r}")
         if self.predicts not in PARAMETRIZATIONS:
             raise SettingsError(
                 f"unknown name {self.predicts!r}", f"there are: {', '.join(PARAMETRIZATIONS)}"
@@ -61,9 +72,19 @@ class NetworkDenoiser(Denoiser):
                 "let the network predict v or x_0 (--process.predicts v)",
             )
 
+    def on(self, path: Path) -> "NetworkDenoiser":
+        """The same network on another path, which one that is told how much noise there is knows as well as its own."""
+        return replace(self, path=path) if self.told == "log-snr" else self
+
     @property
     def parametrization(self) -> Parametrization:
         return PARAMETRIZATIONS[self.predicts]
+
+    def time(self, t: Times) -> Times:
+        """The time that the network is given at t: t - 1, or the place of the log-SNR between its bounds."""
+        if self.told == "t":
+            return t - 1
+        return (HIGHEST - 2 * self.path.half_log_snr(t)) * (TIMES / (HIGHEST - LOWEST))
 
     def output(
         self, x_t: Samples, t: Times, condition: Condition | None = None
@@ -75,7 +96,7 @@ class NetworkDenoiser(Denoiser):
         """
         if (taken := getattr(self.network, "channels", x_t.shape[1])) != x_t.shape[1]:
             raise ValueError(f"the network is for samples of {taken} channels, and these have {x_t.shape[1]}")
-        time = (t - 1).float().to(x_t.device, non_blocking=x_t.device.type == "cuda")
+        time = self.time(t).float().to(x_t.device, non_blocking=x_t.device.type == "cuda")
         out = self._called(self._input(x_t, t), time, condition)
         channels = x_t.shape[1]
         if out.shape[1] not in (channels, 2 * channels):

@@ -43,7 +43,7 @@ def q_posterior(path: Path, x_t: Samples, x_0: Samples, t: Times, s: Times) -> G
 
 
 def posterior_weights(path: Path, t: Times, s: Times) -> tuple[Coefficients, Coefficients]:
-    """The weights in Eq. (7): how much of mu~ is x_t, and how much is x_0. Raises ValueError unless s < t."""
+    """The weights in Eq. (7) of x_t, r b_s^2 / b_t^2, and of x_0, a_s v / b_t^2. Raises ValueError unless s < t."""
     if s.device.type != "cuda" and not (s.cpu() < t.cpu()).all():
         raise ValueError("a step back goes from t to an earlier time s < t")
     (a_t, b_t), (a_s, b_s) = path.at(t), path.at(s)

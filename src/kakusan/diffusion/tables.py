@@ -7,6 +7,7 @@ options, and an entry of the tests of its kind: docs/extending.md.
 from typing import Any
 
 from kakusan.diffusion import parametrizations
+from kakusan.diffusion.learned import Learned
 from kakusan.diffusion.parametrizations import Parametrization
 from kakusan.diffusion.paths import EDM, FlowMatching
 from kakusan.diffusion.schedules import Cosine, Linear, NoiseSchedule, ScaledLinear, Sigmoid, SigmoidBetas
@@ -20,8 +21,9 @@ SCHEDULES: dict[str, type[NoiseSchedule]] = {
     "sigmoid": Sigmoid,
     "scaled-linear": ScaledLinear,
     "sigmoid-betas": SigmoidBetas,
+    "learned": Learned,
 }
-"""Schedules that follow from T; `Given` and `ZeroTerminalSNR` need more."""
+"""Schedules that follow from T, or begin as such; `Given` and `ZeroTerminalSNR` need more."""
 
 PARAMETRIZATIONS: dict[str, Parametrization] = {
     "eps": parametrizations.EPS,

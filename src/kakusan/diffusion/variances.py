@@ -29,18 +29,21 @@ SMALLEST = 1e-20
 """Lower limit of a variance that follows from a measured error, which may be 0: then no likelihood would be finite."""
 
 
-def _beta_tilde_of_the_next(path: Path, t: Times, s: Times) -> Coefficients:
-    """beta~ of a step as long, one earlier in the walk: beta~_2 at t = 1. Where there is none (t = T), beta."""
-    before = (2 * t).clamp(max=path.T)
-    is_first = before <= t
-    tilde = posterior_variance(path, torch.where(is_first, t + 1, before).clamp(max=path.T), t)
+def _beta_tilde_above(path: Path, t: Times, s: Times) -> Coefficients:
+    """beta~ of the step above the last one, from 2t to t where that ends at s = 0: beta~_2 at t = 1.
+
+    2t is held to T, so that the step above is shorter than the last one for T/2 < t < T. From T there is none: beta.
+    """
+    above = (2 * t).clamp(max=path.T)
+    has_none = above <= t
+    tilde = posterior_variance(path, torch.where(has_none, t + 1, above).clamp(max=path.T), t)
     if not path.preserves_variance:  # from the scale of x_t to that of the data
         tilde = tilde / path.scale_at(t).square()
-    return torch.where(is_first, step_variance(path, t, s), tilde)
+    return torch.where(has_none, step_variance(path, t, s), tilde)
 
 
 SIGMA_1: dict[str, Callable[[Path, Times, Times], Coefficients]] = {
-    "beta~_2": _beta_tilde_of_the_next,
+    "beta~_2": _beta_tilde_above,
     "beta_1": step_variance,
 }
 """sigma^2 of the step that ends at the data."""
@@ -71,7 +74,7 @@ class Variance(ABC):
 
 @dataclass(frozen=True)
 class FixedLarge(Variance):
-    """beta (Ho et al. 2020, their first choice)."""
+    """beta (Ho et al. 2020, their first choice); at t = 1 it is sigma_1^2: by their convention beta~_2, not beta_1."""
 
     name = "fixed-large"
 
@@ -82,7 +85,7 @@ class FixedLarge(Variance):
 
 @dataclass(frozen=True)
 class FixedSmall(Variance):
-    """beta~ (Ho et al. 2020, their second choice)."""
+    """beta~ (Ho et al. 2020, their second choice); at t = 1, where that is 0, it is sigma_1^2."""
 
     name = "fixed-small"
 
@@ -92,7 +95,10 @@ class FixedSmall(Variance):
 
 @dataclass(frozen=True)
 class LearnedRange(Variance):
-    """log sigma^2 between log beta~ and log beta, where the network says (Nichol & Dhariwal 2021, Eq. 15)."""
+    """log sigma^2 between log beta~ and log beta, where the network says (Nichol & Dhariwal 2021, Eq. 15).
+
+    At t = 1 the range is from sigma_1^2 to beta_1: a single point where sigma_1 is "beta_1".
+    """
 
     name = "learned"
 
@@ -113,6 +119,9 @@ class Analytic(Variance):
     Where the guess is exactly E[x_0 | x_t] this is Bao et al. 2022 (Analytic-DPM), Theorem 1, whose estimate
     from the norm of eps_hat gives the same error as (1 - alpha_bar) / alpha_bar (1 - E|eps_hat|^2). The error
     itself stays right for networks that are not exact, and is never negative.
+
+    At t = 1, where beta~ is 0 and w is 1, it is the error there: no convention on sigma_1 is needed or heeded.
+    An error of 0, of levels that are known exactly, is taken for `SMALLEST`.
     """
 
     errors: Float64[Tensor, " entries"]

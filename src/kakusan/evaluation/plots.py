@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from kakusan.evaluation.bound import BoundReport, Part, telling_times
+from kakusan.evaluation.bound import BoundReport, Floats, Part, telling_times
 
 COLOURS = {"training": "#8a8f98", "held-out": "#b5402c"}
 OTHER = "#2f6f8f"
@@ -35,7 +35,7 @@ def report_png(report: BoundReport) -> bytes:
     name = plain(about["data"])
     figure.suptitle(
         f"{name}, step {about['step']:,}: {about['schedule']} schedule, T = {about['T']}, {about['variance']} "
-        f"variance, $\\sigma_1^2$ {sigma_1}, clip {about['clip'] or 'none'}, {about['weights']} weights",
+        f"variance, $\\sigma_1^2$ = {sigma_1}, clip {about['clip'] or 'none'}, {about['weights']} weights",
         fontsize=10,
     )
     buffer = io.BytesIO()
@@ -117,37 +117,49 @@ def _images(axis: Any, report: BoundReport) -> None:
 
 
 def _nearness(axis: Any, report: BoundReport) -> None:
-    """Distance of the network's guess from the memorizer's, beside its distance from the truth."""
-    for part in report.parts:
-        if not part.near:
-            continue
-        t = np.array(list(part.near))
-        near = np.array(list(part.near.values())) * report.scale
-        label = f"{plain(part.name)}: from the memorizer"
-        axis.plot(t, near, color=_colour(part), linewidth=1.5, marker=".", label=label)
-        _from_truth(axis, report, part, linewidth=1, linestyle=":", label=f"{plain(part.name)}: from $x_0$")
+    """Distance of the guess from the memorizer's and from the truth, of images that were not trained on, if there are.
+
+    Of a training image the memorizer and any good denoiser know nearly all at small t, so that the two distances are
+    one whether it is learned by heart or not: only its distance from the truth is drawn, to compare.
+    """
+    part = report.parts[-1]
+    near = np.array(list(part.near.values())) * report.scale
+    label = f"{plain(part.name)}: from the memorizer's guess"
+    axis.plot(list(part.near), near, color=_colour(part), linewidth=1.8, label=label)
+    for each in reversed(report.parts):
+        label = f"{plain(each.name)}: from $x_0$"
+        axis.plot(*_errors(each, report), color=_colour(each), linewidth=1.5, linestyle=":", label=label)
     _of_the_guess(axis, report)
+    _dim_what_tells_nothing(axis, report)
+    title = "Learned by heart? Then solid lies far below dotted in the grey band"
+    axis.set_title(
+        title if part.name != "training" else "The guess, the memorizer's and $x_0$, by $t$", fontsize=10
+    )
+    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.72))
+
+
+def _dim_what_tells_nothing(axis: Any, report: BoundReport) -> None:
+    """A grey band where nearness to the memorizer is informative; on both sides of it the lines are faint."""
     first, last = telling_times(report.parts)
     axis.axvspan(first, last, color="#8a8f98", alpha=0.12, linewidth=0)
-    axis.set_title("Learned by heart? Then solid lies far below dotted in the grey band", fontsize=10)
-    axis.legend(frameon=False, fontsize=8, loc="center left")
+    for low, high in ((0, first), (last, report.about["T"])):
+        axis.axvspan(low, high, color="white", alpha=0.65, linewidth=0, zorder=3)  # above lines, below words
 
 
 def _error_by_t(axis: Any, report: BoundReport) -> None:
     """Distance of the network's guess from the truth, where no memorizer is there to compare it with."""
     for part in report.parts:
-        _from_truth(axis, report, part, linewidth=_width(part), label=plain(part.name))
+        axis.plot(*_errors(part, report), color=_colour(part), linewidth=_width(part), label=plain(part.name))
     _of_the_guess(axis, report)
     axis.set_title("How far the guess is from $x_0$, by $t$", fontsize=10)
     axis.legend(frameon=False, loc="upper left")
 
 
-def _from_truth(axis: Any, report: BoundReport, part: Part, **style: Any) -> None:
-    """The root mean squared error of the guess of x_0 at the t where it was measured."""
+def _errors(part: Part, report: BoundReport) -> tuple[Floats, Floats]:
+    """The t at which the error of the guess of x_0 was measured, and its root mean square there."""
     error = part.distortion * report.scale
-    t = np.arange(1, len(error) + 1)
     shown = np.isfinite(error)
-    axis.plot(t[shown], error[shown], color=_colour(part), **style)
+    return np.flatnonzero(shown).astype(np.float64) + 1, error[shown]
 
 
 def _of_the_guess(axis: Any, report: BoundReport) -> None:

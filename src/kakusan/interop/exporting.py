@@ -9,16 +9,17 @@ from typing import Any, Literal
 
 import safetensors.torch
 
-from kakusan.config.settings import ProcessSettings
+from kakusan.config.settings import LEARNED, ProcessSettings
 from kakusan.data.space import kind_of, legacy
 from kakusan.data.units import Levels
+from kakusan.diffusion.schedules import NoiseSchedule
 from kakusan.errors import ModelError, SettingsError
 from kakusan.interop.diffusers import folder as names
 from kakusan.interop.diffusers.card import model_card
 from kakusan.interop.diffusers.config import unet_config
 from kakusan.interop.diffusers.few_steps import FewSteps, few_steps
 from kakusan.interop.diffusers.schedulers import Scheduler, model_index, scheduler_config
-from kakusan.interop.diffusers.weights import separated
+from kakusan.interop.diffusers.weights import embedded_times, separated
 from kakusan.interop.native import about
 from kakusan.interop.onnx.model import TOLERANCE, largest_difference, onnx_model
 from kakusan.interop.onnx.table import sampler_table
@@ -28,7 +29,6 @@ from kakusan.run import Loaded, Run, usual_sampler
 from kakusan.samplers import DDIM, Ancestral, Sampler
 from kakusan.samplers.spacings import WHOLE
 from kakusan.storage import durable
-from kakusan.training.build import build_schedule
 
 Files = Mapping[str, bytes]
 """Path inside of the export -> content."""
@@ -134,21 +134,24 @@ def _to_diffusers(run: Run, loaded: Loaded, wish: Wish) -> _Export:
             "with its sampler: --to onnx; the weights alone: --to safetensors",
         )
     kind = wish.scheduler or _kind_of(wish.sampler) or _imported_kind(run)
-    fast = _few_steps(settings.process, wish)
+    fast = _few_steps(loaded, wish)
     process = _spaced(settings.process, wish.sampler if fast is None else fast.sampler)
     loaded = replace(loaded, settings=replace(settings, process=process))
     learned = process.variance == "learned"
     unet = unet_config(
         settings.network, _image_shape(run), classes=len(run.data.class_names), learned=learned
     )
+    weights = separated(network, network.state_dict())
+    if process.schedule == LEARNED:
+        unet |= {"time_embedding_type": "learned", "num_train_timesteps": process.T}
+        weights |= embedded_times(loaded.model.denoiser, network)
     own = None if fast is None else fast.config
-    scheduler = own or scheduler_config(process, build_schedule(process), kind)
-    weights = safetensors.torch.save(separated(network, network.state_dict()), DIFFUSERS_METADATA)
+    scheduler = own or scheduler_config(process, _schedule(loaded), kind)
     export = _Export(
         {
             names.INDEX: _json(model_index(kind) if fast is None else fast.index),
             f"{names.NETWORK_FOLDER}/{names.CONFIG}": _json(unet),
-            f"{names.NETWORK_FOLDER}/{names.WEIGHTS[0]}": weights,
+            f"{names.NETWORK_FOLDER}/{names.WEIGHTS[0]}": safetensors.torch.save(weights, DIFFUSERS_METADATA),
             f"{names.SCHEDULER_FOLDER}/{names.SCHEDULER_CONFIG}": _json(scheduler),
             names.ABOUT_OURS: _json(about(run, loaded)),
         },
@@ -188,13 +191,21 @@ def _spaced(process: ProcessSettings, sampler: Sampler | None) -> ProcessSetting
     return replace(process, spacing=sampler.spacing)
 
 
-def _few_steps(process: ProcessSettings, wish: Wish) -> FewSteps | None:
+def _few_steps(loaded: Loaded, wish: Wish) -> FewSteps | None:
     """A scheduler of few steps, where the sampler asks for one. Raises SettingsError for two schedulers at once."""
     if wish.sampler is None:
         return None
     if wish.scheduler is not None:
         raise SettingsError("scheduler and sampler name two schedulers", "leave one of them out")
-    return None if _kind_of(wish.sampler) else few_steps(process, build_schedule(process), wish.sampler)
+    if _kind_of(wish.sampler):
+        return None
+    return few_steps(loaded.settings.process, _schedule(loaded), wish.sampler)
+
+
+def _schedule(loaded: Loaded) -> NoiseSchedule:
+    """The betas of these weights; `_check_process` has refused all other paths."""
+    assert isinstance(loaded.model.path, NoiseSchedule)
+    return loaded.model.path
 
 
 def _imported_kind(run: Run) -> Scheduler:

@@ -107,6 +107,18 @@ def sinusoids(
     return F.pad(torch.cat(waves, dim=1), (0, width % 2))
 
 
+def with_waves(x: Features, of: Features, powers: Sequence[int]) -> Features:
+    """x with, as more channels, sin and cos of 2^n pi times ``of``, for each n of ``powers``.
+
+    Fourier features of the input (Kingma et al. 2021, section 3.4): neighbouring levels differ by little in x, and by a
+    quarter or half of a turn in waves. In float32, whatever products are computed in.
+    """
+    if not powers:
+        return x
+    angles = [math.pi * 2.0**n * of for n in powers]
+    return torch.cat([x, *(wave for angle in angles for wave in (angle.sin(), angle.cos()))], dim=1)
+
+
 class TimeEmbedding(nn.Module):
     """The time embedding: sinusoids through a small network, an input of every block."""
 

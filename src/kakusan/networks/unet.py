@@ -41,6 +41,7 @@ from kakusan.networks.layers import (
     convolution,
     linear,
     norm_silu,
+    with_waves,
 )
 from kakusan.networks.patches import crop, folded, pad, unfolded
 from kakusan.shapes import Condition, Samples
@@ -117,7 +118,8 @@ class UNet(nn.Module):
     cheap way to spend the compute at a lower resolution. ``classes`` > 0 adds a table of label embeddings, with one
     row more, the last, for the null label if there is one; ``numbers`` > 0 takes vectors of so many numbers,
     ``image_channels`` and ``mask_channels`` > 0 take images and masks of so many channels beside x_t.
-    ``condition=None`` is the null condition for everyone.
+    ``condition=None`` is the null condition for everyone. ``fourier_features`` are the n of
+    sin and cos of 2^n pi x_t, which the first layer sees beside x_t.
 
     The rest is what other DDPMs do otherwise: ``middle`` "blocks" (without attention) or "none", ``middle_norm`` (of
     its attention) and ``middle_scale`` (its residual sums are divided by it), ``norm_eps``, ``scale_shift`` (the time
@@ -155,6 +157,7 @@ class UNet(nn.Module):
         time_width: int = 0,
         dropout: float = 0.0,
         patch: int = 1,
+        fourier_features: tuple[int, ...] = (),
         classes: int = 0,
         null_label: bool = True,
         numbers: int = 0,
@@ -190,7 +193,9 @@ class UNet(nn.Module):
         self.multiple = patch * 2 ** (len(levels) - 1)
 
         self.image_channels, self.mask_channels = image_channels, mask_channels
-        seen = channels + condition_channels(image_channels, mask_channels)
+        self.fourier_features = tuple(fourier_features)
+        seen = channels * (1 + 2 * len(self.fourier_features))
+        seen += condition_channels(image_channels, mask_channels)
         self.conv_in = convolution(seen * patch**dimensions, levels[0], dimensions=dimensions)
         skips = self._build_down(levels, blocks, ways[0], style)
         middle_style = replace(style, attention_norm=middle_norm, divisor=middle_scale)
@@ -243,6 +248,7 @@ class UNet(nn.Module):
             )
         shifts = iter(self.shifts(time, condition))
         x = with_images(x_t, condition, self.image_channels, self.mask_channels)
+        x = with_waves(x, x_t, self.fourier_features)
         x = folded(pad(x, self.multiple), self.patch)
         x = self.conv_in(x.to(self.conv_in.weight.dtype))
         skips = [x]

@@ -8,6 +8,7 @@ from kakusan.operators.crop import Crop
 from kakusan.operators.down import Down
 from kakusan.operators.fourier import Fourier
 from kakusan.operators.function import Function, function
+from kakusan.operators.identity import Identity
 from kakusan.operators.magnitude import Magnitude
 from kakusan.operators.mask import Mask
 from kakusan.operators.matrix import Matrix
@@ -22,6 +23,7 @@ __all__ = [
     "Edges",
     "Fourier",
     "Function",
+    "Identity",
     "Linear",
     "LinearMap",
     "Magnitude",

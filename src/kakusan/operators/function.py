@@ -11,6 +11,7 @@ from kakusan.operators.base import Linear, Measured, Operator
 from kakusan.shapes import Samples
 
 Measuring: TypeAlias = Callable[[Samples], Measured]
+TORCH_ALONE = "it is of torch operations alone, which autograd can follow: those of NumPy cannot be"
 LOOSE = 1e-3
 """Of the values themselves: float32 keeps sums to 1e-6, and what is not linear is farther off."""
 
@@ -26,7 +27,7 @@ class Function(Operator):
     of: Measuring
 
     def __call__(self, x: Samples) -> Measured:
-        y = self.of(x)
+        y = self._of(x)
         if not isinstance(y, torch.Tensor) or not y.is_floating_point() or not y.ndim or len(y) != len(x):
             given = (
                 f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, torch.Tensor) else type(y).__name__
@@ -34,8 +35,18 @@ class Function(Operator):
             raise SettingsError(
                 f"the function of a measurement gives {given} of samples {tuple(x.shape)}",
                 "it gives real numbers, (batch, ...), for a batch; torch.view_as_real makes two of a complex one",
+                TORCH_ALONE,
             )
         return y
+
+    def _of(self, x: Samples) -> Measured:
+        """Raises SettingsError where the function leaves torch, which would lose the derivative."""
+        try:
+            return self.of(x)
+        except (RuntimeError, TypeError) as error:
+            if "numpy" not in str(error).lower():
+                raise  # a bug of the function's own
+            raise SettingsError(f"the function of a measurement: {error}", TORCH_ALONE) from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -39,13 +38,7 @@ class Weighed(Snapshot):
 class Method(ABC):
     """A method to draw x given y. One of your own defines `trajectory`."""
 
-    for_linear: ClassVar[bool] = False
-    """It needs a linear operator."""
-    is_coupled: ClassVar[bool] = False
-    """A sample depends on its neighbours in the batch: the same sample takes the same batch."""
-
-    @property
-    def rows_of_a_sample(self) -> int:
+    def rows_of_a_sample(self, measurement: Measurement) -> int:  # noqa: ARG002
         """Rows of the network's batch that one sample takes: its particles."""
         return 1
 
@@ -95,10 +88,12 @@ class Guiding(Method):
         condition: Condition | None = None,
     ) -> Iterator[Snapshot]:
         knowing = replace(model, denoiser=self.denoiser(model.denoiser, measurement))
-        yield from walk(self.walking(model.path), knowing, noises, condition, start=first(model.path, noises))
+        yield from walk(
+            self.walking(model.path), knowing, noises, condition, start=start_of(model.path, noises)
+        )
 
 
-def first(path: Path, noises: NoiseSource) -> Snapshot | None:
+def start_of(path: Path, noises: NoiseSource) -> Snapshot | None:
     """The noise that a trajectory begins with below T; None: it begins at T."""
     if (t := beginning(path)) is None:
         return None
@@ -123,7 +118,8 @@ def noise_levels(path: Path, steps: int, high: float = LARGEST_SIGMA, low: float
     They suit methods that need accuracy at small noise too; a single one is that of `high`.
     """
     high, low = min(high, math.exp(-_level(path, path.T))), max(low, smallest_sigma(path))
-    return [time_of(path, sigma) for sigma in falling_roots(high, min(low, high), steps)]
+    times = [time_of(path, sigma) for sigma in falling_roots(high, min(low, high), steps)]
+    return list(dict.fromkeys(times))  # one alone, where T is 1
 
 
 def even_levels(path: Path, steps: int) -> list[float]:
@@ -156,7 +152,7 @@ def time_of(path: Path, sigma: float) -> float:
     return float(path.time_at(level.clamp(_level(path, path.T), _level(path, 1))))
 
 
-def several(noises: NoiseSource, step: int, count: int) -> Samples:
+def draws_of(noises: NoiseSource, step: int, count: int) -> Samples:
     """So many fresh draws of a step for each sample, (batch, count, channels, *space)."""
     draws = [
         noises.draw(step * -(-count // MOST_DRAWS) + k // MOST_DRAWS, k % MOST_DRAWS) for k in range(count)

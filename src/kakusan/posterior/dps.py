@@ -16,7 +16,7 @@ import torch
 from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import SettingsError
-from kakusan.posterior.base import Method, beginning, first
+from kakusan.posterior.base import Method, beginning, start_of
 from kakusan.posterior.measurement import Measurement
 from kakusan.samplers import DDIM, Sampler
 from kakusan.samplers.base import AnyModel, State
@@ -26,12 +26,12 @@ from kakusan.shapes import Condition, Samples, Times, by_row, times_like
 
 @dataclass(frozen=True, kw_only=True)
 class DPS(Method):
-    """Known everywhere, hence a yardstick: a thousand steps, any differentiable operator, no error bars.
+    """Known everywhere, hence a yardstick: a step at each of the T times, any differentiable operator, no error bars.
 
     sampler: ancestral, or another one of single steps. step_size: zeta' in the paper, where 0.3 to 1 are used.
     """
 
-    sampler: Sampler = field(default_factory=lambda: DDIM(steps=1000, eta=1.0))
+    sampler: Sampler = field(default_factory=lambda: DDIM(steps=None, eta=1.0))
     step_size: float = 1.0
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class DPS(Method):
         noises: NoiseSource,
         condition: Condition | None = None,
     ) -> Iterator[Snapshot]:
-        start = first(model.path, noises) or Snapshot(model.path.T, model.path.x_T(noises.start()))
+        start = start_of(model.path, noises) or Snapshot(model.path.T, model.path.x_T(noises.start()))
         state = State(start.x, condition=condition)
         yield start
         for ordinal, (t, s) in enumerate(pairwise(visited(self.sampler, model.path, start.t))):
@@ -72,12 +72,12 @@ class DPS(Method):
             misfit = measurement.residual(ahead.x_0) / _unit(measurement)
             length = by_row(misfit).norm(dim=1)
             (slope,) = torch.autograd.grad(length.sum(), x)
-        push = self.step_size * _twin(model.path, t, s) * slope
+        push = self.step_size * _on_scales(model.path, t, s) * slope
         guess = Prediction(ahead.x_0.detach(), ahead.guesses[-1].eps.detach())
         return State(ahead.x.detach() - push, state.condition, (guess,), (t,))
 
 
-def _twin(path: Path, t: Times, s: Times) -> float:
+def _on_scales(path: Path, t: Times, s: Times) -> float:
     """What a push on the variance-preserving twin is in the scale of the path, for a slope in the scale of x_t."""
     return float(path.scale_at(t)[0] * path.scale_at(s)[0])
 

@@ -15,11 +15,11 @@ from kakusan.diffusion.gaussians import double
 from kakusan.errors import SettingsError
 from kakusan.operators import Measured
 from kakusan.posterior.base import noise_of_y, uniform
-from kakusan.posterior.measurement import Measurement
+from kakusan.posterior.measurement import Linearized, Measurement
 from kakusan.posterior.noise import Gaussian
 from kakusan.posterior.solving import conjugate_gradients, whitened
 from kakusan.samplers.walk import NoiseSource, SeededNoise
-from kakusan.shapes import Samples, per_sample
+from kakusan.shapes import Samples, by_row, per_sample
 
 MOST_PRODUCTS = 200
 """Of conjugate gradients, each with the operator and its adjoint alone."""
@@ -81,6 +81,16 @@ def drawn_split(
     return (mean + rho * root).to(guess)
 
 
+def log_tied(z: Samples, rho: float, measurement: Measurement) -> Tensor:
+    """log N(y; A z, Sigma_y + rho^2 A A^T) of each z, but for a number that all share; float64.
+
+    It is log p(y | z) of an x ~ N(z, rho^2 I).
+    """
+    near = measurement.linearized(double(z))
+    v = _solved(near, near.residual, rho)
+    return -0.5 * by_row(near.residual * v).sum(1)
+
+
 def stiffness(measurement: Measurement) -> float:
     """The largest eigenvalue of A^T Sigma_y^-1 A, were all of y measured; inf for exact values or other noise."""
     if not is_gaussian(measurement):
@@ -94,13 +104,17 @@ def stiffness(measurement: Measurement) -> float:
 def _moved(x: Samples, misfit: Measured, rho: float, measurement: Measurement, at: Samples) -> Samples:
     """x + rho^2 A^T S^-1 misfit, with the derivative and the noise at a point."""
     near = measurement.linearized(at)
+    return x + rho**2 * near.along.adjoint(_solved(near, misfit / near.norms, rho))
+
+
+def _solved(near: Linearized, misfit: Measured, rho: float) -> Measured:
+    """S^-1 misfit, S = Sigma_y + rho^2 A A^T, all in the units of `near`."""
 
     def product(v: Measured) -> Measured:
         return near.variance * v + rho**2 * near.along.apply(near.along.adjoint(v))
 
     deviation = (near.variance + rho**2).sqrt()
-    v = whitened(conjugate_gradients, product, misfit / near.norms, deviation, MOST_PRODUCTS)
-    return x + rho**2 * near.along.adjoint(v)
+    return whitened(conjugate_gradients, product, misfit, deviation, MOST_PRODUCTS)
 
 
 def langevin(

@@ -80,19 +80,17 @@ def restored(
 ) -> Restored:
     """Samples of x given y, in the network's units, on the CPU.
 
-    A sample is a function of (seed; measurement, number), whatever the count, but for methods that couple a batch.
-    Where a linear operator measured without noise, y is kept exactly. Raises SettingsError where the method is not for
-    such an operator, or y cannot be (two exact values that contradict each other).
+    A sample is a function of (seed; measurement, number), whatever the count. Where a linear operator measured without
+    noise, y is kept exactly. Raises SettingsError where y cannot be (two exact values that contradict each other), and
+    where conditions are not one for each measurement, nor one for all.
     """
     model, request = as_model(model), request or Restoration()
-    if method.for_linear and not measurement.is_linear:
-        raise SettingsError(
-            f"{type(method).__name__} needs a linear operator, and this one is not", "take mmps, daps or smc"
-        )
     counter = Counter()
     counted = replace(model, denoiser=Counted(model.denoiser, counter))
     n, count = len(measurement), request.count
-    size, steps = max(1, request.micro_batch // method.rows_of_a_sample), method.steps_of(model.path)
+    _require_a_condition_for_each(request.condition, n)
+    size = max(1, request.micro_batch // method.rows_of_a_sample(measurement))
+    steps = method.steps_of(model.path)
     found, effective = [], []
     for begin in range(0, n * count, size):
         places = torch.arange(begin, min(begin + size, n * count))
@@ -100,7 +98,7 @@ def restored(
         seeded = SeededNoise(request.seed, (of << OBSERVATION | number).to(request.device), measurement.shape)
         rows, given = measurement.rows(of), _given(request, of)
         still = None
-        for step, still in enumerate(method.trajectory(counted, rows, Typed(seeded, request.dtype), given)):
+        for step, still in enumerate(method.trajectory(counted, rows, OfType(seeded, request.dtype), given)):
             progress((begin + len(places) * step / steps) / (n * count), f"t = {still.t:g}")
         assert still is not None
         found.append(kept_exactly(still.x, rows).cpu())
@@ -115,7 +113,7 @@ def restored(
 
 
 @dataclass(frozen=True)
-class Typed:
+class OfType:
     """The same noise in another type."""
 
     of: SeededNoise
@@ -128,9 +126,15 @@ class Typed:
         return self.of.draw(step, k).to(self.dtype)
 
 
+def _require_a_condition_for_each(given: Condition | None, n: int) -> None:
+    if given is not None and len(given) not in (1, n):
+        raise SettingsError(
+            f"{len(given):,} conditions and {n:,} measurement{'s' * (n > 1)}: their numbers differ",
+            "give one for each, in the same order, or one for all",
+        )
+
+
 def _given(request: Restoration, of: Tensor) -> Condition | None:
     """The conditions of samples of these measurements."""
-    if request.condition is None:
-        return None
-    given = replace(request.condition) if len(request.condition) > 1 else request.condition
-    return given.rows(of % len(given)).to(request.device)
+    given = request.condition
+    return None if given is None else given.rows(of % len(given)).to(request.device)

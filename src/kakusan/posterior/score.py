@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from kakusan.diffusion.denoiser import Denoiser
+from kakusan.posterior.base import time_of
 from kakusan.posterior.measurement import Measurement
 from kakusan.posterior.mmps import MomentMatched
 from kakusan.shapes import Condition, Samples, per_sample, times_like
@@ -27,7 +28,7 @@ def posterior_score(
     sigma: b / a of the path, in the network's units. The score at x_0 itself is not asked for: data with a flat ground
     have none, and a network has not learned it.
     """
-    t = times_like(time_of(denoiser, sigma), x_0)
+    t = times_like(time_of(denoiser.path, sigma), x_0)
     a, b = denoiser.path.at(t)
     ratio = per_sample(b / a, x_0).to(x_0.device, torch.float64)
     z = x_0.double() + ratio * noise.double()
@@ -35,9 +36,3 @@ def posterior_score(
     guess = MomentMatched(denoiser, measurement, SOLVER_STEPS, TOLERANCE).predict(x_t.to(x_0), t, condition)
     score: Tensor = (guess.x_0.detach().double() - z) / ratio.square()
     return z, score
-
-
-def time_of(denoiser: Denoiser, sigma: float) -> float:
-    """The time of b / a = sigma, and 1 at the least: before it a network has learned nothing."""
-    wanted = -torch.tensor([sigma], dtype=torch.float64).log()
-    return max(1.0, float(denoiser.path.time_at(wanted)))

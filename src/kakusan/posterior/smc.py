@@ -24,8 +24,9 @@ from torch import Tensor
 from kakusan.diffusion.forward import posterior_variance, q_posterior
 from kakusan.diffusion.paths import Path
 from kakusan.errors import SettingsError
-from kakusan.posterior.base import Method, Weighed, noise_levels, repeated, several, sigma_of, uniform
+from kakusan.posterior.base import Method, Weighed, draws_of, noise_levels, repeated, sigma_of, uniform
 from kakusan.posterior.measurement import Measurement
+from kakusan.posterior.particles import Weights
 from kakusan.posterior.solving import conjugate_gradients, whitened
 from kakusan.randomness import Purpose, uniforms
 from kakusan.samplers.base import AnyModel
@@ -54,8 +55,7 @@ class SMC(Method):
                 f"there is at least 1 particle and 1 step, not {self.particles} and {self.steps}"
             )
 
-    @property
-    def rows_of_a_sample(self) -> int:
+    def rows_of_a_sample(self, measurement: Measurement) -> int:  # noqa: ARG002
         return self.particles
 
     def steps_of(self, path: Path) -> int:  # noqa: ARG002
@@ -73,13 +73,13 @@ class SMC(Method):
         rows = torch.arange(n).repeat_interleave(K)
         twist = Twist(model, measurement.rows(rows), repeated(condition, rows), self.solver_steps)
         times = [*noise_levels(model.path, self.steps), 0.0]
-        noise = several(noises, 0, K).flatten(0, 1)
+        noise = draws_of(noises, 0, K).flatten(0, 1)
         x = scaled(model.path.scale_at(times_like(times[0], noise)), noise)
         cloud = twist.at(x, times_like(times[0], x))
         weights = Weights(cloud.nats.view(n, K))
         yield Weighed(times[0], x[::K], effective=weights.smallest)
         for step, (t, s) in enumerate(pairwise(times), start=1):
-            draws = several(noises, step, K + 1)
+            draws = draws_of(noises, step, K + 1)
             cloud = cloud.rows(weights.resampled(uniform(draws[:, K]).to(x.device)))
             of_x_0 = (
                 cloud.x_0
@@ -92,7 +92,7 @@ class SMC(Method):
             weights.gain((gained + cloud.nats - left.nats).view(n, K))
             if s:
                 yield Weighed(s, x[::K], left.x_0[::K], effective=weights.smallest)
-        last = weights.one(uniform(several(noises, len(times), K + 1)[:, K]).to(x.device))
+        last = weights.one(uniform(draws_of(noises, len(times), K + 1)[:, K]).to(x.device))
         yield Weighed(0, x[last], x[last], effective=weights.smallest)
 
 
@@ -203,42 +203,3 @@ def _ahead(
     x = mean + move + scaled(deviation, z)
     along = move.double() / per_sample(deviation, move)
     return x, -(along * z.double() + 0.5 * along.square()).flatten(1).sum(1)
-
-
-class Weights:
-    """Logarithms of the weights of particles, (samples, particles), and the smallest effective number so far."""
-
-    def __init__(self, nats: Tensor) -> None:
-        self.nats = nats
-        self.smallest = self.effective
-
-    @property
-    def shares(self) -> Tensor:
-        return self.nats.softmax(1)
-
-    @property
-    def effective(self) -> Tensor:
-        """1 / sum of the squared shares (Kong, Liu & Wong 1994)."""
-        return 1 / self.shares.square().sum(1)
-
-    def gain(self, nats: Tensor) -> None:
-        self.nats = self.nats + nats
-        self.smallest = torch.minimum(self.smallest, self.effective)
-
-    def resampled(self, luck: Tensor) -> Tensor:
-        """Rows of the particles that go on: where fewer than half are effective, drawn anew, systematically."""
-        n, K = self.nats.shape
-        places = (torch.arange(K, device=luck.device) + luck[:, None]) / K
-        edges = self.shares.cumsum(1)
-        drawn = torch.searchsorted(edges / edges[:, -1:], places).clamp(max=K - 1)
-        poor = self.effective < K / 2
-        chosen = torch.where(poor[:, None], drawn, torch.arange(K, device=luck.device))
-        self.nats = torch.where(poor[:, None], 0.0, self.nats)
-        return (chosen + K * torch.arange(n, device=luck.device)[:, None]).flatten()
-
-    def one(self, luck: Tensor) -> Tensor:
-        """The row of one particle of each sample, drawn by weight."""
-        n, K = self.nats.shape
-        edges = self.shares.cumsum(1)
-        drawn = torch.searchsorted(edges / edges[:, -1:], luck[:, None]).clamp(max=K - 1)
-        return drawn[:, 0] + K * torch.arange(n, device=luck.device)

@@ -18,7 +18,6 @@ from kakusan.samplers.auto import AUTO, BEST_NAME, auto
 from kakusan.samplers.entropic import entropic
 from kakusan.samplers.spacings import BEST, ENTROPIC, TUNED
 from kakusan.storage.times import ErrorsByTime, StepErrors, TimesFile, TunedTimes
-from kakusan.training.build import build_path
 
 ANCESTRAL = "ancestral"
 
@@ -98,7 +97,7 @@ def _best(run: OpenRun, steps: int | None) -> Sampler:
     if errors is None or errors.step != _step(run) or usual.steps is None:
         return usual
     with suppress(SettingsError):  # too few times, or no error left: then as usual
-        at = entropic(build_path(run.settings.process), usual.steps, *_tensors(errors))
+        at = entropic(run.path, usual.steps, *_tensors(errors))
         return replace(usual, steps=None, at=at, spacing=ENTROPIC)
     return usual
 
@@ -155,7 +154,7 @@ def _at_entropic_times(run: OpenRun, name: str, steps: int | None, options: dict
             f"the errors by time of {run.folder}, which entropic times follow, have not been measured",
             f"to do so, on held-out images: kakusan tune {quoted(run.folder)} --entropic",
         )
-    path = build_path(run.settings.process)
+    path = run.path
     usual = auto(path.T, steps) if name == AUTO else sampler_named(name, path.T, steps=steps)
     at = entropic(path, usual.steps or path.T, *_tensors(found))
     if name == AUTO:
@@ -192,7 +191,7 @@ def costs_of_steps(run: OpenRun, found: StepErrors) -> torch.Tensor:
             f"the errors by time of {run.folder} are not of T = {process.T}",
             f"measure them again: kakusan tune {quoted(run.folder)} --best 10",
         )
-    denoiser = GaussianOracle(build_path(process))  # its path alone counts: errors and decoders are the run's
+    denoiser = GaussianOracle(run.path)  # its path alone counts: errors and decoders are the run's
     model = Model(denoiser, found.variance, process.sigma_1)
     errors, decoders = (
         torch.tensor([0.0, *values], dtype=torch.float64) for values in (found.errors, found.decoders)

@@ -3,8 +3,12 @@
 import difflib
 import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from kakusan.config.settings import Layout
 from kakusan.data.given import array_in
@@ -20,6 +24,31 @@ ADVICE = (
 )
 
 
+def noise_of(
+    given: Noise | ArrayLike | Tensor | str,
+    units: Units,
+    measured: tuple[int, ...],
+    *,
+    layout: Layout = "auto",
+) -> Noise:
+    """A noise as it is, or that of a word (`noise_named`), of a number, or of a map of deviations.
+
+    A map, by itself or within `Gaussian`, has the axes of the data or those of `measured`, the shape of y.
+    Raises SettingsError for what is no noise, DataError for a map that does not fit.
+    """
+    if isinstance(given, str):
+        return noise_named(given, units, measured, layout=layout)
+    sigma = given.sigma if isinstance(given, Gaussian) else given
+    if isinstance(sigma, Noise):
+        return sigma
+    array = sigma.numpy(force=True) if isinstance(sigma, Tensor) else np.asarray(sigma)
+    if array.ndim == 0 and array.dtype.kind in "iuf":
+        return Gaussian(float(array))
+    if array.shape == measured and array.dtype.kind in "iuf":  # as tensors are, their channels first
+        return Gaussian(torch.from_numpy(array.astype(np.float64)))
+    return Gaussian(_map_of(array, "the noise", measured, layout))
+
+
 def noise_named(text: str, units: Units, measured: tuple[int, ...], *, layout: Layout = "auto") -> Noise:
     """The noise that a word stands for.
 
@@ -29,7 +58,8 @@ def noise_named(text: str, units: Units, measured: tuple[int, ...], *, layout: L
     """
     name, *numbers = text.strip().split(":")
     if text.strip().lower().endswith(".npy"):
-        return Gaussian(_map(Path(text.strip()).expanduser(), measured, layout))
+        path = Path(text.strip()).expanduser()
+        return Gaussian(_map_of(array_in(path, "noise"), str(path), measured, layout))
     match name, len(numbers):
         case "auto", 0:
             return Unknown()
@@ -67,14 +97,15 @@ def _number(number: str, text: str) -> float:
         ) from error
 
 
-def _map(path: Path, measured: tuple[int, ...], layout: Layout) -> torch.Tensor:
-    array = array_in(path, "noise")
-    found = in_axes(array, measured, layout) if array.dtype.kind in "iuf" else None
+def _map_of(array: NDArray[Any], where: str, measured: tuple[int, ...], layout: Layout) -> Tensor:
+    if array.dtype.kind not in "iuf":
+        raise DataError(f"{where} holds {array.dtype}, and deviations are real numbers", ADVICE)
+    found = in_axes(array, measured, layout)
     if found is None or len(found) != 1:
         raise DataError(
-            f"{path} holds {array.dtype} of shape {array.shape}, and a map of deviations is of what was measured:"
-            f" {(*measured[1:], measured[0])}"
+            f"{where} has shape {array.shape}, and a map of deviations is of what was measured:"
+            f" {(*measured[1:], *measured[:1])}"
         )
     if not (found.isfinite() & (found >= 0)).all():
-        raise DataError(f"{path} holds deviations that are negative, or not finite")
+        raise DataError(f"{where} holds deviations that are negative, or not finite")
     return found[0]

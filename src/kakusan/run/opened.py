@@ -11,17 +11,18 @@ from torch import nn
 
 from kakusan.config.loading import with_values
 from kakusan.config.machine import for_use, resolve_machine, set_machine, share_threads
-from kakusan.config.settings import MachineSettings, Settings, answered
+from kakusan.config.settings import LEARNED, MachineSettings, Settings, answered
 from kakusan.data import Dataset
 from kakusan.data.dataset import Progress, silent
 from kakusan.data.record import DataRecord
 from kakusan.data.units import Real
+from kakusan.diffusion.paths import Path as NoisePath
 from kakusan.diffusion.variances import Analytic
 from kakusan.errors import KakusanError, RunError, SettingsError, quoted
 from kakusan.storage.agreement import fitting, require_agreement
 from kakusan.storage.checkpoints import Checkpoint
 from kakusan.storage.run_folder import RunFolder
-from kakusan.training.build import build_model, build_network
+from kakusan.training.build import build_model, build_network, build_path
 from kakusan.training.course import unplanned
 from kakusan.training.launch import stored_settings
 from kakusan.training.losses import NetworkModel
@@ -102,6 +103,12 @@ class OpenRun:
     def data(self) -> DataRecord:
         """The run's record of its data: shape, units, classes."""
         return DataRecord.read(self.files.data)
+
+    @property
+    def path(self) -> NoisePath:
+        """The path from data to noise: that of its newest weights, where the schedule was learned."""
+        process = self.settings.process
+        return self.load(device="cpu").model.path if process.schedule == LEARNED else build_path(process)
 
     def prepared(self, progress: Progress = silent) -> Prepared:
         """Its images, divided as they were when it began. Raises RunError, DataError where they are not here."""

@@ -16,6 +16,9 @@ from kakusan.posterior import Measurement
 from kakusan.posterior.misfit import Misfit, misfit, moved_within
 from kakusan.shapes import Samples
 
+FEWEST = 1.5
+"""Effective particles, in the mean over samples, below which a filter has hardly chosen."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Posterior:
@@ -50,13 +53,39 @@ class Posterior:
     def words(self) -> tuple[str, ...]:
         """What was found, in sentences: the noise where it was fitted, how well the samples fit y, and the warnings."""
         fitted = self.about.get("fitted_noise")
-        found = [*([fitted["words"]] if fitted else []), self.misfit_in_words, *self.warnings]
-        return tuple(dict.fromkeys(found))
+        found = [*([fitted["words"]] if fitted else []), self.misfit_in_words, self.particles_in_words]
+        return tuple(dict.fromkeys(words for words in (*found, *self.warnings) if words))
+
+    @property
+    def particles_in_words(self) -> str:
+        """How many particles were effective, of methods that have any; else nothing."""
+        if self.effective is None:
+            return ""
+        return (
+            f"{self.effective:.1f} of {self.about['options']['particles']} particles of a sample were effective where"
+            " they were fewest"
+        )
+
+    @property
+    def effective(self) -> float | None:
+        """The least effective number of particles on the way to a sample, in the mean of all; None: there are none."""
+        found = self.about.get("effective_particles")
+        return None if found is None else float(np.mean(found))
+
+    @property
+    def _few_particles(self) -> str:
+        if self.effective is None or self.effective >= FEWEST or self.about["options"]["particles"] == 1:
+            return ""
+        return (
+            "the weights of the particles rest on hardly more than one at some step, and the spread may be wrong: take"
+            " more --steps, or more --particles"
+        )
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences on why the samples may be wrong: what was known before they were drawn, and what they show."""
-        return tuple(words for words in (*self.doubts, self.misfit.words, self._beyond_levels) if words)
+        found = (*self.doubts, self.misfit.words, self._beyond_levels, self._few_particles)
+        return tuple(words for words in found if words)
 
     @cached_property
     def misfit_in_words(self) -> str:

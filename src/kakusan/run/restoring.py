@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
@@ -15,8 +14,8 @@ from torch import Tensor
 from kakusan.config.facts import USUAL_METHOD
 from kakusan.config.machine import environment
 from kakusan.config.section import named
-from kakusan.data.measured import measured_in, measured_of
-from kakusan.data.measuring import files_named, operator_named
+from kakusan.data.measured import observed_of, truth_of
+from kakusan.data.measuring import files_named, operator_of
 from kakusan.data.units import scale_and_mean
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.operators import Operator
@@ -32,9 +31,10 @@ from kakusan.posterior import (
 )
 from kakusan.run import editing
 from kakusan.run.editing import Watching
-from kakusan.run.noise import noise_named
+from kakusan.run.noise import noise_of
 from kakusan.run.opened import Loaded
 from kakusan.run.posterior import Posterior
+from kakusan.run.room import require_room
 from kakusan.run.sampling import sampler_as_json
 from kakusan.samplers import Sampler
 from kakusan.shapes import Condition, Samples, with_gaps
@@ -45,8 +45,8 @@ Observed: TypeAlias = NDArray[Any] | Tensor | Path | str
 """y: an array in the axes of the data, nan where nothing was measured, or its file, or a picture."""
 AnyOperator: TypeAlias = Operator | str | Sequence[str]
 """An operator, or its words: "gauss:1.5", or ["gauss:1.5", "down:4"] for one after the other."""
-AnyNoise: TypeAlias = Noise | float | int | str
-"""A noise, its deviation in the units of y, or its words: "5%", "poisson:2", "auto"."""
+AnyNoise: TypeAlias = Noise | float | int | NDArray[Any] | Tensor | str
+"""A noise, its deviation in the units of y, a map of it, or its words: "5%", "poisson:2", "auto"."""
 
 
 class Run(editing.Run):
@@ -61,16 +61,19 @@ class Run(editing.Run):
         Raises SettingsError and DataError where operator, noise and y do not fit each other or the run.
         """
         shape, layout, units = self.data.shape, self.settings.data.layout, self.data.units
-        of = operator if isinstance(operator, Operator) else operator_named(operator, shape, layout=layout)
-        measured = of.measured_shape(shape)
-        law = noise_named(noise, units, measured, layout=layout) if isinstance(noise, str) else noise
-        if isinstance(observed, str | Path):
-            y = measured_in(Path(observed), of, shape, units, layout=layout)
-        else:
-            array = observed.numpy(force=True) if isinstance(observed, Tensor) else np.asanyarray(observed)
-            y = measured_of(array, of, shape, "the measurement", layout=layout)
+        of = operator_of(operator, shape, layout=layout)
+        law = noise_of(noise, units, of.measured_shape(shape), layout=layout)
+        y = observed_of(observed, of, shape, units, layout=layout)
         scale, mean = scale_and_mean(units)
         return Measurement(of, y, law, shape, scale, mean)
+
+    def truth(self, x: Observed) -> Samples:
+        """x itself, (n, channels, *space) in the network's units, of an array in those of the data, or of a file.
+
+        Raises DataError for what no sample of this run can be.
+        """
+        shape, layout, units = self.data.shape, self.settings.data.layout, self.data.units
+        return truth_of(x, shape, units, layout=layout, with_gaps=self.data.masked)
 
     def method(
         self,
@@ -112,19 +115,20 @@ class Run(editing.Run):
         precision: Literal["auto", "fp32", "bf16"] = "auto",
         progress: bool | None = None,
         watching: Watching | None = None,
+        **options: Any,
     ) -> Posterior:
         """Samples of x given y = A(x) + noise, all in the units of the data: `kakusan restore`.
 
         observed: y, of one x or of several, in the axes of the data, nan where nothing was measured; or its file.
         operator: A, or its words, such as "mask:hide-left", "gauss:1.5", "down:4". noise: its law, its deviation, or
         words; "auto" fits the deviation of Gaussian noise. method: "mmps" unless named, see docs/restore.md; steps: of
-        its walk. count: samples of each y; sample k of a seed is the same whatever the count, but for methods that
-        couple a batch. truth: x, where it is known, one for each y, for comparison. watching: in place of the display
-        of progress. All else: as `sample` and `load` have it.
+        its walk; options: all others of the method, such as particles=8. count: samples of each y; sample k of a seed
+        is the same whatever the count. truth: x, where it is known, one for each
+        y, for comparison. watching: in place of the display of progress. All else: as `sample` and `load` have it.
         """
         measurement = self.measurement(observed, operator, noise)
         known = None if truth is None else self._truths(truth, len(measurement))
-        chosen = self.method(method, steps=steps)
+        chosen = self.method(method, steps=steps, **options)
         loaded = self.load(weights=weights, device=device, precision=precision)
         guidance = Guidance(guidance) if isinstance(guidance, float | int) else guidance
         guidance, label = self.composed(guidance, label)
@@ -150,7 +154,7 @@ class Run(editing.Run):
 
     def _truths(self, images: Observed, n: int) -> Samples:
         """The x of n measurements. Raises SettingsError where they are not as many."""
-        truth = self.read(images)
+        truth = self.truth(images)
         if len(truth) != n:
             raise SettingsError(
                 f"{n:,} measurement{'s' * (n > 1)} and {len(truth):,} true x: their numbers differ",
@@ -174,7 +178,8 @@ class Run(editing.Run):
 
         inputs: operator, noise and files as they were named, for the record.
         """
-        model, doubts = self.guided(loaded, guidance), list(self._doubts(method, loaded))
+        require_room(len(measurement) * request.count, measurement.shape)
+        model, doubts = self.guided(loaded, guidance), list(self._doubts(loaded))
         begun, about = time.perf_counter(), dict[str, Any]()
         if isinstance(measurement.law, Unknown):
             with watch("the noise of what was measured") as show:
@@ -224,17 +229,15 @@ class Run(editing.Run):
             doubts=doubts,
         )
 
-    def _doubts(self, method: Method, loaded: Loaded) -> Sequence[str]:
+    def _doubts(self, loaded: Loaded) -> Sequence[str]:
         """Sentences on why samples of this run given y may be wrong, before any is drawn. Raises SettingsError."""
         if self.settings.is_distilled:
             raise SettingsError(
                 f"{self.folder} was distilled, and samples given y take a model of many calls",
                 "restore with the run that it came from",
             )
-        doubts = [self.hardly_learned(loaded.step)]
-        if method.is_coupled:
-            doubts.append("samples of this method depend on their neighbours: another count gives others")
-        return [words for words in doubts if words]
+        words = self.hardly_learned(loaded.step)
+        return [words] if words else []
 
 
 def chosen_method(

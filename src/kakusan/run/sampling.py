@@ -143,7 +143,7 @@ class Run(OpenRun):
             return model, {"guidance": guidance.as_json()}
         weak, about = self._guide(loaded, guidance), guidance.as_json()
         about |= {} if weak is None else {"guide_step": weak.step}
-        denoiser = None if weak is None else weak.model.denoiser
+        denoiser = None if weak is None else weak.model.denoiser.on(model.path)
         of = Guided(model.denoiser, guidance.weight, denoiser, guidance.interval, guidance.rescale)
         return replace(model, denoiser=of), {"guidance": about}
 
@@ -185,7 +185,8 @@ class Run(OpenRun):
     def _other_run(self, loaded: Loaded, folder: Path) -> Loaded:
         guide = type(self).open(folder)
         weak = guide.load(device=loaded.device)
-        require_same_samples(guide, self, (weak.model.path, loaded.model.path))
+        ours = loaded.model.path
+        require_same_samples(guide, self, (weak.model.denoiser.on(ours).path, ours))
         return weak
 
     def request(self, loaded: Loaded, condition: Condition | None, **numbers: Any) -> SamplingRequest:

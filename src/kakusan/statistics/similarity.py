@@ -37,7 +37,8 @@ def ssim(guess: Any, truth: Any, peak: float) -> Floats:
 
     guess, truth: (n, channels, *space), of images, signals (a window along the length) or volumes (in all three
     directions). Means, variances and covariance are those under a Gaussian window of 11 pixels, sigma 1.5, wherever it
-    fits inside; the mean is over places and channels. nan of points, of sides below 11, and where no window is without
+    fits inside; the mean is over places and channels. The first factor, of the means, has sense where 0 is the least
+    value of the data: of values far from it, it is 1. nan of points, of sides below 11, and where no window is without
     a missing value.
     """
     x, y = _pair(guess, truth)
@@ -45,14 +46,25 @@ def ssim(guess: Any, truth: Any, peak: float) -> Floats:
         return np.full(len(x), np.nan)
     c_1, c_2 = (K_1 * peak) ** 2, (K_2 * peak) ** 2
     mean_x, mean_y = _smoothed(x), _smoothed(y)
-    var_x, var_y = _smoothed(x * x) - mean_x**2, _smoothed(y * y) - mean_y**2
-    covariance = _smoothed(x * y) - mean_x * mean_y
+    away_x, away_y = (v - _middle(y) for v in (x, y))  # spreads of values far from 0 keep their digits
+    off_x, off_y = _smoothed(away_x), _smoothed(away_y)
+    var_x, var_y = _smoothed(away_x**2) - off_x**2, _smoothed(away_y**2) - off_y**2
+    covariance = _smoothed(away_x * away_y) - off_x * off_y
     likeness = (2 * mean_x * mean_y + c_1) * (2 * covariance + c_2)
     likeness /= (mean_x**2 + mean_y**2 + c_1) * (var_x + var_y + c_2)
     flat = likeness.reshape(len(x), -1)
     there = ~np.isnan(flat)
     total = np.where(there, flat, 0).sum(1)
     found: Floats = np.divide(total, there.sum(1), out=np.full(len(x), np.nan), where=there.any(1))
+    return found
+
+
+def _middle(values: Floats) -> Floats:
+    """The mean of each of n, laid over them; nan left out."""
+    there = ~np.isnan(values)
+    axes = tuple(range(1, values.ndim))
+    total = np.where(there, values, 0).sum(axes, keepdims=True)
+    found: Floats = total / np.maximum(there.sum(axes, keepdims=True), 1)
     return found
 
 

@@ -37,10 +37,14 @@ def frozen_settings(settings: Settings) -> dict[str, Any]:
     """The settings that a run may not change after its start, by dotted name, as JSON has them."""
     others = foreign(settings)
     return {
-        name: list(value) if isinstance(value, tuple) else value
+        name: _as_json(value)
         for name, value in flat(settings).items()
         if name not in others and not name.startswith((*CHANGEABLE, "data.cache"))
     }
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def data_hashes(record: Mapping[str, Any]) -> dict[str, str]:
@@ -86,7 +90,8 @@ def changed_settings(settings: Settings, checkpoint: Checkpoint) -> dict[str, tu
     now = frozen_settings(settings)
     # older ones lack newer settings, which had no effect; the kind of their data is that of the shape in data.json
     renamed: dict[str, Any] = {RENAMED.get(str(name), str(name)): x for name, x in stored.items()}
-    was = {**usual_for(settings), "data.kind": now["data.kind"], **OF_OLD, **renamed}
+    usual = {name: _as_json(value) for name, value in usual_for(settings).items()}
+    was = {**usual, "data.kind": now["data.kind"], **OF_OLD, **renamed}
     return {name: (was[name], value) for name, value in now.items() if was[name] != value}
 
 

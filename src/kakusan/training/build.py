@@ -6,11 +6,12 @@ import torch
 from torch import nn
 
 from kakusan.config.networks.own import OWN
-from kakusan.config.settings import ProcessSettings, Settings, answered, named
+from kakusan.config.settings import LEARNED, ProcessSettings, Settings, answered, named
 from kakusan.data import Batches
 from kakusan.data.record import DataRecord
 from kakusan.data.units import Levels, Units
 from kakusan.diffusion.denoiser import NetworkDenoiser
+from kakusan.diffusion.learned import LearnedPath
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.paths import Path
 from kakusan.diffusion.schedules import Given, NoiseSchedule, ZeroTerminalSNR
@@ -20,6 +21,7 @@ from kakusan.errors import SettingsError
 from kakusan.networks.graphs import ReplayedCalls
 from kakusan.networks.interface import Interface
 from kakusan.networks.layers import use_kernels
+from kakusan.networks.log_snr import LogSNR
 from kakusan.samplers import of_classes
 from kakusan.samplers.spacings import WHOLE
 from kakusan.shapes import Condition
@@ -41,10 +43,36 @@ def build_path(process: ProcessSettings) -> Path:
     return path
 
 
+def path_with(network: nn.Module, process: ProcessSettings) -> Path:
+    """The path of these settings. One that is learned is the network's: as it is at each moment while it learns, and a
+    table of betas where it does not."""
+    path, log_snr = build_path(process), getattr(network, "log_snr", None)
+    if not isinstance(log_snr, LogSNR):
+        return path
+    learned = LearnedPath(process.T, log_snr=log_snr)
+    return learned if log_snr.is_learning else learned.table()
+
+
+def _refuse_a_learned_schedule(process: ProcessSettings) -> None:
+    if process.schedule == LEARNED:
+        raise SettingsError(
+            "a schedule is learned as a part of the network, and a module of your own is trained as it is",
+            "choose a fixed one: process.schedule cosine",
+        )
+
+
 def build_schedule(process: ProcessSettings) -> NoiseSchedule:
-    """The noise schedule of these settings, with its own options. Raises SettingsError for betas that are not T."""
+    """The noise schedule of these settings, with its own options; where it is learned, the one that it begins with.
+
+    Raises SettingsError for betas that are not T.
+    """
     betas, T, options = process.betas, process.T, process.of("schedule")
     schedule: NoiseSchedule
+    if process.schedule == LEARNED and process.zero_terminal_snr:
+        raise SettingsError(
+            "a learned schedule is not stretched to end in pure noise: its bound says where it ends",
+            "leave --process.zero-terminal-snr out, or choose a fixed schedule",
+        )
     if process.schedule == GIVEN:
         if len(betas) != T:
             raise SettingsError(f"process.betas has {len(betas)} values for T = {T}", "one for each t = 1..T")
@@ -76,10 +104,13 @@ def build_network(settings: Settings, record: DataRecord, own: nn.Module | None 
     Raises RunError where it is missing, or another.
     """
     if settings.network.kind == OWN or own is not None:
+        _refuse_a_learned_schedule(settings.process)
         return known_again(own, settings.network).to(settings.machine.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.training.seed)
         built: Any = settings.network.build(interface(settings, record))
+    if settings.process.schedule == LEARNED:
+        built.log_snr = LogSNR(settings.process.log_snr_1, settings.process.log_snr_T)
     built.rows_are_independent = settings.network.rows_are_independent
     if settings.machine.graphs is True:
         built.replayed = ReplayedCalls()
@@ -112,9 +143,10 @@ def build_model(settings: Settings, network: nn.Module, units: Units) -> Network
     named(VARIANCES, process.variance, "process.variance")
     named(WHOLE, process.spacing, "process.spacing")
     autocast = torch.bfloat16 if settings.machine.precision == "bf16" else None
+    told = "log-snr" if process.schedule == LEARNED else "t"  # t says nothing where the schedule changes
     asked = network.__call__ if settings.network.kind == OWN else network  # its `channels` may be anything
     return Model(
-        NetworkDenoiser(asked, build_path(process), process.predicts, autocast),
+        NetworkDenoiser(asked, path_with(network, process), process.predicts, autocast, told),
         variance=process.variance,
         sigma_1=process.sigma_1,
         clip=process.clip_range if process.clip else None,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.diffusion.forward import posterior_weights, q_marginal, step_variance
+from kakusan.diffusion.learned import LearnedPath
 from kakusan.diffusion.likelihood import BITS, terms
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.paths import Path, ends_in_pure_noise
@@ -21,6 +22,7 @@ from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.schedules import NoiseSchedule
 from kakusan.diffusion.variances import StepVariance
 from kakusan.shapes import Coefficients, Condition, Samples, Times, mean_by_sample, moved, per_sample
+from kakusan.training.schedule import bound_of_schedule
 
 NetworkModel: TypeAlias = Model[NetworkDenoiser]
 PerExample = Float[Tensor, " batch"]
@@ -33,6 +35,8 @@ class Loss(ABC):
     """Whether its work is the same whatever the times are: a CUDA device can repeat it without a look at them."""
     teaches_variance: ClassVar[bool] = False
     """Whether the fraction of a learned variance gets a gradient."""
+    teaches_schedule: ClassVar[bool] = False
+    """Whether it says which of two schedules is better: all others weigh the noise levels by their own rules."""
     needs_variance: ClassVar[bool] = True
     """Whether a variance that is learned has to be taught: samples of its models need one."""
     is_of_means: ClassVar[bool] = True
@@ -80,7 +84,10 @@ def _output_error(
 
 @dataclass(frozen=True)
 class Simple(Loss):
-    """Mean squared error of the output; for eps, L_simple of Ho et al. 2020: (12) with its weight set to 1."""
+    """Mean squared error of the output; for eps, L_simple of Ho et al. 2020: (12) with its weight set to 1.
+
+    On the scale of eps a network that predicts x_0 is weighted by 1 / SNR, and one that predicts v by 1 / alpha_bar.
+    """
 
     def per_image(
         self,
@@ -139,10 +146,14 @@ class Weighted(Loss):
 
 @dataclass(frozen=True)
 class Bound(Loss):
-    """The bound itself, in bits/dim: T times the term of a uniform t, L_T apart, which no weight can change."""
+    """The bound itself, in bits/dim: T times the term of a uniform t, L_T apart, which no weight can change.
+
+    With L_T where the schedule is learned: see `kakusan.training.schedule`.
+    """
 
     repeats = False  # the decoder's term is that of t = 1 alone
     teaches_variance = True
+    teaches_schedule = True
 
     def per_image(
         self,
@@ -152,6 +163,8 @@ class Bound(Loss):
         noise: Samples,
         condition: Condition | None = None,
     ) -> PerExample:
+        if isinstance(model.path, LearnedPath):
+            return bound_of_schedule(model, model.path, x_0, t, noise, condition)
         x_t = q_marginal(model.path, x_0, t).reparametrize(noise)
         guess = model.denoiser.to_prediction(*model.denoiser.output(x_t, t, condition), x_t, t)
         return model.path.T * terms(model, guess, x_t, x_0, t, _mask(condition)).to(x_0)
@@ -159,7 +172,10 @@ class Bound(Loss):
 
 @dataclass(frozen=True)
 class Hybrid(Loss):
-    """L_simple + share x the bound, where the bound teaches the variance alone (Nichol & Dhariwal 2021, Eq. 16)."""
+    """L_simple + share x the bound, where the bound teaches the variance alone (Nichol & Dhariwal 2021, Eq. 16).
+
+    The bound is in bits/dim, T times the term of a uniform t, and L_simple a mean over the values, as in their code.
+    """
 
     share: float = 0.001
     repeats = False  # the decoder's term is that of t = 1 alone

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from kakusan.diffusion.learned import LearnedPath
 from kakusan.diffusion.variances import LearnedRange, variance_named
 from kakusan.errors import SettingsError
 from kakusan.training.consistency import Consistency
@@ -20,7 +21,7 @@ LOSSES: dict[str, Loss] = {
 
 
 def loss_for(name: str, model: NetworkModel, **options: Any) -> Loss:
-    """The loss of this name with its options. Raises SettingsError where it and the variance do not go together."""
+    """The loss of this name with its options. Raises SettingsError where it does not go with what is to be learned."""
     loss = LOSSES[name]
     learned = isinstance(variance_named(model.variance), LearnedRange)
     if learned and loss.needs_variance and not loss.teaches_variance:
@@ -32,5 +33,10 @@ def loss_for(name: str, model: NetworkModel, **options: Any) -> Loss:
         raise SettingsError(
             "the hybrid loss teaches a variance, and this one is fixed",
             "choose --process.variance learned, or --training.loss simple",
+        )
+    if isinstance(model.path, LearnedPath) and not loss.teaches_schedule:
+        raise SettingsError(
+            f"the loss {name} does not teach the schedule, which is to be learned: only the bound says which is better",
+            "choose --training.loss bound, or a fixed schedule such as --process.schedule cosine",
         )
     return replace(loss, **options)  # type: ignore[type-var]

@@ -21,6 +21,8 @@ REMEMBERED = 10
 """Losses that are kept for each t (Nichol & Dhariwal 2021, section 3.3)."""
 UNIFORM_SHARE = 0.001
 """Share of the draws that is uniform, so that no t is left out."""
+DECODER_PART = 8
+"""One in so many is at t = 1, in `DecoderTimes`."""
 
 
 class TimeSampler(ABC):
@@ -70,7 +72,10 @@ class UniformTimes(TimeSampler):
 
 
 class StratifiedTimes(TimeSampler):
-    """t uniform over 1..T for each image, and spread evenly over the batch: less noise in the gradient."""
+    """One t from each of as many equal parts of 1..T as the batch has images: less noise in the gradient.
+
+    For each image t is uniform over 1..T, since which part it gets is drawn anew at each step.
+    """
 
     def draw(
         self, seed: int, step: int | Tensor, slots: Tensor, batch_size: int
@@ -123,8 +128,29 @@ class ImportantTimes(TimeSampler):
             self.losses, self.count = state["losses"].cpu().clone(), state["count"].cpu().clone()
 
 
+class DecoderTimes(TimeSampler):
+    """t = 1 for an eighth of the batch, and all others spread evenly over 2..T.
+
+    The bound's term of t = 1, the decoder's, is another kind of number than the others, and a schedule that is learned
+    weighs it against their sum: drawn once in T, it would hardly be heard. Of a batch below eight, t is spread evenly.
+    """
+
+    def draw(
+        self, seed: int, step: int | Tensor, slots: Tensor, batch_size: int
+    ) -> tuple[Times, Weights | None]:
+        spread = (slots + _offsets(seed, step, slots)) / batch_size
+        share = (batch_size // DECODER_PART) / batch_size
+        if not share or self.T == 1:
+            return 1 + integers(spread, self.T).double(), None
+        others = 2 + integers(((spread - share) / (1 - share)).clamp(min=0), self.T - 1).double()
+        is_first = spread < share
+        t = torch.where(is_first, 1.0, others)
+        return t, torch.where(is_first, 1 / share, (self.T - 1) / (1 - share)) / self.T
+
+
 TIMES: dict[str, type[TimeSampler]] = {
     "uniform": UniformTimes,
     "stratified": StratifiedTimes,
     "importance": ImportantTimes,
+    "decoder": DecoderTimes,
 }

@@ -131,7 +131,7 @@ def gaussian(model: NetworkModel, mean: Tensor, power: Tensor) -> NetworkModel:
         output = model.denoiser.parametrization.target(m + x_0_hat, eps_hat, signal, noise)
         return torch.cat([output, torch.zeros_like(output)], 1) if learns_variance else output
 
-    return replace(model, denoiser=replace(model.denoiser, network=network, autocast=None))
+    return replace(model, denoiser=replace(model.denoiser, network=network, autocast=None, told="t"))
 
 
 def moments_of_spectrum(x_0: Samples, mask: Samples | None = None) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from kakusan.pages.explain.equations import CHAPTERS, EQUATIONS
 from kakusan.pages.explain.typeset import numbers_in
 
 every_equation = pytest.mark.parametrize("equation", EQUATIONS, ids=lambda equation: equation.anchor)
-SECTIONS = ("target", "score", "divergence", "range", "ddim", "guidance", "likelihood")
+SECTIONS = ("target", "score", "divergence", "range", "schedule", "ddim", "guidance", "likelihood")
 
 
 def function(name: str) -> Callable[..., object]:

@@ -14,12 +14,14 @@ from kakusan.cli import main
 from kakusan.diffusion import flow, gaussians, guidance, oracles, variances, weighted
 from kakusan.diffusion.forward import posterior_variance, step_variance
 from kakusan.diffusion.gaussians import Gaussian
+from kakusan.diffusion.likelihood import pair_terms
 from kakusan.diffusion.model import Model, p_given
 from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.parametrizations import eps_from_x_0
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.schedules import Linear, ZeroTerminalSNR
 from kakusan.diffusion.tables import SCHEDULES
+from kakusan.pages.explain import sides as sides_of
 from kakusan.pages.explain.content import Story
 from kakusan.pages.explain.equation import Check
 from kakusan.pages.explain.equations import EQUATIONS
@@ -113,6 +115,10 @@ PLANTS: dict[str, tuple[object, str, Any, str]] = {
     "the learned range shifted by a step": (
         variances, "posterior_variance",
         lambda path, t, s: gaussians.double(step_variance(path, t, s)) / 2, "range_gap",
+    ),
+    "terms of the bound from another step": (
+        sides_of, "pair_terms",
+        lambda model, x_0, t, noise, of=pair_terms: of(model, x_0, (t + 1).clamp(max=model.path.T), noise), "price_gap",
     ),
     "DDIM with the large variance": (ddim, "posterior_variance", beta_for_beta_tilde, "budget_gap"),
     "DDIM that keeps all old noise": (DDIM, "step", all_noise_kept, "budget_gap"),

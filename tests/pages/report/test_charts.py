@@ -11,6 +11,7 @@ import pytest
 
 from kakusan.pages.report.charts import (
     column,
+    log_snr_curves,
     loss_by_time,
     loss_over_steps,
     loss_stretches,
@@ -153,6 +154,17 @@ def test_the_stairs_by_t_span_1_to_t() -> None:
     (x_0, y_0), (x_1, y_1), (x_2, y_2), (x_3, y_3) = stairs
     assert (y_0, x_1, y_2) == (y_1, x_2, y_3)
     assert x_2 - x_0 == pytest.approx(x_3 - x_2, abs=0.11)
+
+
+def test_a_learned_log_snr_is_drawn_with_two_others_or_not_at_all() -> None:
+    curves = {"learned": [4.0, 1.0, -2.0], "linear": [3.0, 0.0, -6.0], "cosine": [2.0, 0.0, -2.0]}
+    chart = log_snr_curves(curves)
+    (learned,), (linear,), (cosine,) = (
+        paths(chart, f"line {s}") for s in ("accent", "second", "second faint")
+    )
+    assert learned[0][1] < linear[0][1] < cosine[0][1]  # y grows downwards
+    assert learned[-1] == cosine[-1]
+    assert log_snr_curves({}) == ""
 
 
 def test_signal_and_noise_are_one_together() -> None:

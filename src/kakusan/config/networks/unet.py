@@ -53,6 +53,8 @@ LADDER = (
 """From the smallest up: a training gets the last one that it has enough steps for. Measured is where the first two
 are equal (Fashion-MNIST: 1,900 steps of the second); the others follow it, about double for double the work."""
 UNFOLDED = tuple(size for size in LADDER if not size.folded)
+MOST_POWER = 16
+"""Of Fourier features, either way: beyond it, float32 has no phases left."""
 FEW_IMAGES = 500
 """Fewer than these get the smallest network: a larger one memorizes them sooner, and nothing more."""
 
@@ -105,12 +107,23 @@ class UNetOptions(NetworkOptions):
     patch: Annotated[int | Auto, Range(1, 64)] = "auto"
     """Side of the pixel squares that are folded into channels before the network and unfolded after it; auto: 1, or
     more where the images are too large for the device."""
+    fourier_features: tuple[int, ...] = ()
+    """Numbers n: the network sees sin and cos of 2^n pi x_t too (Kingma et al. 2021), for bits/dim of levels, which
+    are half a turn apart at the largest n and a quarter at the next: 6 7 for 256 levels, 2 3 for the 17 of the
+    digits."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, levels in (("multipliers", given(self.multipliers) or ()), ("widths", self.widths)):
             if len(levels) > MOST_LEVELS or max(levels, default=1) > WIDEST:
                 raise SettingsError(f"network.{name} is at most {MOST_LEVELS} numbers of at most {WIDEST:,}")
+        powers = self.fourier_features
+        if len(set(powers)) != len(powers) or not all(-MOST_POWER <= n <= MOST_POWER for n in powers):
+            raise SettingsError(
+                f"network.fourier_features are different whole numbers n of at most {MOST_POWER}, for 2^n pi x_t,"
+                f" not {', '.join(map(str, powers))}",
+                "usual for 256 levels: 6 7",
+            )
 
     @property
     def replaced(self) -> frozenset[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kakusan.data import Dataset
 from kakusan.data.space import noun_of
@@ -24,7 +25,8 @@ from kakusan.posterior.score import posterior_score
 from kakusan.randomness import Purpose, normals
 from kakusan.run import Loaded, Run
 from kakusan.run.restoring import in_words, method_as_json
-from kakusan.shapes import Samples
+from kakusan.samplers.walk import SeededNoise
+from kakusan.shapes import Samples, by_row
 from kakusan.statistics.clusters import Estimate, mean_of, of_sums
 from kakusan.statistics.stein import Stein, stein_discrepancy
 from kakusan.storage.figures import finite
@@ -39,6 +41,8 @@ SCORED_AT = 0.1
 """sigma, in the network's units, at which samples are compared with the score."""
 SAME = 1e-5
 """Values that differ by less, in the network's units, are kept exactly, but for float32."""
+PROBES, SMALL = 4, 1e-6
+"""Random values in the place of missing ones, and the share of the largest change below which y does not follow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +100,7 @@ class Calibration:
             *(stein if self.steins else []),
             ("network calls a sample", _calls(about), ""),
             *(
-                [("effective particles, at the least", f"{about['effective_particles']:.1f}", "")]
+                [("effective particles, mean of the least", f"{about['effective_particles']:.1f}", "")]
                 if about["effective_particles"] is not None
                 else []
             ),
@@ -200,12 +204,28 @@ def simulated(
     scale, mean = scale_and_mean(units)
     shape = tuple(x.shape[1:])
     asked = Measurement(operator, torch.zeros(1, *operator.measured_shape(shape)), noise, shape, scale, mean)
-    exact = operator(asked.data(x.double())).numpy()
+    exact = operator(asked.data(x.double().nan_to_num(0))).numpy()
     drawn = [
         noise.draw(of_one, np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64))))
-        for of_one, number in zip(np.nan_to_num(exact), numbers, strict=True)
+        for of_one, number in zip(exact, numbers, strict=True)
     ]
-    return replace(asked, y=torch.from_numpy(np.where(np.isnan(exact), np.nan, np.stack(drawn))))
+    hidden = _on_missing(asked, x)
+    return replace(asked, y=torch.from_numpy(np.stack(drawn)).masked_fill(hidden, float("nan")))
+
+
+def _on_missing(asked: Measurement, x: Samples) -> Tensor:
+    """The values of y that depend on values of x that are missing: those that change with them, but for rounding."""
+    given = x.double().nan_to_num(0)
+    gaps = x.isnan()
+    exact = asked.predicted(given)
+    hidden = torch.zeros_like(exact, dtype=torch.bool)
+    if gaps.any():
+        rows = torch.arange(len(x))
+        for probe in range(PROBES):
+            others = SeededNoise(probe, rows, asked.shape).start().double()
+            change = (asked.predicted(given.where(~gaps, others)) - exact).abs()
+            hidden |= change > SMALL * by_row(change).amax(1).view(-1, *[1] * (change.ndim - 1))
+    return hidden
 
 
 def _held_out(run: Run, images: int) -> tuple[Dataset, NDArray[np.int64]]:

@@ -255,6 +255,8 @@ def _known_there(network: NetworkOptions) -> UNetOptions:
         raise ModelError(f"network.kind = {network.kind} has no counterpart in diffusers", "unet has one")
     if network.patch != 1:
         raise ModelError(f"network.patch = {network.patch} has no counterpart in diffusers", ELSEWHERE)
+    if network.fourier_features:
+        raise ModelError("network.fourier_features have no counterpart in diffusers", ELSEWHERE)
     return network
 
 

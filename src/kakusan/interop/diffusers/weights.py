@@ -5,11 +5,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from kakusan.diffusion.denoiser import NetworkDenoiser
 from kakusan.errors import ModelError
 from kakusan.interop.diffusers.config import todays_name
 from kakusan.interop.diffusers.keys import brief
 from kakusan.networks import UNet
+from kakusan.networks.layers import sinusoids
 
+SCHEDULE = "log_snr."
+"""Of the parameters of a schedule that was learned with the network, which are the scheduler's there."""
 TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 """Types of weights that are taken in, all as float32."""
 
@@ -41,14 +45,25 @@ def _todays(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def separated(network: UNet, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of kakusan by the names of diffusers: the inverse of `joined`."""
+    """Weights of kakusan by the names of diffusers: the inverse of `joined`, without a learned schedule."""
     fused = network.fused_parts()
-    parts = {name: fused.get(name, {name: slice(None)}) for name, _ in network.named_parameters()}
+    names = (name for name, _ in network.named_parameters() if not name.startswith(SCHEDULE))
+    parts = {name: fused.get(name, {name: slice(None)}) for name in names}
     return {
         part: ours[name][rows].detach().float().cpu().contiguous()
         for name, theirs in parts.items()
         for part, rows in theirs.items()
     }
+
+
+def embedded_times(denoiser: NetworkDenoiser, network: UNet) -> dict[str, Tensor]:
+    """A table of embeddings for t = 1..T, as diffusers has for networks that learn one, in place of sinusoids of t.
+
+    A network that is told the log-SNR gets the same numbers by it, row by row.
+    """
+    t, made = torch.arange(1, denoiser.path.T + 1, dtype=torch.float64), network.time_embedding
+    waves = sinusoids(denoiser.time(t).float(), made.width, made.shift, cos_first=made.cos_first)
+    return {"time_proj.weight": waves.contiguous()}
 
 
 def _their_shapes(network: UNet) -> dict[str, tuple[int, ...]]:

@@ -1,8 +1,8 @@
 """The denoising network as ONNX: one file with its weights, standard operators of opset 20, batches of any size.
 
-Inputs: ``x_t`` float32 (batch, channels, height, width), ``time`` float32 (batch,), which is t - 1, and, for a
-network with classes, ``label`` int64 (batch,). Output: ``output`` float32, of the images' shape or with twice the
-channels.
+Inputs: ``x_t`` float32 (batch, channels, height, width), ``time`` float32 (batch,), which is t - 1 (or stands for the
+log-SNR, where the schedule was learned: the table has it), and, for a network with classes, ``label`` int64 (batch,).
+Output: ``output`` float32, of the images' shape or with twice the channels.
 """
 
 import copy

@@ -1,7 +1,7 @@
 """A sampler's walk as a table of numbers, from which anybody can sample without kakusan.
 
-A row for each call of the network. Asked at x_t at ``time`` = t - 1, it leads on to the next point, with z fresh
-standard normal noise, by
+A row for each call of the network. Asked at x_t at ``time``, which is t - 1 or stands for the noise at t, it leads on
+to the next point, with z fresh standard normal noise, by
 
     x_0 = guess[0] x_t + guess[1] output       what the network's output says of the image, by Eq. (2)
     x_0 held to [-clip, clip]                  where clip is not null
@@ -75,7 +75,9 @@ def sampler_table(
 class Row:
     """From one point at which the network is asked to the next, or to the end."""
 
+    t: float
     time: float
+    """That the network is given at t."""
     guess: list[float]
     """Of x_t and of the output, in x_0."""
     next: list[float]
@@ -105,6 +107,7 @@ def traced(model: Model[NetworkDenoiser], sampler: Sampler) -> list[Row]:
 
 def _row(model: Model[NetworkDenoiser], trace: "_Trace", k: int) -> Row:
     points, guesses, noises = trace.terms(trace.leads_to[k])
+    t = trace.times[k]
     first, last = min([k, *points, *guesses]), max([k, *points, *guesses])
     if len(noises) > 1 or k - first > MOST_PAST or last > k:
         raise _no_sum(
@@ -114,8 +117,7 @@ def _row(model: Model[NetworkDenoiser], trace: "_Trace", k: int) -> Row:
     drawn = [*noises.items()]
     ordinal, noise = drawn[0] if drawn else (0, 0.0)
     return Row(
-        time=trace.times[k] - 1, guess=_guess(model, trace.times[k]), next=pairs[0], past=pairs[1:],
-        noise=noise, ordinal=ordinal,
+        t=t, time=_time(model, t), guess=_guess(model, t), next=pairs[0], past=pairs[1:], noise=noise, ordinal=ordinal,
     )  # fmt: skip
 
 
@@ -229,6 +231,11 @@ def _guess(model: Model[NetworkDenoiser], t: float) -> list[float]:
     return _numbers(model.denoiser.to_prediction(output, None, x_t, times_like(t, x_t)).x_0)
 
 
+def _time(model: Model[NetworkDenoiser], t: float) -> float:
+    """The time that the network is given at t."""
+    return float(model.denoiser.time(torch.tensor([t], dtype=torch.float64)))
+
+
 def _numbers(x: Samples) -> list[float]:
     numbers: list[float] = (x.flatten() + 0.0).tolist()  # -0.0 becomes 0.0
     return numbers
@@ -271,7 +278,7 @@ def _check(model: Model[NetworkDenoiser], sampler: Sampler, rows: list["Row"]) -
 
 def _guessed(row: "Row", x_t: Samples, clip: float | None) -> Samples:
     """x_0, as the table has it, where the formula stands for the network."""
-    x_0 = row.guess[0] * x_t + row.guess[1] * _bent(x_t, times_like(row.time + 1, x_t))
+    x_0 = row.guess[0] * x_t + row.guess[1] * _bent(x_t, times_like(row.t, x_t))
     return x_0 if clip is None else x_0.clamp(-clip, clip)
 
 

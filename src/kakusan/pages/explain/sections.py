@@ -99,9 +99,27 @@ BEYOND = Chapter(
             "for it.",
         ),
         Equation(
+            name="schedule",
+            title="A learned schedule",
+            term="学習するスケジュール",
+            words="How much noise should a step add? For Gaussian data of variance v the price of a step "
+            "is known, and depends on the fall of $y_t$ alone. The sum of all prices is least where each "
+            "is the same: a schedule that is trained with its network goes there by itself, and its ends "
+            "go where the bound is lowest.",
+            symbols=(
+                r"L_{t-1} = & \frac{1}{2} (e^{y_{t-1} - y_t} - 1)",
+                r"y_t = & \log (1 + v \frac{\bar\alpha_t}{1-\bar\alpha_t})",
+            ),
+            numbers=(r"L_{\n{s}} = & \n{price} \text{bits}",),
+            functions=("diffusion.likelihood.pair_terms", "diffusion.learned.LearnedPath"),
+            checks=(Check("The mean of the term and the formula (bits) differ by", "price_gap", 1e-9),),
+            note="For pixels N({case_mean}, {case_deviation}²), their exact denoiser and the variance "
+            "$\\tilde\\beta_t$.",
+        ),
+        Equation(
             name="ddim",
-            title="DDIM, and its budget of variance",
-            term="DDIM と分散の収支",
+            title="DDIM",
+            term="分散の収支",
             words="A step may go to any earlier s, and may keep some of the noise that it has found in "
             "place of drawing it anew: (3) at s asks for the sum alone. With η = 0 nothing is drawn, and "
             "the sample is a function of $x_T$; with η = 1 as much as in (13).",

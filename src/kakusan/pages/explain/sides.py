@@ -14,7 +14,8 @@ from torch import Tensor
 from kakusan.diffusion.forward import posterior_variance, q_marginal, q_posterior
 from kakusan.diffusion.gaussians import Gaussian
 from kakusan.diffusion.guidance import Guided
-from kakusan.diffusion.model import p_step
+from kakusan.diffusion.likelihood import BITS, pair_terms
+from kakusan.diffusion.model import Model, p_step
 from kakusan.diffusion.oracles import GaussianOracle, MixtureOracle, Oracle
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.schedules import NoiseSchedule
@@ -60,7 +61,8 @@ class Pixel:
 def sides(moment: Moment, pixel: Pixel) -> Numbers:
     """All numbers of the sections that change with t, under their names on the page."""
     found = target(moment, pixel) | score(moment, pixel) | divergence(moment, pixel)
-    return found | learned_range(moment.schedule, moment.t) | ddim(moment) | guidance(moment, pixel)
+    found |= learned_range(moment.schedule, moment.t) | price(moment.schedule, moment.t, pixel)
+    return found | ddim(moment) | guidance(moment, pixel)
 
 
 def target(moment: Moment, pixel: Pixel) -> Numbers:
@@ -165,6 +167,24 @@ def _learned(schedule: NoiseSchedule, t: int, fraction: float) -> float:
     at = times_like(t, one)
     guess = Prediction(one, one, fraction * one)
     return float(LearnedRange().of(schedule, at, at - 1, "beta~_2", guess))
+
+
+def price(schedule: NoiseSchedule, t: int, pixel: Pixel) -> Numbers:
+    """The mean of L_{t-1} over Gaussian pixels, in bits: by `pair_terms`, and by the fall of y alone.
+
+    The term is quadratic in x_0 and in the noise, so that two points of each stand for all. At t = 1 there is L_0.
+    """
+    names = ("price", "price_gap")
+    if t == 1:
+        return dict.fromkeys(names, math.nan)
+    model = Model(pixel.oracle(schedule), variance="fixed-small")
+    ends = torch.tensor([pixel.mean - pixel.deviation, pixel.mean + pixel.deviation], dtype=torch.float64)
+    x_0 = ends.repeat(2).view(4, 1, 1, 1)
+    noise = torch.tensor([-1.0, -1, 1, 1], dtype=torch.float64).view(4, 1, 1, 1)
+    found = float(pair_terms(model, x_0, times_like(t, x_0), noise)[0].mean())
+    alpha_bar = schedule.alpha_bar[t - 1 : t + 1]
+    later, earlier = (pixel.deviation**2 * alpha_bar / (1 - alpha_bar)).log1p().flip(0).tolist()
+    return dict(zip(names, (found, found - math.expm1(earlier - later) / 2 * BITS), strict=True))
 
 
 def stride(T: int, t: int) -> int:

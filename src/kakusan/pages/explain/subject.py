@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kakusan.config.machine import set_machine_for_use
-from kakusan.config.settings import named
+from kakusan.config.settings import LEARNED, named
 from kakusan.data import DATASETS, Dataset
 from kakusan.data.space import in_pixels, is_points, kind_of
 from kakusan.data.units import Levels, Units
@@ -95,7 +95,7 @@ def bundled(
         facts={
             "Data": f"{dataset.name}, {len(dataset):,} {things}, {_size(dataset.shape)}",
             "Image": name,
-            "Schedule": _schedule_words(schedule, T),
+            "Schedule": _schedule_words(schedule, T) + ", as it begins" * (schedule == LEARNED),
             "Denoiser": "exact: no network, no training",
         },
         remark=_of_points(dataset.is_points)

@@ -9,6 +9,8 @@ from kakusan.pages.report.content import Histogram, Power
 from kakusan.pages.svg import Floats, Frame, Scale
 
 Rows = Sequence[Mapping[str, Any]]
+CURVES = ("accent", "second", "second faint")
+"""Of the learned schedule, and of the two that are drawn beside it."""
 SMALLEST_POWER = 1e-8
 """As a share of the largest: what lies below is not drawn."""
 
@@ -70,6 +72,19 @@ def signal_and_noise(table: Sequence[float], times: Sequence[int], one: str = "i
         words = [f"t = {at}: {curve[at]:.3f}" for at in shown]
         marks += [frame.line(t, curve, style), frame.dots(t[shown], curve[shown], style, words)]
     return frame.close(f"The weight of the {one} and the weight of the noise over t", *marks)
+
+
+def log_snr_curves(curves: Mapping[str, Sequence[float]]) -> str:
+    """The log-SNR over t = 1..T of a learned schedule, the first, and of others."""
+    if not curves:
+        return ""
+    values = [np.asarray(curve, dtype=np.float64) for curve in curves.values()]
+    every = np.concatenate(values)
+    low, high = float(every.min()), float(every.max())
+    frame = Frame(x=Scale(1, len(values[0])), y=Scale(low, high), x_name="t", height=190)
+    t = np.arange(1, len(values[0]) + 1, dtype=np.float64)
+    marks = [frame.line(t, curve, style) for curve, style in zip(values, CURVES, strict=False)]
+    return frame.close("The log-SNR of the learned schedule over t, beside others", *marks)
 
 
 def ratio_histogram(

@@ -47,6 +47,9 @@ class Forward:
     """The whole schedule, alpha_bar_0 = 1 to alpha_bar_T, for the curves of signal and noise."""
     caption: str = ""
     """The name of the image: a character, a file name."""
+    beside: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """The log-SNR at t = 1..T of a schedule that was learned, and of others to compare it with, by their names, it
+    first; empty where nothing was learned."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kakusan.config.settings import LEARNED
 from kakusan.data.dataset import Dataset
 from kakusan.data.rendering import each, encode_png, grid, pairs_grid, view_of, walk_strip
 from kakusan.data.space import POINTS, noun_of
 from kakusan.data.units import Levels, Real, Units
 from kakusan.diffusion.forward import q_marginal
-from kakusan.diffusion.schedules import twin
+from kakusan.diffusion.schedules import Cosine, Linear, NoiseSchedule, twin
 from kakusan.errors import KakusanError, quoted
 from kakusan.evaluation.copies import are_comparable, copy_rates
 from kakusan.evaluation.diagnosis.diagnose import Subject, glance
@@ -242,6 +243,7 @@ def _forward(loaded: Loaded, prepared: Prepared) -> Forward:
     rows = [q_marginal(schedule, x_0, torch.full((len(x_0),), float(t), dtype=torch.float64)) for t in times]
     seen = [row.reparametrize(noise) + gaps for row in rows]
     one = noun_of(dataset.shape).one
+    is_learned = loaded.settings.process.schedule == LEARNED
     name = "" if view.followed > 1 else f"The {one} at t = 0 is {_caption(dataset, int(chosen[0]))}."
     return Forward(
         png=encode_png(walk_strip([seen], dataset.units)),
@@ -249,7 +251,14 @@ def _forward(loaded: Loaded, prepared: Prepared) -> Forward:
         alpha_bar=[float(table[t]) for t in times],
         table=table.tolist(),
         caption=name,
+        beside=_beside(twin(schedule)) if is_learned else {},
     )
+
+
+def _beside(learned: NoiseSchedule) -> dict[str, list[float]]:
+    """The log-SNR of a learned schedule at t = 1..T, and of the two that are chosen most."""
+    every = {"learned": learned, "linear": Linear(learned.T), "cosine": Cosine(learned.T)}
+    return {name: schedule.log_snr[1:].tolist() for name, schedule in every.items()}
 
 
 def _caption(dataset: Dataset, index: int) -> str:

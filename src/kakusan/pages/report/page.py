@@ -28,6 +28,7 @@ def render(story: Story) -> str:
         icon=data_uri("image/svg+xml", seal(KAKU, SAN, colour="#b5402c").encode()),
         training=_training(story),
         signal_and_noise=_signal_and_noise(story),
+        log_snr=_log_snr(story),
         copying=_copying(story.copying, story.shortfall, story.noun.many),
         noun=story.noun,
         spectra=_spectra(story),
@@ -153,6 +154,15 @@ def _signal_and_noise(story: Story) -> Markup:
     if story.forward is None:
         return Markup()
     return Markup(charts.signal_and_noise(story.forward.table, story.forward.times, story.noun.one))
+
+
+def _log_snr(story: Story) -> dict[str, Any]:
+    """The curves of a learned schedule and others, and their styles by name; nothing where none was learned."""
+    beside = {} if story.forward is None else story.forward.beside
+    if not beside:
+        return {}
+    styles = dict(zip(beside, charts.CURVES, strict=False))
+    return {"chart": Markup(charts.log_snr_curves(beside)), "styles": styles}
 
 
 def _channels(story: Story) -> list[tuple[Channel, Markup]]:

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 SAMPLES = 16
 """Samples that are shown."""
-QUANTILES = (0.05, 0.95)
+BAND = (0.05, 0.95)
 REACH = 3.0
 """Deviations of the noise from middle grey to black and white, in the map of what is left."""
 BEYOND = 0.25
@@ -41,7 +41,7 @@ def spread_of(samples: Samples) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     The deviation of a single sample is nan.
     """
     x = samples.cpu().double()
-    low, high = torch.from_numpy(np.quantile(x.numpy(), QUANTILES, axis=0))
+    low, high = torch.from_numpy(np.quantile(x.numpy(), BAND, axis=0))
     return x.mean(0), deviation_of(x, 0), low, high
 
 
