@@ -71,6 +71,7 @@ bench: $(VENV)/.dev
 
 help-texts: $(VENV)/.core
 	$(BIN)/python tests/help_texts.py
+	$(BIN)/python tests/exercise_texts.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -1,6 +1,7 @@
 """kakusan explain [RUN]."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +15,22 @@ from kakusan.errors import SettingsError
 if TYPE_CHECKING:
     from kakusan.pages.explain.content import Story
     from kakusan.pages.explain.subject import Subject
+    from kakusan.pages.plane.film import Film
 
 EXAMPLES = (
     "kakusan explain                              a bundled kanji and its exact denoiser: nothing is trained",
     "kakusan explain --t 600 --schedule cosine    another t, another schedule",
     "kakusan explain runs/demo --image 5          a run, its network and one of its held-out images",
     "kakusan explain --data digits --out page.html",
+    "kakusan explain --plane                      points in the plane: their flow, the score, samplers' paths",
 )
 OURS = '<meta name="generator" content="kakusan">'
 
 
 @dataclass(frozen=True)
 class Explain:
-    """The thirteen equations of DDPM in symbols, in numbers and by the names of their functions: here, and as a page
-    with pictures and a slider over t.
+    """The thirteen equations of DDPM in symbols, in numbers and by the names of their functions, and sections beyond
+    them: here, and as a page with pictures and a slider over t. Both sides of each are computed anew and compared.
     """
 
     run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
@@ -37,13 +40,15 @@ class Explain:
     image: str | None = None
     """Image: its number, counted from 0 (with RUN, among those held out), its character or its file name."""
     data: str | None = None
-    """Without RUN: kanji (default), digits, two-moons or swiss-roll."""
+    """Without RUN: kanji (default), digits, two-moons or swiss-roll (default with --plane)."""
     schedule: str | None = None
     """Without RUN: linear (default), cosine, sigmoid, scaled-linear or sigmoid-betas."""
     T: int | None = None
     """Without RUN: the number of steps; default 1000."""
     out: Path | None = None
-    """Path of the page; default: RUN/explain.html, or explain.html here."""
+    """Path of the page; default: RUN/explain.html (with --plane: RUN/plane.html), or one of that name here."""
+    plane: bool = False
+    """The page of points in the plane instead: how they flow, the score as arrows, the paths of samplers."""
     json: bool = False
     """Print the numbers as JSON instead of the text."""
 
@@ -51,21 +56,55 @@ class Explain:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     command = parse(Explain, arguments, "explain", EXAMPLES)
+    from kakusan.storage.run_folder import EXPLANATION, PLANE
+
+    out = command.out or (command.run or Path()) / (PLANE if command.plane else EXPLANATION)
+    _check_place(out)
+    return _plane(command, out) if command.plane else _equations(command, out)
+
+
+def _equations(command: Explain, out: Path) -> int:
     from rich.console import Console
 
-    from kakusan.pages.explain.text import as_json, show
-    from kakusan.storage.run_folder import EXPLANATION
+    from kakusan.pages.explain.page import render
+    from kakusan.pages.explain.text import as_json, failed, show
 
-    out = command.out or (command.run or Path()) / EXPLANATION
-    _check_place(out)
     story = _told(command)
-    _write(story, command, out)
+    _write(render(story, _commands(command, story), _footer()), out)
     if command.json:
         print(json.dumps({**as_json(story), "page": str(out)}, ensure_ascii=False))
+    else:
+        show(story, Console(highlight=False))
+        print(f"\n{out}")
+    return _code(failed(story))
+
+
+def _plane(command: Explain, out: Path) -> int:
+    from kakusan.pages.plane.page import render
+
+    film = _filmed(command)
+    _write(render(film, _commands_of_points(command), _footer()), out)
+    walks = [{"sampler": walk.name, "steps": walk.steps, "calls": walk.calls} for walk in film.walks]
+    if command.json:
+        print(json.dumps({"t": film.t, "T": film.T, "walks": walks, "page": str(out)}, ensure_ascii=False))
         return 0
-    show(story, Console(highlight=False))
+    for label, words in film.facts.items():
+        print(f"{label:<10}{words}")
+    for walk in film.walks:
+        print(f"{walk.name:<10}{walk.steps} steps, {walk.calls} calls of the denoiser")
     print(f"\n{out}")
     return 0
+
+
+def _code(gaps: Sequence[str]) -> int:
+    """0, or that of a bug where both sides of an equation differ, which is said."""
+    if gaps:
+        print(
+            f"{', '.join(gaps)}: these checks do not hold, so a function of this installation is wrong\n"
+            "  where it is: kakusan doctor, and the functions named beside them",
+            file=sys.stderr,
+        )
+    return 1 if gaps else 0
 
 
 def _told(command: Explain) -> "Story":
@@ -79,12 +118,21 @@ def _told(command: Explain) -> "Story":
         return tell(subject, t, shown.at)
 
 
+def _filmed(command: Explain) -> "Film":
+    from kakusan.pages.plane.film import film
+    from kakusan.terminal.display import bar, console
+
+    subject = _subject(command)
+    with bar("explaining", 1.0, console()) as shown:
+        return film(subject, command.t, shown.at)
+
+
 def _subject(command: Explain) -> "Subject":
     from kakusan.pages.explain import subject
 
     if command.run is None:
         return subject.bundled(
-            command.data or subject.DEFAULT_DATA,
+            command.data or (subject.DEFAULT_POINTS if command.plane else subject.DEFAULT_DATA),
             command.schedule or subject.DEFAULT_SCHEDULE,
             subject.DEFAULT_T if command.T is None else command.T,
             command.image,
@@ -116,17 +164,19 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def _write(story: "Story", command: Explain, out: Path) -> None:
-    from importlib import metadata
-
-    from kakusan.pages.explain.page import render
+def _write(text: str, out: Path) -> None:
     from kakusan.storage import durable
 
-    text = render(story, _commands(command, story), f"kakusan {metadata.version('kakusan')}.")
     page = text.encode("utf-8", "backslashreplace")
     with durable.os_errors_as_run_errors(f"cannot write {out}", out.parent, needed=len(page)):
         durable.make_folders(out.parent)
         durable.atomic_write(out, page)
+
+
+def _footer() -> str:
+    from importlib import metadata
+
+    return f"kakusan {metadata.version('kakusan')}."
 
 
 def _commands(command: Explain, story: "Story") -> list[tuple[str, str]]:
@@ -134,16 +184,38 @@ def _commands(command: Explain, story: "Story") -> list[tuple[str, str]]:
     from kakusan.errors import quoted
 
     other = max(1, story.t // 2)
+    where = f"--data {command.data}" if command.run is None else quoted(command.run)
+    plane = [("The points on their way", f"kakusan explain {where} --plane")] if story.is_points else []
     if command.run is None:
         return [
+            *plane,
             ("Another t, another schedule", f"kakusan explain --t {other} --schedule cosine"),
             ("Train a network on these images", "kakusan demo"),
             ("And see the same equations with it", "kakusan explain runs/demo"),
         ]
+    return [
+        *plane,
+        ("Another image, another t", f"kakusan explain {where} --image 1 --t {other}"),
+        ("New images", f"kakusan sample {where} --count 64 --out new.png"),
+        ("How many bits an image takes", f"kakusan evaluate {where}"),
+        ("How good they look", f"kakusan report {where}"),
+    ]
+
+
+def _commands_of_points(command: Explain) -> list[tuple[str, str]]:
+    """The same below the page of points."""
+    from kakusan.errors import quoted
+
+    if command.run is None:
+        return [
+            ("Other points, another schedule", "kakusan explain --plane --data two-moons --schedule cosine"),
+            ("The equations, in the numbers of one point", "kakusan explain --data swiss-roll"),
+            ("Train a network on these points", "kakusan train swiss-roll --run runs/roll"),
+            ("And see the score that it has learned", "kakusan explain runs/roll --plane"),
+        ]
     run = quoted(command.run)
     return [
-        ("Another image, another t", f"kakusan explain {run} --image 1 --t {other}"),
-        ("New images", f"kakusan sample {run} --count 64 --out new.png"),
-        ("How many bits an image takes", f"kakusan evaluate {run}"),
-        ("How good they look", f"kakusan report {run}"),
+        ("The equations, in the numbers of one point", f"kakusan explain {run}"),
+        ("New points", f"kakusan sample {run} --count 1000 --out new.png"),
+        ("How good they are", f"kakusan report {run}"),
     ]

@@ -1,1 +1,1 @@
-"""Pages to look at: the report of a run, the explanation of the derivation."""
+"""Pages to look at: a run's report, the explanation of the derivation, points in the plane, edits, restorations."""

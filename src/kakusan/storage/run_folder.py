@@ -1,7 +1,7 @@
 """The folder of one training, a run. Its file names stand in this module and storage/checkpoints.py alone.
 
     config.toml  environment.json  data.json  metrics.jsonl  checkpoints/  snapshots/  samples/step-00001200.png
-    report.html  explain.html  evaluation/step-00001200.json  analytic.json  times.json  log.txt
+    report.html  explain.html  plane.html  evaluation/step-00001200.json  analytic.json  times.json  log.txt
     conditions.safetensors (what samples are given where nothing is asked for)
     lock  lock.json (who holds it)
 
@@ -40,6 +40,7 @@ SNAPSHOTS = "snapshots"
 SAMPLES = "samples"
 REPORT = "report.html"
 EXPLANATION = "explain.html"
+PLANE = "plane.html"
 EVALUATION = "evaluation"
 ANALYTIC = "analytic.json"
 CONDITIONS = "conditions.safetensors"

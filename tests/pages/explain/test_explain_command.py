@@ -22,7 +22,8 @@ def test_without_a_run_the_page_lies_here(
     monkeypatch.chdir(tmp_path)
     for _ in range(2):  # its own page is replaced
         code, out, err = told(capsys, "--data", "digits", "--T", "10", "--schedule", "cosine")
-        assert (code, err) == (0, "")
+        assert code == 0
+        assert all(line.startswith("explaining: ") for line in err.splitlines())  # where the machine is slow
     assert out.splitlines()[-1] == "explain.html"
     assert "t = 5:" in out
     assert "\x1b" not in out

@@ -4,12 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kakusan.pages.explain.content import BayesBells, Bell, Story
+from kakusan.pages.explain.content import CURVES, BayesBells, Bell, Story
 from kakusan.pages.explain.numbers import shown
 from kakusan.pages.svg import Frame, Scale
 
 DECADES = 1e-5
 """The lowest value on the chart of the bound, relative to its highest."""
+GUESSES = 4
+"""The largest guess on the chart of guidance."""
+GUIDED = ("muted", "second", "accent")
+"""Styles of the curves of guidance, from the lowest weight on."""
 WIDE, HIGH = 300, 100
 """The drawing of the bells, in its own units."""
 
@@ -51,6 +55,20 @@ def bits(story: Story) -> str:
     ]
     line = frame.line(t, np.where(terms >= low, terms, np.nan), "accent")
     return frame.close("The bits of each term over t", line, _marks(marks, story))
+
+
+def guidance(story: Story) -> str:
+    """What guidance makes of every x_t, one line a weight, at each stop."""
+    x = np.linspace(-CURVES.reach, CURVES.reach, CURVES.nodes)
+    frame = Frame(x=Scale(-CURVES.reach, CURVES.reach), y=Scale(-GUESSES, GUESSES), x_name="x_t", height=210)
+    marks = [
+        "".join(
+            frame.line(x, np.clip(line, -GUESSES, GUESSES), style)
+            for line, style in zip(stop.guesses, GUIDED, strict=True)
+        )
+        for stop in story.stops
+    ]
+    return frame.close("The guess of x_0 over x_t, for three weights of guidance", _marks(marks, story))
 
 
 def _rule(frame: Frame, t: float, low: float, high: float) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from kakusan.pages.explain.equation import Check
 from kakusan.pages.explain.numbers import careful, is_told, shown
 
 
@@ -28,6 +29,18 @@ class BayesBells:
     posterior: Bell
 
 
+@dataclass(frozen=True)
+class Curves:
+    """The curves of guidance: guesses of x_0 over x_t from -reach to reach, one for each weight."""
+
+    weights: tuple[float, ...]
+    reach: float
+    nodes: int
+
+
+CURVES = Curves(weights=(0.0, 1.0, 3.0), reach=2.5, nodes=41)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stop:
     """One place of the slider: all that depends on t."""
@@ -38,6 +51,8 @@ class Stop:
     """As `drawing` writes them."""
     notes: Mapping[str, str]
     bells: BayesBells | None
+    guesses: tuple[tuple[float, ...], ...]
+    """As `CURVES` says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +103,12 @@ class Story:
         written = careful if name.endswith("()") else shown
         bare = name.removesuffix("()")
         return written(stop.numbers[bare] if bare in stop.numbers else self.always[bare])
+
+    def holds(self, check: Check) -> bool:
+        """Whether both sides agree, at every stop."""
+        if check.gap in self.always:
+            return check.holds(self.always[check.gap])
+        return all(check.holds(stop.numbers[check.gap]) for stop in self.stops)
 
     def tells(self, names: Iterable[str]) -> bool:
         """Whether all these are finite numbers, or words, at the asked t: what is not is left out."""

@@ -1,9 +1,10 @@
-"""An equation for the terminal and the page: words, symbols, numbers, pictures and the names of functions.
+"""An equation for the terminal and the page: words, symbols, numbers, pictures, checks and the names of functions.
 
 Formulas are in the TeX of `formula`; "&" marks where a line may be broken. Words may hold $formulas$ and {names} of
 numbers and notes; {who} is the denoiser: "the network", or "the exact denoiser".
 """
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -16,11 +17,36 @@ class View:
     symbol: str
 
 
+@dataclass(frozen=True)
+class Check:
+    """Two sides that are computed anew and must agree."""
+
+    words: str
+    """A sentence on what was compared, which the difference ends."""
+    gap: str
+    """The name of the difference."""
+    most: float
+    """Its largest absolute value: the rounding of float64, or the error of an integral; none for a bound."""
+    is_bound: bool = False
+    """Whether one side is a bound of the other: the difference may be large, and not below 0."""
+
+    def holds(self, gap: float) -> bool:
+        """Whether the sides agree; at a t where the difference is no finite number, there is nothing to compare."""
+        if not math.isfinite(gap):
+            return True
+        return gap >= -self.most if self.is_bound else abs(gap) <= self.most
+
+
 @dataclass(frozen=True, kw_only=True)
 class Equation:
-    """One equation. `numbers` are its formulas again, with the numbers of this t in place of the symbols."""
+    """One equation, or a section beyond the thirteen, which has a name in place of a number.
 
-    number: int
+    `numbers` are its formulas again, with the numbers of this t in place of the symbols.
+    """
+
+    number: int | None = None
+    name: str = ""
+    """Of a section, for links: "score"."""
     title: str
     term: str
     """The same in Japanese."""
@@ -29,8 +55,10 @@ class Equation:
     numbers: tuple[str, ...]
     functions: tuple[str, ...]
     """The functions that compute it, below `kakusan`; for an identity, those that compute both sides."""
-    agreement: tuple[str, str] | None = None
-    """For an identity: what was compared, and the name of the difference."""
+    identity: bool = False
+    """Whether it defines nothing: it says that two sides agree."""
+    checks: tuple[Check, ...] = ()
+    """The checks of the functions named here, made anew for this page."""
     picture: tuple[View | str, ...] = ()
     """The equation in pictures, with formulas between them."""
     chart: str = ""
@@ -40,8 +68,14 @@ class Equation:
     """One more sentence, about the numbers."""
 
     @property
-    def identity(self) -> bool:
-        return self.agreement is not None
+    def anchor(self) -> str:
+        """The id of its place on the page."""
+        return self.name if self.number is None else f"eq-{self.number}"
+
+    @property
+    def sign(self) -> str:
+        """The sign that stands before its title: "(7)", or that of a section."""
+        return "§" if self.number is None else f"({self.number})"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,11 @@
-"""The thirteen equations, in the order of the derivation: the text of both terminal and page, for a student."""
+"""The thirteen equations, in the order of the derivation: the text of both terminal and page, for a student.
 
-from kakusan.pages.explain.equation import Chapter, Equation, View
+The limits of the checks are a hundred or more times the rounding that is seen on the schedules that ship, and far below
+any difference that a wrong coefficient makes.
+"""
+
+from kakusan.pages.explain.equation import Chapter, Check, Equation, View
+from kakusan.pages.explain.sections import BEYOND
 
 X_T, X_PREV, X_0 = View("x_t", "x_t"), View("x_prev", "x_{t-1}"), View("x_0", "x_0")
 GUESS = View("guess", r"\hat x_0")
@@ -38,7 +43,12 @@ FORWARD = Chapter(
                 r"\n{old_noise} + \n{beta} = & \n{noise}",
             ),
             functions=("diffusion.forward.q_step", "diffusion.forward.q_marginal"),
-            agreement=("Two draws in a row and one draw of the merged noise differ by at most", "jump_gap"),
+            identity=True,
+            checks=(
+                Check(
+                    "Two draws in a row and one draw of the merged noise differ by at most", "jump_gap", 1e-9
+                ),
+            ),
             picture=(X_T, r"= \n{root_alpha_bar}", X_0, r"{}+ \n{root_noise}", EPS),
         ),
         Equation(
@@ -116,9 +126,13 @@ REVERSE = Chapter(
                 "diffusion.forward.q_marginal",
                 "diffusion.forward.q_posterior",
             ),
-            agreement=(
-                "In logarithms of the densities of the whole image (nats), both sides differ by",
-                "bayes_gap",
+            identity=True,
+            checks=(
+                Check(
+                    "In logarithms of the densities of the whole image (nats), both sides differ by",
+                    "bayes_gap",
+                    1e-4,
+                ),
             ),
             chart="bayes",
             caption="For one pixel, each curve drawn to the same height.",
@@ -161,7 +175,7 @@ REVERSE = Chapter(
                 EPS,
                 r"\rparen",
             ),
-            note="It differs from (7) by at most {mean_gap}.",
+            checks=(Check("It differs from (7) by at most", "mean_gap", 1e-9),),
         ),
     ),
 )
@@ -185,7 +199,8 @@ TRAINING = Chapter(
             ),
             numbers=(r"\n{evidence} \le & \n{evidence_bound}",),
             functions=("diffusion.model.p_step", "diffusion.likelihood.pair_terms"),
-            agreement=("The bound is higher, as it must be, by", "evidence_gap"),
+            identity=True,
+            checks=(Check("The bound is higher, as it must be, by", "evidence_gap", 1e-9, is_bound=True),),
             chart="evidence",
             note="In bits, for a model so small that both sides have a closed form: it has a single pixel, and knows "
             "only the mean ({case_mean}) and the spread ({case_deviation}) of this image's. Here $x_0$ = {case_pixel}.",
@@ -207,7 +222,15 @@ TRAINING = Chapter(
                 "diffusion.likelihood.pair_terms",
                 "diffusion.oracles.GaussianOracle",
             ),
-            agreement=("Averaged over the pixels of that small model, the bound is higher by", "entropy_gap"),
+            identity=True,
+            checks=(
+                Check(
+                    "Averaged over the pixels of that small model, the bound is higher by",
+                    "entropy_gap",
+                    1e-9,
+                    is_bound=True,
+                ),
+            ),
             chart="entropy",
         ),
         Equation(
@@ -250,6 +273,7 @@ TRAINING = Chapter(
             numbers=(r"L_{\n{s}} = & \n{weight} \times \n{error} + \n{constant} = & \n{weighted_error}",),
             functions=("training.losses.eps_weight",),
             picture=(EPS, "{}-{}", EPS_HAT, "=", View("eps_error", r"\eps - \eps_\theta")),
+            checks=(Check("It differs from the term of (11) by", "weight_gap", 1e-6),),
             note="{weighted}",
         ),
     ),
@@ -281,10 +305,10 @@ SAMPLING = Chapter(
                 r"\rparen{}+ \n{sigma_z}",
                 View("fresh", "z"),
             ),
-            note="The function and the formula differ by at most {step_gap}.",
+            checks=(Check("The function and the formula differ by at most", "step_gap", 1e-9),),
         ),
     ),
 )
 
-CHAPTERS = (FORWARD, REVERSE, TRAINING, SAMPLING)
+CHAPTERS = (FORWARD, REVERSE, TRAINING, SAMPLING, BEYOND)
 EQUATIONS = tuple(equation for chapter in CHAPTERS for equation in chapter.equations)

@@ -12,10 +12,10 @@ from typing import TypeAlias
 
 LETTERS = {
     "alpha": "α", "beta": "β", "eps": "ε", "theta": "θ", "mu": "μ", "sigma": "σ", "Sigma": "Σ",
-    "N": "𝒩", "I": "𝐈", "E": "𝔼", "log": "log", "KL": "KL",
+    "N": "𝒩", "I": "𝐈", "E": "𝔼", "log": "log", "KL": "KL", "eta": "η", "phi": "φ", "nabla": "∇",
 }  # fmt: skip
 OPERATORS = {
-    "le": "≤", "to": "→", "dots": "⋯", "times": "×", "parallel": "∥", "lparen": "(", "rparen": ")",
+    "le": "≤", "to": "→", "dots": "⋯", "times": "×", "parallel": "∥", "lparen": "(", "rparen": ")", "int": "∫",
 }  # fmt: skip
 LARGE = {"sum": "∑", "prod": "∏"}
 ACCENTS = ("bar", "tilde", "hat")

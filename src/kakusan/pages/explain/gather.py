@@ -11,11 +11,14 @@ from kakusan.diffusion.forward import q_marginal
 from kakusan.diffusion.gaussians import Gaussian
 from kakusan.diffusion.likelihood import VariationalBound, variational_bound
 from kakusan.diffusion.paths import Path
-from kakusan.pages.explain.content import BayesBells, Bell, Stop, Story
-from kakusan.pages.explain.gaussian_case import gaussian_case
+from kakusan.diffusion.schedules import NoiseSchedule
+from kakusan.pages.explain.content import CURVES, BayesBells, Bell, Stop, Story
+from kakusan.pages.explain.gaussian_case import GaussianCase, gaussian_case
 from kakusan.pages.explain.images import Painter
+from kakusan.pages.explain.likelihoods import likelihoods
 from kakusan.pages.explain.moment import SEED, STEP, Moment
 from kakusan.pages.explain.numbers import shown
+from kakusan.pages.explain.sides import Pixel, ddim_pictures, guessed, sides
 from kakusan.pages.explain.subject import Subject
 from kakusan.samplers import Ancestral, SeededNoise, Snapshot, walk
 from kakusan.shapes import Samples
@@ -46,10 +49,13 @@ def tell(subject: Subject, t: int, progress: Progress = lambda _, __: None) -> S
     always, bound_words = _bound(subject)
     stills = _walk(subject, times, progress)
     painter = Painter(subject.units, subject.is_points)
+    case = gaussian_case(subject.schedule, subject.x_0[:1], bright_pixel(subject.x_0))
+    pixel = Pixel(case.mean, case.deviation, bright_pixel(subject.x_0))
+    exact = likelihoods(subject.schedule, pixel, case.pixel)
     told: list[Stop] = []
     for at in times:
         progress(0.6 + 0.4 * len(told) / len(times), f"t = {at}")
-        told.append(_stop(subject, at, stills[at], painter))
+        told.append(_stop(subject, at, stills[at], painter, pixel))
     moment = Moment(subject.model, subject.schedule, subject.x_0, t)
     first, last = stills[max(stills)], stills[0]
     fixed = {"x_0": moment.truth, "z": moment.noise(STEP), "walk_start": first.x, "walk_end": last.x}
@@ -66,7 +72,7 @@ def tell(subject: Subject, t: int, progress: Progress = lambda _, __: None) -> S
         t=t,
         T=subject.schedule.T,
         stops=tuple(told),
-        always={**always, **_case(subject)},
+        always={**always, **_case(case), **exact},
         notes={"bound": bound_words, "end": _end_of(last.x, subject)},
         pictures=painter.drawn(fixed),
         alpha_bar=tuple(subject.schedule.alpha_bar.tolist()),
@@ -80,17 +86,18 @@ def stops(T: int, t: int) -> tuple[int, ...]:
     return tuple(sorted({at for at in (*SMALL_TIMES, *even, t) if 1 <= at <= T}))
 
 
-def _stop(subject: Subject, t: int, still: Snapshot, painter: Painter) -> Stop:
+def _stop(subject: Subject, t: int, still: Snapshot, painter: Painter, pixel: Pixel) -> Stop:
     moment = Moment(subject.model, subject.schedule, subject.x_0, t)
-    numbers = moment.numbers()
+    numbers = moment.numbers() | sides(moment, pixel)
     assert still.x_0 is not None  # the walk has gone on from here
-    pictures = {**moment.pictures(), "walk": still.x, "walk_guess": still.x_0}
+    pictures = {**moment.pictures(), **ddim_pictures(moment), "walk": still.x, "walk_guess": still.x_0}
     return Stop(
         t=t,
         numbers=numbers,
         pictures=painter.drawn(pictures, numbers["alpha_bar"]),
         notes=_notes(moment, numbers),
         bells=_bells(moment) if t > 1 else None,
+        guesses=_guesses(subject.schedule, t),
     )
 
 
@@ -181,8 +188,7 @@ def _naming(subject: Subject) -> str:
     )
 
 
-def _case(subject: Subject) -> dict[str, float]:
-    case = gaussian_case(subject.schedule, subject.x_0[:1], bright_pixel(subject.x_0))
+def _case(case: GaussianCase) -> dict[str, float]:
     return {
         "case_pixel": case.pixel,
         "case_mean": case.mean,
@@ -195,6 +201,11 @@ def _case(subject: Subject) -> dict[str, float]:
         "mean_bound": case.mean_bound,
         "entropy_gap": case.mean_bound - case.cross_entropy,
     }
+
+
+def _guesses(schedule: NoiseSchedule, t: int) -> tuple[tuple[float, ...], ...]:
+    x_t = torch.linspace(-CURVES.reach, CURVES.reach, CURVES.nodes).double().view(-1, 1, 1, 1)
+    return tuple(tuple(guessed(schedule, x_t, t, w).x_0.flatten().tolist()) for w in CURVES.weights)
 
 
 def _end_of(x_0: Samples, subject: Subject) -> str:
@@ -215,10 +226,9 @@ def _notes(moment: Moment, numbers: Mapping[str, float]) -> dict[str, str]:
             "bayes": "At t = 1 there is nothing to turn around: the answer is the image itself, a single point.",
             "weighted": "At t = 1 the term is L₀ of (11), which is not of this form.",
         }
-    gap = numbers["weight_gap"]
     weighted = (
-        f"Bits for each pixel value: the term of (11) once more, up to {shown(gap)}."
-        if math.isfinite(gap)
+        "Bits for each pixel value: the term of (11) once more."
+        if math.isfinite(numbers["weight_gap"])
         else "Here α is 0, and ε says nothing of the image: this form divides by zero, and (11) does not."
     )
     learned = moment.back.variance[0].numel() > 1

@@ -17,7 +17,7 @@ SIDE = 32
 NOISE_SHOWN = 2.5
 """Half-width, in the network's units, of what a picture of pure noise shows from black to white."""
 CLEAN = frozenset({"x_0", "guess", "walk_guess", "walk_end"})
-NOISE = frozenset({"z", "eps", "eps_hat", "eps_error", "fresh", "walk_start"})
+NOISE = frozenset({"z", "eps", "eps_hat", "eps_error", "fresh", "walk_start", "ddim_z"})
 COLOUR_SHADES = {"clean": 64, "noisy": 16}
 """Colour noise hardly packs: so many shades a channel keep the page small, and in noise it is not seen."""
 HALF = 100

@@ -1,5 +1,6 @@
 """One moment t of one image, in numbers and in pictures. Each equation is one function here, named after its title,
-and asks the functions that the page names: nothing is computed a second way but to show that both sides agree.
+and asks the functions that the page names: nothing is computed a second way but to show that both sides agree. The
+sections beyond the thirteen are in `sides`.
 
 The noise is the same at every t, so that a moment differs from the next by t alone. All is float64 on the CPU, but for
 what the denoiser is asked.

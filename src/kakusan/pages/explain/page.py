@@ -16,10 +16,10 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from kakusan.pages.explain import charts
+from kakusan.pages.explain import charts, exercises
 from kakusan.pages.explain.content import Stop, Story
 from kakusan.pages.explain.equation import Equation, View, names_in
-from kakusan.pages.explain.equations import CHAPTERS
+from kakusan.pages.explain.equations import CHAPTERS, EQUATIONS
 from kakusan.pages.explain.numbers import UNKNOWN, shown
 from kakusan.pages.explain.typeset import mathml, numbers_in, plain
 from kakusan.pages.seal import KAKU, SAN, seal
@@ -31,23 +31,26 @@ STRIP = 9
 
 def render(story: Story, commands: list[tuple[str, str]], footer: str) -> str:
     """The page as text, to be written as UTF-8. commands: what it does and the line to type."""
-    script = _resource("explain.js")
+    script = resource("explain.js")
     pictures = {**story.pictures, **_pictures_at(story.now)}
     return _template().render(
         story=story,
         chapters=CHAPTERS,
+        exercises=exercises.of,
+        answers=exercises.answers(),
         commands=commands,
         footer=footer,
-        style=Markup(_resource("explain.css")),
+        style=Markup(resource("explain.css")),
         script=Markup(script),
-        policy=_policy(script),
+        policy=policy(script),
         seal=Markup(seal()),
-        icon="data:image/svg+xml;base64," + _base64(seal(KAKU, SAN, colour="#b5402c").encode()),
+        icon="data:image/svg+xml;base64," + base64_of(seal(KAKU, SAN, colour="#b5402c").encode()),
         data=Markup(_data(story)),
         slope=charts.slope(story),
         bell=charts.bell(),
         signal=Markup(charts.signal(story)),
         bits=Markup(charts.bits(story)),
+        guidance=Markup(charts.guidance(story)),
         strip=_strip(story),
         measures=_measures(story),
         reach=_reach(story.now),
@@ -125,7 +128,8 @@ def _texts_at(story: Story, stop: Stop, names: list[str]) -> list[str]:
 
 def _data(story: Story) -> str:
     """The data of the script, as JSON that can stand in a <script>."""
-    names = [*story.now.numbers, *(f"{name}()" for name in ("log_prev", "log_jump")), *story.now.notes]
+    in_parentheses = [name for name in _in_formulas() if name.removesuffix("()") in story.now.numbers]
+    names = [*story.now.numbers, *in_parentheses, *story.now.notes]
     told = {
         "t": [stop.t for stop in story.stops],
         "names": [*names, "bell_low", "bell_high"],
@@ -133,6 +137,16 @@ def _data(story: Story) -> str:
         "pictures": [_pictures_at(stop) for stop in story.stops],
     }
     return json.dumps(told, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _in_formulas() -> list[str]:
+    """The numbers that stand in parentheses where they are negative."""
+    lines = (line for equation in EQUATIONS for line in (*equation.numbers, *_formulas(equation)))
+    return sorted({name for line in lines for name in numbers_in(line) if name.endswith("()")})
+
+
+def _formulas(equation: Equation) -> list[str]:
+    return [part for part in equation.picture if isinstance(part, str)]
 
 
 def _reach(stop: Stop) -> list[str]:
@@ -153,6 +167,11 @@ def _measures(story: Story) -> dict[str, list[dict[str, Any]]]:
             (r"-\E_q \log p_\theta(x_0)", "cross_entropy", "accent"),
             (r"L_{\text{VLB}}", "mean_bound", "second"),
         ],
+        "likelihood": [
+            (r"-\log p_\theta(x_0)", "short_evidence", "accent"),
+            (r"K = 16", "short_averaged", "muted"),
+            (r"L_{\text{VLB}}", "short_bound", "second"),
+        ],
     }
     return {name: list(_placed(entries, story)) for name, entries in rows.items()}
 
@@ -165,7 +184,8 @@ def _placed(entries: list[tuple[str, str, str]], story: Story) -> Iterator[dict[
         yield {"symbol": symbol, "name": name, "style": style, "left": f"{place:.1f}"}
 
 
-def _policy(script: str) -> str:
+def policy(script: str) -> str:
+    """The Content-Security-Policy of a page that may run this script, and load nothing."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; "
@@ -173,11 +193,13 @@ def _policy(script: str) -> str:
     )
 
 
-def _base64(content: bytes) -> str:
+def base64_of(content: bytes) -> str:
+    """For a data URI."""
     return base64.b64encode(content).decode("ascii")
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """A file of this package, as text."""
     return (resources.files("kakusan.pages.explain") / name).read_text("utf-8")
 
 
@@ -186,4 +208,4 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(_resource("explain.html.jinja"))
+    return environment.from_string(resource("explain.html.jinja"))

@@ -24,6 +24,7 @@ from kakusan.shapes import Condition, Samples
 from kakusan.training.validation import spread
 
 DEFAULT_DATA = "kanji"
+DEFAULT_POINTS = "swiss-roll"
 DEFAULT_SCHEDULE = "linear"
 DEFAULT_T = 1000
 FIRST_CHOICE = {"kanji": "散"}

@@ -13,7 +13,7 @@ from rich.style import Style
 from rich.text import Text
 
 from kakusan.pages.explain.content import Story
-from kakusan.pages.explain.equation import Equation, names_in
+from kakusan.pages.explain.equation import Check, Equation, names_in
 from kakusan.pages.explain.equations import CHAPTERS, EQUATIONS
 from kakusan.pages.explain.typeset import numbers_in, plain
 
@@ -46,20 +46,31 @@ def show(story: Story, to: Console) -> None:
 
 
 def _equation(equation: Equation, story: Story, to: Console) -> None:
-    number = f"({equation.number})"
-    to.print(Text.assemble((f"{number:>4} ", "dim"), (equation.title, "bold"), f"  {equation.term}"))
+    to.print(Text.assemble((f"{equation.sign:>4} ", "dim"), (equation.title, "bold"), f"  {equation.term}"))
     for line in equation.symbols:
         for row in broken(line, story, _width(to) - INDENT):
             _paragraph(to, row, INDENT, style="cyan")
     _numbers(equation, story, to)
     _paragraph(to, words_of(equation.words, story), INDENT)
-    if equation.agreement:
-        words, name = equation.agreement
-        compared = f" {words} {story.text(name)}." if story.tells([name]) else ""
-        _paragraph(to, f"Identity, tested.{compared}", INDENT)
+    _checks(equation, story, to)
     if story.tells(names_in(equation.note)) and (note := words_of(equation.note, story)):
         _paragraph(to, note, INDENT)
     _paragraph(to, ", ".join(f"kakusan.{name}" for name in equation.functions), INDENT, style="dim")
+
+
+def _checks(equation: Equation, story: Story, to: Console) -> None:
+    """A sentence each; those that fail, at this t or at another stop, in red."""
+    told = [check for check in equation.checks if story.tells([check.gap]) and story.holds(check)]
+    words = [*["Identity, tested."] * equation.identity, *(_compared(check, story) for check in told)]
+    if words:
+        _paragraph(to, " ".join(words), INDENT)
+    for check in equation.checks:
+        if not story.holds(check):
+            _paragraph(to, f"This does not hold. {_compared(check, story)}", INDENT, style="bold red")
+
+
+def _compared(check: Check, story: Story) -> str:
+    return f"{words_of(check.words, story)} {story.text(check.gap)}."
 
 
 def _numbers(equation: Equation, story: Story, to: Console) -> None:
@@ -146,18 +157,30 @@ def as_json(story: Story) -> dict[str, Any]:
         "facts": dict(story.facts),
         "equations": [_equation_json(equation, story) for equation in EQUATIONS],
         "numbers": {name: value if math.isfinite(value) else None for name, value in numbers.items()},
+        "failed": list(failed(story)),
     }
+
+
+def failed(story: Story) -> tuple[str, ...]:
+    """The names of the checks whose sides differ, at any stop: none, unless a function is wrong."""
+    checks = (check for equation in EQUATIONS for check in equation.checks)
+    return tuple(check.gap for check in checks if not story.holds(check))
 
 
 def _equation_json(equation: Equation, story: Story) -> dict[str, Any]:
     names = {name.removesuffix("()") for line in equation.numbers for name in numbers_in(line)}
     return {
         "number": equation.number,
+        "name": equation.name or None,
         "title": equation.title,
         "formula": [_joined(line, story) for line in equation.symbols],
         "in_numbers": [_joined(line, story) for line in equation.numbers],
         "numbers": sorted(names),
         "identity": equation.identity,
+        "checks": [
+            {"gap": check.gap, "compared": check.words, "holds": story.holds(check)}
+            for check in equation.checks
+        ],
         "functions": [f"kakusan.{name}" for name in equation.functions],
     }
 

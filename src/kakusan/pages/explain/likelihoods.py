@@ -1,0 +1,76 @@
+"""The likelihood of the Gaussian pixel of (9) by three roads: exactly, by the probability flow, and by weighted walks.
+
+All three are known in closed form there, so that integrals and averages can be held against them.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from kakusan.diffusion.flow import FlowOptions, flow_density
+from kakusan.diffusion.forward import q_marginal
+from kakusan.diffusion.gaussians import Gaussian
+from kakusan.diffusion.model import Model
+from kakusan.diffusion.oracles import GaussianOracle
+from kakusan.diffusion.schedules import Cosine, NoiseSchedule
+from kakusan.diffusion.weighted import WeightedBound, weighted_bound
+from kakusan.pages.explain.gaussian_case import VARIANCE, evidence_law, exact_bound
+from kakusan.pages.explain.sides import Pixel
+from kakusan.shapes import Samples, times_like
+
+TOLERANCE = 1e-6
+"""Of a step of the flow."""
+SHORT = Cosine(T=10)
+"""The chain of the walks: short, so that hundreds take half a second, and their means are nearly normal."""
+COPIES, WALKS = 32, 16
+"""Copies of the pixel, which walk together, and the walks of each."""
+TOGETHER = 16
+"""Weights whose mean is taken before the logarithm."""
+
+
+def likelihoods(schedule: NoiseSchedule, pixel: Pixel, x_0: float) -> dict[str, float]:
+    """The numbers of the section, in bits; x_0: the pixel."""
+    x = torch.full((1, 1, 1, 1), x_0, dtype=torch.float64)
+    return _flow(pixel.oracle(schedule), x) | _walks(pixel.oracle(SHORT), x)
+
+
+def _flow(oracle: GaussianOracle, x_0: Samples) -> dict[str, float]:
+    """-log q(x_1) by the flow, which ends in the law of x_T, and by the formula. NaN for T = 1, which has no flow."""
+    if oracle.path.T == 1:
+        return dict.fromkeys(("flow_bits", "flow_gap"), math.nan)
+    one = times_like(1, x_0)
+    x_1 = q_marginal(oracle.path, x_0, one).mean
+
+    def end(x_T: Samples) -> Float64[Tensor, " batch"]:
+        return oracle.log_density(x_T, times_like(oracle.path.T, x_T))
+
+    flow = flow_density(oracle, x_1, FlowOptions(tolerance=TOLERANCE), end=end)
+    bits, known = (-float(nats) / math.log(2) for nats in (flow.nats, oracle.log_density(x_1, one)))
+    return {"flow_bits": bits, "flow_gap": bits - known}
+
+
+def _walks(oracle: GaussianOracle, x_0: Samples) -> dict[str, float]:
+    """Evidence and L_VLB of a short chain, the bound between them, and how far walks are from L_VLB.
+
+    The last in standard errors. The bound with `TOGETHER` weights is L_VLB less what means gain over single weights of
+    the same walks: its own error is larger.
+    """
+    model = Model(oracle, variance=VARIANCE)
+    evidence = _bits(evidence_law(model), x_0)
+    bound = exact_bound(model, x_0.flatten())
+    weights = weighted_bound(model, x_0.expand(COPIES, 1, 1, 1), WALKS).weights
+    rows = weights.view(-1, TOGETHER)
+    single, averaged = -weights.mean(), WeightedBound(rows, torch.ones(len(rows)).double()).total.mean()
+    error = weights.std() / weights.numel() ** 0.5
+    return {
+        "short_evidence": evidence,
+        "short_averaged": bound - float(single - averaged),
+        "short_bound": bound,
+        "walks_gap": float((single - bound) / error),
+    }
+
+
+def _bits(law: Gaussian, x_0: Samples) -> float:
+    return -float(law.log_density(x_0)) / math.log(2)
