@@ -113,3 +113,13 @@ def test_moment_matching_is_biased_for_mixtures_and_by_how_much() -> None:
     """Its known limit: p(x_0 | x_t) is no Gaussian where modes part. Stated in the table of docs/restore.md."""
     weight = float(posterior(*two_modes()).weights[0])
     assert abs(share_of_first(MMPS(), 2000) - weight) < 0.15
+
+
+def test_gibbs_keeps_what_is_narrower_than_the_noise_of_y() -> None:
+    """Data of deviation 0.1 seen with noise of 2: the coupling ends at 0.1 and not at 1.4, whose last call would leave
+    half of the variance. 4,000 samples know a variance to 2 %."""
+    oracle = GaussianOracle(Cosine(), torch.zeros(1, 1), 0.1**2)
+    measurement = Measurement(Matrix(torch.eye(1)), torch.ones(1, 1, dtype=torch.float64), 2.0, (1, 1))
+    request = Restoration(count=4000, micro_batch=8192, dtype=torch.float64)
+    x = restore(oracle, measurement, Gibbs(particles=1), request)
+    assert 0.88 < float(x.var()) / 0.1**2 < 1.06

@@ -24,7 +24,7 @@ def test_stratified_times_are_spread_over_each_batch() -> None:
     assert torch.equal(((t - 1) // 10).long(), torch.arange(100))
 
 
-@pytest.mark.parametrize(("size", "first"), [(64, 8), (20, 2), (7, None)])
+@pytest.mark.parametrize(("size", "first"), [(64, 8), (20, 3), (7, 1), (1, None)])
 def test_an_eighth_of_decoder_times_is_1_and_weights_make_up_for_it(size: int, first: int | None) -> None:
     """Every t has the weight 1 / T in the mean: exactly at t = 1, and by 400 draws of each other one in the mean."""
     T = 5
@@ -34,7 +34,7 @@ def test_an_eighth_of_decoder_times_is_1_and_weights_make_up_for_it(size: int, f
     if first is not None:
         assert all((t == 1).sum() == first for t, _ in draws)
     shares = torch.zeros(T, dtype=torch.float64).index_add_(0, t.long() - 1, weights.double()) / len(t)
-    assert torch.allclose(shares, torch.full((T,), 1 / T, dtype=torch.float64), atol=0.01)
+    assert torch.allclose(shares, torch.full((T,), 1 / T, dtype=torch.float64), atol=0.03)
 
 
 @pytest.mark.parametrize("name", TIMES)

@@ -49,8 +49,8 @@ class Restore:
     observed: Path | None = None
     """y: an array .npy or .npz in the axes of the data, nan where nothing was measured, or a picture."""
     noise: str = "auto"
-    """Deviation of Gaussian noise in the units of y: 0.05, or 5% of the range; a map of it, FILE.npy; poisson:GAIN;
-    student:SCALE:DOF for outliers; 0: y is exact; auto: fitted, and said."""
+    """Deviation of Gaussian noise in the units of y: 0.05, or 5% of the range of levels, or of the deviation of real
+    data; a map of it, FILE.npy; poisson:GAIN; student:SCALE:DOF for outliers; 0: y is exact; auto: fitted, and said."""
     calibrate: bool = False
     """Measure held-out samples, restore them, and say how often the spread holds the truth."""
     images: int | None = None

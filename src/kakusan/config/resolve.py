@@ -58,6 +58,12 @@ def resolve(settings: Settings, facts: DataFacts) -> Settings:
         training = replace(training, loss=training.chosen_by_options("loss") or usual)
     if training.times == "auto":
         training = replace(training, times="decoder" if process.schedule == LEARNED else "stratified")
+    elif process.schedule == LEARNED and training.times in ("uniform", "stratified"):
+        raise SettingsError(
+            f"training.times {training.times} draws t = 1 once in T, and a learned schedule has to hear of the"
+            " decoder's term more often, or its first end falls into noise",
+            "use --training.times decoder, which is what auto is here, or importance",
+        )
     if settings.machine.workers == "auto":
         rows = answered(training.batch_size) if network.rows_are_independent else 1
         machine = replace(machine, workers=usual_workers(machine, rows))

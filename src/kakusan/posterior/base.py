@@ -174,8 +174,8 @@ def noise_of_y(noises: NoiseSource, step: int, k: int, shape: tuple[int, ...]) -
 
 
 def uniform(noise: Samples) -> Tensor:
-    """A uniform number for each sample, in (0, 1), float64, of its noise."""
-    found: Tensor = torch.special.ndtr(noise.flatten(1)[:, 0].double())
+    """A uniform number for each sample, in (0, 1), float64, of its noise, on the CPU."""
+    found: Tensor = torch.special.ndtr(noise.flatten(1)[:, 0].cpu().double())
     return found
 
 

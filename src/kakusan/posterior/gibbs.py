@@ -33,8 +33,11 @@ from kakusan.shapes import Condition, Samples, scaled, times_like
 
 FARTHEST, NEAREST = 6.0, 0.1
 """Noise at which a prior step begins and takes its last call, as shares of eta: right to 3 % in variance in 7 calls."""
-LEAST = 0.03
-"""eta that takes many iterations, and biases little: where y is nearly exact."""
+LEAST, MOST = 0.03, 0.1
+"""Of the last eta: where y is nearly exact, one that takes many iterations and biases little; where it is vague, one
+whose last call loses no detail of the data, which are about 1."""
+TINY = 1e-12
+"""Of a stiffness: against a division by 0, where y says nothing."""
 SPLIT = 0.5
 """Largest share of the noise of y that the coupling may take over."""
 
@@ -45,8 +48,8 @@ class Gibbs(Method):
 
     iterations: of both steps, while eta falls from `widest` to `narrowest` over the first `falling` of them.
     prior_steps: calls of the network in each. particles: chains of each sample, where A is linear and the noise
-    Gaussian; else there is one. narrowest: None: where the coupling takes over half of the noise of y, and at least
-    `LEAST`. walk_steps: of Langevin's walk, where A is not linear or the noise not Gaussian.
+    Gaussian; else there is one. narrowest: None: where the coupling takes over half of the noise of y, from `LEAST` to
+    `MOST`. walk_steps: of Langevin's walk, where A is not linear or the noise not Gaussian.
     Deviations are in the network's units, in which data are about 1.
     """
 
@@ -79,10 +82,10 @@ class Gibbs(Method):
 
     def couplings(self, path: Path, split: float) -> list[float]:
         """eta of each iteration, falling geometrically. split: the largest that the noise of y can take over."""
-        wanted = max(LEAST, split) if self.narrowest is None else self.narrowest
+        wanted = min(max(LEAST, split), MOST) if self.narrowest is None else self.narrowest
         low = max(min(wanted, self.widest), smallest_sigma(path))
         falling = max(round(self.iterations * self.falling) - 1, 1)
-        shares = [min(1.0, iteration / falling) for iteration in range(self.iterations)]
+        shares = [min(1.0, k / falling) for k in range(self.iterations)] if self.iterations > 1 else [1.0]
         return [self.widest * (low / self.widest) ** share for share in shares]
 
     @torch.no_grad()
@@ -96,17 +99,17 @@ class Gibbs(Method):
         n, K = len(measurement), self.rows_of_a_sample(measurement)
         rows = torch.arange(n).repeat_interleave(K)
         each, given, many = measurement.rows(rows), repeated(condition, rows), ParticleNoise(noises, K)
-        weights = Weights(torch.zeros(n, K, dtype=torch.float64))
         z = many.start()
+        weights = Weights(torch.zeros(n, K, dtype=torch.float64))
         yield Snapshot(model.path.T, z[::K])
-        split = (SPLIT / stiffness(measurement)) ** 0.5
+        split = (SPLIT / max(stiffness(measurement), TINY)) ** 0.5
         before = None
         for iteration, eta in enumerate(self.couplings(model.path, split)):
             within = eta <= split * (1 + 1e-9)
             more = 0.0 if within else eta
             if before not in (None, more) and K > 1:
-                weights.gain((log_tied(z, more, each) - log_tied(z, before, each)).view(n, K))
-                z = z[weights.resampled(uniform(many.draw(3 * iteration + 2)[::K]))]
+                weights.gain((log_tied(z, more, each) - log_tied(z, before, each)).view(n, K).cpu())
+                z = z[weights.resampled(uniform(many.draw(3 * iteration + 2)[::K])).to(z.device)]
             x = (
                 drawn_split(z, eta, each, many, 3 * iteration)
                 if within
@@ -114,7 +117,7 @@ class Gibbs(Method):
             )
             z, before = self._prior_step(model, x, eta, many.draw(3 * iteration + 1), given), more
             yield Snapshot(0, z[::K], z[::K])
-        last = weights.one(uniform(many.draw(3 * self.iterations)[::K]))
+        last = weights.one(uniform(many.draw(3 * self.iterations)[::K])).to(z.device)
         yield Weighed(0, z[last], z[last], effective=weights.smallest if K > 1 else None)
 
     def _prior_step(

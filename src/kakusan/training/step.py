@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kakusan.config.parallel import FEWEST, at_once, shares, threads_of_a_part
 from kakusan.config.settings import TrainingSettings, answered
 from kakusan.networks.dropout import dropout_seed
+from kakusan.networks.log_snr import LogSNR
 from kakusan.randomness import Purpose, normals, torch_seed
 from kakusan.shapes import Condition, Samples, Times
 from kakusan.training.course import PLANNED, Course
@@ -218,17 +219,35 @@ def _noise(state: TrainState, seed: int, step: int, slots: Tensor, shape: tuple[
     return drawn[0] if len(drawn) == 1 else torch.cat(drawn)
 
 
+def _gradients_of_schedule(network: nn.Module) -> list[Tensor]:
+    """Of a schedule that is learned: squares of bits, many times the network's, whose clipping they would take over."""
+    log_snr = getattr(network, "log_snr", None)
+    if not isinstance(log_snr, LogSNR):
+        return []
+    return [parameter.grad for parameter in log_snr.parameters() if parameter.grad is not None]
+
+
+def _clip(gradients: list[Tensor], limit: float, scale: Tensor) -> None:
+    """To a norm of their own, times the scale by which all gradients are divided afterwards."""
+    norm = torch.nn.utils.get_total_norm(gradients)
+    torch._foreach_mul_(gradients, scale * (limit / norm.clamp(min=limit)))
+
+
 def update(state: TrainState, finite: Tensor, clip_norm: float, step: int | Tensor) -> None:
     """Clip and step in one pass: the fused optimizer divides by a scale, and skips by a flag, without a wait.
 
     finite: whether all losses are; step: its number, from 0.
     """
     gradients = [p.grad for p in state.network.parameters() if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
+    of_schedule = _gradients_of_schedule(state.network)
+    apart = {id(gradient) for gradient in of_schedule}
+    norm = torch.nn.utils.get_total_norm([each for each in gradients if id(each) not in apart])
     finite = finite & norm.isfinite()
     bad_now = ~finite & (state.first_bad < 0)
     state.first_bad.copy_(torch.where(bad_now, step, state.first_bad))
     scale, bad = (norm / clip_norm).clamp(min=1.0), (state.first_bad >= 0).float()
+    if of_schedule:
+        _clip(of_schedule, clip_norm, scale)
     if state.device.type in SCALING_DEVICES:
         state.optimizer.grad_scale = scale  # type: ignore[attr-defined]
         state.optimizer.found_inf = bad  # type: ignore[attr-defined]

@@ -132,20 +132,22 @@ class DecoderTimes(TimeSampler):
     """t = 1 for an eighth of the batch, and all others spread evenly over 2..T.
 
     The bound's term of t = 1, the decoder's, is another kind of number than the others, and a schedule that is learned
-    weighs it against their sum: drawn once in T, it would hardly be heard. Of a batch below eight, t is spread evenly.
+    weighs it against their sum: drawn once in T, it would hardly be heard. A part of eight is rounded up; of a batch of
+    one, t is uniform.
     """
 
     def draw(
         self, seed: int, step: int | Tensor, slots: Tensor, batch_size: int
     ) -> tuple[Times, Weights | None]:
         spread = (slots + _offsets(seed, step, slots)) / batch_size
-        share = (batch_size // DECODER_PART) / batch_size
-        if not share or self.T == 1:
+        share = -(-batch_size // DECODER_PART) / batch_size
+        if batch_size == 1 or self.T == 1:
             return 1 + integers(spread, self.T).double(), None
         others = 2 + integers(((spread - share) / (1 - share)).clamp(min=0), self.T - 1).double()
         is_first = spread < share
-        t = torch.where(is_first, 1.0, others)
-        return t, torch.where(is_first, 1 / share, (self.T - 1) / (1 - share)) / self.T
+        t = others.masked_fill(is_first, 1.0)
+        weights = torch.full_like(t, (self.T - 1) / (1 - share)).masked_fill(is_first, 1 / share) / self.T
+        return t, weights
 
 
 TIMES: dict[str, type[TimeSampler]] = {

@@ -52,9 +52,9 @@ def _flow(oracle: GaussianOracle, x_0: Samples) -> dict[str, float]:
 
 
 def _walks(oracle: GaussianOracle, x_0: Samples) -> dict[str, float]:
-    """Evidence and L_VLB of a short chain, the bound between them, and how far walks are from L_VLB.
+    """Evidence and L_VLB of a short chain, the bound between them, and how far single walks are from L_VLB.
 
-    The last in standard errors. The bound with `TOGETHER` weights is L_VLB less what means gain over single weights of
+    That in standard errors. The bound with `TOGETHER` weights is L_VLB less what means gain over single weights of
     the same walks: its own error is larger.
     """
     model = Model(oracle, variance=VARIANCE)
@@ -62,11 +62,13 @@ def _walks(oracle: GaussianOracle, x_0: Samples) -> dict[str, float]:
     bound = exact_bound(model, x_0.flatten())
     weights = weighted_bound(model, x_0.expand(COPIES, 1, 1, 1), WALKS).weights
     rows = weights.view(-1, TOGETHER)
-    single, averaged = -weights.mean(), WeightedBound(rows, torch.ones(len(rows)).double()).total.mean()
+    single, together = -weights.mean(), WeightedBound(rows, torch.ones(len(rows)).double()).total.mean()
     error = weights.std() / weights.numel() ** 0.5
+    averaged = bound - float(single - together)
     return {
         "short_evidence": evidence,
-        "short_averaged": bound - float(single - averaged),
+        "short_averaged": averaged,
+        "walks_share": (averaged - evidence) / (bound - evidence),
         "short_bound": bound,
         "walks_gap": float((single - bound) / error),
     }

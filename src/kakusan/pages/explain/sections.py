@@ -199,6 +199,11 @@ BEYOND = Chapter(
                     "walks_gap",
                     5.0,
                 ),
+                Check(
+                    "Of the way from the evidence to $L_{\\text{VLB}}$, the bound with K = 16 keeps the share",
+                    "walks_share",
+                    0.6,
+                ),
             ),
             chart="likelihood",
             note="In bits, for the pixel of (9) and a chain of ten steps: its evidence, the bound with K "

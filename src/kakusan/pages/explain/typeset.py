@@ -160,8 +160,12 @@ def _plain_scripts(base: str, low: str | None, high: str | None) -> str:
     if base in ("Σ", "Π") and low and high:
         return f"{base}_{{{low}..{high}}}"
     below = "" if low is None else f"_{low}" if low.isalnum() else f"_{{{low}}}"
-    above = "" if high is None else high.translate(RAISED)
-    return base + below + above
+    return base + below + ("" if high is None else _raised(high))
+
+
+def _raised(text: str) -> str:
+    """In small figures above the line, where there are such for all of it."""
+    return text.translate(RAISED) if all(ord(sign) in RAISED for sign in text) else f"^{{{text}}}"
 
 
 def _held(text: str) -> str:
