@@ -1,5 +1,7 @@
 """Misfit and score of a posterior, against closed forms of Gaussian data."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.schedules import Cosine
 from kakusan.operators import Mask, function
 from kakusan.posterior import Measurement
-from kakusan.posterior.misfit import misfit, moved_within, standardized
+from kakusan.posterior.misfit import LARGE, STRANGE, loudest, misfit, moved_within, standardized
 from kakusan.posterior.noise import Gaussian, Noise, Poisson, Student
 from kakusan.posterior.score import posterior_score
 from kakusan.statistics.stein import stein_discrepancy
@@ -103,6 +105,19 @@ def test_samples_that_leave_their_range_to_fit_y_are_told_and_small_strays_are_n
     assert moved_within(noisy, samples, 2 / 16) == (0.0, 0.0)  # two deviations of the noise
     hidden = samples.where(~KNOWN, torch.tensor(0.0))
     assert moved_within(asked, hidden, 2 / 16) == (0.0, 0.0)
+
+
+def test_a_code_among_many_values_is_named_and_a_misfit_of_all_is_not() -> None:
+    y = normals(3, 1, 1, 8, 8)
+    samples = y[None][:, 0, None] + 0.1 * normals(4, 1, 5, 1, 8, 8)
+    y[0, 0, 2, 3] = -999
+    everywhere = Mask(torch.ones(8, 8, dtype=torch.bool))
+    code = Measurement(everywhere, y, 0.1, (1, 8, 8))
+    assert loudest(code, samples) == (1, -999.0)
+    assert STRANGE in misfit(code, samples).words
+    noisy = replace(code, y=y.clamp(min=-3))
+    assert loudest(noisy, samples + 5)[0] == 0
+    assert misfit(noisy, samples + 5).reduced.min() > LARGE
 
 
 def test_a_single_number_has_one_degree() -> None:

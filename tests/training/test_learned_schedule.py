@@ -190,7 +190,7 @@ def test_it_is_not_distilled(run: Path, tmp_path: Path, capsys: pytest.CaptureFi
     from kakusan.cli import main
 
     assert main(["distill", str(run), "--run", str(tmp_path / "few"), "--steps", "1"]) != 0
-    assert "does not teach the schedule" in capsys.readouterr().err
+    assert "cannot be distilled yet" in capsys.readouterr().err
 
 
 def test_its_report_draws_it_beside_linear_and_cosine(run: Path) -> None:

@@ -15,6 +15,8 @@ PIECES = 32
 """Of the broken line."""
 EVEN = 1e-3
 """The part of the fall that all pieces share evenly, whatever they learn: a table of betas needs each above 0."""
+LIMIT = 20.0
+"""Of both ends, either way: data without noise would pull the first one to where no table of betas can follow."""
 UNIT = 10.0
 """Of the ends, in nats: steps of an optimizer are about 1e-3 for weights, and the log-SNR falls by some ten nats."""
 
@@ -45,7 +47,8 @@ class LogSNR(nn.Module):
     def forward(self, share: Shares, mark: Callable[[Tensor], Tensor] = lambda fallen: fallen) -> Shares:
         """log(a^2 / b^2), in nats. mark: is given what has fallen so far, 0 to 1, on which the interior acts alone."""
         first, last = (
-            start + UNIT * move for start, move in zip(self.start, _float64(self.moves), strict=True)
+            (start + UNIT * move).clamp(-LIMIT, LIMIT)
+            for start, move in zip(self.start, _float64(self.moves), strict=True)
         )
         fallen = mark(self.fallen(share))
         return torch.lerp(first.expand_as(fallen), last.expand_as(fallen), fallen)

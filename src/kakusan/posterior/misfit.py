@@ -21,6 +21,10 @@ KEPT = 1e-3
 """Of the largest value that is measured exactly, what a sample may be off and still have kept it: float32, and more."""
 FAR = 4.0
 """Deviations of the noise by which A(x) moves within its range before it is told."""
+LARGE, STRANGE = 10.0, ", or y is not A(x): look at the operator, and at the units and axes of y"
+"""Times the noise's chi-square, above which no steps help, and what is said then."""
+LOUD, FEW = 0.9, 0.05
+"""Share of a misfit that a few values of y make up, and how few of them, to tell of."""
 AT_ONCE = 256
 """Samples whose measurements are predicted together."""
 
@@ -72,6 +76,7 @@ class Misfit:
                 f"{100 * self.missed:.0f} % of the samples miss what was measured, further than noise is in 1 case of"
                 f" {1 / MISSED:,.0f}: the mean chi-square by degree of freedom is {left} that of noise; more steps may"
                 " help, or the noise is larger than was said"
+                + (STRANGE if np.nanmean(self.reduced) > LARGE else "")
             )
         if (self.p > 1 - MISSED).mean() > HALF:
             return (
@@ -126,6 +131,23 @@ def misfit(measurement: Measurement, samples: Samples) -> Misfit:
         np.where(away < 0, np.nan, away),
         span,
     )
+
+
+def loudest(measurement: Measurement, samples: Samples) -> tuple[int, float]:
+    """How few values of y make up nine tenths of a misfit that is too large, and the loudest; (0, nan): not so few.
+
+    Over the samples (n, count, ...) of all measurements.
+    """
+    n, squares = len(samples), []
+    for x, rows in _in_turn(measurement, samples):
+        squares.append(by_row(standardized(rows, x).square().nan_to_num(0)))
+    each = torch.cat(squares).view(n, samples.shape[1], -1).mean(1).flatten()
+    ordered = each.sort(descending=True)
+    total, known = float(each.sum()), int(measurement.known.sum())
+    count = 1 + int((ordered.values.cumsum(0) < LOUD * total).sum())
+    if total <= LARGE * known or count > max(1, FEW * known):
+        return 0, math.nan
+    return count, float(measurement.y.flatten()[ordered.indices[0].cpu()])
 
 
 def moved_within(measurement: Measurement, samples: Samples, step: float) -> tuple[float, float]:

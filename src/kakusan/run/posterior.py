@@ -13,7 +13,7 @@ from kakusan.config.settings import Layout
 from kakusan.data.saving import in_layout
 from kakusan.data.units import Levels, Units, scale_and_mean
 from kakusan.posterior import Measurement
-from kakusan.posterior.misfit import Misfit, misfit, moved_within
+from kakusan.posterior.misfit import Misfit, loudest, misfit, moved_within
 from kakusan.shapes import Samples
 
 FEWEST = 1.5
@@ -84,7 +84,7 @@ class Posterior:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences on why the samples may be wrong: what was known before they were drawn, and what they show."""
-        found = (*self.doubts, self.misfit.words, self._beyond_levels, self._few_particles)
+        found = (*self.doubts, self.misfit.words, self._loudest, self._beyond_levels, self._few_particles)
         return tuple(words for words in found if words)
 
     @cached_property
@@ -99,6 +99,19 @@ class Posterior:
             return found.line
         return (
             f"{found.line} before rounding: of samples as levels, A(x) is up to {rounded.off.max():.3g} away"
+        )
+
+    @cached_property
+    def _loudest(self) -> str:
+        """A warning where a few values of y make up the misfit: codes of missing values, or dead pixels."""
+        if not self.misfit.degrees.any():
+            return ""
+        count, value = loudest(self.measurement, self.samples)
+        if not count:
+            return ""
+        return (
+            f"the misfit is that of {count:,} of {int(self.measurement.known.sum()):,} values of y, most of all of"
+            f" {value:g}: if that is no measured value, nan says so"
         )
 
     @cached_property

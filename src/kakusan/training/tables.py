@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from kakusan.config.settings import CONSISTENCY
 from kakusan.diffusion.learned import LearnedPath
 from kakusan.diffusion.variances import LearnedRange, variance_named
 from kakusan.errors import SettingsError
@@ -33,6 +34,11 @@ def loss_for(name: str, model: NetworkModel, **options: Any) -> Loss:
         raise SettingsError(
             "the hybrid loss teaches a variance, and this one is fixed",
             "choose --process.variance learned, or --training.loss simple",
+        )
+    if isinstance(model.path, LearnedPath) and name == CONSISTENCY:
+        raise SettingsError(
+            "a run whose schedule was learned cannot be distilled yet: consistency tuning does not teach a schedule",
+            "distill a run with a fixed schedule, or take few calls of this one: kakusan sample RUN --steps 10",
         )
     if isinstance(model.path, LearnedPath) and not loss.teaches_schedule:
         raise SettingsError(

@@ -12,6 +12,7 @@ from torch import Tensor
 from kakusan.data import Dataset, Split
 from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.forward import q_marginal
+from kakusan.diffusion.learned import LearnedPath
 from kakusan.diffusion.likelihood import VariationalBound, bounds
 from kakusan.diffusion.model import Model, as_model
 from kakusan.diffusion.variances import LearnedRange, variance_named
@@ -150,14 +151,36 @@ def moments_of_spectrum(x_0: Samples, mask: Samples | None = None) -> tuple[Tens
 def _losses(
     model: NetworkModel, loss: Loss, dataset: Dataset, indices: NDArray[np.int64], device: torch.device
 ) -> Float64[Tensor, " images"]:
-    """The loss of each image, the mean over its times: a function of its place among the indices."""
+    """The loss of each image, the mean over its times: a function of its place among the indices.
+
+    Where a schedule is learned, the decoder's term, at t = 1, is measured for each image: its first end weighs it.
+    """
     T, draws = model.path.T, -(-FEWEST_PAIRS // len(indices))
-    found = []
+    if isinstance(model.path, LearnedPath):
+        others = _means(model, loss, dataset, indices, device, draws, 2)
+        return _means(model, loss, dataset, indices, device, 1, 1, 1) / T + others * (T - 1) / T
+    return _means(model, loss, dataset, indices, device, draws, 1)
+
+
+def _means(
+    model: NetworkModel,
+    loss: Loss,
+    dataset: Dataset,
+    indices: NDArray[np.int64],
+    device: torch.device,
+    draws: int,
+    first: int,
+    last: int | None = None,
+) -> Float64[Tensor, " images"]:
+    """The mean of so many losses of each image, at times spread evenly from the first to the last, or to T."""
+    count, found = (model.path.T if last is None else last) - first + 1, []
     for start in range(0, len(indices) * draws, SIZE):
         slots = torch.arange(start, min(start + SIZE, len(indices) * draws))
         shown = indices[slots.numpy() // draws]
         x_0 = dataset.x_0(shown).to(device)
-        t = 1 + ((slots * 0.6180339887498949) % 1 * T).floor().double()  # golden section: even at any count
+        t = (
+            first + ((slots * 0.6180339887498949) % 1 * count).floor().double()
+        )  # golden section: even at any count
         noise = normals(SEED, Purpose.EVALUATION, 0, slots.to(device), tuple(x_0.shape[1:]))
         found.append(loss.per_image(model, x_0, t, noise, condition_of(dataset, shown, device)).cpu())
     return torch.cat(found).double().view(len(indices), draws).mean(1)
