@@ -67,7 +67,8 @@ def test_bayes_rule_holds_at_every_point(name: str, T: int, data: st.DataObject)
     posterior = q_posterior(schedule, x_t, x_0, time(t), time(t - 1))
     left = _log(posterior, x_s) + _log(q_marginal(schedule, x_0, time(t)), x_t)
     right = _log(q_step(schedule, x_s, time(t)), x_t) + _log(q_marginal(schedule, x_0, time(t - 1)), x_s)
-    assert left == pytest.approx(right, rel=1e-9, abs=1e-9)  # densities of narrow laws reach 1e5 nats
+    rounding = 100 * torch.finfo(torch.float64).eps / float(1 - schedule.alpha_bar[t - 1])  # of 1 - alpha_bar
+    assert left == pytest.approx(right, rel=max(1e-9, rounding), abs=1e-9)  # narrow laws reach 1e7 nats
 
 
 @given(st.sampled_from(sorted(SCHEDULES)), st.integers(3, 1000), st.data())
