@@ -259,13 +259,13 @@ def measured(
     """A line for each problem, method and number of calls, and one for draws of the posterior."""
     for name in problems:
         problem = PROBLEMS[name]()
-        problem = problem if truths is None else replace(problem, truths=truths)
+        if truths is not None:
+            problem = replace(problem, name=f"{name}, {truths} truths", truths=truths)
         exact = figures(problem, problem.exact[1])
-        yield {"problem": name, "truths": problem.truths, "method": EXACT, "budget": 0, **exact}
+        yield {"problem": problem.name, "method": EXACT, "budget": 0, **exact}
         for method, budget in product(methods, calls):
             yield {
-                "problem": name,
-                "truths": problem.truths,
+                "problem": problem.name,
                 "method": method,
                 "budget": budget,
                 **tried(method_of(method, budget), problem),
@@ -305,7 +305,7 @@ def _table(lines: Sequence[Figures]) -> str:
 
 def draw(lines: Sequence[Figures], path: Path) -> None:
     """For each problem: what intervals of 90 % hold, and the distance from the posterior, against calls."""
-    names = list(dict.fromkeys(line["problem"] for line in lines))
+    names = [name for name in dict.fromkeys(line["problem"] for line in lines) if name in PROBLEMS]
     figure = Figure(figsize=(3.4 * len(names), 5.4), layout="constrained")
     axes = figure.subplots(2, len(names), squeeze=False, sharex=True, sharey="row")
     for (above, below), name in zip(axes.T, names, strict=True):
