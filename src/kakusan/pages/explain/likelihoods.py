@@ -17,6 +17,7 @@ from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.schedules import Cosine, NoiseSchedule
 from kakusan.diffusion.weighted import WeightedBound, weighted_bound
 from kakusan.pages.explain.gaussian_case import VARIANCE, evidence_law, exact_bound
+from kakusan.pages.explain.moment import Numbers
 from kakusan.pages.explain.sides import Pixel
 from kakusan.shapes import Samples, times_like
 
@@ -30,16 +31,16 @@ TOGETHER = 16
 """Weights whose mean is taken before the logarithm."""
 
 
-def likelihoods(schedule: NoiseSchedule, pixel: Pixel, x_0: float) -> dict[str, float]:
+def likelihoods(schedule: NoiseSchedule, pixel: Pixel, x_0: float) -> Numbers:
     """The numbers of the section, in bits; x_0: the pixel."""
     x = torch.full((1, 1, 1, 1), x_0, dtype=torch.float64)
     return _flow(pixel.oracle(schedule), x) | _walks(pixel.oracle(SHORT), x)
 
 
-def _flow(oracle: GaussianOracle, x_0: Samples) -> dict[str, float]:
-    """-log q(x_1) by the flow, which ends in the law of x_T, and by the formula. NaN for T = 1, which has no flow."""
+def _flow(oracle: GaussianOracle, x_0: Samples) -> Numbers:
+    """-log q(x_1) by the flow, which ends in the law of x_T, and by the formula. None for T = 1, which has no flow."""
     if oracle.path.T == 1:
-        return dict.fromkeys(("flow_bits", "flow_gap"), math.nan)
+        return dict.fromkeys(("flow_bits", "flow_gap"))
     one = times_like(1, x_0)
     x_1 = q_marginal(oracle.path, x_0, one).mean
 
@@ -51,7 +52,7 @@ def _flow(oracle: GaussianOracle, x_0: Samples) -> dict[str, float]:
     return {"flow_bits": bits, "flow_gap": bits - known}
 
 
-def _walks(oracle: GaussianOracle, x_0: Samples) -> dict[str, float]:
+def _walks(oracle: GaussianOracle, x_0: Samples) -> Numbers:
     """Evidence and L_VLB of a short chain, the bound between them, and how far single walks are from L_VLB.
 
     That in standard errors. The bound with `TOGETHER` weights is L_VLB less what means gain over single weights of

@@ -7,9 +7,9 @@ UNKNOWN = "—"
 ENDLESS = "∞"
 
 
-def shown(value: float) -> str:
+def shown(value: float | None) -> str:
     """0.01006, 1.2×10⁻⁷, 226.4; a dash where there is no number."""
-    if math.isnan(value):
+    if value is None or math.isnan(value):
         return UNKNOWN
     if math.isinf(value):
         return ENDLESS if value > 0 else f"−{ENDLESS}"
@@ -28,7 +28,7 @@ def _finite(value: float) -> str:
     return f"{digits.removesuffix('.0')}×10{str(int(power)).translate(RAISED)}"
 
 
-def careful(value: float) -> str:
+def careful(value: float | None) -> str:
     """The same, in parentheses where it is negative: 3 − (−2)."""
     text = shown(value)
     return f"({text})" if text.startswith("−") else text

@@ -128,7 +128,7 @@ def divergence(moment: Moment, pixel: Pixel) -> Numbers:
     These are two of the bells of (6), which differ in mean and variance. At t = 1 they are points.
     """
     if moment.t == 1:
-        return dict.fromkeys(("divergence", "divergence_integral", "divergence_gap"), math.nan)
+        return dict.fromkeys(("divergence", "divergence_integral", "divergence_gap"))
     prior = q_marginal(moment.schedule, moment.truth[:1], moment.before[:1])
     p = Gaussian(pixel.of(moment.posterior.mean), moment.posterior.variance[:1])
     q = Gaussian(pixel.of(prior.mean), prior.variance)
@@ -152,7 +152,7 @@ def learned_range(schedule: NoiseSchedule, t: int) -> Numbers:
     """
     names = ("range_low", "range_middle", "range_high", "range_gap")
     if schedule.T == 1:
-        return dict.fromkeys(names, math.nan)
+        return dict.fromkeys(names)
     k = max(t, 2)
     precision = schedule.alpha[k] / schedule.beta[k] + 1 / (1 - schedule.alpha_bar[k - 1])
     low, high = -float(precision.log()), float(schedule.beta[t].log())
@@ -176,7 +176,7 @@ def price(schedule: NoiseSchedule, t: int, pixel: Pixel) -> Numbers:
     """
     names = ("price", "price_gap")
     if t == 1:
-        return dict.fromkeys(names, math.nan)
+        return dict.fromkeys(names)
     model = Model(pixel.oracle(schedule), variance="fixed-small")
     ends = torch.tensor([pixel.mean - pixel.deviation, pixel.mean + pixel.deviation], dtype=torch.float64)
     x_0 = ends.repeat(2).view(4, 1, 1, 1)
