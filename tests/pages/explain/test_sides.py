@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from kakusan.cli import main
 from kakusan.diffusion import flow, gaussians, guidance, oracles, variances, weighted
 from kakusan.diffusion.forward import posterior_variance, step_variance
 from kakusan.diffusion.gaussians import Gaussian
+from kakusan.diffusion.learned import Learned
 from kakusan.diffusion.likelihood import pair_terms
 from kakusan.diffusion.model import Model, p_given
 from kakusan.diffusion.oracles import GaussianOracle
@@ -21,6 +23,7 @@ from kakusan.diffusion.parametrizations import eps_from_x_0
 from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.schedules import Linear, ZeroTerminalSNR
 from kakusan.diffusion.tables import SCHEDULES
+from kakusan.pages.explain import likelihoods as likelihoods_of
 from kakusan.pages.explain import sides as sides_of
 from kakusan.pages.explain.content import Story
 from kakusan.pages.explain.equation import Check
@@ -61,6 +64,26 @@ def test_checks_hold_where_the_end_is_pure_noise(t: int, subject: Subject) -> No
     assert [check.gap for check in checks if not check.holds(numbers[check.gap])] == []
     silent = {name for name, value in numbers.items() if name.endswith("_gap") and value is None}
     assert silent == ({"mean_gap", "weight_gap", "step_gap"} if t == 12 else set())
+
+
+@pytest.mark.parametrize("log_snr_1", [5.0, 13.3, 20.0, 30.0])
+def test_a_learned_range_holds_where_a_schedule_begins_far_below_the_last_bit(log_snr_1: float) -> None:
+    """Logarithms of 1 - alpha_bar are then known to eps / (1 - alpha_bar) alone: 4e-8 at 20."""
+    schedule = Learned(T=1000, log_snr_1=log_snr_1)
+    limit = next(check for equation in EQUATIONS for check in equation.checks if check.gap == "range_gap")
+    assert all(
+        limit.holds(sides_of.learned_range(schedule, t)["range_gap"]) for t in (1, 2, 3, 10, 100, 890, 1000)
+    )
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "x_0"), [(-0.9, 0.05, 1.0), (0.0, 0.7, 0.5), (-0.5, 0.4, -1.0)]
+)
+def test_walks_are_checked_without_an_error_of_the_draw(mean: float, deviation: float, x_0: float) -> None:
+    found = likelihoods_of.likelihoods(Linear(T=1), Pixel(mean, deviation, 0), x_0)
+    assert abs(found["walks_gap"] or 0.0) < 1e-11  # the rounding of sums of 100 bits
+    checks = [check for equation in EQUATIONS for check in equation.checks if check.gap in found]
+    assert [check.gap for check in checks if not check.holds(found[check.gap])] == []
 
 
 def test_a_network_is_checked_as_the_exact_denoiser_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,6 +176,14 @@ PLANTS: dict[str, tuple[object, str, Any, str]] = {
         weighted, "p_given", lambda model, guess, x, t, s, of=p_given: Gaussian(
             of(model, guess, x, t, s).mean, 4 * of(model, guess, x, t, s).variance
         ), "walks_gap",
+    ),
+    "weights that are too large by a millionth of a bit": (
+        likelihoods_of, "weighted_bound", lambda *given, of=weighted.weighted_bound, **named: replace(
+            of(*given, **named), weights=of(*given, **named).weights + 1e-6
+        ), "walks_gap",
+    ),
+    "the mean of the logarithms for the logarithm of the mean": (
+        weighted.WeightedBound, "total", property(lambda self: self.single), "walks_share",
     ),
 }  # fmt: skip
 

@@ -21,7 +21,8 @@ def _finite(value: float) -> str:
     if value == 0 or (size < 1e6 and value == round(value)):
         return f"{value:.0f}"
     if 0.999 < size < 1.001 and float(f"{size:.4g}") == 1:  # "1" would be another number
-        return f"{value:.7f}".rstrip("0")
+        places = max(7, math.ceil(-math.log10(abs(size - 1))))  # so many that it differs from 1
+        return f"{value:.{places}f}".rstrip("0")
     if 1e-3 <= size < 1e6:
         return f"{value:.4g}" if size < 1e4 else f"{value:.0f}"
     digits, _, power = f"{value:.1e}".partition("e")

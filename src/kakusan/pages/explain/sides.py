@@ -145,7 +145,7 @@ def _integral(p: Gaussian, q: Gaussian) -> float:
 
 
 def learned_range(schedule: NoiseSchedule, t: int) -> Numbers:
-    """The learned variance at fractions 0, 1/2 and 1; the gap is the largest error of a logarithm.
+    """The learned variance at fractions 0, 1/2 and 1; the gap is the largest error of a logarithm, in `_rounding`s.
 
     The low end is found anew from precisions, which add in (6): 1 / beta~ = alpha / beta + 1 / (1 - alpha_bar before).
     At t = 1 it is beta~_2.
@@ -159,7 +159,16 @@ def learned_range(schedule: NoiseSchedule, t: int) -> Numbers:
     wanted = (low, (low + high) / 2, high)
     found = [_learned(schedule, t, fraction) for fraction in (0.0, 0.5, 1.0)]
     gap = max(abs(math.log(one) - other) for one, other in zip(found, wanted, strict=True))
-    return dict(zip(names, (*found, gap), strict=True))
+    return dict(zip(names, (*found, gap / _rounding(schedule, t, k)), strict=True))
+
+
+def _rounding(schedule: NoiseSchedule, t: int, k: int) -> float:
+    """What one rounding of alpha_bar can do to log(1 - alpha_bar) before k and to log beta at t and k.
+
+    Those differences of numbers near 1 lose digits: a learned schedule may begin at 1 - alpha_bar of 1e-9.
+    """
+    smallest = min(float(1 - schedule.alpha_bar[k - 1]), float(schedule.beta[k]), float(schedule.beta[t]))
+    return torch.finfo(torch.float64).eps / smallest
 
 
 def _learned(schedule: NoiseSchedule, t: int, fraction: float) -> float:
