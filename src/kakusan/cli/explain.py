@@ -42,7 +42,7 @@ class Explain:
     data: str | None = None
     """Without RUN: kanji (default), digits, two-moons or swiss-roll (default with --plane)."""
     schedule: str | None = None
-    """Without RUN: linear (default), cosine, sigmoid, scaled-linear or sigmoid-betas."""
+    """Without RUN: linear (default), cosine, sigmoid, scaled-linear, sigmoid-betas or learned, as it begins."""
     T: int | None = None
     """Without RUN: the number of steps; default 1000."""
     out: Path | None = None
@@ -184,12 +184,18 @@ def _commands(command: Explain, story: "Story") -> list[tuple[str, str]]:
     from kakusan.errors import quoted
 
     other = max(1, story.t // 2)
-    where = f"--data {command.data}" if command.run is None else quoted(command.run)
-    plane = [("The points on their way", f"kakusan explain {where} --plane")] if story.is_points else []
+    where = _bundled(command) if command.run is None else quoted(command.run)
+    plane = (
+        [("The points on their way", _line("kakusan explain", where, "--plane"))] if story.is_points else []
+    )
     if command.run is None:
+        again = f"--t {other} --schedule {_other_schedule(command)}"
         return [
             *plane,
-            ("Another t, another schedule", f"kakusan explain --t {other} --schedule cosine"),
+            (
+                "Another t, another schedule",
+                _line("kakusan explain", where, again),
+            ),
             ("Train a network on these images", "kakusan demo"),
             ("And see the same equations with it", "kakusan explain runs/demo"),
         ]
@@ -202,16 +208,38 @@ def _commands(command: Explain, story: "Story") -> list[tuple[str, str]]:
     ]
 
 
+def _bundled(command: Explain) -> str:
+    """The flags of the same bundled data in as many steps; "" where both are the defaults."""
+    flags = {"--data": command.data, "--T": command.T}
+    return " ".join(f"{flag} {value}" for flag, value in flags.items() if value is not None)
+
+
+def _other_schedule(command: Explain) -> str:
+    return "linear" if command.schedule == "cosine" else "cosine"
+
+
+def _line(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
+
+
 def _commands_of_points(command: Explain) -> list[tuple[str, str]]:
     """The same below the page of points."""
     from kakusan.errors import quoted
 
     if command.run is None:
+        from kakusan.pages.explain.subject import DEFAULT_POINTS
+
+        data = command.data or DEFAULT_POINTS
+        other = "swiss-roll" if data == "two-moons" else "two-moons"
+        schedule = _other_schedule(command)
         return [
-            ("Other points, another schedule", "kakusan explain --plane --data two-moons --schedule cosine"),
-            ("The equations, in the numbers of one point", "kakusan explain --data swiss-roll"),
-            ("Train a network on these points", "kakusan train swiss-roll --run runs/roll"),
-            ("And see the score that it has learned", "kakusan explain runs/roll --plane"),
+            (
+                "Other points, another schedule",
+                f"kakusan explain --plane --data {other} --schedule {schedule}",
+            ),
+            ("The equations, in the numbers of one point", f"kakusan explain --data {data}"),
+            ("Train a network on these points", f"kakusan train {data} --run runs/points"),
+            ("And see the score that it has learned", "kakusan explain runs/points --plane"),
         ]
     run = quoted(command.run)
     return [

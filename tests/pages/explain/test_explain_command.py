@@ -2,11 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kakusan.cli import main
+from kakusan.cli.arguments import parse
+from kakusan.cli.explain import EXAMPLES, Explain, _commands
+from kakusan.pages.explain.content import Story
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -14,6 +18,23 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
     code = main(["explain", *arguments])
     out, err = capsys.readouterr()
     return code, out, err
+
+
+@pytest.mark.parametrize(
+    ("line", "suggested"),
+    [
+        ([], "kakusan explain --t 5 --schedule cosine"),
+        (["--data", "digits", "--T", "10"], "kakusan explain --data digits --T 10 --t 5 --schedule cosine"),
+        (
+            ["--data", "digits", "--schedule", "cosine"],
+            "kakusan explain --data digits --t 5 --schedule linear",
+        ),
+    ],
+)
+def test_the_next_line_keeps_the_data(line: list[str], suggested: str, story: Story) -> None:
+    command = parse(Explain, line, "explain", EXAMPLES)
+    lines = dict(_commands(command, replace(story, t=10)))
+    assert lines["Another t, another schedule"] == suggested
 
 
 def test_without_a_run_the_page_lies_here(

@@ -27,8 +27,13 @@ def moment(request: pytest.FixtureRequest, subject: Subject) -> Moment:
     return Moment(subject.model, subject.schedule, subject.x_0, request.param)
 
 
+def there(moment: Moment) -> dict[str, float]:
+    """The numbers that there are at this t."""
+    return {name: value for name, value in moment.numbers().items() if value is not None}
+
+
 def test_both_sides_of_each_identity_agree(moment: Moment) -> None:
-    numbers = moment.numbers()
+    numbers = there(moment)
     assert numbers["jump_gap"] < 1e-13  # float64; (2) at t = 2 divides by 1 - alpha_bar
     assert numbers["mean_gap"] < 1e-12
     assert numbers["step_gap"] < 1e-12
@@ -37,7 +42,7 @@ def test_both_sides_of_each_identity_agree(moment: Moment) -> None:
 
 
 def test_the_numbers_are_those_of_the_functions_named_beside_them(moment: Moment) -> None:
-    numbers, schedule = moment.numbers(), moment.schedule
+    numbers, schedule = there(moment), moment.schedule
     one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
     t = times_like(moment.t, one)
     step, jump = q_step(schedule, one, t), q_marginal(schedule, one, t)
@@ -68,11 +73,11 @@ def test_pictures_and_steps_are_those_of_the_denoiser_itself(moment: Moment) -> 
 
 def test_the_last_step_has_no_fresh_noise_and_no_posterior_density(subject: Subject) -> None:
     moment = Moment(subject.model, subject.schedule, subject.x_0, 1)
-    numbers = moment.numbers()
+    numbers = there(moment)
     assert moment.pictures()["x_prev"].equal(moment.truth)
     assert float(moment.pictures()["fresh"].abs().max()) == 0
     assert numbers["sigma_z"] == 0
-    assert math.isnan(numbers["log_posterior"])
+    assert "log_posterior" not in numbers
     assert numbers["step_gap"] < 1e-12
 
 

@@ -69,10 +69,11 @@ def test_every_formula_of_the_derivation_is_well_formed(number: int, line: str) 
     [
         (0.010040, "0.01004"), (1000.0, "1000"), (0.0, "0"), (-350.4, "−350.4"), (2.22e-16, "2.2×10⁻¹⁶"),
         (0.99995, "0.99995"), (1.00005, "1.00005"), (14410.4, "14410"), (1e-7, "1×10⁻⁷"), (3.2e9, "3.2×10⁹"),
-        (float("nan"), "—"), (float("inf"), "∞"),
+        (1 - 1e-9, "0.999999999"), (1 + 3e-8, "1.00000003"), (-(1 - 2**-53), "−0.9999999999999999"),
+        (float("nan"), "—"), (None, "—"), (float("inf"), "∞"),
     ],
 )  # fmt: skip
-def test_numbers_read_as_a_person_would_write_them(value: float, text: str) -> None:
+def test_numbers_read_as_a_person_would_write_them(value: float | None, text: str) -> None:
     assert shown(value) == text
 
 

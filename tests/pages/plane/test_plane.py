@@ -1,6 +1,7 @@
 """The page of points: exact arrows, walks from one noise, and one file that needs nothing else."""
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +16,15 @@ from kakusan.cli import main
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.oracles import FiniteSetOracle, GaussianOracle
 from kakusan.diffusion.paths import EDM
+from kakusan.diffusion.prediction import Prediction
 from kakusan.diffusion.tables import SCHEDULES
-from kakusan.errors import SettingsError
+from kakusan.errors import NumbersError, SettingsError
 from kakusan.pages.explain.subject import bundled
 from kakusan.pages.plane import drawing
 from kakusan.pages.plane.film import GRID, REACH, Film, film, samplers
 from kakusan.pages.plane.page import LINES, render
 from kakusan.samplers import Ancestral
-from kakusan.shapes import times_like
+from kakusan.shapes import Samples, times_like
 
 SLACK = 2e-5
 """float32, in which pictures are kept."""
@@ -147,6 +149,15 @@ def test_there_are_data_for_every_stop_and_every_line(roll: Film, html: str) -> 
         assert {len(line) for line in drawn["lines"]} == {len(walk.times)} == {len(drawn["clouds"])}
         assert drawn["at"][0] == len(walk.times) - 1
         assert drawn["at"][-1] == 0
+
+
+def test_a_denoiser_that_answers_nan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(_: FiniteSetOracle, x_t: Samples, *__: object) -> Prediction:
+        return Prediction(x_t * math.nan, x_t * math.nan)
+
+    monkeypatch.setattr(FiniteSetOracle, "predict", lost)
+    with pytest.raises(NumbersError, match="not finite, and they cannot be drawn"):
+        film(bundled("swiss-roll", "linear", 8), None)
 
 
 def test_strings_from_outside_are_only_ever_text(roll: Film) -> None:

@@ -36,7 +36,7 @@ def signal(story: Story) -> str:
 def bits(story: Story) -> str:
     """The term of the bound that belongs to each stop; "" where none is above 0."""
     t = np.array([stop.t for stop in story.stops], dtype=np.float64)
-    terms = np.array([stop.numbers["term"] for stop in story.stops])
+    terms = np.array([stop.numbers["term"] for stop in story.stops], dtype=np.float64)
     highest = float(np.nanmax(terms, initial=0.0))
     if highest <= 0 or story.T == 1:
         return ""

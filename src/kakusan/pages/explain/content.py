@@ -1,5 +1,6 @@
 """The content of an explanation: plain numbers, words and pictures as text, put together by `gather`."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -46,7 +47,8 @@ class Stop:
     """One place of the slider: all that depends on t."""
 
     t: int
-    numbers: Mapping[str, float]
+    numbers: Mapping[str, float | None]
+    """None: there is no such number at this t."""
     pictures: Mapping[str, str]
     """As `drawing` writes them."""
     notes: Mapping[str, str]
@@ -72,7 +74,7 @@ class Story:
     t: int
     T: int
     stops: tuple[Stop, ...]
-    always: Mapping[str, float]
+    always: Mapping[str, float | None]
     """The numbers that are the same at every t."""
     notes: Mapping[str, str]
     pictures: Mapping[str, str]
@@ -104,11 +106,31 @@ class Story:
         bare = name.removesuffix("()")
         return written(stop.numbers[bare] if bare in stop.numbers else self.always[bare])
 
+    def number(self, name: str) -> float:
+        """One that is the same at every t; nan where there is none."""
+        value = self.always[name]
+        return math.nan if value is None else value
+
     def holds(self, check: Check) -> bool:
         """Whether both sides agree, at every stop."""
-        if check.gap in self.always:
-            return check.holds(self.always[check.gap])
-        return all(check.holds(stop.numbers[check.gap]) for stop in self.stops)
+        return check.holds(self.gap_at(self.worst(check), check))
+
+    def worst(self, check: Check) -> Stop:
+        """The stop where both sides differ most; the asked one where no other differs more."""
+        return max((self.now, *self.stops), key=lambda stop: check.size(self.gap_at(stop, check)))
+
+    def gap_at(self, stop: Stop, check: Check) -> float | None:
+        """The difference of both sides at this stop, or that of all t."""
+        numbers = stop.numbers if check.gap in stop.numbers else self.always
+        return numbers[check.gap]
+
+    def largest(self, check: Check) -> str:
+        """The difference at the worst stop, as it is read."""
+        return shown(self.gap_at(self.worst(check), check))
+
+    def where(self, check: Check) -> str:
+        """The words " at t = 3" for the worst stop; none where the difference has no t."""
+        return "" if check.gap in self.always else f" at t = {self.worst(check).t:,}"
 
     def tells(self, names: Iterable[str]) -> bool:
         """Whether all these are finite numbers, or words, at the asked t: what is not is left out."""

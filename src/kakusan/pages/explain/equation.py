@@ -30,11 +30,17 @@ class Check:
     is_bound: bool = False
     """Whether one side is a bound of the other: the difference may be large, and not below 0."""
 
-    def holds(self, gap: float) -> bool:
-        """Whether the sides agree; at a t where the difference is no finite number, there is nothing to compare."""
+    def holds(self, gap: float | None) -> bool:
+        """Whether the sides agree; None says that there is nothing to compare, and holds."""
+        return self.size(gap) <= self.most
+
+    def size(self, gap: float | None) -> float:
+        """How far apart the sides are, the wrong way for a bound: endless where nan or inf came out, -inf for None."""
+        if gap is None:
+            return -math.inf
         if not math.isfinite(gap):
-            return True
-        return gap >= -self.most if self.is_bound else abs(gap) <= self.most
+            return math.inf
+        return -gap if self.is_bound else abs(gap)
 
 
 @dataclass(frozen=True, kw_only=True)

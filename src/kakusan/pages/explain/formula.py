@@ -16,6 +16,7 @@ LETTERS = {
 }  # fmt: skip
 OPERATORS = {
     "le": "≤", "to": "→", "dots": "⋯", "times": "×", "parallel": "∥", "lparen": "(", "rparen": ")", "int": "∫",
+    "approx": "≈", "pm": "±",
 }  # fmt: skip
 LARGE = {"sum": "∑", "prod": "∏"}
 ACCENTS = ("bar", "tilde", "hat")

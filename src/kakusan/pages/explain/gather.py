@@ -94,7 +94,7 @@ def _stop(subject: Subject, t: int, still: Snapshot, painter: Painter, pixel: Pi
     return Stop(
         t=t,
         numbers=numbers,
-        pictures=painter.drawn(pictures, numbers["alpha_bar"]),
+        pictures=painter.drawn(pictures, float(subject.schedule.alpha_bar[t])),
         notes=_notes(moment, numbers),
         bells=_bells(moment) if t > 1 else None,
         guesses=_guesses(subject.schedule, t),
@@ -219,7 +219,7 @@ def _end_of(x_0: Samples, subject: Subject) -> str:
     return f"This walk ends at {subject.known.captions[int(same[0])]}, one of the images that {subject.who} knows."
 
 
-def _notes(moment: Moment, numbers: Mapping[str, float]) -> dict[str, str]:
+def _notes(moment: Moment, numbers: Mapping[str, float | None]) -> dict[str, str]:
     """Words that depend on t."""
     if moment.t == 1:
         return {
@@ -228,7 +228,7 @@ def _notes(moment: Moment, numbers: Mapping[str, float]) -> dict[str, str]:
         }
     weighted = (
         "Bits for each pixel value: the term of (11) once more."
-        if math.isfinite(numbers["weight_gap"])
+        if numbers["weight_gap"] is not None
         else "Here α is 0, and ε says nothing of the image: this form divides by zero, and (11) does not."
     )
     learned = moment.back.variance[0].numel() > 1

@@ -6,7 +6,6 @@ The noise is the same at every t, so that a moment differs from the next by t al
 what the denoiser is asked.
 """
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -38,7 +37,8 @@ SEED = 0
 BEFORE, STEP, FRESH = 2, 3, 4
 """Ordinals of the noise: that of x_{t-1}, that of the step to x_t, and that of the step back."""
 
-Numbers = dict[str, float]
+Numbers = dict[str, float | None]
+"""By their names on the page. None: there is no such number, or nothing to compare, at this t. A nan is a mistake."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +202,7 @@ def bayes(moment: Moment) -> Numbers:
     """(6), as logarithms of densities in nats. At t = 1 the left side is a single point, and has no density."""
     schedule, x_0, x_prev, x_t = moment.schedule, moment.truth, moment.x_prev, moment.x_t
     if moment.t == 1:
-        return dict.fromkeys(("log_posterior", "log_step", "log_prev", "log_jump", "bayes_gap"), math.nan)
+        return dict.fromkeys(("log_posterior", "log_step", "log_prev", "log_jump", "bayes_gap"))
     found = {
         "log_posterior": nats(moment.posterior, x_prev),
         "log_step": nats(q_step(schedule, x_prev, moment.at), x_t),
@@ -231,17 +231,21 @@ def from_noise(moment: Moment) -> Numbers:
     return {
         "of_eps": float(beta / (1 - alpha_bar).sqrt()),
         "stretch": float(alpha.rsqrt()),
-        "mean_gap": largest(mean - moment.posterior.mean),
+        "mean_gap": None if _alpha_is_zero(moment) else largest(mean - moment.posterior.mean),
     }
 
 
 def term(moment: Moment) -> Numbers:
     """The term of (11) that belongs to t: L_{t-1}, or L_0 at t = 1. In bits for each pixel value."""
+    return {"term": _term(moment)}
+
+
+def _term(moment: Moment) -> float:
     if moment.t == 1:
         found = decoder_term(moment.model, moment.guess, moment.x_t, moment.truth)
     else:
         found = step_term(moment.model, moment.guess, moment.x_t, moment.truth, moment.at)
-    return {"term": float(found[0].mean()) * BITS}
+    return float(found[0].mean()) * BITS
 
 
 def weighted_error(moment: Moment) -> Numbers:
@@ -253,15 +257,25 @@ def weighted_error(moment: Moment) -> Numbers:
     weight = eps_weight(moment.schedule, variance, moment.at) * BITS
     squared = (moment.eps - moment.guess.eps).square()
     same_mean = Gaussian(moment.back.mean, moment.posterior.variance)
-    constant = float(same_mean.kl(moment.back)[0].mean()) * BITS if moment.t > 1 else math.nan
-    total = float((weight * squared)[0].mean()) + constant
-    return {
+    found: Numbers = {
         "weight": float(weight[0].mean()),
         "error": float(squared[0].mean()),
+    }
+    if moment.t == 1 or _alpha_is_zero(moment):
+        return {**found, **dict.fromkeys(("constant", "weighted_error", "weight_gap"))}
+    constant = float(same_mean.kl(moment.back)[0].mean()) * BITS
+    total = float((weight * squared)[0].mean()) + constant
+    return {
+        **found,
         "constant": constant,
         "weighted_error": total,
-        "weight_gap": abs(total - term(moment)["term"]),
+        "weight_gap": abs(total - _term(moment)),
     }
+
+
+def _alpha_is_zero(moment: Moment) -> bool:
+    """Whether nothing of x_{t-1} is left in x_t: a zero-terminal-SNR end, where what divides by alpha is no number."""
+    return float(moment.schedule.alpha[moment.t]) == 0
 
 
 def step_back(moment: Moment) -> Numbers:
@@ -270,7 +284,8 @@ def step_back(moment: Moment) -> Numbers:
     mean = (moment.x_t - beta / (1 - alpha_bar).sqrt() * moment.guess.eps) / alpha.sqrt()
     z = moment.noise(FRESH) if moment.t > 1 else torch.zeros_like(mean)
     sigma = float(moment.back.variance[0].mean().sqrt()) if moment.t > 1 else 0.0
-    return {"sigma_z": sigma, "step_gap": largest(moment.stepped - (mean + moment.back.variance.sqrt() * z))}
+    gap = largest(moment.stepped - (mean + moment.back.variance.sqrt() * z))
+    return {"sigma_z": sigma, "step_gap": None if _alpha_is_zero(moment) else gap}
 
 
 def nats(law: Gaussian, x: Samples) -> float:

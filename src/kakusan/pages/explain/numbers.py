@@ -7,9 +7,9 @@ UNKNOWN = "—"
 ENDLESS = "∞"
 
 
-def shown(value: float) -> str:
+def shown(value: float | None) -> str:
     """0.01006, 1.2×10⁻⁷, 226.4; a dash where there is no number."""
-    if math.isnan(value):
+    if value is None or math.isnan(value):
         return UNKNOWN
     if math.isinf(value):
         return ENDLESS if value > 0 else f"−{ENDLESS}"
@@ -21,14 +21,15 @@ def _finite(value: float) -> str:
     if value == 0 or (size < 1e6 and value == round(value)):
         return f"{value:.0f}"
     if 0.999 < size < 1.001 and float(f"{size:.4g}") == 1:  # "1" would be another number
-        return f"{value:.7f}".rstrip("0")
+        places = max(7, math.ceil(-math.log10(abs(size - 1))))  # so many that it differs from 1
+        return f"{value:.{places}f}".rstrip("0")
     if 1e-3 <= size < 1e6:
         return f"{value:.4g}" if size < 1e4 else f"{value:.0f}"
     digits, _, power = f"{value:.1e}".partition("e")
     return f"{digits.removesuffix('.0')}×10{str(int(power)).translate(RAISED)}"
 
 
-def careful(value: float) -> str:
+def careful(value: float | None) -> str:
     """The same, in parentheses where it is negative: 3 − (−2)."""
     text = shown(value)
     return f"({text})" if text.startswith("−") else text

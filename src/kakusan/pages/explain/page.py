@@ -177,7 +177,7 @@ def _measures(story: Story) -> dict[str, list[dict[str, Any]]]:
 
 
 def _placed(entries: list[tuple[str, str, str]], story: Story) -> Iterator[dict[str, Any]]:
-    values = [story.always[name] for _, name, _ in entries]
+    values = [story.number(name) for _, name, _ in entries]
     low, span = min(values), (max(values) - min(values)) or 1.0
     for (symbol, name, style), value in zip(entries, values, strict=True):
         place = 12 + 76 * (value - low) / span

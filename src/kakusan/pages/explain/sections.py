@@ -90,9 +90,10 @@ BEYOND = Chapter(
             functions=("diffusion.variances.LearnedRange",),
             checks=(
                 Check(
-                    "Logarithms at f = 0, 1/2 and 1, and those from the precisions of (6), differ by",
+                    "Logarithms at f = 0, 1/2 and 1, and those from the precisions of (6), differ, in units of what "
+                    "rounding of $\\bar\\alpha$ can do, by",
                     "range_gap",
-                    1e-8,
+                    16.0,
                 ),
             ),
             note="At f = 0, 1/2 and 1. At t = 1 the lower end would be 0, and $\\tilde\\beta_2$ stands "
@@ -170,7 +171,7 @@ BEYOND = Chapter(
             functions=("diffusion.guidance.Guided", "diffusion.oracles.MixtureOracle"),
             checks=(
                 Check(
-                    "The guided noise and the gradients, by autograd, differ by at most", "guide_gap", 1e-9
+                    "The guided noise and the gradients, by autograd, differ by at most", "guide_gap", 1e-7
                 ),
             ),
             chart="guidance",
@@ -190,24 +191,27 @@ BEYOND = Chapter(
                 r"\log q(x_1) = & \log q(x_T) + \int \text{div} v & \text{d} \phi",
                 r"-\log p_\theta(x_0) \le & -\E \log \frac{1}{K} \sum_{k=1}^{K} w_k \le & L_{\text{VLB}}",
             ),
-            numbers=(r"\n{short_evidence} \le & \n{short_averaged} \le & \n{short_bound}",),
+            numbers=(
+                r"\n{short_evidence} \le & \n{short_bound}",
+                r"-\E \log \frac{1}{16} \sum_{k=1}^{16} w_k \approx & \n{short_averaged} \pm \n{short_error}",
+            ),
             functions=("diffusion.flow.flow_density", "diffusion.weighted.weighted_bound"),
             checks=(
                 Check("The flow and the density of $x_1$ in closed form (bits) differ by", "flow_gap", 1e-5),
                 Check(
-                    "With K = 1, 512 walks are off from $L_{\\text{VLB}}$, in standard errors, by",
+                    "With K = 1, the mean over all walks and $L_{\\text{VLB}}$ (bits) differ by",
                     "walks_gap",
-                    5.0,
+                    1e-8,
                 ),
                 Check(
                     "Of the way from the evidence to $L_{\\text{VLB}}$, the bound with K = 16 keeps the share",
                     "walks_share",
-                    0.6,
+                    0.8,  # 0 to 0.64 over all pixels, to within 0.03; without averaging it is 1
                 ),
             ),
             chart="likelihood",
-            note="In bits, for the pixel of (9) and a chain of ten steps: its evidence, the bound with K "
-            "= 16, and that of (11).",
+            note="In bits, for the pixel of (9) and a chain of ten steps: its evidence and the bound of "
+            "(11); that with K = 16 lies between them, and is estimated from 512 walks, ± its standard error.",
         ),
     ),
 )

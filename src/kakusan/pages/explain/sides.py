@@ -128,7 +128,7 @@ def divergence(moment: Moment, pixel: Pixel) -> Numbers:
     These are two of the bells of (6), which differ in mean and variance. At t = 1 they are points.
     """
     if moment.t == 1:
-        return dict.fromkeys(("divergence", "divergence_integral", "divergence_gap"), math.nan)
+        return dict.fromkeys(("divergence", "divergence_integral", "divergence_gap"))
     prior = q_marginal(moment.schedule, moment.truth[:1], moment.before[:1])
     p = Gaussian(pixel.of(moment.posterior.mean), moment.posterior.variance[:1])
     q = Gaussian(pixel.of(prior.mean), prior.variance)
@@ -145,21 +145,30 @@ def _integral(p: Gaussian, q: Gaussian) -> float:
 
 
 def learned_range(schedule: NoiseSchedule, t: int) -> Numbers:
-    """The learned variance at fractions 0, 1/2 and 1; the gap is the largest error of a logarithm.
+    """The learned variance at fractions 0, 1/2 and 1; the gap is the largest error of a logarithm, in `_rounding`s.
 
     The low end is found anew from precisions, which add in (6): 1 / beta~ = alpha / beta + 1 / (1 - alpha_bar before).
     At t = 1 it is beta~_2.
     """
     names = ("range_low", "range_middle", "range_high", "range_gap")
     if schedule.T == 1:
-        return dict.fromkeys(names, math.nan)
+        return dict.fromkeys(names)
     k = max(t, 2)
     precision = schedule.alpha[k] / schedule.beta[k] + 1 / (1 - schedule.alpha_bar[k - 1])
     low, high = -float(precision.log()), float(schedule.beta[t].log())
     wanted = (low, (low + high) / 2, high)
     found = [_learned(schedule, t, fraction) for fraction in (0.0, 0.5, 1.0)]
     gap = max(abs(math.log(one) - other) for one, other in zip(found, wanted, strict=True))
-    return dict(zip(names, (*found, gap), strict=True))
+    return dict(zip(names, (*found, gap / _rounding(schedule, t, k)), strict=True))
+
+
+def _rounding(schedule: NoiseSchedule, t: int, k: int) -> float:
+    """What one rounding of alpha_bar can do to log(1 - alpha_bar) before k and to log beta at t and k.
+
+    Those differences of numbers near 1 lose digits: a learned schedule may begin at 1 - alpha_bar of 1e-9.
+    """
+    smallest = min(float(1 - schedule.alpha_bar[k - 1]), float(schedule.beta[k]), float(schedule.beta[t]))
+    return torch.finfo(torch.float64).eps / smallest
 
 
 def _learned(schedule: NoiseSchedule, t: int, fraction: float) -> float:
@@ -176,7 +185,7 @@ def price(schedule: NoiseSchedule, t: int, pixel: Pixel) -> Numbers:
     """
     names = ("price", "price_gap")
     if t == 1:
-        return dict.fromkeys(names, math.nan)
+        return dict.fromkeys(names)
     model = Model(pixel.oracle(schedule), variance="fixed-small")
     ends = torch.tensor([pixel.mean - pixel.deviation, pixel.mean + pixel.deviation], dtype=torch.float64)
     x_0 = ends.repeat(2).view(4, 1, 1, 1)

@@ -66,11 +66,16 @@ def _checks(equation: Equation, story: Story, to: Console) -> None:
         _paragraph(to, " ".join(words), INDENT)
     for check in equation.checks:
         if not story.holds(check):
-            _paragraph(to, f"This does not hold. {_compared(check, story)}", INDENT, style="bold red")
+            _paragraph(to, _denied(check, story), INDENT, style="bold red")
 
 
 def _compared(check: Check, story: Story) -> str:
     return f"{words_of(check.words, story)} {story.text(check.gap)}."
+
+
+def _denied(check: Check, story: Story) -> str:
+    """The same of a check that fails, with the difference where it is largest."""
+    return f"This does not hold{story.where(check)}. {words_of(check.words, story)} {story.largest(check)}."
 
 
 def _numbers(equation: Equation, story: Story, to: Console) -> None:
@@ -156,9 +161,13 @@ def as_json(story: Story) -> dict[str, Any]:
         "T": story.T,
         "facts": dict(story.facts),
         "equations": [_equation_json(equation, story) for equation in EQUATIONS],
-        "numbers": {name: value if math.isfinite(value) else None for name, value in numbers.items()},
+        "numbers": {name: _finite(value) for name, value in numbers.items()},
         "failed": list(failed(story)),
     }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def failed(story: Story) -> tuple[str, ...]:

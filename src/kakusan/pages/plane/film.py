@@ -17,7 +17,7 @@ from kakusan.diffusion.gaussians import double
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
-from kakusan.errors import SettingsError
+from kakusan.errors import NumbersError, SettingsError
 from kakusan.pages.explain.gather import stops
 from kakusan.pages.explain.subject import Subject
 from kakusan.randomness import Purpose, normals
@@ -105,7 +105,9 @@ class Counted(Denoiser):
 
 
 def film(subject: Subject, t: int | None, progress: Progress = lambda _, __: None) -> Film:
-    """The page of these points. Raises SettingsError for images, and for t outside of 1..T."""
+    """The page of these points. Raises SettingsError for images, and for t outside of 1..T; NumbersError
+    for a denoiser that answers with numbers that are not finite.
+    """
     path = subject.model.path
     t = _checked(subject, t)
     times = (0, *stops(path.T, t))
@@ -224,7 +226,12 @@ def _ghosts(subject: Subject) -> Floats:
 
 
 def _scaled(x: Samples, path: Path, t: float) -> Floats:
-    """In the scale of the twin."""
+    """In the scale of the twin. Raises NumbersError for what has no place in a picture."""
+    if not x.isfinite().all():
+        raise NumbersError(
+            f"at t = {t:g} the denoiser answers with numbers that are not finite, and they cannot be drawn",
+            "a training that has diverged leaves such weights: lower its learning rate, or take another run",
+        )
     return _plain(double(x) / path.scale_at(times_like(t, x)).view(-1, 1, 1, 1))
 
 
