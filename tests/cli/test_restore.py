@@ -155,6 +155,22 @@ def test_samples_that_miss_y_are_a_warning_on_the_terminal_and_in_the_record(
     assert json.loads(printed.out)["warnings"][-1].startswith("100 % of the samples miss")
 
 
+def test_overwriting_leaves_no_older_samples_and_spares_other_folders(
+    run: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["restore", str(run), "--observed", str(file), "--operator", "mask:hide-left", "--noise", "0"]
+    out = tmp_path / "out"
+    assert main([*words, *FEW, "--out", str(out)]) == 0
+    (out / "samples" / "notes.png").touch()
+    assert main([*words, "--steps", "3", "--count", "1", "--out", str(out), "--overwrite"]) == 0
+    assert sorted(path.name for path in (out / "samples").iterdir()) == ["00000000.png", "notes.png"]
+    before = sorted(run.rglob("*"))
+    for folder in (run, out / "samples"):
+        assert main([*words, *FEW, "--out", str(folder), "--overwrite"]) == 2
+        assert "holds something else than samples given y" in capsys.readouterr().err
+    assert sorted(run.rglob("*")) == before
+
+
 def test_what_a_masked_array_hides_was_not_measured(run: Path, y: Any) -> None:
     whole = np.where(np.isnan(y), 7, y).astype(np.int64)
     hidden = np.ma.masked_array(whole, np.isnan(y))

@@ -202,6 +202,8 @@ def test_masks_are_read_in_the_axes_of_the_data(
         (np.full((2, 3), 7), "other whole numbers than 0 and 1"),
         (np.full((2, 3), "x"), "booleans, 0 and 1, or floats"),
         (np.zeros((2, 3)), "nothing is there"),
+        (LAND * 255.0, "zeros beside other numbers than 1, and no nan"),
+        (LAND * 0.5, "zeros beside other numbers than 1, and no nan"),
     ],
 )
 def test_what_is_no_mask_is_refused(array: NDArray[Any], words: str) -> None:

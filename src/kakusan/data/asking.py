@@ -272,7 +272,8 @@ def mask_asked(mask: str, shape: tuple[int, ...], layout: Layout) -> Samples:
 def mask_of(array: NDArray[np.generic], shape: tuple[int, ...], layout: Layout, where: str) -> Samples:
     """Masks (m, *shape), 1 where a value is there, of an array of one or several.
 
-    array: booleans or 0 and 1, which say what is there, or other floats, where nan is missing; in the axes of the data
+    array: booleans or 0 and 1, which say what is there, or other floats, where nan is missing, and zeros without any
+    nan are refused; in the axes of the data
     (`layout`), in another order of axes, or without an axis for the channels, which then have one mask.
     Raises DataError for other values and shapes, and for masks where nothing is there.
     """
@@ -299,9 +300,14 @@ def mask_of(array: NDArray[np.generic], shape: tuple[int, ...], layout: Layout, 
 def _there(array: NDArray[np.generic], where: str) -> NDArray[np.bool_]:
     if array.dtype.kind not in "biuf":
         raise DataError(f"{where} holds {array.dtype}: booleans, 0 and 1, or floats with NaN are a mask")
-    there: NDArray[np.bool_] = ~np.isnan(array) if array.dtype.kind == "f" else array.astype(np.bool_)
     if np.isin(array, (0, 1)).all():
         return array.astype(np.bool_)
     if array.dtype.kind != "f":
         raise DataError(f"{where} holds other whole numbers than 0 and 1, where a value is there or not")
-    return there
+    missing: NDArray[np.bool_] = np.isnan(array)
+    if not missing.any() and not array.all():  # 0 and 255, or weights: their zeros were meant to hide
+        raise DataError(
+            f"{where} holds zeros beside other numbers than 1, and no nan",
+            "give booleans, or 0 and 1; of other floats nan alone says that a value is missing",
+        )
+    return ~missing

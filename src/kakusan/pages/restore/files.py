@@ -38,6 +38,8 @@ PICTURES = {
     "Left of y": "left",
 }
 """Pictures of the folder, by the titles that they have on the page."""
+SAMPLES = f"samples/{8 * '[0-9]'}.png"
+"""Pattern of the samples of one measurement as pictures."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,14 @@ class Places:
         there = next((file for file in (places.path, places.page, places.record) if file.exists()), None)
         if there is not None and not overwrite:
             raise SettingsError(f"{there} is there already", "name another --out, or say --overwrite")
+        if places.is_folder and path.exists() and not places._is_replaceable:
+            raise SettingsError(f"{path} holds something else than samples given y", "name another --out")
         return places
+
+    @property
+    def _is_replaceable(self) -> bool:
+        """Whether this folder is empty, or holds what a restoration or a calibration wrote."""
+        return self.path.is_dir() and (self.record.exists() or not any(self.path.iterdir()))
 
     @property
     def is_folder(self) -> bool:
@@ -100,6 +109,15 @@ def write_restored(
         for folder in {path.parent for path, _ in files}:
             durable.make_folders(folder)
         durable.atomic_writes(files)
+        _remove_older_samples(places, {path for path, _ in files})
+
+
+def _remove_older_samples(places: Places, written: set[Path]) -> None:
+    """Pictures of an earlier restoration, which `--overwrite` replaces: they would pass for samples of this one."""
+    if places.is_folder:
+        older = {*places.path.glob(SAMPLES), *places.path.glob(f"[0-9][0-9][0-9][0-9]/{SAMPLES}")}
+        for path in older - written:
+            path.unlink()
 
 
 def _outputs(found: Posterior, places: Places) -> Iterator[File]:
