@@ -17,7 +17,7 @@ from tiny import TINY
 import kakusan as kk
 from kakusan.cli import main
 from kakusan.operators import Mask, function
-from kakusan.posterior import MMPS, SMC, Gaussian
+from kakusan.posterior import MMPS, SMC, Gaussian, Restoration, restored
 from kakusan.samplers import UniPC
 
 FEW = ["--steps", "3", "--count", "3"]
@@ -324,7 +324,9 @@ def test_methods_and_samplers_are_named_with_their_options(run: Path) -> None:
             for flag in ("--label", "--vector", "--condition", "--first")
         ),
         (["--operator", "down:2", "--noise", "1", "--calibrate", "--count", "0"], "at least 2 images"),
-        (["--operator", "identity", "--observed", "y.npy", "--count", "0"], "a count is at least 1"),
+        (["--operator", "identity", "--observed", "y.npy", "--count", "0"], "a count is at least 1, not 0"),
+        (["--operator", "identity", "--observed", "y.npy", "--first", "-1"], "from 0 on, not -1"),
+        (["--operator", "identity", "--observed", "y.npy", "--method", "MMPS"], "did you mean mmps?"),
         (["--operator", "masc:hide-left", "--observed", "y.npy"], "did you mean"),
         (["--operator", "mask:hide-left", "--observed", "y.npy", "--method", "mnps"], "there are: mmps"),
         (
@@ -464,6 +466,9 @@ def test_a_map_of_noise_has_the_axes_of_the_data_in_python_too(run: Path, y: Any
         assert torch.equal(torch.as_tensor(law.sigma), torch.from_numpy(sigma)[None])
     with pytest.raises(kk.DataError, match=r"the noise has shape \(5, 5\), and a map .*\(8, 8, 1\)"):
         opened.measurement(y, "identity", np.ones((5, 5)))
+    for hidden in (np.ma.masked_greater(sigma, 1.5), np.ma.masked_greater(sigma[None], 1.5)):
+        with pytest.raises(kk.DataError, match="negative, masked, or not finite"):
+            opened.measurement(y, "identity", hidden)
     with pytest.raises(kk.DataError, match="deviations are real numbers"):
         opened.measurement(y, "identity", np.ones((8, 8), dtype=np.complex128))
 
@@ -482,5 +487,20 @@ def test_operators_and_options_of_ones_own_are_told_how_they_are_given(run: Path
     refused(function(lambda x: torch.from_numpy(x.numpy() * 2)), "of torch operations alone")
     found = opened.restore(y, "identity", 1.0, "smc", count=1, steps=2, particles=3)
     assert found.about["options"]["particles"] == 3
+    shown: list[float] = []
+    request = Restoration(count=2)
+    restored(
+        opened.guided(opened.load(), None),
+        found.measurement,
+        SMC(steps=2),
+        request,
+        lambda part, _: shown.append(part),
+    )
+    assert max(shown) == 1
+    with pytest.raises(kk.SettingsError, match=r"count of samples is a whole number, not 2\.0"):
+        opened.restore(y, "identity", 1.0, count=2.0)  # type: ignore[arg-type]
+    for share in (2, [0.1, 0.9]):
+        with pytest.raises(kk.SettingsError, match="one number from 0 to 1"):
+            found.quantile(share)  # type: ignore[arg-type]
     with pytest.raises(kk.SettingsError, match="no option particels"):
         opened.restore(y, "identity", 1.0, "smc", particels=3)

@@ -10,11 +10,22 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from kakusan.data.measured import in_files, measured_in, measured_of
+from kakusan.data.measured import in_files, measured_in, measured_of, observed_of, truth_of
 from kakusan.data.measuring import OPERATORS, operator_named
 from kakusan.data.units import Levels, Real
 from kakusan.errors import DataError, KakusanError, SettingsError
-from kakusan.operators import Blur, Fourier, Linear, Mask, Matrix, Operator, Radon, function, stacked
+from kakusan.operators import (
+    Blur,
+    Fourier,
+    Identity,
+    Linear,
+    Mask,
+    Matrix,
+    Operator,
+    Radon,
+    function,
+    stacked,
+)
 
 GREY, COLOUR, SIGNAL = (1, 6, 8), (3, 6, 8), (2, 10)
 Shape = tuple[int, ...]
@@ -93,6 +104,17 @@ def test_a_random_mask_hides_a_share_of_the_pixels_of_all_channels_and_is_of_a_s
     assert np.array_equal(known("mask:random:0.75"), known("mask:random:0.75:0"))
     assert not np.array_equal(known("mask:random:0.75:1"), known("mask:random:0.75"))
     assert known("mask:random:0.5", (2,)).sum() == 1
+
+
+def test_a_mask_may_be_an_array() -> None:
+    array = np.array([[True, False]])
+    mask = Mask(array)  # type: ignore[arg-type]
+    array[:] = False
+    assert mask.known.tolist() == [[True, False]]
+
+
+def test_a_share_may_be_a_percentage() -> None:
+    assert (known("mask:random:50%") == known("mask:random:0.5")).all()
 
 
 def test_words_follow_each_other_and_plus_sets_side_by_side(files: Path) -> None:
@@ -187,7 +209,13 @@ def test_the_columns_of_a_matrix_are_in_the_order_of_a_file(files: Path) -> None
         ("crop:1:3,4", "FIRST:END"),
         ("crop:1:3,4:20", "no box"),
         ("gauss:-1", "gauss:-1: the deviation of a Gaussian blur is above 0"),
-        ("gauss:", "a number is needed"),
+        ("gauss:1 down:2", r"as a list: \['gauss:1', 'down:2'\]"),
+        ("gauss:", "missing after the colon"),
+        ("gauss", "missing after the colon"),
+        ("gauss:1.5:foo", "edges are reflect, periodic, zero, not 'foo'"),
+        ("quantize", "missing after the colon"),
+        ("mask:random", "missing after the colon"),
+        ("mask:random:150%", "leaves some of 48"),
         ("down:5", "down:5: down-sampling by 5 is for samples whose sides it divides"),
         ("down:0", "at least 1"),
         ("fourier:100", "acceleration lies between"),
@@ -228,6 +256,8 @@ def test_bad_files_of_operators_are_named(files: Path) -> None:
     refused("mask:{}/m.png", "6 high and 8 wide, and a mask here is 4 by 4", (1, 4, 4))
     np.save(files / "none.npy", np.zeros((6, 8), bool))
     refused("mask:{}/none.npy", "nothing is there")
+    np.save(files / "bytes.npy", 255.0 * np.eye(6, 8))
+    refused("mask:{}/bytes.npy", "zeros beside other numbers than 1")
     np.save(files / "two.npy", np.ones((2, 6, 8), bool))
     refused("mask:{}/two.npy", "holds 2 masks")
     (files / "torn.npz").write_bytes(b"PK\x03\x04 no more")
@@ -248,6 +278,10 @@ def test_bad_files_of_operators_are_named(files: Path) -> None:
     refused("blur:{}/words.npy", "not numbers")
     refused("fourier:{}/k.npy", "booleans")
     refused("radon:{}/k.npy", "no list of angles")
+    np.save(files / "dark.npy", np.zeros((3, 3)))
+    refused("blur:{}/dark.npy", "all of the kernel is 0")
+    np.savez(files / "several.npz", A=np.ones((5, 48)), b=np.ones(5))
+    refused("matrix:{}/several.npz", "a dense one is the only array of its file.*\n.*arrays in it: A, b")
 
 
 # measurements
@@ -378,6 +412,26 @@ def test_a_picture_is_on_the_levels_of_the_run(tmp_path: Path) -> None:
 def test_a_measurement_of_another_shape_is_one_clear_error(array: NDArray[Any], says: str) -> None:
     with pytest.raises(DataError, match=says):
         measured_of(array, operator_named("down:2", GREY), GREY, "y.npy")
+
+
+def test_of_several_arrays_y_is_the_one_that_is_named_so(tmp_path: Path) -> None:
+    path, ones = tmp_path / "y.npz", np.ones((6, 8))
+    np.savez(path, mask=0 * ones, observed=ones)
+    assert measured_in(path, Identity(), GREY, Levels()).eq(1).all()
+    np.savez(path, mask=0 * ones, y=ones)
+    with pytest.raises(DataError, match=r"y\.npz holds several arrays, and none is named observed: mask, y"):
+        measured_in(path, Identity(), GREY, Levels())
+    with pytest.raises(DataError, match="none is named truth: mask, y"):
+        truth_of(path, GREY, Levels())
+
+
+@pytest.mark.parametrize(
+    ("value", "says"), [(np.nan, "nothing was measured"), (np.inf, "a measured value is infinite")]
+)
+def test_y_that_says_nothing_is_named_with_its_file(tmp_path: Path, value: float, says: str) -> None:
+    np.save(tmp_path / "y.npy", np.full((6, 8), value))
+    with pytest.raises(DataError, match=rf"y\.npy: {says}"):
+        observed_of(tmp_path / "y.npy", Identity(), GREY, Levels())
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -94,6 +94,8 @@ def test_a_line_names_the_target_and_the_range_over_samples() -> None:
     )
     near = misfit(asked, torch.zeros(1, 2, *SHAPE))
     assert near.words.endswith("more steps may help, or the noise is smaller than was said")
+    far = misfit(asked, torch.full((1, 2, *SHAPE), 4e7))
+    assert "by degree of freedom is 6.4e15 times that of noise" in far.words
 
 
 def test_samples_that_leave_their_range_to_fit_y_are_told_and_small_strays_are_not() -> None:

@@ -5,6 +5,7 @@ edm: then it is shown, written and accepted with that choice alone. `Table` says
 one that is not declared with the setting brings its own fields as options (`config/own_options.py`).
 """
 
+import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
@@ -57,7 +58,12 @@ class Table(NamedTuple):
 def named(table: Mapping[str, Any], name: str, setting: str) -> Any:
     """The entry of this name. Raises SettingsError with those there are."""
     if name not in table:
-        raise SettingsError(f"{setting} knows no {name!r}", f"there are: {', '.join(table)}")
+        near = difflib.get_close_matches(name.lower(), table, n=1)
+        raise SettingsError(
+            f"{setting} knows no {name!r}",
+            *[f"did you mean {each}?" for each in near],
+            f"there are: {', '.join(table)}",
+        )
     return table[name]
 
 

@@ -143,6 +143,17 @@ def array_in(path: Path, key: str) -> NDArray[np.generic]:
         return np.asarray(stored[key if key in stored else next(iter(stored))])
 
 
+def array_named(path: Path, key: str) -> NDArray[np.generic]:
+    """The array in a .npy or .npz file: that of this name, or the only one. Raises DataError where it is not clear."""
+    with _opened(path) as stored:
+        if len(stored) > 1 and key not in stored:
+            raise DataError(
+                f"{path} holds several arrays, and none is named {key}: {', '.join(map(printable, stored))}",
+                f"numpy.savez(path, {key}=...) names it, numpy.save(path, ...) writes one alone",
+            )
+    return array_in(path, key)
+
+
 def arrays_in(path: Path) -> dict[str, NDArray[np.generic]]:
     """All arrays in a .npz file by name, or the one of a .npy file, called "array". Raises DataError."""
     with _opened(path) as stored:

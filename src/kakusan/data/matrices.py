@@ -25,7 +25,7 @@ def matrix_in(path: Path) -> Tensor:
     try:
         if "shape" in found and "data" in found:
             return _sparse(found)
-        (matrix,) = found.values()
+        matrix = _alone(found)
     except (KeyError, ValueError, TypeError, MemoryError, RuntimeError) as error:
         raise DataError(
             f"{path} holds no matrix: {error or 'it has other arrays'}",
@@ -37,6 +37,24 @@ def matrix_in(path: Path) -> Tensor:
             f"{path} holds {matrix.dtype} of shape {matrix.shape}, and a matrix of real numbers is needed"
         )
     return torch.from_numpy(matrix.astype(np.float64))
+
+
+def with_columns_at(matrix: Tensor, order: Tensor) -> Tensor:
+    """The matrix whose column order[k] is column k of this one: from channels last to channels first."""
+    if not matrix.is_sparse:
+        return matrix[:, order.argsort()]
+    rows, columns = matrix.indices()
+    places = torch.stack([rows, order[columns]])
+    return torch.sparse_coo_tensor(places, matrix.values(), matrix.shape, check_invariants=False).coalesce()
+
+
+def _alone(found: Arrays) -> NDArray[Any]:
+    """The only array. Raises ValueError for several, none of which says that it is the matrix."""
+    if len(found) != 1:
+        raise ValueError(
+            "a dense one is the only array of its file; a sparse one has shape, data and indices"
+        )
+    return next(iter(found.values()))
 
 
 MOST_EMPTY: Final = 10_000_000

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from kakusan.config.settings import Layout
-from kakusan.data.given import array_in, arrays_in, picture
+from kakusan.data.given import array_named, arrays_in, picture
 from kakusan.data.layout import CHANNELS_FIRST, SINGLE_CHANNEL
 from kakusan.data.measuring import ARRAYS
 from kakusan.data.saving import in_layout
@@ -37,13 +37,15 @@ def observed_of(
 ) -> Observed:
     """y, (n, *measured), of an array or a file, for samples (channels, *space): `measured_of`, `measured_in`.
 
-    Raises DataError for what does not fit, and for values a million times beyond what the operator gives.
+    Raises DataError for what does not fit, for y without a measured value, and for values that are infinite, or a
+    million times beyond what the operator gives.
     """
     if isinstance(observed, str | Path):
         y, where = measured_in(Path(observed), operator, shape, units, layout=layout), str(observed)
     else:
         where = "the measurement"
         y = measured_of(_array(observed), operator, shape, where, layout=layout)
+    _require_values(y, operator, shape, where)
     _require_near(y, operator, shape, units, where)
     return y
 
@@ -79,7 +81,7 @@ def _values_of(
     path = Path(truth).expanduser()
     if path.suffix.lower() not in ARRAYS:
         return _of_picture(path, shape, units, "the truth").round()
-    return measured_of(array_in(path, TRUTH), Identity(), shape, where, layout=layout)
+    return measured_of(array_named(path, TRUTH), Identity(), shape, where, layout=layout)
 
 
 def _require_levels(values: Tensor, units: Levels, where: str) -> None:
@@ -96,6 +98,21 @@ def _array(given: ArrayLike | Tensor) -> NDArray[Any]:
     return given.numpy(force=True) if isinstance(given, Tensor) else np.ma.asanyarray(given)
 
 
+def _known(y: Observed, operator: Operator, shape: tuple[int, ...]) -> Tensor:
+    """The values of y that hold something, as booleans of its shape."""
+    kept = operator.is_measured(shape)
+    return ~y.isnan() if kept is None else ~y.isnan() & kept
+
+
+def _require_values(y: Observed, operator: Operator, shape: tuple[int, ...], where: str) -> None:
+    """Raises DataError where y says nothing of an x, or is infinite."""
+    known = _known(y, operator, shape)
+    if not by_row(known).any(1).all():
+        raise DataError(f"{where}: nothing was measured, all values are nan or hidden by the mask")
+    if y[known].isinf().any():
+        raise DataError(f"{where}: a measured value is infinite", "nan says that a value was not measured")
+
+
 FAR = 1e6
 """Times beyond all that an operator gives: such a value fits no sample, and float32 keeps nothing else beside it."""
 
@@ -106,9 +123,8 @@ def _require_near(y: Observed, operator: Operator, shape: tuple[int, ...], units
     noise = torch.randn(4, *shape, generator=generator)
     scale, mean = _over_space(units, shape)
     x = torch.cat([noise, torch.ones(1, *shape), -torch.ones(1, *shape)]) * scale + mean
-    reach, kept = float(operator(x.float()).abs().max()), operator.is_measured(shape)
-    there = y.isfinite() if kept is None else y.isfinite() & kept
-    largest = float(y[there].abs().max()) if there.any() else 0.0
+    reach = float(operator(x.float()).abs().max())
+    largest = float(y[_known(y, operator, shape)].abs().max())
     if largest > FAR * reach > 0:
         raise DataError(
             f"{where} holds values of {largest:.3g}, and what the operator gives of samples is about {reach:.3g}",
@@ -138,7 +154,7 @@ def measured_in(
         parts = arrays_in(path)
         if OBSERVED not in parts and len(parts) == len(operator.parts):
             return _side_by_side(path, parts, operator, shape, layout)
-    return measured_of(array_in(path, OBSERVED), operator, shape, str(path), layout=layout)
+    return measured_of(array_named(path, OBSERVED), operator, shape, str(path), layout=layout)
 
 
 def _side_by_side(
@@ -166,7 +182,7 @@ def measured_of(
         raise DataError(f"{where} holds {array.dtype}, and what was measured is numbers")
     if not array.size:
         raise DataError(f"{where} is empty")
-    found = in_axes(_unmasked(array), wanted, layout)
+    found = in_axes(unmasked(array), wanted, layout)
     if found is None:
         forms = " or ".join(dict.fromkeys(str(form) for form, _ in _forms(wanted, layout)))
         gives = "samples have" if isinstance(operator, Identity) else "the operator gives"
@@ -233,7 +249,7 @@ def _of_picture(path: Path, wanted: tuple[int, ...], units: Units, noun: str) ->
     return torch.from_numpy(levels).movedim(-1, 0)[None]
 
 
-def _unmasked(array: NDArray[Any]) -> NDArray[Any]:
+def unmasked(array: NDArray[Any]) -> NDArray[Any]:
     """nan where an array is masked."""
     if not np.ma.is_masked(array):
         return np.asarray(array)

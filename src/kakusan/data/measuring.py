@@ -20,7 +20,7 @@ from kakusan.config.settings import Layout
 from kakusan.data.asking import mask_of
 from kakusan.data.given import WHITE, array_in, picture
 from kakusan.data.layout import CHANNELS_FIRST
-from kakusan.data.matrices import matrix_in
+from kakusan.data.matrices import matrix_in, with_columns_at
 from kakusan.errors import KakusanError, SettingsError
 from kakusan.operators import (
     Blur,
@@ -71,20 +71,29 @@ class Word:
 
     def file(self, name: str) -> Path:
         """A path. Raises SettingsError for an empty one, which would be the current folder."""
-        if not name:
-            self.refuse("something is missing after the colon")
+        self._require_some(name)
         return Path(name).expanduser()
+
+    def _require_some(self, text: str) -> None:
+        if not text.strip():
+            self.refuse("something is missing after the colon")
 
     def refuse(self, problem: str, *advice: str) -> NoReturn:
         raise SettingsError(f"{self.text}: {problem}", *advice, f"such as: {OPERATORS[self.name].usage}")
 
     def number(self, text: str) -> float:
+        self._require_some(text)
         try:
             return float(text)
         except ValueError:
             self.refuse(f"a number is needed, not {text!r}")
 
+    def share(self, text: str) -> float:
+        """A number, or a percentage."""
+        return self.number(text[:-1]) / 100 if text.endswith("%") else self.number(text)
+
     def whole(self, text: str, most: int = 2**63) -> int:
+        self._require_some(text)
         if not re.fullmatch(r"\s*\d+\s*", text):
             self.refuse(f"a whole number is needed, not {text!r}")
         if int(text) > most:
@@ -170,6 +179,9 @@ def files_named(words: Sequence[str]) -> list[Path]:
 
 
 def _single(text: str, shape: tuple[int, ...], layout: Layout) -> Operator:
+    words = text.split()
+    if len(words) > 1 and all(each.partition(":")[0] in OPERATORS for each in words):
+        raise SettingsError(f"{text!r} is several words in one", f"give each by itself, as a list: {words}")
     word = Word(text, shape, layout)
     if word.name not in OPERATORS:
         close = difflib.get_close_matches(word.name, OPERATORS, n=1)
@@ -203,7 +215,7 @@ def _mask(word: Word) -> Mask:
     kind, _, rest = word.options.partition(":")
     if kind == "random":
         share, _, seed = rest.partition(":")
-        return Mask(_random(word, word.number(share), word.whole(seed or "0")))
+        return Mask(_random(word, word.share(share), word.whole(seed or "0")))
     if kind in HIDING:
         return Mask(_hiding(word, kind))
     if f"hide-{kind}" in HIDING:
@@ -312,6 +324,8 @@ def _blur(word: Word) -> Blur:
 
 def _gauss(word: Word) -> Blur:
     deviation, edges = _with_edges(word.options)
+    if ":" in deviation:
+        word.refuse(f"edges are {', '.join(get_args(Edges))}, not {deviation.rpartition(':')[2]!r}")
     sigma = word.number(deviation)
     if sigma > (widest := max(word.shape[1:], default=0)):
         word.refuse(f"it is wider than samples of {widest} pixels")
@@ -353,17 +367,8 @@ def _matrix(word: Word) -> Matrix:
     matrix = matrix_in(word.path)
     if matrix.shape[1] == np.prod(word.shape) and len(word.shape) > 1 and word.layout != CHANNELS_FIRST:
         order = torch.arange(matrix.shape[1]).view(word.shape).movedim(0, -1).flatten()
-        return Matrix(_with_columns_at(matrix, order))
+        return Matrix(with_columns_at(matrix, order))
     return Matrix(matrix)
-
-
-def _with_columns_at(matrix: Tensor, order: Tensor) -> Tensor:
-    """The matrix whose column order[k] is column k of this one: from channels last to channels first."""
-    if not matrix.is_sparse:
-        return matrix[:, order.argsort()]
-    rows, columns = matrix.indices()
-    places = torch.stack([rows, order[columns]])
-    return torch.sparse_coo_tensor(places, matrix.values(), matrix.shape, check_invariants=False).coalesce()
 
 
 def _radon(word: Word) -> Radon:

@@ -26,7 +26,8 @@ class Blur(Linear):
 
     kernel: of as many axes as the space has, c its middle, size // 2; in the orientation of a convolution, so that the
     kernel is the image of a point. Its sum is what it multiplies a constant by: nothing is normalized.
-    Raises SettingsError for a kernel that is empty or not finite, or is of other dimensions than the samples.
+    Raises SettingsError for a kernel that is empty, not finite or 0 all over, or is of other dimensions than the
+    samples.
     """
 
     kernel: Tensor
@@ -37,6 +38,8 @@ class Blur(Linear):
             raise SettingsError(
                 f"a kernel is finite numbers on 1 to 3 axes, and this one has shape {tuple(self.kernel.shape)}"
             )
+        if not self.kernel.any():
+            raise SettingsError("all of the kernel is 0, and nothing would be measured")
         if self.edges not in get_args(Edges):
             raise SettingsError(f"edges are {', '.join(get_args(Edges))}, not {self.edges!r}")
 

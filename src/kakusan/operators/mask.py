@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,13 +15,16 @@ from kakusan.shapes import Samples
 class Mask(Linear):
     """y = x where values are measured, and 0 elsewhere, where y says nothing.
 
-    known: booleans, True where a value is measured, of the shape of the space (height, width), for all channels, or of
-    a sample, (channels, height, width). Raises SettingsError where nothing is measured.
+    known: booleans, a tensor or an array, True where a value is measured, of the shape of the space (height, width),
+    for all channels, or of a sample, (channels, height, width). Raises SettingsError where nothing is measured.
     """
 
     known: Tensor
 
     def __post_init__(self) -> None:
+        given: object = self.known
+        if isinstance(given, np.ndarray):
+            object.__setattr__(self, "known", torch.tensor(given.copy()))
         if self.known.dtype != torch.bool or not self.known.any():
             raise SettingsError(
                 "a mask is booleans, True where a value is measured, and measures at least one"

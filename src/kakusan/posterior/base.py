@@ -44,7 +44,7 @@ class Method(ABC):
 
     @abstractmethod
     def steps_of(self, path: Path) -> int:
-        """Snapshots that follow the first one of a trajectory."""
+        """Snapshots that follow the first one of a trajectory, without that of a last choice among particles."""
 
     @abstractmethod
     def trajectory(

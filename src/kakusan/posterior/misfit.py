@@ -70,7 +70,7 @@ class Misfit:
     @property
     def words(self) -> str:
         """A warning in a sentence; empty where there is none to give."""
-        left = f"{np.nanmean(self.reduced):.2f} times" if self.degrees.any() else ""
+        left = f"{_factor(float(np.nanmean(self.reduced)))} times" if self.degrees.any() else ""
         if self.missed > MANY:
             return (
                 f"{100 * self.missed:.0f} % of the samples miss what was measured, further than noise is in 1 case of"
@@ -93,7 +93,8 @@ class Misfit:
         known, degrees = self.reduced[~np.isnan(self.reduced)], int(self.degrees.max())
         of = f" over {degrees:,} value{'s' * (degrees > 1)}"
         ends = f"; {known.min():.3g} to {known.max():.3g} by sample" if len(known) > 1 else ""
-        exact = "" if np.isnan(self.off).all() else f"; of y measured exactly: {self._exactly}"
+        of_exact = "what was measured exactly" if self.is_kept else "of what was measured exactly,"
+        exact = "" if np.isnan(self.off).all() else f"; {of_exact} {self._exactly}"
         return f"misfit: chi-square by degree of freedom {known.mean():.3g}{of}, where 1 is noise alone{ends}{exact}"
 
     @property
@@ -104,6 +105,11 @@ class Misfit:
     def p(self) -> NDArray[np.float64]:
         """Probability of a chi-square as large: near 0, samples miss y; near 1, they follow its noise; nan likewise."""
         return chi_square_tail(self.chi_square, self.degrees)
+
+
+def _factor(value: float) -> str:
+    """With two decimals, or three digits where these are enough."""
+    return f"{value:.2f}" if value < 1000 else f"{value:.3g}".replace("e+", "e")
 
 
 def misfit(measurement: Measurement, samples: Samples) -> Misfit:

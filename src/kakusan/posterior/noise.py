@@ -128,9 +128,9 @@ class Poisson(Noise):
             )
 
     def require_fit(self, y: Measured) -> None:
-        if (y < 0).any():
+        if below := int((y < 0).sum()):
             raise SettingsError(
-                f"{int((y < 0).sum()):,} measured values are below 0, and counts are not",
+                f"{below:,} measured value{'s are' if below > 1 else ' is'} below 0, and counts are not",
                 "an offset that was taken away from them belongs back",
             )
 

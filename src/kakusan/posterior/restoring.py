@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -39,10 +40,17 @@ class Restoration:
     dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
-        if self.count < 1 or not 0 <= self.first <= (1 << OBSERVATION) - self.count:
+        numbers: dict[str, object] = {"count": self.count, "first": self.first, "seed": self.seed}
+        for name, number in numbers.items():
+            if not isinstance(number, Integral):
+                raise SettingsError(f"the {name} of samples is a whole number, not {number!r}")
+        if self.count < 1:
+            raise SettingsError(f"a count is at least 1, not {self.count}")
+        if self.first < 0:
+            raise SettingsError(f"the first sample has a number from 0 on, not {self.first}")
+        if self.first + self.count > 1 << OBSERVATION:
             raise SettingsError(
-                f"a count is at least 1, and samples are numbered below 2^{OBSERVATION}:"
-                f" not {self.count} from {self.first}"
+                f"samples are numbered below 2^{OBSERVATION}, and {self.count:,} from {self.first:,} go beyond"
             )
 
 
@@ -99,7 +107,8 @@ def restored(
         rows, given = measurement.rows(of), _given(request, of)
         still = None
         for step, still in enumerate(method.trajectory(counted, rows, OfType(seeded, request.dtype), given)):
-            progress((begin + len(places) * step / steps) / (n * count), f"t = {still.t:g}")
+            part = min(step / steps, 1.0)  # a choice among particles comes after the last step
+            progress((begin + len(places) * part) / (n * count), f"t = {still.t:g}")
         assert still is not None
         found.append(kept_exactly(still.x, rows).cpu())
         if isinstance(still, Weighed) and still.effective is not None:

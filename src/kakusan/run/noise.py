@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kakusan.config.settings import Layout
 from kakusan.data.given import array_in
-from kakusan.data.measured import in_axes
+from kakusan.data.measured import in_axes, unmasked
 from kakusan.data.units import Levels, Units
 from kakusan.errors import DataError, SettingsError
 from kakusan.posterior.noise import Gaussian, Noise, Poisson, Student, Unknown
@@ -41,11 +41,11 @@ def noise_of(
     sigma = given.sigma if isinstance(given, Gaussian) else given
     if isinstance(sigma, Noise):
         return sigma
-    array = sigma.numpy(force=True) if isinstance(sigma, Tensor) else np.asarray(sigma)
+    array = sigma.numpy(force=True) if isinstance(sigma, Tensor) else unmasked(np.ma.asanyarray(sigma))
     if array.ndim == 0 and array.dtype.kind in "iuf":
         return Gaussian(float(array))
     if array.shape == measured and array.dtype.kind in "iuf":  # as tensors are, their channels first
-        return Gaussian(torch.from_numpy(array.astype(np.float64)))
+        return Gaussian(_deviations(torch.from_numpy(array.astype(np.float64)), "the noise"))
     return Gaussian(_map_of(array, "the noise", measured, layout))
 
 
@@ -106,6 +106,11 @@ def _map_of(array: NDArray[Any], where: str, measured: tuple[int, ...], layout: 
             f"{where} has shape {array.shape}, and a map of deviations is of what was measured:"
             f" {(*measured[1:], *measured[:1])}"
         )
+    return _deviations(found[0], where)
+
+
+def _deviations(found: Tensor, where: str) -> Tensor:
+    """A map as it is. Raises DataError for what is no deviation; nan stands for a masked one too."""
     if not (found.isfinite() & (found >= 0)).all():
-        raise DataError(f"{where} holds deviations that are negative, or not finite")
-    return found[0]
+        raise DataError(f"{where} holds deviations that are negative, masked, or not finite")
+    return found

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from kakusan.config.settings import Layout
 from kakusan.data.saving import in_layout
 from kakusan.data.units import Levels, Units, scale_and_mean
+from kakusan.errors import SettingsError
 from kakusan.posterior import Measurement
 from kakusan.posterior.misfit import Misfit, loudest, misfit, moved_within
 from kakusan.shapes import Samples
@@ -78,7 +80,7 @@ class Posterior:
             return ""
         return (
             "the weights of the particles rest on hardly more than one at some step, and the spread may be wrong: take"
-            " more --steps, or more --particles"
+            " more steps or particles"
         )
 
     @property
@@ -162,7 +164,16 @@ class Posterior:
         return self._in_data(deviation_of(self.samples, 1), is_spread=True)
 
     def quantile(self, share: float | int) -> NDArray[np.float64]:
-        """A quantile of the samples, from 0 to 1, likewise: 0.05 and 0.95 hold nine tenths between them."""
+        """A quantile of the samples, from 0 to 1, likewise: 0.05 and 0.95 hold nine tenths between them.
+
+        Raises SettingsError for any other share, and for several.
+        """
+        given: object = share
+        if not isinstance(given, Real) or not 0 <= float(given) <= 1:
+            raise SettingsError(
+                f"the share of a quantile is one number from 0 to 1, not {given!r}",
+                "several are asked for one by one",
+            )
         return self._in_data(self.samples.double().quantile(float(share), dim=1))
 
     def _in_data(self, x: Samples, *, is_spread: bool = False) -> NDArray[np.float64]:
