@@ -378,6 +378,10 @@ def test_an_edit_fills_in_what_a_mask_hides(
     assert (images[0, :3] != images[1, :3]).any()
     record = json.loads(out.with_name(out.name + ".json").read_text())
     assert record["method"] == "mmps"
+    assert "eta" not in record  # of DDIM, which other edits walk with
+    page = out.with_suffix(".html").read_text()
+    assert "steps 2, eta 1, sampler dpmpp-sde-2m" in page
+    assert "{&#39;" not in page
     capsys.readouterr()
     assert main(["edit", str(run), *words, "--overwrite", "--strength", "0.5"]) == 2
     assert "--strength does not go with" in capsys.readouterr().err

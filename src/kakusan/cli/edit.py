@@ -306,6 +306,7 @@ def _completed(
     """The image with what the mask hides made anew, and how that was done. with_sampler: one is named."""
     from kakusan.pages.edit.gather import Edited
     from kakusan.run.restoring import method_as_json
+    from kakusan.run.sampling import sampler_as_json
 
     assert command.mask is not None
     assert image is not None
@@ -314,6 +315,8 @@ def _completed(
     method = run.method("mmps", sampler=sampler, steps=int(steps) if steps and sampler is None else None)
     kept = editor.read_mask(command.mask)
     after = editor.completions(image, command.mask, _count(command, "completions", image), method)
-    about = {**_about(command, editor), **method_as_json(method), "mask": str(command.mask)}
+    walked = sampler_as_json(editor.sampler)  # of other edits: here the method has a sampler of its own
+    asked = {key: value for key, value in _about(command, editor).items() if key not in walked}
+    about = {**asked, **method_as_json(method), "mask": str(command.mask)}
     before = image.masked_fill(~kept, float("nan"))
     return Edited(run, "completions", before, after, {**about, "steps": method.steps_of(editor.model.path)})

@@ -131,7 +131,7 @@ class Calibration:
 
 def _calls(about: dict[str, Any]) -> str:
     backward = about["backward_per_sample"]
-    return f"{about['calls_per_sample']:g}" + (f", and {backward:g} backward" if backward else "")
+    return f"{about['calls_per_sample']:,.0f}" + (f", and {backward:,.0f} backward" if backward else "")
 
 
 def calibrate(

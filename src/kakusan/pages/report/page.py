@@ -104,6 +104,8 @@ def show(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.10g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {show(each)}" for name, each in value.items() if each is not None) or "none"
     if isinstance(value, list | tuple) and len(value) > LISTED:
         return f"{show(value[:3])}, ..., {show(value[-1])} ({len(value)} values)"
     if isinstance(value, list | tuple):

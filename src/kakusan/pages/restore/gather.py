@@ -17,7 +17,6 @@ from kakusan.data.units import Levels, Units
 from kakusan.evaluation.calibration import Calibration
 from kakusan.evaluation.calibration.judged import TOLD
 from kakusan.pages.report.origin import named
-from kakusan.pages.report.page import show
 from kakusan.pages.restore import charts
 from kakusan.pages.restore.maps import (
     SAMPLES,
@@ -228,16 +227,10 @@ def _named_words(text: str) -> str:
 
 
 def _shown(key: str, value: Any) -> Any:
-    """A setting as the page has it: of files the names, of what is nested its values in words."""
+    """A setting as the page has it: of files the names, and hashes."""
     if key == "files":
         return ", ".join(f"{named(path)} (SHA-256 {digest})" for path, digest in value.items())
-    if isinstance(value, str):
-        return _named_words(value)
-    return (
-        ", ".join(f"{name} {show(each)}" for name, each in value.items())
-        if isinstance(value, dict)
-        else value
-    )
+    return _named_words(value) if isinstance(value, str) else value
 
 
 def _sentence(words: str) -> str:
