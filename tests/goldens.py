@@ -25,12 +25,20 @@ TINY = [
     *("--machine.threads", "1", "--machine.device", "cpu", "--machine.precision", "fp32"),
 ]
 UNET = ["--network.multipliers", "1", "2", "--network.blocks", "1", "--network.attention", "1"]
+RECIPE = [
+    *("--training.learning-rate", "3e-3", "--training.warmup", "0", "--training.decay", "linear"),
+    *("--training.betas", "0.9", "0.99", "--training.ema", "0.999"),
+]
+KANJI = [*UNET, *RECIPE]
 CASES: dict[str, tuple[str, list[str]]] = {
     "plain": ("digits", UNET),
     "paper": ("digits", [*UNET, "--process.schedule", "linear", "--process.predicts", "eps"]),
     "classes": ("digits", [*UNET, "--data.labels", "--training.times", "uniform"]),
-    "learned": ("kanji", [*UNET, "--process.variance", "learned", "--network.dropout", "0.1"]),
-    "bound": ("kanji", [*UNET, "--training.loss", "bound", "--training.times", "importance"]),
+    "learned": ("kanji", [*KANJI, "--process.variance", "learned", "--network.dropout", "0.1"]),
+    "bound": (
+        "kanji",
+        [*KANJI, "--network.dropout", "0.05", "--training.loss", "bound", "--training.times", "importance"],
+    ),
     "weighted": ("digits", [*UNET, "--training.loss", "weighted", "--training.accumulation", "2"]),
     "min-snr": (
         "digits",

@@ -39,7 +39,10 @@ FLOAT32_BYTES = 4
 
 
 def prior_term(path: Path, x_0: Samples) -> Nats:
-    """L_T = KL(q(x_T | x_0) || N(0, a_T^2 + b_T^2)): what is left of x_0 at the last noise level; no parameters."""
+    """L_T = KL(q(x_T | x_0) || N(0, a_T^2 + b_T^2)): what is left of x_0 at the last noise level.
+
+    No parameters of the network; of a learned schedule those of its end.
+    """
     T, x_0 = times_like(path.T, x_0), double(x_0)
     start = Gaussian(torch.zeros_like(x_0), per_sample(path.scale_at(T).square(), x_0))
     return q_marginal(path, x_0, T).kl(start)
