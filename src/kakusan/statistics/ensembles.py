@@ -231,7 +231,8 @@ class Scores:
     """Continuous ranked probability score, E|X - y| - E|X - X'| / 2 of the ensemble as it is: the mean absolute error
     of a single guess, less what its spread explains."""
     fair_crps: Estimate
-    """The same without the penalty for few members (Ferro 2014): as of infinitely many."""
+    """The same without the penalty for few members (Ferro 2014), as of infinitely many: the sum over pairs i < j of
+    |x_i - x_j| is divided by M (M - 1), where that of `crps` is divided by M^2."""
     error: Estimate
     """Root mean squared error of the mean of the members."""
     spread: Estimate
