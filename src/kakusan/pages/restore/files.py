@@ -54,7 +54,10 @@ class Places:
 
     @classmethod
     def of(cls, run: Run, out: Path | None, *, overwrite: bool, name: str = "restored") -> "Places":
-        """Where they go; by default into the next folder of RUN/restored. Raises SettingsError for what is there."""
+        """Where they go; by default into the next folder of RUN/restored.
+
+        Raises SettingsError for what is there, RunError for a place where nothing can be written.
+        """
         path = out or _free(run.folder / name)
         if path.suffix not in ("", ".npz", ".png"):
             raise SettingsError(
@@ -66,6 +69,7 @@ class Places:
             raise SettingsError(f"{there} is there already", "name another --out, or say --overwrite")
         if places.is_folder and path.exists() and not places._is_replaceable:
             raise SettingsError(f"{path} holds something else than samples given y", "name another --out")
+        durable.require_place(places.page, places.record, *([] if places.is_folder else [places.path]))
         return places
 
     @property
