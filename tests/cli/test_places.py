@@ -1,4 +1,4 @@
-"""Places where nothing can be written are refused before anything is drawn."""
+"""Places that cannot be written, and numbers that cannot be, are refused before anything is read or drawn."""
 
 import os
 from pathlib import Path
@@ -99,3 +99,33 @@ def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path, monkeypatch
     monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)
     with pytest.raises(RunError, match="no file can be made in"):
         require_place(tmp_path / "deep" / "x.npz")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--seed", "-1"], "a seed is a whole number from 0"),
+        (["--count", "0"], "not 0"),
+        (["--method", "exact"], "an exact posterior is that of an oracle"),
+        (["--calibrate", "--seed", "-1"], "a seed is a whole number from 0"),
+        (["--calibrate", "--images", "0"], "at least 2 images"),
+        (["--calibrate", "--count", "0"], "2 samples of each"),
+        (["--calibrate", "--method", "exact"], "an exact posterior is that of an oracle"),
+    ],
+)
+def test_numbers_and_methods_that_cannot_be_are_refused_first(
+    words: list[str],
+    says: str,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("the data were read first")
+
+    monkeypatch.setattr("kakusan.run.Run.prepared", read)
+    np.save(tmp_path / "y.npy", np.zeros((8, 8)))
+    given = [] if "--calibrate" in words else ["--observed", str(tmp_path / "y.npy")]
+    assert main(["restore", str(run), *given, "--operator", "identity", "--noise", "1", *words]) == 2
+    assert says in capsys.readouterr().err

@@ -22,7 +22,7 @@ from kakusan.operators import Operator
 from kakusan.posterior import Gaussian, Measurement, Method, Noise, Restoration, restored
 from kakusan.posterior.misfit import Misfit, misfit
 from kakusan.posterior.score import posterior_score
-from kakusan.randomness import Purpose, normals
+from kakusan.randomness import Purpose, normals, require_seed
 from kakusan.run import Loaded, Run
 from kakusan.run.restoring import in_words, method_as_json
 from kakusan.samplers.walk import SeededNoise
@@ -150,6 +150,7 @@ def calibrate(
     data are not here; NumbersError for samples that are not finite.
     """
     options = options or CalibrationOptions()
+    require_seed(options.seed)
     dataset, numbers = _held_out(run, options.images)
     loaded = run.load(weights=options.weights, device=options.device, precision=options.precision)
     model = run.guided(loaded, None if options.guidance is None else Guidance(options.guidance))
