@@ -50,6 +50,9 @@ AnyOperator: TypeAlias = Operator | str | Sequence[str]
 AnyNoise: TypeAlias = Noise | float | int | NDArray[Any] | Tensor | str
 """A noise, its deviation in the units of y, a map of it, or its words: "5%", "poisson:2", "auto"."""
 
+UNGUIDED = "leave --guidance out"
+"""Advice in place of `--guide`, which restorations do not have."""
+
 
 class Run(editing.Run):
     """A training and all that came of it, in one folder.
@@ -183,7 +186,7 @@ class Run(editing.Run):
         inputs: operator, noise and files as they were named, for the record.
         """
         require_room(len(measurement) * request.count, measurement.shape)
-        model, doubts = self.guided(loaded, guidance), list(self._doubts(loaded))
+        model, doubts = self.guided(loaded, guidance, UNGUIDED), list(self._doubts(loaded))
         begun, about = time.perf_counter(), dict[str, Any]()
         if isinstance(measurement.law, Unknown):
             with watch("the noise of what was measured") as show:

@@ -24,7 +24,7 @@ from kakusan.posterior.misfit import Misfit, misfit
 from kakusan.posterior.score import posterior_score
 from kakusan.randomness import Purpose, normals, require_seed
 from kakusan.run import Loaded, Run
-from kakusan.run.restoring import in_words, method_as_json
+from kakusan.run.restoring import UNGUIDED, in_words, method_as_json
 from kakusan.samplers.walk import SeededNoise
 from kakusan.shapes import Samples, by_row
 from kakusan.statistics.clusters import Estimate, mean_of, of_sums
@@ -153,7 +153,7 @@ def calibrate(
     require_seed(options.seed)
     dataset, numbers = _held_out(run, options.images)
     loaded = run.load(weights=options.weights, device=options.device, precision=options.precision)
-    model = run.guided(loaded, None if options.guidance is None else Guidance(options.guidance))
+    model = run.guided(loaded, None if options.guidance is None else Guidance(options.guidance), UNGUIDED)
     truth, condition = dataset.with_gaps(numbers), dataset.condition(numbers)
     law = noise if isinstance(noise, Noise) else Gaussian(noise)
     measurement = simulated(truth, operator, law, run.data.units, options.seed, numbers)
