@@ -17,6 +17,7 @@ from kakusan.evaluation.calibration import calibrate
 from kakusan.evaluation.options import CalibrationOptions
 from kakusan.operators import Linear, Mask
 from kakusan.pages.restore import of_calibration, page_of, picture_of, render
+from kakusan.pages.restore.gather import _numbers
 from kakusan.posterior import MMPS, Measurement
 from kakusan.run import Posterior, Run
 from kakusan.samplers import DDIM
@@ -129,6 +130,15 @@ def test_a_calibration_has_its_verdict_charts_and_table_on_the_page(tmp_path: Pa
         assert value in html
     assert page.judgement.words[0].lower() in html.lower()
     assert page.more == "The first 4 of 6 are shown."
+    numbers = found.about["numbers"]
+    assert len(numbers) == 6
+    assert set(numbers) <= set(run.prepared().split.held_out.tolist())
+    assert f"they have the numbers {', '.join(f'{number:,}' for number in numbers)} of the data" in html
+
+
+def test_many_numbers_of_held_out_samples_are_cut_short_on_the_page() -> None:
+    assert _numbers(range(40)).endswith("38, 39")
+    assert _numbers(range(1000, 1100)).endswith("1,039, ..., 1,099 (all are in the record)")
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,7 @@ def calibrate(
         )
     about = _about(run, loaded, operator, law, method, options) | {
         "images": len(numbers),
+        "numbers": numbers.tolist(),
         "seconds_per_sample": (time.perf_counter() - begun) / (len(numbers) * options.count),
         "calls_per_sample": found.calls,
         "backward_per_sample": found.backward,

@@ -43,6 +43,8 @@ CHANNELS = 4
 """Channels of a signal that have a chart."""
 TAILED = 20
 """Samples from which on one is expected beyond each of the two quantiles."""
+NUMBERS = 40
+"""Numbers of held-out samples that are written out."""
 RESTORED = (
     "What was measured, and what may have been",
     "Samples of x given y = A(x) + noise, by the model of the run {}.",
@@ -201,8 +203,17 @@ def _judgement(calibration: Calibration) -> Judgement:
         coverage=charts.coverage_chart(judged.ranks.curve()),
         ranks=charts.rank_chart(judged.histogram),
         rows=calibration.rows,
-        of=f"{judged.truths:,} held-out {many}, {judged.members:,} samples of each, seed {about['seed']}",
+        of=f"{judged.truths:,} held-out {many}, {judged.members:,} samples of each, seed {about['seed']};"
+        f" they have the numbers {_numbers(about['numbers'])} of the data, from 0 on",
     )
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    """Numbers one by one; of many the first, and the last."""
+    words = [f"{number:,}" for number in numbers]
+    if len(words) > NUMBERS:
+        return f"{', '.join(words[:NUMBERS])}, ..., {words[-1]} (all are in the record)"
+    return ", ".join(words)
 
 
 def _reading(restored: Posterior) -> str:
