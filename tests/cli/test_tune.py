@@ -90,7 +90,9 @@ def test_times_of_older_weights_are_not_taken_unasked(run: Path, tmp_path: Path)
         steps=5, spacing="trailing", eta=0.0
     )  # errors, too, are of step 4
     assert opened.sampler(steps="tuned:5").spacing == "tuned"
-    assert "tuned at step 4, and the weights are of step 6" in opened.warnings[-1]
+    assert opened.warnings[-1].endswith("tuned at step 4, and the weights are of step 6")
+    assert opened.sampler("ddim", steps=4, spacing="entropic").spacing == "entropic"
+    assert "entropic times were measured at step 4, and the weights are of step 6" in opened.warnings[-1]
     opened.report(progress=False)
     assert kk.Run.open(later).sampler(steps=5).spacing == "entropic"
 

@@ -56,6 +56,47 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("blur:k.npy:foo", "edges are reflect, periodic, zero, not 'foo'"),
+        ("blur:k.npy:zero:foo", "it takes 2 parts after the name, and 'foo' is one too many"),
+        ("gauss:1.5:zero:3", "'3' is one too many"),
+        ("mask:hide-left:3", "it takes 1 part after the name, and '3' is one too many"),
+        ("mask:random:0.9:7:1", "it takes 3 parts after the name, and '1' is one too many"),
+        ("mask:m.png:foo", "'foo' is one too many"),
+        ("down:4:2", "'2' is one too many"),
+        ("fourier:4:7:1", "'1' is one too many"),
+        ("fourier:m.npy:7", "it takes 1 part after the name, and '7' is one too many"),
+        ("matrix:A.npy:7", "'7' is one too many"),
+        ("radon:angles.npy:7", "'7' is one too many"),
+        ("magnitude:2:1", "'1' is one too many"),
+        ("clip:0:200:7", "it takes 2 parts after the name, and '7' is one too many"),
+        ("quantize:32:1", "'1' is one too many"),
+        ("crop:0:4:2,0:4", "a box is a range for each axis"),
+        ("identity:2", "the sample itself has no options"),
+    ],
+)
+def test_a_part_too_many_is_one_error_that_says_what_the_word_takes(
+    text: str, says: str, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files)
+    with pytest.raises(SettingsError) as told:
+        operator_named(text, GREY)
+    assert told.value.problem == f"{text}: {told.value.problem.removeprefix(f'{text}: ')}"
+    assert says in told.value.problem
+    assert told.value.advice[-1].startswith(f"such as: {text.partition(':')[0]}")
+
+
+def test_a_file_may_have_a_colon_in_its_name(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(files)
+    (files / "k.npy").rename("a:k.npy")
+    (files / "m.npy").rename("a:m.npy")
+    assert isinstance(operator_named("blur:a:k.npy", GREY), Blur)
+    assert isinstance(operator_named("blur:a:k.npy:periodic", GREY), Blur)
+    assert isinstance(operator_named("mask:a:m.npy", GREY), Mask)
+
+
 FORMS = [form for named in OPERATORS.values() for form in named.forms if "FILE" not in form]
 
 

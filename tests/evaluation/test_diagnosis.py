@@ -14,16 +14,18 @@ from torch import Tensor, nn
 
 import kakusan as kk
 from kakusan.cli import main
+from kakusan.config.settings import ProcessSettings
 from kakusan.data import Batches
 from kakusan.data.units import Levels, Real
 from kakusan.diffusion.oracles import GaussianOracle, MixtureOracle
 from kakusan.diffusion.paths import Path as DiffusionPath
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.evaluation.diagnosis.broken import by_noise_level, ranges
-from kakusan.evaluation.diagnosis.causes import causes_of
+from kakusan.evaluation.diagnosis.causes import _other_end, causes_of
 from kakusan.evaluation.diagnosis.colours import Compared, Scale, are_right, differences, spread_of
 from kakusan.evaluation.diagnosis.drawing import Drawing, compared
 from kakusan.evaluation.diagnosis.finding import Health
+from kakusan.training.build import build_schedule
 from kakusan.training.knowledge import MEAN, NETWORK, SPECTRUM, WHITE, Level
 
 PATTERN = np.where(np.random.default_rng(1).random((8, 8, 1)) < 0.5, -1.0, 1.0)
@@ -144,6 +146,15 @@ def test_signal_that_is_left_at_T_is_named_as_the_cause_of_wrong_colours(tmp_pat
     assert (found.colours.question, found.colours.answer) == ("Are the colours right?", "no")
     assert "Likely cause: the schedule leaves signal at T" in found.colours.text
     assert found.colours.text.count("Likely cause") == 1
+    assert "--process.zero-terminal-snr" in found.colours.text
+
+
+def test_a_learned_schedule_that_leaves_signal_is_advised_what_it_takes() -> None:
+    learned = _other_end(ProcessSettings(schedule="learned", log_snr_T=-3.0))
+    assert learned == "a lower --process.log-snr-T, which was -3"
+    with pytest.raises(SettingsError, match="is not stretched"):
+        build_schedule(ProcessSettings(schedule="learned", zero_terminal_snr=True))
+    assert "--process.zero-terminal-snr" in _other_end(ProcessSettings(schedule="cosine"))
 
 
 class Fragile(nn.Module):

@@ -21,6 +21,7 @@ from kakusan.diffusion.learned import Learned, LearnedPath
 from kakusan.diffusion.schedules import Given, NoiseSchedule
 from kakusan.errors import SettingsError
 from kakusan.shapes import Samples
+from kakusan.storage.times import ErrorsByTime, TimesFile, TunedTimes
 from kakusan.training.ladder import for_steps
 from kakusan.training.prepare import prepare_data
 from kakusan.training.state import Task, assemble, averaged
@@ -200,3 +201,20 @@ def test_its_report_draws_it_beside_linear_and_cosine(run: Path) -> None:
     assert "Nothing is learned here" not in page
     for name in ("learned", "linear", "cosine"):
         assert f"></i>{name}</span>" in page
+
+
+def test_times_of_older_weights_are_told_of_with_the_schedule_that_has_moved(
+    run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    file, moved = TimesFile(folder), "the learned schedule has moved since then"
+    file.keep_errors(ErrorsByTime((20.0, 10.0, 1.0), (0.9, 0.5, 0.1), 4, 16))
+    for step in (4, STEPS):
+        file.add(TunedTimes("ddim", {}, 2, (20.0, 9.0), step, 0.1, 0.2, 16))
+        opened = kk.Run.open(folder)
+        assert opened.sampler("ddim", steps="tuned:2").at == (20.0, 9.0)
+        assert [moved in words for words in opened.warnings] == [True] * (step == 4)
+    opened.sampler("ddim", steps=3, spacing="entropic")
+    assert "entropic times were measured at step 4, and the weights are of step 8" in opened.warnings[-1]
+    assert moved in opened.warnings[-1]

@@ -88,3 +88,13 @@ def test_the_oldest_loss_is_forgotten_first_and_the_history_comes_back() -> None
     assert torch.equal(again.probabilities(), times.probabilities())
     times.learn(t, torch.full((3,), 100.0))
     assert not torch.equal(again.probabilities(), times.probabilities())
+
+
+def test_the_eighth_of_decoder_times_is_of_the_whole_batch_in_micro_batches_too() -> None:
+    slots, times = torch.arange(12), TIMES["decoder"](20)
+    t, weights = times.draw(0, 3, slots, 12)
+    assert int((t == 1).sum()) == 2
+    parts = [times.draw(0, 3, part, 12) for part in slots.view(4, 3)]  # accumulation 4
+    assert torch.equal(torch.cat([each for each, _ in parts]), t)
+    assert weights is not None
+    assert torch.equal(torch.cat([each for _, each in parts if each is not None]), weights)

@@ -143,6 +143,8 @@ def _kind(command: Edit) -> "Kind":
     """The edit that the flags ask for. Raises SettingsError for flags that do not go together."""
     from kakusan.errors import SettingsError
 
+    if command.source is None and command.mask is not None:
+        raise SettingsError("--mask needs an image to fill in", "such as --from cat.png --mask mask.png")
     if command.source is None and command.seeds is None:
         raise SettingsError(
             "there is nothing to edit", "name an image, --from cat.png, or two seeds, --seeds 3 8"
@@ -304,6 +306,7 @@ def _completed(
     command: Edit, run: "Run", editor: "Editor", image: "Samples | None", *, with_sampler: bool
 ) -> "Edited":
     """The image with what the mask hides made anew, and how that was done. with_sampler: one is named."""
+    from kakusan.errors import DataError
     from kakusan.pages.edit.gather import Edited
     from kakusan.run.restoring import method_as_json
     from kakusan.run.sampling import sampler_as_json
@@ -313,7 +316,10 @@ def _completed(
     steps, is_number = command.steps, command.steps is None or command.steps.isdecimal()
     sampler = editor.sampler if with_sampler or command.spacing or not is_number else None
     method = run.method("mmps", sampler=sampler, steps=int(steps) if steps and sampler is None else None)
-    kept = editor.read_mask(command.mask)
+    try:
+        kept = editor.read_mask(command.mask)
+    except DataError as error:
+        raise DataError(error.problem, *error.advice, "it was named by --mask") from error
     after = editor.completions(image, command.mask, _count(command, "completions", image), method)
     walked = sampler_as_json(editor.sampler)  # of other edits: here the method has a sampler of its own
     asked = {key: value for key, value in _about(command, editor).items() if key not in walked}

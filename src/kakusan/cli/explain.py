@@ -76,7 +76,7 @@ def _equations(command: Explain, out: Path) -> int:
     else:
         show(story, Console(highlight=False))
         print(f"\n{out}")
-    return _code(failed(story))
+    return _code(failed(story), story)
 
 
 def _plane(command: Explain, out: Path) -> int:
@@ -96,8 +96,22 @@ def _plane(command: Explain, out: Path) -> int:
     return 0
 
 
-def _code(gaps: Sequence[str]) -> int:
-    """0, or that of a bug where both sides of an equation differ, which is said."""
+def _code(gaps: Sequence[str], story: "Story") -> int:
+    """0, or that of a bug where both sides of an equation differ, which is said.
+
+    Where the denoiser answered nan, checks tell nothing of the equations, and it is the code of such numbers.
+    """
+    from kakusan.errors import NumbersError
+
+    if gaps and (times := story.unanswered):
+        where = "every t" if len(times) == len(story.stops) else f"t = {', '.join(map(str, times[:5]))}"
+        more = ", ..." if len(times) > 5 and len(times) < len(story.stops) else ""
+        print(
+            f"{story.who} answered nan or infinite numbers at {where}{more}, so there is nothing to check there\n"
+            "  its weights, or its own code, are wrong: kakusan diagnose says where it breaks",
+            file=sys.stderr,
+        )
+        return NumbersError.exit_code
     if gaps:
         print(
             f"{', '.join(gaps)}: these checks do not hold, so a function of this installation is wrong\n"

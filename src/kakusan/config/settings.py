@@ -226,8 +226,8 @@ class TrainingSettings(Section):
     """Micro-batches that a batch is split into: less memory, same step; auto: by the memory that a step needs."""
     times: str = "auto"
     """Distribution of t in training: uniform, stratified over the batch, importance (where losses are large, once
-    there are ten for each t), or decoder (t = 1 for an eighth of the batch); auto: stratified, or decoder where the
-    schedule is learned."""
+    there are ten for each t), or decoder (t = 1 for an eighth of the batch, rounded up); auto: stratified, or decoder
+    where the schedule is learned."""
     optimizer: str = "auto"
     """adamw, or muon: weights that are matrices move by orthogonal steps (Jordan et al. 2024), which cost a little and
     lead further, all others by AdamW; auto: adamw."""

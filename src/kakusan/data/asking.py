@@ -297,6 +297,22 @@ def mask_of(array: NDArray[np.generic], shape: tuple[int, ...], layout: Layout, 
     return there.expand(-1, *shape)
 
 
+def mask_of_one(array: NDArray[np.generic], shape: tuple[int, ...], layout: Layout, where: str) -> Tensor:
+    """One mask, booleans of this shape, True where a value is kept. Raises DataError as `mask_of`, and for several
+    masks, and where all is kept, or nothing."""
+    if array.size and not array.any():
+        raise DataError(f"{where} keeps nothing: all is made anew", KEPT)
+    masks = mask_of(array, shape, layout, where) > 0
+    if len(masks) != 1:
+        raise DataError(f"{where} is {len(masks)} masks, and one image is filled in", "give one mask")
+    if masks.all():
+        raise DataError(f"{where} keeps everything: nothing is made anew", KEPT)
+    return masks[0]
+
+
+KEPT = "True, or 1, is kept; False, or 0, is made anew"
+
+
 def _there(array: NDArray[np.generic], where: str) -> NDArray[np.bool_]:
     if array.dtype.kind not in "biuf":
         raise DataError(f"{where} holds {array.dtype}: booleans, 0 and 1, or floats with NaN are a mask")

@@ -21,6 +21,7 @@ from kakusan.data.asking import mask_of
 from kakusan.data.given import WHITE, array_in, picture
 from kakusan.data.layout import CHANNELS_FIRST
 from kakusan.data.matrices import matrix_in, with_columns_at
+from kakusan.data.parts import problem_of
 from kakusan.errors import KakusanError, SettingsError
 from kakusan.operators import (
     Blur,
@@ -190,6 +191,8 @@ def _single(text: str, shape: tuple[int, ...], layout: Layout) -> Operator:
             *[f"did you mean {OPERATORS[name].usage}?" for name in close],
             f"operators are {', '.join(OPERATORS)}",
         )
+    if problem := problem_of(word.name, word.options):
+        word.refuse(problem)
     try:
         return OPERATORS[word.name].read(word)
     except SettingsError as error:
@@ -297,7 +300,7 @@ def _crop(word: Word) -> Crop:
     sides, ranges = word.shape[1:], []
     for side, text in zip(sides, word.options.split(","), strict=False):
         first, colon, end = text.partition(":")
-        if not colon:
+        if not colon or ":" in end:
             word.refuse("a box is a range for each axis, FIRST:END, END not in it")
         ranges.append((word.whole(first or "0"), word.whole(end or str(side))))
     if len(ranges) != len(sides) or word.options.count(",") != len(sides) - 1:
@@ -324,8 +327,6 @@ def _blur(word: Word) -> Blur:
 
 def _gauss(word: Word) -> Blur:
     deviation, edges = _with_edges(word.options)
-    if ":" in deviation:
-        word.refuse(f"edges are {', '.join(get_args(Edges))}, not {deviation.rpartition(':')[2]!r}")
     sigma = word.number(deviation)
     if sigma > (widest := max(word.shape[1:], default=0)):
         word.refuse(f"it is wider than samples of {widest} pixels")

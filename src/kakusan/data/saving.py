@@ -35,7 +35,8 @@ class Output:
     """Axes of an array; auto: the channels last."""
 
     def check(self, shape: Sequence[int]) -> None:
-        """Raises SettingsError for what cannot be written, or would replace something. Requested before the work.
+        """Raises SettingsError for what cannot be written, or would replace something, RunError for a place where
+        nothing can be written. Requested before the work.
 
         shape: of one sample, (channels, ...), of any rank.
         """
@@ -57,6 +58,8 @@ class Output:
             raise _several_channels(shape[0])
         if not self.overwrite:
             self._refuse_to_overwrite()
+        first = self.path if ending else numbered(self.path, range(1))[0]
+        durable.require_place(first, sidecar(self.path))
 
     def _refuse_to_overwrite(self) -> None:
         files = [self.path] if self.path.suffix or self.path.is_file() else numbered(self.path, self.numbers)

@@ -90,6 +90,14 @@ class Exact(Method):
         yield Snapshot(0, found, found)
 
 
+def no_oracle() -> SettingsError:
+    """The error of an exact posterior of a network."""
+    return SettingsError(
+        "an exact posterior is that of an oracle, and this denoiser is a network or one of your own",
+        "take mmps, or gibbs and smc where error bars have to hold",
+    )
+
+
 def posterior(oracle: Denoiser, measurement: Measurement, condition: Condition | None = None) -> Mixture:
     """p(x | y) of the first y. Raises SettingsError where the denoiser is no oracle, or the noise not of its kind."""
     while isinstance(oracle, Counted):
@@ -97,10 +105,7 @@ def posterior(oracle: Denoiser, measurement: Measurement, condition: Condition |
     if isinstance(oracle, FiniteSetOracle):
         return _of_points(oracle, measurement)
     if not isinstance(oracle, GaussianOracle | MixtureOracle | LinearOracle):
-        raise SettingsError(
-            "an exact posterior is that of an oracle, and this denoiser is a network or one of your own",
-            "take mmps, or gibbs and smc where error bars have to hold",
-        )
+        raise no_oracle()
     if not is_gaussian(measurement):
         raise SettingsError(
             "Gaussians have an exact posterior where A is linear and the noise Gaussian, which is not so here",

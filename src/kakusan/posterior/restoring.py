@@ -14,6 +14,7 @@ from kakusan.posterior.base import Method, Weighed
 from kakusan.posterior.counting import Counted, Counter
 from kakusan.posterior.exactly import kept_exactly
 from kakusan.posterior.measurement import Measurement
+from kakusan.randomness import require_seed
 from kakusan.samplers.base import AnyModel
 from kakusan.samplers.walk import SeededNoise
 from kakusan.shapes import Condition, Samples
@@ -44,6 +45,7 @@ class Restoration:
         for name, number in numbers.items():
             if not isinstance(number, Integral):
                 raise SettingsError(f"the {name} of samples is a whole number, not {number!r}")
+        require_seed(self.seed)
         if self.count < 1:
             raise SettingsError(f"a count is at least 1, not {self.count}")
         if self.first < 0:

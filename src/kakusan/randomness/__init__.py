@@ -6,9 +6,20 @@ from kakusan.randomness.draws import (
     normals,
     permutation,
     philox,
+    require_seed,
     torch_seed,
     uniforms,
     words,
 )
 
-__all__ = ["Purpose", "integers", "normals", "permutation", "philox", "torch_seed", "uniforms", "words"]
+__all__ = [
+    "Purpose",
+    "integers",
+    "normals",
+    "permutation",
+    "philox",
+    "require_seed",
+    "torch_seed",
+    "uniforms",
+    "words",
+]

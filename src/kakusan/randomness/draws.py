@@ -73,6 +73,12 @@ def _multiply(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
     return (product >> 32).bitwise_and_(WORD), product.bitwise_and_(WORD)
 
 
+def require_seed(seed: int) -> None:
+    """Raises SettingsError for a seed outside 0..2^64-1."""
+    if not 0 <= seed < 1 << 64:
+        raise SettingsError(f"a seed is a whole number from 0 to 2^64 - 1, not {seed}")
+
+
 def words(
     seed: int, purpose: Purpose, ordinal: int | Tensor, indices: Int64[Tensor, " n"], elements: int
 ) -> Int64[Tensor, "n elements"]:
@@ -80,8 +86,7 @@ def words(
 
     ordinal: or a whole number in a tensor without axes, on the device of the indices.
     """
-    if not 0 <= seed < 1 << 64:
-        raise SettingsError(f"a seed is a whole number from 0 to 2^64 - 1, not {seed}")
+    require_seed(seed)
     blocks = -(-elements // BLOCK)
     drawn = torch.empty(indices.numel() * blocks, BLOCK, dtype=torch.int64, device=indices.device)
     chunk = CHUNK if indices.device.type == "cpu" else len(drawn)

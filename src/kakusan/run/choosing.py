@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from kakusan.config.settings import CONSISTENCY, Settings
+from kakusan.config.settings import CONSISTENCY, LEARNED, Settings
 from kakusan.diffusion.best_steps import best_steps, step_costs
 from kakusan.diffusion.model import Model
 from kakusan.diffusion.oracles import GaussianOracle
@@ -120,14 +120,23 @@ def _tuned_sampler(run: OpenRun, name: str, calls: int | None, options: dict[str
             f"to find them: {tune_command(run, name, calls)}",
         )
     times = fitting[-1]
-    if times.step != _step(run):
-        run.warnings.append(
-            f"the times were tuned at step {times.step:,}, and the weights are of step {_step(run) or 0:,}"
-        )
+    _tell_of_older(run, "the times were tuned at", times.step)
     T, own = run.settings.process.T, {**times.options, **options}
     if name == AUTO:
         return replace(auto(T, calls), steps=None, at=times.at, spacing=TUNED)
     return sampler_named(times.sampler, T, **own, at=times.at, spacing=TUNED)
+
+
+def _tell_of_older(run: OpenRun, words: str, step: int) -> None:
+    """Warn where times are of other weights than the newest: a learned schedule has moved since then."""
+    if step == (newest := _step(run)):
+        return
+    moved = (
+        "; the learned schedule has moved since then, so that these t are other noise levels: kakusan tune anew"
+        if run.settings.process.schedule == LEARNED
+        else ""
+    )
+    run.warnings.append(f"{words} step {step:,}, and the weights are of step {newest or 0:,}{moved}")
 
 
 def _step(run: OpenRun) -> int | None:
@@ -154,6 +163,7 @@ def _at_entropic_times(run: OpenRun, name: str, steps: int | None, options: dict
             f"the errors by time of {run.folder}, which entropic times follow, have not been measured",
             f"to do so, on held-out images: kakusan tune {quoted(run.folder)} --entropic",
         )
+    _tell_of_older(run, "the errors behind entropic times were measured at", found.step)
     path = run.path
     usual = auto(path.T, steps) if name == AUTO else sampler_named(name, path.T, steps=steps)
     at = entropic(path, usual.steps or path.T, *_tensors(found))
@@ -175,10 +185,7 @@ def _at_best_steps(run: OpenRun, name: str, steps: int) -> Sampler:
             f"the errors of {run.folder} at all times, which its best steps follow from, have not been measured",
             f"to do so, on held-out images: kakusan tune {quoted(run.folder)} --best {steps}",
         )
-    if found.step != _step(run):
-        run.warnings.append(
-            f"the best steps are those of step {found.step:,}, and the weights are of step {_step(run) or 0:,}"
-        )
+    _tell_of_older(run, "the best steps are those of", found.step)
     at = best_steps(costs_of_steps(run, found), steps).at
     return sampler_named(ANCESTRAL, run.settings.process.T, at=at, spacing=BEST)
 

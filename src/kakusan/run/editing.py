@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from kakusan.config.settings import Layout
-from kakusan.data.asking import mask_of
+from kakusan.data.asking import mask_of_one
 from kakusan.data.conditions import PairForm
 from kakusan.data.given import EDITED, array_images, array_in, images_asked, picture_of_mask
 from kakusan.data.missing import in_percent
@@ -204,7 +204,7 @@ class Editor:
         return same.decode(edits.between(latents, frames))
 
     def only(self, x: Samples) -> Samples:
-        """The same, where it is one image. Raises SettingsError for several."""
+        """The same, where it is one image, the end of an interpolation. Raises SettingsError for several."""
         if len(x) != 1:
             noun = noun_of(self.data.shape)
             raise SettingsError(
@@ -213,18 +213,28 @@ class Editor:
             )
         return x
 
+    def masked(self, x: Samples) -> Samples:
+        """The same, where it is one image, to be filled in. Raises SettingsError for several."""
+        if len(x) != 1:
+            noun = noun_of(self.data.shape)
+            raise SettingsError(
+                f"one {noun.one} is filled in, not {len(x)} {noun.many}", "fill in one after the other"
+            )
+        return x
+
     def read_mask(self, mask: AnyMask) -> Tensor:
         """Booleans (channels, *space), True where an image is kept: of an array, or of a picture where it is white.
 
         A picture is scaled and cropped as the image that it belongs to; what is partly black is not kept.
+        Raises DataError for other values and shapes, for several masks, and where all is kept, or nothing.
         """
-        shape = self.data.shape
+        shape, where = self.data.shape, f"the mask {mask}" if isinstance(mask, str | Path) else "the mask"
         if isinstance(mask, str | Path) and Path(mask).suffix.lower() not in (".npy", ".npz"):
             white = picture_of_mask(Path(mask).expanduser(), shape)
             return torch.from_numpy(white).expand(shape)
         if isinstance(mask, str | Path):
             mask = array_in(Path(mask).expanduser(), "mask")
-        return self.only(mask_of(np.asarray(mask), shape, self.layout, "the mask"))[0] > 0
+        return mask_of_one(np.asarray(mask), shape, self.layout, where)
 
     def completions(
         self, image: AnyImages, mask: AnyMask, count: int = 16, method: Method | None = None
@@ -235,7 +245,7 @@ class Editor:
         True where the image is kept, in the axes of the data, or a picture that is white there. method: moment matching
         unless given. See `Run.restore` for other measurements, and for the spread.
         """
-        x, kept = self.only(self.read(image)), self.read_mask(mask)
+        x, kept = self.masked(self.read(image)), self.read_mask(mask)
         (scale, mean), units = scale_and_mean(self.data.units), self.data.units
         pixel = (
             (units.levels - 1) / 255

@@ -34,7 +34,7 @@ class Films:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        """Raises SettingsError for endings that are none, and for files that are there."""
+        """Raises SettingsError for endings that are none, and for files that are there; RunError as `require_place`."""
         for name in ("film", "strip"):
             if (given := getattr(self, name)) is not None:
                 object.__setattr__(self, name, Path(given))  # a str is as good
@@ -49,6 +49,7 @@ class Films:
         there = next((path for path in self.paths if path.exists()), None)
         if there is not None and not self.overwrite:
             raise SettingsError(f"{there} is there already", "name another file, or say --overwrite")
+        durable.require_place(*self.paths)
 
     @property
     def paths(self) -> Sequence[Path]:

@@ -21,6 +21,7 @@ from kakusan.errors import NumbersError, SettingsError
 from kakusan.operators import Operator
 from kakusan.posterior import (
     METHODS,
+    Exact,
     Measurement,
     Method,
     Noise,
@@ -29,6 +30,7 @@ from kakusan.posterior import (
     fitted_noise,
     restored,
 )
+from kakusan.posterior.exact import no_oracle
 from kakusan.run import editing
 from kakusan.run.editing import Watching
 from kakusan.run.noise import noise_of
@@ -47,6 +49,9 @@ AnyOperator: TypeAlias = Operator | str | Sequence[str]
 """An operator, or its words: "gauss:1.5", or ["gauss:1.5", "down:4"] for one after the other."""
 AnyNoise: TypeAlias = Noise | float | int | NDArray[Any] | Tensor | str
 """A noise, its deviation in the units of y, a map of it, or its words: "5%", "poisson:2", "auto"."""
+
+UNGUIDED = "leave --guidance out"
+"""Advice in place of `--guide`, which restorations do not have."""
 
 
 class Run(editing.Run):
@@ -87,11 +92,14 @@ class Run(editing.Run):
         """The method of this name, with its options.
 
         sampler, steps, spacing: of methods that walk with a sampler, in place of its own.
-        Raises SettingsError for names and options that there are not.
+        Raises SettingsError for names and options that there are not, and for "exact", which is of oracles.
         """
         if isinstance(sampler, str):
             sampler, steps, spacing = self.sampler(sampler, steps=steps, spacing=spacing), None, None
-        return chosen_method(name, sampler, steps, spacing, options)
+        chosen = chosen_method(name, sampler, steps, spacing, options)
+        if isinstance(chosen, Exact):
+            raise no_oracle()
+        return chosen
 
     def restore(
         self,
@@ -129,14 +137,13 @@ class Run(editing.Run):
         measurement = self.measurement(observed, operator, noise)
         known = None if truth is None else self._truths(truth, len(measurement))
         chosen = self.method(method, steps=steps, **options)
+        request = Restoration(count=count, seed=seed, first=first)
         loaded = self.load(weights=weights, device=device, precision=precision)
         guidance = Guidance(guidance) if isinstance(guidance, float | int) else guidance
         guidance, label = self.composed(guidance, label)
         given = self.condition(label=label, vector=vector, image=condition, mask=mask, guidance=guidance)
-        request = Restoration(
-            count=count,
-            seed=seed,
-            first=first,
+        request = replace(
+            request,
             condition=given,
             micro_batch=loaded.settings.machine.micro_batch,
             device=loaded.device,
@@ -179,7 +186,7 @@ class Run(editing.Run):
         inputs: operator, noise and files as they were named, for the record.
         """
         require_room(len(measurement) * request.count, measurement.shape)
-        model, doubts = self.guided(loaded, guidance), list(self._doubts(loaded))
+        model, doubts = self.guided(loaded, guidance, UNGUIDED), list(self._doubts(loaded))
         begun, about = time.perf_counter(), dict[str, Any]()
         if isinstance(measurement.law, Unknown):
             with watch("the noise of what was measured") as show:

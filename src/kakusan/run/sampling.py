@@ -32,6 +32,8 @@ from kakusan.storage.agreement import require_agreement
 from kakusan.training.build import build_model, default_condition
 from kakusan.training.guide import Guidance, composed_of, require_same_samples, snapshot_to_guide
 
+WEAKER = "name a weaker model: --guide early, or --guide RUN"
+"""Advice where there is no model without a condition to be guided away from."""
 FAR_OUTSIDE = 2.0
 """Levels lie in [-1, 1]: values beyond this size are in other units."""
 
@@ -124,47 +126,49 @@ class Run(OpenRun):
         """A context with the progress callback, (share, words), of a sampling: here one that shows nothing."""
         yield lambda _, __: None
 
-    def guided(self, loaded: Loaded, guidance: Guidance | None) -> Model[Denoiser]:
+    def guided(self, loaded: Loaded, guidance: Guidance | None, instead: str = WEAKER) -> Model[Denoiser]:
         """The model of these weights under guidance; as it is without any.
 
+        instead: advice beside another training, where there is no model without a condition.
         Raises SettingsError where there is nothing to be guided away from, or the guide is of other samples.
         """
-        return self._guided(loaded, guidance)[0]
+        return self._guided(loaded, guidance, instead)[0]
 
-    def _guided(self, loaded: Loaded, guidance: Guidance | None) -> tuple[Model[Denoiser], dict[str, Any]]:
+    def _guided(
+        self, loaded: Loaded, guidance: Guidance | None, instead: str = WEAKER
+    ) -> tuple[Model[Denoiser], dict[str, Any]]:
         """The same, and what a record of the samples says of it."""
         model: Model[Denoiser] = loaded.model
         if guidance is None:
             return model, {}
         if guidance.classes:
-            self._require_a_null_condition()
+            self._require_a_null_condition(instead)
             parts = tuple((number, guidance.weight * share) for number, share in guidance.classes)
             model = replace(model, denoiser=Composed(model.denoiser, parts))
             return model, {"guidance": guidance.as_json()}
-        weak, about = self._guide(loaded, guidance), guidance.as_json()
+        weak, about = self._guide(loaded, guidance, instead), guidance.as_json()
         about |= {} if weak is None else {"guide_step": weak.step}
         denoiser = None if weak is None else weak.model.denoiser.on(model.path)
         of = Guided(model.denoiser, guidance.weight, denoiser, guidance.interval, guidance.rescale)
         return replace(model, denoiser=of), {"guidance": about}
 
-    def _require_a_null_condition(self) -> None:
+    def _require_a_null_condition(self, instead: str) -> None:
         """Raises SettingsError where the model without a condition, the weak side, is not there."""
         if not self.data.is_conditional:
             raise SettingsError(
                 f"{self.folder} has learned no classes or other conditions to be guided to",
-                "train with --data.labels, --data.vectors or --data.pairs, or name a weaker model: --guide early,"
-                " or --guide RUN",
+                f"train with --data.labels, --data.vectors or --data.pairs, or {instead}",
             )
         if not self.settings.network.null_label or not self.settings.data.condition_dropout:
             raise SettingsError(
                 f"{self.folder} was shown no sample without its condition, which guidance goes away from",
-                "train with --data.condition-dropout 0.1, or name a weaker model: --guide early, or --guide RUN",
+                f"train with --data.condition-dropout 0.1, or {instead}",
             )
 
-    def _guide(self, loaded: Loaded, guidance: Guidance) -> Loaded | None:
+    def _guide(self, loaded: Loaded, guidance: Guidance, instead: str) -> Loaded | None:
         """The model to guide away from; None where it is the same model, without a condition."""
         if guidance.guide is None:
-            self._require_a_null_condition()
+            self._require_a_null_condition(instead)
             return None
         if guidance.is_early:
             return self.early(loaded, guidance.early_step)

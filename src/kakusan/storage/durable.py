@@ -166,6 +166,20 @@ def make_folders(path: Path) -> None:
     sync_folder(path.parent)
 
 
+def require_place(*files: Path) -> None:
+    """Raises RunError where no file can be made under one of these paths. Requested before the work; makes nothing."""
+    for file in files:
+        if file.is_dir():
+            raise RunError(f"cannot write {file}: it is a folder", "name another file")
+        folder = file.parent
+        while not os.path.lexists(folder):
+            folder = folder.parent
+        if not folder.is_dir():
+            raise RunError(f"cannot write {file}: {folder} is no folder", "name another place")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise RunError(f"cannot write {file}: no file can be made in {folder}", "name another place")
+
+
 @contextmanager
 def whole_folder(target: Path, mark: str) -> Iterator[Path]:
     """A folder to fill, which becomes ``target`` at the end of the block, or is gone if the block fails.

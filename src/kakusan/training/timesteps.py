@@ -132,8 +132,8 @@ class DecoderTimes(TimeSampler):
     """t = 1 for an eighth of the batch, and all others spread evenly over 2..T.
 
     The bound's term of t = 1, the decoder's, is another kind of number than the others, and a schedule that is learned
-    weighs it against their sum: drawn once in T, it would hardly be heard. A part of eight is rounded up; of a batch of
-    one, t is uniform.
+    weighs it against their sum: drawn once in T, it would hardly be heard. The eighth is one of the whole
+    batch, however many micro-batches it has, and is rounded up: 2 of 12 samples. Of a batch of one, t is uniform.
     """
 
     def draw(

@@ -6,11 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from kakusan.cli import main
 from kakusan.cli.arguments import parse
 from kakusan.cli.explain import EXAMPLES, Explain, _commands
+from kakusan.diffusion.denoiser import Denoiser
+from kakusan.diffusion.prediction import Prediction
 from kakusan.pages.explain.content import Story
+from kakusan.pages.explain.subject import bundled
+from kakusan.shapes import Condition, Samples, Times, per_sample
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -114,3 +119,33 @@ def test_bad_input_gets_one_clear_error(
     assert found == code
     assert out == ""
     assert (tmp_path / "mine.html").read_text() == "<p>mine</p>"
+
+
+class Broken(Denoiser):
+    """A denoiser that answers nan from a time on."""
+
+    def __init__(self, of: Denoiser, since: float) -> None:
+        self.of, self.path, self.since = of, of.path, since
+
+    def predict(self, x_t: Samples, t: Times, condition: Condition | None = None) -> Prediction:
+        found = self.of.predict(x_t, t, condition)
+        bad = per_sample(t >= self.since, x_t)
+        return Prediction(found.x_0.masked_fill(bad, torch.nan), found.eps.masked_fill(bad, torch.nan))
+
+
+@pytest.mark.parametrize(("since", "where"), [(0, "at every t"), (9, "at t = 9, 10, so")])
+def test_a_network_that_answers_nan_is_named_in_place_of_the_installation(
+    since: int,
+    where: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    usual = bundled("digits", T=10)
+    broken = replace(usual.model, denoiser=Broken(usual.model.denoiser, since))
+    subject = replace(usual, model=broken, who="the network")
+    monkeypatch.setattr("kakusan.pages.explain.subject.bundled", lambda *_: subject)
+    code, _, err = told(capsys, "--out", str(tmp_path / "page.html"))
+    assert code == 5
+    assert f"the network answered nan or infinite numbers {where}" in err
+    assert "installation" not in err

@@ -1,5 +1,6 @@
 """The page of samples given y: of images, signals, points and volumes, with a truth and without, judged or not."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import TINY
 from torch import Tensor
 from well_formed import WellFormed
@@ -17,6 +19,8 @@ from kakusan.evaluation.calibration import calibrate
 from kakusan.evaluation.options import CalibrationOptions
 from kakusan.operators import Linear, Mask
 from kakusan.pages.restore import of_calibration, page_of, picture_of, render
+from kakusan.pages.restore.gather import _numbers
+from kakusan.pages.restore.shades import Shades
 from kakusan.posterior import MMPS, Measurement
 from kakusan.run import Posterior, Run
 from kakusan.samplers import DDIM
@@ -129,6 +133,15 @@ def test_a_calibration_has_its_verdict_charts_and_table_on_the_page(tmp_path: Pa
         assert value in html
     assert page.judgement.words[0].lower() in html.lower()
     assert page.more == "The first 4 of 6 are shown."
+    numbers = found.about["numbers"]
+    assert len(numbers) == 6
+    assert set(numbers) <= set(run.prepared().split.held_out.tolist())
+    assert f"they have the numbers {', '.join(f'{number:,}' for number in numbers)} of the data" in html
+
+
+def test_many_numbers_of_held_out_samples_are_cut_short_on_the_page() -> None:
+    assert _numbers(range(40)).endswith("38, 39")
+    assert _numbers(range(1000, 1100)).endswith("1,039, ..., 1,099 (all are in the record)")
 
 
 @pytest.mark.parametrize(
@@ -163,3 +176,51 @@ def test_noise_that_was_fitted_and_the_names_of_files_are_on_the_page() -> None:
     html = render(page)
     assert "m.png (SHA-256 ab12)" in html
     assert "/home/me" not in html
+
+
+def shown(png: bytes) -> Any:
+    """The bytes of a small picture of one 12x12 image, a pixel a pixel."""
+    with Image.open(io.BytesIO(png)) as picture:
+        side = picture.width // 12
+        return np.asarray(picture.convert("L"))[side // 2 :: side, side // 2 :: side][:12, :12].astype(int)
+
+
+@pytest.mark.parametrize("has_truth", [True, False])
+def test_pictures_of_real_data_share_a_scale_that_samples_far_off_leave_alone(has_truth: bool) -> None:
+    line = torch.linspace(-0.5, 0.5, 144).view(1, 1, 12, 12)
+    samples = line[None] + 0.001 * normals(2, 1, 5, 1, 12, 12).float()
+    far = samples.clone()
+    far[0, 0, 0, 6, 6] = 1000.0 if has_truth else 1.0
+    operator = Mask(torch.ones(12, 12, dtype=torch.bool))
+    truth = line if has_truth else None
+    usual = restored((1, 12, 12), REAL, operator, samples=samples, truth=truth)
+    y = usual.measurement.data(line.double())
+    measured = replace(usual.measurement, y=y)
+    usual, with_one = (replace(usual, measurement=measured, samples=each) for each in (samples, far))
+    block, other = page_of(usual).blocks[0], page_of(with_one).blocks[0]
+    by_title = {panel.title: panel for panel in block.panels}
+    names = ["Measured", "Mean", *["Truth"] * has_truth]
+    for name in names:
+        picture = shown(by_title[name].png)
+        assert abs(picture[0, 0]) <= 2  # the least is black and the largest white
+        assert abs(picture[-1, -1] - 255) <= 2
+        assert abs(picture - shown(by_title["Mean"].png)).max() <= 2
+    assert block.scale == other.scale
+    assert "black and white are 2 and 4, or beyond" in block.scale.replace("2.001", "2").replace("3.999", "4")
+    assert block.scale in render(page_of(usual))
+    deviation = next(panel for panel in other.panels if panel.title == "Deviation")
+    assert ", the largest " in deviation.caption
+    assert np.median(shown(deviation.png)) > 60
+
+
+def test_levels_keep_their_own_scale() -> None:
+    found = restored((1, 12, 12), Levels(256), Mask(torch.ones(12, 12, dtype=torch.bool)))
+    assert not page_of(found).blocks[0].scale
+
+
+def test_each_channel_has_the_ends_of_its_scale() -> None:
+    shades = Shades.between(torch.tensor([[[-1.0, 1.0]], [[0.0, 2.0]]]), Real((0.0, 9.0), (1.0, 4.0), 2.5))
+    assert "-1 and 1 in channel 1; 9 and 17 in channel 2" in shades.words
+    assert shades.of(torch.tensor([[[[1.0]], [[2.0]]]])).flatten().tolist() == [1, 1]
+    flat = Shades.between(torch.full((1, 2, 2), float("nan")), REAL)
+    assert flat.half == (0.25,)

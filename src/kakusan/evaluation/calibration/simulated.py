@@ -22,9 +22,9 @@ from kakusan.operators import Operator
 from kakusan.posterior import Gaussian, Measurement, Method, Noise, Restoration, restored
 from kakusan.posterior.misfit import Misfit, misfit
 from kakusan.posterior.score import posterior_score
-from kakusan.randomness import Purpose, normals
+from kakusan.randomness import Purpose, normals, require_seed
 from kakusan.run import Loaded, Run
-from kakusan.run.restoring import in_words, method_as_json
+from kakusan.run.restoring import UNGUIDED, in_words, method_as_json
 from kakusan.samplers.walk import SeededNoise
 from kakusan.shapes import Samples, by_row
 from kakusan.statistics.clusters import Estimate, mean_of, of_sums
@@ -150,9 +150,10 @@ def calibrate(
     data are not here; NumbersError for samples that are not finite.
     """
     options = options or CalibrationOptions()
+    require_seed(options.seed)
     dataset, numbers = _held_out(run, options.images)
     loaded = run.load(weights=options.weights, device=options.device, precision=options.precision)
-    model = run.guided(loaded, None if options.guidance is None else Guidance(options.guidance))
+    model = run.guided(loaded, None if options.guidance is None else Guidance(options.guidance), UNGUIDED)
     truth, condition = dataset.with_gaps(numbers), dataset.condition(numbers)
     law = noise if isinstance(noise, Noise) else Gaussian(noise)
     measurement = simulated(truth, operator, law, run.data.units, options.seed, numbers)
@@ -173,6 +174,7 @@ def calibrate(
         )
     about = _about(run, loaded, operator, law, method, options) | {
         "images": len(numbers),
+        "numbers": numbers.tolist(),
         "seconds_per_sample": (time.perf_counter() - begun) / (len(numbers) * options.count),
         "calls_per_sample": found.calls,
         "backward_per_sample": found.backward,

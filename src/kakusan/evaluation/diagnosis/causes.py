@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from kakusan.config.settings import LEARNED, ProcessSettings
 from kakusan.evaluation.diagnosis.colours import Compared, Difference, spread_of
 from kakusan.evaluation.diagnosis.done import Trend
 from kakusan.evaluation.diagnosis.drawing import Drawing
@@ -68,7 +69,7 @@ def _suspects(drawing: Drawing, count: int) -> Iterator[tuple[str, Samples]]:
     if left > NO_SIGNAL:
         yield (
             f"the schedule leaves signal at T (alpha_bar_T = {left:.2g}), and sampling starts from pure noise:"
-            " --process.schedule cosine, or --process.zero-terminal-snr",
+            f" {_other_end(loaded.settings.process)}",
             drawing.samples("trying a start with the signal left at T", count=count, from_data=True),
         )
     if model.clip is not None:
@@ -91,6 +92,13 @@ def _suspects(drawing: Drawing, count: int) -> Iterator[tuple[str, Samples]]:
             " training.ema",
             drawing.samples("trying the weights of the last step", count=count, loaded=raw),
         )
+
+
+def _other_end(process: ProcessSettings) -> str:
+    """The flags of a training whose schedule leaves less signal at T; a learned one is not stretched to its end."""
+    if process.schedule == LEARNED:
+        return f"a lower --process.log-snr-T, which was {process.log_snr_T:g}"
+    return "--process.schedule cosine, or --process.zero-terminal-snr"
 
 
 def _memory(drawing: Drawing) -> str:

@@ -87,7 +87,8 @@ class Places:
     def of(
         cls, run: Run, out: Path | None, film: Path | None, kind: Kind, count: range, *, overwrite: bool
     ) -> "Places":
-        """Where they go; by default into RUN/edits. Raises SettingsError for what cannot be written, or is there.
+        """Where they go; by default into RUN/edits. Raises SettingsError and RunError for what cannot be written, or
+        is there.
 
         count: the numbers of the samples.
         """
@@ -103,6 +104,7 @@ class Places:
         there = next((file for file in places.paths[1:] if file.exists()), None)
         if there is not None and not overwrite:
             raise SettingsError(f"{there} is there already", "name another --out, or say --overwrite")
+        durable.require_place(*places.paths[1:])
         return places
 
     @property

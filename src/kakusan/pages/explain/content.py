@@ -55,6 +55,8 @@ class Stop:
     bells: BayesBells | None
     guesses: tuple[tuple[float, ...], ...]
     """As `CURVES` says."""
+    is_answered: bool = True
+    """The denoiser answered finite numbers here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,11 @@ class Story:
     def asked(self) -> int:
         """The place of the asked t among the stops."""
         return [stop.t for stop in self.stops].index(self.t)
+
+    @property
+    def unanswered(self) -> tuple[int, ...]:
+        """Times at which the denoiser answered nan or inf."""
+        return tuple(stop.t for stop in self.stops if not stop.is_answered)
 
     @property
     def now(self) -> Stop:

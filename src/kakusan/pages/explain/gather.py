@@ -98,6 +98,7 @@ def _stop(subject: Subject, t: int, still: Snapshot, painter: Painter, pixel: Pi
         notes=_notes(moment, numbers),
         bells=_bells(moment) if t > 1 else None,
         guesses=_guesses(subject.schedule, t),
+        is_answered=bool(moment.guess.x_0.isfinite().all() and moment.guess.eps.isfinite().all()),
     )
 
 

@@ -20,7 +20,7 @@ from kakusan.data.units import Levels
 from kakusan.errors import SettingsError
 from kakusan.evaluation.calibration import Calibration
 from kakusan.pages.restore.gather import page_of, picture_of
-from kakusan.pages.restore.maps import panels_of
+from kakusan.pages.restore.maps import panels_of, shades_of
 from kakusan.pages.restore.page import render
 from kakusan.run import Posterior, Run
 from kakusan.storage import durable
@@ -54,7 +54,10 @@ class Places:
 
     @classmethod
     def of(cls, run: Run, out: Path | None, *, overwrite: bool, name: str = "restored") -> "Places":
-        """Where they go; by default into the next folder of RUN/restored. Raises SettingsError for what is there."""
+        """Where they go; by default into the next folder of RUN/restored.
+
+        Raises SettingsError for what is there, RunError for a place where nothing can be written.
+        """
         path = out or _free(run.folder / name)
         if path.suffix not in ("", ".npz", ".png"):
             raise SettingsError(
@@ -66,6 +69,7 @@ class Places:
             raise SettingsError(f"{there} is there already", "name another --out, or say --overwrite")
         if places.is_folder and path.exists() and not places._is_replaceable:
             raise SettingsError(f"{path} holds something else than samples given y", "name another --out")
+        durable.require_place(places.page, places.record, *([] if places.is_folder else [places.path]))
         return places
 
     @property
@@ -152,18 +156,19 @@ def arrays_of(found: Posterior) -> bytes:
 
 
 def _pictures(found: Posterior, folder: Path) -> Iterator[File]:
-    """Of images: all samples, and the maps of the page; of several measurements in folders by their number."""
+    """Of images: all samples, and the maps of the page, on one scale; of several measurements in folders by number."""
     shape, n = found.measurement.shape, len(found.measurement)
     if noun_of(shape) in (POINTS, SIGNALS):
         return
     for k in range(n):
         inside = folder / f"{k:04d}" if n > 1 else folder
         rows = found.measurement.rows(torch.tensor([k]))
+        shades = shades_of(found.samples[k], found.truth_of(k), found.units)
         for panel in panels_of(rows, found.samples[k].cpu(), found.truth_of(k), found.units):
             if panel.title in PICTURES:
                 yield inside / f"{PICTURES[panel.title]}.png", panel.png
         if noun_of(shape) is IMAGES and shape[0] in (1, 3):
-            images = shaded(found.samples[k].cpu(), found.units)
+            images = shaded(shades.of(found.samples[k].cpu()), shades.units)
             names = numbered(inside / "samples", range(len(images)))
             for path, image in zip(names, images, strict=True):
                 yield path, encode_png(Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image))

@@ -24,10 +24,12 @@ from kakusan.pages.restore.maps import (
     observed,
     panels_of,
     samples_panel,
+    shades_of,
     spread_of,
     unrounded,
 )
 from kakusan.pages.restore.page import Block, Figure, Judgement, Page
+from kakusan.pages.restore.shades import Shades
 from kakusan.posterior import Measurement
 from kakusan.posterior.misfit import standardized
 from kakusan.run import Posterior, Run
@@ -43,6 +45,8 @@ CHANNELS = 4
 """Channels of a signal that have a chart."""
 TAILED = 20
 """Samples from which on one is expected beyond each of the two quantiles."""
+NUMBERS = 40
+"""Numbers of held-out samples that are written out."""
 RESTORED = (
     "What was measured, and what may have been",
     "Samples of x given y = A(x) + noise, by the model of the run {}.",
@@ -113,7 +117,8 @@ def _block(restored: Posterior, k: int) -> Block:
     measurement, samples = restored.measurement.rows(torch.tensor([k])), restored.samples[k].cpu()
     truth, noun = restored.truth_of(k), noun_of(measurement.shape)
     title = f"Number {k + 1}" if len(restored.measurement) > 1 else ""
-    grid = samples_panel(samples, restored.units)
+    shades = shades_of(samples, truth, restored.units)
+    grid = samples_panel(samples, shades)
     if noun is SIGNALS:
         figures, panels = _signals(measurement, samples, truth, restored.units)
         return Block(title=title, panels=panels, figures=figures, samples=grid)
@@ -124,6 +129,7 @@ def _block(restored: Posterior, k: int) -> Block:
         panels=panels_of(measurement, samples, truth, restored.units),
         figures=[],
         samples=grid,
+        scale=shades.words,
         large=max(measurement.shape[1:]) > SMALL,
         wide=len(measurement.shape) == 4,
     )
@@ -157,7 +163,7 @@ def _signals(
         )
         for c in range(min(len(mean), CHANNELS))
     ]
-    return figures, [] if is_there else [observed(measurement, units)]
+    return figures, [] if is_there else [observed(measurement, units, Shades(units))]
 
 
 def _legend(has_truth: bool, has_y: bool) -> str:
@@ -201,8 +207,17 @@ def _judgement(calibration: Calibration) -> Judgement:
         coverage=charts.coverage_chart(judged.ranks.curve()),
         ranks=charts.rank_chart(judged.histogram),
         rows=calibration.rows,
-        of=f"{judged.truths:,} held-out {many}, {judged.members:,} samples of each, seed {about['seed']}",
+        of=f"{judged.truths:,} held-out {many}, {judged.members:,} samples of each, seed {about['seed']};"
+        f" they have the numbers {_numbers(about['numbers'])} of the data, from 0 on",
     )
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    """Numbers one by one; of many the first, and the last."""
+    words = [f"{number:,}" for number in numbers]
+    if len(words) > NUMBERS:
+        return f"{', '.join(words[:NUMBERS])}, ..., {words[-1]} (all are in the record)"
+    return ", ".join(words)
 
 
 def _reading(restored: Posterior) -> str:

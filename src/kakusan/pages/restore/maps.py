@@ -10,6 +10,7 @@ from torch import Tensor
 from kakusan.data.rendering import encode_png, grid
 from kakusan.data.space import IMAGES, POINTS, noun_of
 from kakusan.data.units import Levels, Real, Units
+from kakusan.pages.restore.shades import Shades
 from kakusan.posterior import Measurement
 from kakusan.posterior.misfit import standardized
 from kakusan.run.posterior import deviation_of
@@ -20,6 +21,8 @@ Floats = NDArray[np.float64]
 SAMPLES = 16
 """Samples that are shown."""
 BAND = (0.05, 0.95)
+MOST = 0.99
+"""Share of the deviations of real data that are no larger than what is white in their map."""
 REACH = 3.0
 """Deviations of the noise from middle grey to black and white, in the map of what is left."""
 BEYOND = 0.25
@@ -51,15 +54,16 @@ def panels_of(measurement: Measurement, samples: Samples, truth: Samples | None,
     A single sample has no spread, and no panels of it.
     """
     mean, deviation, low, high = spread_of(samples)
-    found = [observed(measurement, units)]
+    shades = shades_of(samples, truth, units)
+    found = [observed(measurement, units, shades)]
     if truth is not None:
-        found.append(Panel(png=encode_png(grid(truth.cpu(), units)), title="Truth"))
-    found.append(Panel(png=_smooth(mean, units), title="Mean"))
+        found.append(Panel(png=encode_png(grid(shades.of(truth.cpu()), shades.units)), title="Truth"))
+    found.append(Panel(png=_smooth(mean, shades), title="Mean"))
     if len(samples) > 1:
         found += [
             _deviation(deviation, units),
-            Panel(png=_smooth(low, units), title="5 % quantile"),
-            Panel(png=_smooth(high, units), title="95 % quantile"),
+            Panel(png=_smooth(low, shades), title="5 % quantile"),
+            Panel(png=_smooth(high, shades), title="95 % quantile"),
         ]
     left = left_over(measurement, samples[:1])
     if left is not None:
@@ -67,16 +71,22 @@ def panels_of(measurement: Measurement, samples: Samples, truth: Samples | None,
     return found
 
 
-def samples_panel(samples: Samples, units: Units, columns: int | None = 8) -> Panel:
+def shades_of(samples: Samples, truth: Samples | None, units: Units) -> Shades:
+    """The scale of all pictures of one measurement: that of the truth, or where it is not known of the mean."""
+    return Shades.between(samples.cpu().double().mean(0) if truth is None else truth[0].cpu(), units)
+
+
+def samples_panel(samples: Samples, shades: Shades, columns: int | None = 8) -> Panel:
     """The first samples side by side, as they are saved; points in one plot."""
     shown = samples if noun_of(samples.shape[1:]) is POINTS else samples[:SAMPLES]
     columns = columns if noun_of(samples.shape[1:]) is IMAGES else None
     count = f"{len(shown)} of {len(samples):,}" if len(samples) > len(shown) else f"{len(shown)}"
-    return Panel(png=encode_png(grid(shown.cpu(), units, columns=columns)), title=f"Samples ({count})")
+    png = encode_png(grid(shades.of(shown.cpu()), shades.units, columns=columns))
+    return Panel(png=png, title=f"Samples ({count})")
 
 
-def observed(measurement: Measurement, units: Units) -> Panel:
-    """y of one measurement: on the scale of the data where it has their values, else on its own."""
+def observed(measurement: Measurement, units: Units, shades: Shades) -> Panel:
+    """y of one measurement: on the scale of the other pictures where it has values of the data, else on its own."""
     y = measurement.y.masked_fill(~measurement.known, float("nan")).cpu()
     shape, mean, scale = measurement.shape, measurement.mean, measurement.scale
     x = y.view(1, *picture_shape(tuple(y.shape[1:]), shape))
@@ -84,7 +94,8 @@ def observed(measurement: Measurement, units: Units) -> Panel:
         ratio, middle = (_by_channel(v, x) for v in (scale, mean))
         ours = (x - middle) / ratio
         if not (ours.abs() > _shown(units) * (1 + 2 * BEYOND)).any():
-            return Panel(png=encode_png(grid(ours, unrounded(units))), title="Measured", caption=_gaps(x))
+            png = encode_png(grid(shades.of(ours), shades.smooth))
+            return Panel(png=png, title="Measured", caption=_gaps(x))
     low, high = _ends(x)
     own = Real(((low + high) / 2,) * x.shape[1], ((high - low) / 2,) * x.shape[1])
     caption = f"from {low:.4g} to {high:.4g}. {_gaps(x)}".strip()
@@ -117,16 +128,20 @@ def unrounded(units: Units) -> Units:
     return Levels(256) if isinstance(units, Levels) else units
 
 
-def _smooth(x: Tensor, units: Units) -> bytes:
-    return encode_png(grid(x[None], unrounded(units)))
+def _smooth(x: Tensor, shades: Shades) -> bytes:
+    return encode_png(grid(shades.of(x[None]), shades.smooth))
 
 
 def _deviation(deviation: Tensor, units: Units) -> Panel:
-    """From black, 0, to white, the largest."""
-    largest = float(deviation.nan_to_num(0).max())
-    ours = deviation / (largest or 1.0) * 2 - 1
+    """From black, 0, to white, the largest; of real data the largest but for a few, as a sample far off makes them."""
+    values = deviation.nan_to_num(0)
+    largest = white = float(values.max())
+    if isinstance(units, Real):
+        white = float(np.quantile(values.numpy(), MOST)) or largest
+    ours = deviation / (white or 1.0) * 2 - 1
     png = encode_png(grid(ours[None], Real((0.0,) * len(deviation), (1.0,) * len(deviation))))
-    return Panel(png=png, title="Deviation", caption=f"white is {_in_data(largest, units)}")
+    more = f", the largest {_in_data(largest, units)}" if white < largest else ""
+    return Panel(png=png, title="Deviation", caption=f"white is {_in_data(white, units)}{more}")
 
 
 def _in_data(deviation: float, units: Units) -> str:

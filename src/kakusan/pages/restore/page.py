@@ -33,6 +33,8 @@ class Block:
     panels: Sequence[Panel]
     figures: Sequence[Figure]
     samples: Panel | None
+    scale: str = ""
+    """The values that are black and white in them, in a sentence, where the run's own are not."""
     large: bool = False
     """Its pictures have many pixels, and are shown larger."""
     wide: bool = False
