@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from kakusan.posterior import MMPS, SMC, Gaussian, Restoration, restored
 from kakusan.samplers import UniPC
 
 FEW = ["--steps", "3", "--count", "3"]
-ROUNDING = {"rtol": 0.0, "atol": 1e-4}
-"""Of float32, in batches of different sizes, whose products some processors add in different orders; each step of moment
-matching solves a linear system with them. Values are of order 1; another noise would be off by tenths."""
+near = partial(assert_close, rtol=0.0, atol=1e-4)
+"""Equal but for float32: processors may add in other orders in batches of other sizes, and each step of moment matching
+solves a linear system with such sums. Values are of order 1; another noise would be off by tenths."""
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,7 @@ def test_python_draws_what_the_command_line_draws(run: Path, file: Path, tmp_pat
     assert out.with_suffix(".html").is_file()
     operator = Mask(torch.tensor([[False] * 4 + [True] * 4] * 8))
     same = opened.restore(y, operator, 2.5, MMPS(), count=5, steps=3, seed=4, label="1")
-    assert_close(same.samples[:, :3], ours.samples, **ROUNDING)  # a sample is the same whatever the count
+    near(same.samples[:, :3], ours.samples)  # a sample is the same whatever the count
     assert "samples of each" in repr(same)
 
 
@@ -209,7 +210,7 @@ def test_several_measurements_are_restored_each(run: Path, y: Any) -> None:
     there = ~np.isnan(both)
     assert (np.moveaxis(found.decode(), 1, 0)[:, there] == both[there]).all()
     first = opened.restore(y, "mask:hide-left", 0.0, count=2, steps=2)
-    assert_close(first.samples[0], found.samples[0], **ROUNDING)
+    near(first.samples[0], found.samples[0])
 
 
 def test_a_calibration_says_whether_the_spread_holds(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,9 +90,9 @@ def restored(
 ) -> Restored:
     """Samples of x given y, in the network's units, on the CPU.
 
-    A sample is a function of (seed; measurement, number), whatever the count, but for the rounding of other batches. Where a linear operator measured without
-    noise, y is kept exactly. Raises SettingsError where y cannot be (two exact values that contradict each other), and
-    where conditions are not one for each measurement, nor one for all.
+    A sample is a function of (seed; measurement, number), whatever the count, but for the rounding of other batches.
+    Where a linear operator measured without noise, y is kept exactly. Raises SettingsError where y cannot be (two exact
+    values that contradict each other), and where conditions are not one for each measurement, nor one for all.
     """
     model, request = as_model(model), request or Restoration()
     counter = Counter()
