@@ -1,8 +1,11 @@
 """docs/restore.md: its Python runs, and its tables name what there is."""
 
+import importlib
+import json
 import re
 from pathlib import Path
 
+import pytest
 from documents import ROOT, run_page
 
 from kakusan.data.measuring import OPERATORS
@@ -34,3 +37,10 @@ def test_every_operator_and_every_noise_has_its_row() -> None:
     for word in ("0.05", "5%", "auto"):
         assert word in words
         noise_named(word, Levels(), (1, 2, 2))
+
+
+def test_the_table_of_trained_networks_is_that_of_the_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    restoring = importlib.import_module("restoring")
+    lines = [json.loads(line) for line in (ROOT / "benchmarks/restoring.jsonl").read_text().splitlines()]
+    assert restoring.show(lines).strip() in PAGE.read_text("utf-8")
