@@ -6,10 +6,10 @@
     python benchmarks/restoring.py show restoring.jsonl
     python benchmarks/restoring.py draw runs/kanji runs/garments runs/fields --out docs/restore.png
 
-The runs: `kakusan train kanji --preset demo --minutes 4`, Fashion-MNIST for 7 minutes, `kakusan train fields.npy --minutes 4`. x that
-were held out are measured, restored, and set beside the samples (`kakusan restore RUN --calibrate`): of each task and
-method the PSNR of the mean, the fair CRPS, the coverage of 90 % intervals, calls and time of a sample. Measurements are
-the same for all methods.
+The runs: `kakusan train kanji --preset demo --minutes 4`, Fashion-MNIST for 7 minutes, `kakusan train fields.npy
+--minutes 4`. x that were held out are measured, restored, and set beside the samples (`kakusan restore RUN
+--calibrate`): of each task and method the PSNR of the mean, the fair CRPS, the coverage of 90 % intervals, calls and
+time of a sample. Measurements are the same for all methods.
 """
 
 import argparse
