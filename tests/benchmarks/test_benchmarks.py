@@ -346,7 +346,7 @@ def test_fields_with_gaps_are_trained_on_and_measured_by_the_real_commands(
     sizes = ("--steps", "1", "--count", "8", "--calls", "1", "--threads", "1")
     found = script("missing", *sizes, "--out", str(tmp_path))
     assert (found["steps"], found["count"]) == (1, 8)
-    assert found["missing"] == pytest.approx(0.3, abs=0.01)
+    assert found["missing"] == pytest.approx(0.3, abs=0.1)  # 40 fields; their signs depend on the processor
     rows = found["rows"]
     assert all(np.isfinite(value) for row in rows.values() for value in row.values())
     for name in ("trained on whole fields", "trained on fields with gaps"):

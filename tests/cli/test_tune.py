@@ -263,7 +263,7 @@ def test_the_cost_of_all_steps_is_the_bound_of_the_run(run: Path) -> None:
     (best,) = find_best_steps(opened, TuneOptions(best=(20,), count=64))
     (part,) = opened.evaluate(images=64, split="held-out", memorizer=False, progress=False).parts
     bits = part.bound.total - part.bound.L_T
-    assert best.bits == best.trailing
+    assert best.bits == pytest.approx(best.trailing, rel=1e-12)  # the same steps, added in another order
     assert best.bits == pytest.approx(float(bits.mean()), abs=4 * float(bits.std()) / 8)
     stored = TimesFile(opened.folder).step_errors()
     assert stored is not None
