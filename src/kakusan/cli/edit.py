@@ -117,10 +117,10 @@ def main(arguments: Sequence[str]) -> int:
     kind = _kind(command)
     run = Run.open(command.run)
     set_machine_for_use(run.settings.machine)
-    editor = _editor(command, run)
-    images = _images(command, editor)
+    images = _images(command, run)
     count = range(command.first, command.first + _count(command, kind, images))
     places = Places.of(run, command.out, command.film, kind, count, overwrite=command.overwrite)
+    editor = _editor(command, run)
     if kind == "completions":
         named = value_of("--sampler", arguments) is not None
         edited = _completed(command, run, editor, images, with_sampler=named)
@@ -247,18 +247,16 @@ def _editor(command: Edit, run: "Run") -> "Editor":
     )
 
 
-def _images(command: Edit, editor: "Editor") -> "Samples | None":
-    """The images to edit; both ends of an interpolation; None where it is of seeds."""
-    import torch
+def _images(command: Edit, run: "Run") -> "Sequence[Samples]":
+    """The images to edit, or both ends of an interpolation; nothing where it is of seeds."""
+    from kakusan.terminal.display import console
 
-    if command.source is None:
-        return None
-    if command.to is None:
-        return editor.read(command.source)
-    return torch.cat([editor.only(editor.read(end)) for end in (command.source, command.to)])
+    to = console()
+    named = [each for each in (command.source, command.to) if each is not None]
+    return [run.read(each, lambda note: to.print(f"note: {note}", markup=False)) for each in named]
 
 
-def _count(command: Edit, kind: "Kind", images: "Samples | None") -> int:
+def _count(command: Edit, kind: "Kind", images: "Sequence[Samples]") -> int:
     """The number of pictures that come of it."""
     if kind == "interpolation":
         return FRAMES if command.frames is None else command.frames
@@ -266,34 +264,39 @@ def _count(command: Edit, kind: "Kind", images: "Samples | None") -> int:
         return command.count
     if kind == "completions":
         return COMPLETIONS
-    several = 1 if images is None else len(images)
+    several = len(images[0]) if images else 1
     return COUNT if kind == "variations" and several == 1 else several
 
 
-def _edited(command: Edit, kind: "Kind", run: "Run", editor: "Editor", images: "Samples | None") -> "Edited":
+def _edited(
+    command: Edit, kind: "Kind", run: "Run", editor: "Editor", images: "Sequence[Samples]"
+) -> "Edited":
     """The edit itself, and all that it takes to make it again."""
+    import torch
+
     from kakusan.pages.edit.gather import Edited
     from kakusan.run import Films, round_trip
 
     count, units = _count(command, kind, images), run.data.units
     about = _about(command, editor)
-    if images is None:
+    if not images:
         assert command.seeds is not None
         after = editor.between_seeds(*command.seeds, count)
         return Edited(run, kind, None, after, {**about, "seeds": command.seeds, "frames": count})
     if kind == "variations":
         strength = STRENGTH if command.strength is None else command.strength
         films = Films(command.film, None, command.frames, command.overwrite)
-        after = editor.variations(images, strength, count, films=films)
-        return Edited(run, kind, images, after, {**about, **editor.repeated(strength)})
+        after = editor.variations(images[0], strength, count, films=films)
+        return Edited(run, kind, images[0], after, {**about, **editor.repeated(strength)})
     about["rounds"] = command.rounds
     if kind == "inversion":
-        found = editor.invert(images, command.rounds)
-        trip = round_trip(images, found.back, units)
-        return Edited(run, kind, images, found.back, about, found.latents, trip)
-    after = editor.between(images[:1], images[1:], count, command.rounds)
-    trip = round_trip(images, after[[0, -1]], units)
-    return Edited(run, kind, images, after, {**about, "frames": count}, trip=trip)
+        found = editor.invert(images[0], command.rounds)
+        trip = round_trip(images[0], found.back, units)
+        return Edited(run, kind, images[0], found.back, about, found.latents, trip)
+    start, end = (editor.only(each) for each in images)
+    after, before = editor.between(start, end, count, command.rounds), torch.cat([start, end])
+    trip = round_trip(before, after[[0, -1]], units)
+    return Edited(run, kind, before, after, {**about, "frames": count}, trip=trip)
 
 
 def _about(command: Edit, editor: "Editor") -> dict[str, object]:
@@ -303,7 +306,7 @@ def _about(command: Edit, editor: "Editor") -> dict[str, object]:
 
 
 def _completed(
-    command: Edit, run: "Run", editor: "Editor", image: "Samples | None", *, with_sampler: bool
+    command: Edit, run: "Run", editor: "Editor", images: "Sequence[Samples]", *, with_sampler: bool
 ) -> "Edited":
     """The image with what the mask hides made anew, and how that was done. with_sampler: one is named."""
     from kakusan.errors import DataError
@@ -312,7 +315,7 @@ def _completed(
     from kakusan.run.sampling import sampler_as_json
 
     assert command.mask is not None
-    assert image is not None
+    image = images[0]
     steps, is_number = command.steps, command.steps is None or command.steps.isdecimal()
     sampler = editor.sampler if with_sampler or command.spacing or not is_number else None
     method = run.method("mmps", sampler=sampler, steps=int(steps) if steps and sampler is None else None)
@@ -320,7 +323,7 @@ def _completed(
         kept = editor.read_mask(command.mask)
     except DataError as error:
         raise DataError(error.problem, *error.advice, "it was named by --mask") from error
-    after = editor.completions(image, command.mask, _count(command, "completions", image), method)
+    after = editor.completions(image, command.mask, _count(command, "completions", images), method)
     walked = sampler_as_json(editor.sampler)  # of other edits: here the method has a sampler of its own
     asked = {key: value for key, value in _about(command, editor).items() if key not in walked}
     about = {**asked, **method_as_json(method), "mask": str(command.mask)}

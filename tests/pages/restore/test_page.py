@@ -206,6 +206,9 @@ def test_pictures_of_real_data_share_a_scale_that_samples_far_off_leave_alone(ha
         assert abs(picture[-1, -1] - 255) <= 2
         assert abs(picture - shown(by_title["Mean"].png)).max() <= 2
     assert block.scale == other.scale
+    grids = [np.asarray(picture_of(each).convert("L")).astype(int) for each in (usual, with_one)]
+    assert all(picture.min() <= 2 and picture.max() >= 253 for picture in grids)  # that of samples.npz, too
+    assert np.median(abs(grids[0] - grids[1])) <= 2
     assert "black and white are 2 and 4, or beyond" in block.scale.replace("2.001", "2").replace("3.999", "4")
     assert block.scale in render(page_of(usual))
     deviation = next(panel for panel in other.panels if panel.title == "Deviation")
@@ -219,8 +222,8 @@ def test_levels_keep_their_own_scale() -> None:
 
 
 def test_each_channel_has_the_ends_of_its_scale() -> None:
-    shades = Shades.between(torch.tensor([[[-1.0, 1.0]], [[0.0, 2.0]]]), Real((0.0, 9.0), (1.0, 4.0), 2.5))
+    shades = Shades.between(torch.tensor([[[[-1.0, 1.0]], [[0.0, 2.0]]]]), Real((0.0, 9.0), (1.0, 4.0), 2.5))
     assert "-1 and 1 in channel 1; 9 and 17 in channel 2" in shades.words
     assert shades.of(torch.tensor([[[[1.0]], [[2.0]]]])).flatten().tolist() == [1, 1]
-    flat = Shades.between(torch.full((1, 2, 2), float("nan")), REAL)
+    flat = Shades.between(torch.full((1, 1, 2, 2), float("nan")), REAL)
     assert flat.half == (0.25,)

@@ -26,7 +26,6 @@ from kakusan.pages.restore.maps import (
     samples_panel,
     shades_of,
     spread_of,
-    unrounded,
 )
 from kakusan.pages.restore.page import Block, Figure, Judgement, Page
 from kakusan.pages.restore.shades import Shades
@@ -105,11 +104,16 @@ def page_of(restored: Posterior, calibration: Calibration | None = None, command
 
 
 def picture_of(restored: Posterior) -> Image.Image:
-    """One picture: of each measurement the mean above 16 samples; of one alone its samples in about a square."""
+    """One picture: of each measurement the mean above 16 samples; of one alone its samples in about a square.
+
+    All on one scale, that of the page where it shows a single measurement.
+    """
     means = torch.stack([spread_of(each)[0] for each in restored.samples[:SAMPLES]])
     n, shown = len(means), min(SAMPLES, restored.samples.shape[1])
     in_turn = restored.samples[:SAMPLES, :shown].transpose(0, 1).flatten(0, 1).cpu()
-    return pairs_grid(means, unrounded(restored.units), in_turn if n > 1 else in_turn[:shown], restored.units)
+    truths = None if restored.truth is None else restored.truth[:n].cpu()
+    shades = Shades.between(means if truths is None else truths, restored.units)
+    return pairs_grid(shades.of(means), shades.smooth, shades.of(in_turn), shades.units)
 
 
 def _block(restored: Posterior, k: int) -> Block:

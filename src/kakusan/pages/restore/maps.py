@@ -73,7 +73,9 @@ def panels_of(measurement: Measurement, samples: Samples, truth: Samples | None,
 
 def shades_of(samples: Samples, truth: Samples | None, units: Units) -> Shades:
     """The scale of all pictures of one measurement: that of the truth, or where it is not known of the mean."""
-    return Shades.between(samples.cpu().double().mean(0) if truth is None else truth[0].cpu(), units)
+    return Shades.between(
+        samples.cpu().double().mean(0, keepdim=True) if truth is None else truth.cpu(), units
+    )
 
 
 def samples_panel(samples: Samples, shades: Shades, columns: int | None = 8) -> Panel:

@@ -25,13 +25,13 @@ class Shades:
 
     @classmethod
     def between(cls, shown: Tensor, units: Units) -> "Shades":
-        """From the least to the largest value of shown (channels, ...), the truth or the mean of samples.
+        """From the least to the largest value of shown (n, channels, ...), the truth or means of samples.
 
         A sample that is far off then takes no contrast from the others. Of levels, signals and points those of the run.
         """
-        if isinstance(units, Levels) or noun_of(tuple(shown.shape)) in (POINTS, SIGNALS):
+        if isinstance(units, Levels) or noun_of(tuple(shown.shape[1:])) in (POINTS, SIGNALS):
             return cls(units)
-        ends = [_ends(channel) for channel in shown.double()]
+        ends = [_ends(channel) for channel in shown.double().unbind(1)]
         middle = tuple((low + high) / 2 for low, high in ends)
         half = tuple(max((high - low) / 2, LEAST * units.shown) for low, high in ends)
         mean = tuple(m + s * at for m, s, at in zip(units.mean, units.scale, middle, strict=True))
