@@ -26,7 +26,11 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class Plan(Train):
-    """Say what `kakusan train` with the same flags would do, and what it is likely to come to. Nothing is written."""
+    """Say what `kakusan train` with the same flags would do, and what it is likely to come to. Nothing is written.
+
+    The forecast is from trainings that were measured: the loss is a range that some 3 of 5 data sets keep to, copying
+    the range of epochs after which held-out losses rose in those where they did.
+    """
 
     run: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="(default: none)")] = None
     """Folder that the training would have; refused where it is a run already, with which it would go on."""

@@ -68,7 +68,7 @@ class DataSettings(Section):
     source: Annotated[str, tyro.conf.Suppress] = ""
     """A bundled name, a folder of images, a .npy, .npz, IDX or CIFAR-10 binary file (the DATA of the command)."""
     size: int | tuple[int, int] | Auto = "auto"
-    """Height and width to bring a folder's images to; auto: their own, or a size near their median."""
+    """Height and width to scale and centre-crop a folder's images to; auto: theirs, or a square near the median."""
     channels: int | Auto = "auto"
     """1 (grey) or 3 (colour) for a folder; auto: grey if all images are."""
     kind: Kind | Auto = "auto"

@@ -181,7 +181,7 @@ class Ranks:
         return Histogram(edges.astype(np.float64), expected, shares, *self._surprise(columns, expected))
 
     def _within(self, depth: int) -> Floats:
-        """Truths between the members that are so deep, a half of those at the middle where both are one."""
+        """Truths between the members that are so deep; none at the middle, where both are one."""
         within: Floats = self.counts[:, depth : self.members + 1 - depth].sum(1)
         return within
 
