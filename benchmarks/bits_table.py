@@ -96,11 +96,11 @@ def measured(order: Order, name: str, seed: int | None = None) -> list[Figures]:
         )
         found.append(
             {
+                **figures,
                 "name": name,
-                "seed": seed,
+                "seed": seed,  # of the training: that of the evaluation is the same in all lines
                 "train": shlex.join(train),
                 "evaluate": shlex.join(evaluate),
-                **figures,
             }
         )
     return found

@@ -199,8 +199,9 @@ class TrainingSettings(Section):
     minutes: Annotated[float | Auto, Range(0.01, 10**6)] = "auto"
     """Length of the training, measured and fixed as a number of steps; auto: 30, unless steps are given."""
     stop: Literal["never", "when-done"] = "never"
-    """End before the last step: never, or when-done: where the held-out loss is known to fall no more, by less than 1 %
-    over the last quarter of the steps so far; the averaged weights it ends with are those of its lowest."""
+    """End before the last step: never, or when-done: where the held-out loss is known to fall no more, at three
+    measurements in a row, by less than 1 % over the last quarter of the steps so far; the averaged weights it ends with
+    are those of its lowest."""
     on_nan: Literal["stop", "rewind"] = "stop"
     """Response to a loss or gradient that is not finite: stop, or rewind: go back to the last checkpoint of
     checkpoint.every, or to the start where there is none, with half the rate, three times in a run at most."""

@@ -6,10 +6,15 @@ sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), every formula holds on any path. Co
 sample, and cast last.
 """
 
+from typing import TypeAlias
+
 from kakusan.diffusion.gaussians import Gaussian
 from kakusan.diffusion.paths import Path
 from kakusan.diffusion.schedules import NoiseSchedule
 from kakusan.shapes import Coefficients, Samples, Times, moved, per_sample, scaled
+
+Pair: TypeAlias = tuple[Coefficients, Coefficients]
+"""(a, b) of a path, one of each a sample."""
 
 
 def q_step(schedule: NoiseSchedule, x_prev: Samples, t: Times) -> Gaussian:
@@ -46,13 +51,18 @@ def posterior_weights(path: Path, t: Times, s: Times) -> tuple[Coefficients, Coe
     """The weights in Eq. (7) of x_t, r b_s^2 / b_t^2, and of x_0, a_s v / b_t^2. Raises ValueError unless s < t."""
     if s.device.type != "cuda" and not (s.cpu() < t.cpu()).all():
         raise ValueError("a step back goes from t to an earlier time s < t")
-    (a_t, b_t), (a_s, b_s) = path.at(t), path.at(s)
-    return a_t / a_s * (b_s / b_t).square(), a_s * noise_between(path, t, s) / b_t.square()
+    (a_t, b_t), (a_s, b_s) = at_t, at_s = path.at(t), path.at(s)
+    return a_t / a_s * (b_s / b_t).square(), a_s * _added(at_t, at_s) / b_t.square()
 
 
 def noise_between(path: Path, t: Times, s: Times) -> Coefficients:
     """v = b_t^2 - (a_t / a_s)^2 b_s^2: the variance of q(x_t | x_s); beta_t on a schedule with s = t - 1."""
-    (a_t, b_t), (a_s, b_s) = path.at(t), path.at(s)
+    return _added(path.at(t), path.at(s))
+
+
+def _added(at_t: Pair, at_s: Pair) -> Coefficients:
+    """`noise_between`, by (a_t, b_t) and (a_s, b_s)."""
+    (a_t, b_t), (a_s, b_s) = at_t, at_s
     return b_t.square() - (a_t / a_s * b_s).square()
 
 
@@ -67,8 +77,8 @@ def step_variance(path: Path, t: Times, s: Times) -> Coefficients:
 
 def posterior_variance(path: Path, t: Times, s: Times) -> Coefficients:
     """beta~ in Eq. (7): the variance that is left when both ends are known; 0 where s = 0."""
-    (_, b_t), (_, b_s) = path.at(t), path.at(s)
-    return noise_between(path, t, s) * (b_s / b_t).square()
+    (_, b_t), (_, b_s) = at_t, at_s = path.at(t), path.at(s)
+    return _added(at_t, at_s) * (b_s / b_t).square()
 
 
 def posterior_mean_from_eps(

@@ -56,7 +56,10 @@ def smallest_variance(path: Path, t: Times, s: Times, sigma_1: str) -> Coefficie
 
 def _ending_in_sigma_1(variance: Coefficients, path: Path, t: Times, s: Times, sigma_1: str) -> Coefficients:
     """The same variance, but sigma_1^2 by its convention for steps that end at the data."""
-    return torch.where(s == 0, SIGMA_1[sigma_1](path, t, s), variance)
+    ends = s == 0
+    if ends.device.type != "cuda" and not ends.any():  # on a CUDA device looking would be a wait
+        return variance
+    return torch.where(ends, SIGMA_1[sigma_1](path, t, s), variance)
 
 
 class Variance(ABC):
