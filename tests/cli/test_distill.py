@@ -200,6 +200,8 @@ def test_mistakes_are_one_error_with_advice(
     ):
         assert main(["distill", *arguments]) in (2, 4)
         assert words in capsys.readouterr().err
+    assert main(["restore", str(distilled), "--calibrate", "--operator", "identity", "--noise", "1"]) == 2
+    assert "was distilled, and samples given y take a model of many calls" in capsys.readouterr().err
     with pytest.raises(ModelError, match="models of many calls"):
         kk.export_model(kk.Run.open(distilled), "diffusers", tmp_path / "out")
 

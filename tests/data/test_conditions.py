@@ -16,6 +16,7 @@ from kakusan.data.asking import far_from_learned, vectors_asked
 from kakusan.data.batches import Batches
 from kakusan.data.conditions import PairForm, VectorForm, fitted, in_form, vector_column
 from kakusan.data.given import array_images, images_asked
+from kakusan.data.tables import read_table
 from kakusan.data.units import Levels, Real
 from kakusan.errors import DataError, SettingsError
 
@@ -369,3 +370,13 @@ def test_conditions_of_any_rank_are_scaled_without_changing_their_mean(
 ) -> None:
     x = torch.ones(2, 3, *size) * torch.tensor([[1.0, 2, 3], [4, 5, 6]]).view(2, 3, *[1] * len(size))
     assert torch.allclose(fitted(x, to), x.flatten(2)[..., :1].view(2, 3, *[1] * len(to)).expand(2, 3, *to))
+
+
+def test_a_name_without_its_folder_is_that_of_one_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.csv"
+    path.write_text("x.png,1\ny.png,2\nb/y.png,3\n")
+    assert read_table(path, ["a/x.png", "a/y.png"]).values[:, 0].tolist() == [1, 2]
+    with pytest.raises(DataError, match="no row for 2 of 2 images"):
+        read_table(path, ["a/x.png", "b/x.png"])
+    with pytest.raises(DataError, match=r"no row for 1 of 2 images: a/y\.png"):
+        read_table(path, ["a/y.png", "b/y.png"])

@@ -30,7 +30,7 @@ class Train(Settings):
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = tyro.MISSING
     """kanji, digits, two-moons, swiss-roll, a folder of images, a .npz or .npy array, IDX, CIFAR-10 binary."""
     run: Path | None = None
-    """Folder of the run; default: runs/NAME. If it is a run already, it goes on."""
+    """Folder of the run; one that is a run already goes on. Default: a new one, runs/NAME or runs/NAME-2."""
     preset: str | None = None
     """Settings that ship with kakusan: cifar10, demo, ...; default: that of bundled DATA, else none."""
     config: Path | None = None

@@ -1,6 +1,7 @@
 """Tables of numbers beside images: a CSV file whose first column names the image and whose others describe it."""
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,7 +46,11 @@ def read_table(path: Path, files: Sequence[str]) -> VectorColumn:
                 "leave one of the two",
             )
         rows[name] = values
-    found = [rows.get(name) or _by_last_part(rows, name) for name in files]
+    last = Counter(_last_part(name) for name in files)
+    found = [
+        rows.get(name) or (rows.get(_last_part(name)) if last[_last_part(name)] == 1 else None)
+        for name in files
+    ]
     if lacking := [name for name, row in zip(files, found, strict=True) if row is None]:
         some = ", ".join(map(printable, lacking[:NAMED])) + (", ..." if len(lacking) > NAMED else "")
         raise DataError(
@@ -79,7 +84,6 @@ def _are_numbers(values: Sequence[str]) -> bool:
         return False
 
 
-def _by_last_part(rows: dict[str, list[str]], name: str) -> list[str] | None:
-    """The row of a file named without its folders, if that is not ambiguous."""
-    last = name.rpartition("/")[2]
-    return rows.get(last)
+def _last_part(name: str) -> str:
+    """The name of a file without its folders."""
+    return name.rpartition("/")[2]

@@ -71,7 +71,7 @@ class DistanceOptions:
     count: int = 1000
     """Samples of each seed; as many as there are real images to set beside them, at the most."""
     seeds: int = 3
-    """Seeds, whose deviation is the error of a figure."""
+    """Seeds: what stands behind ± is half of the 95 % interval of the mean over them."""
     seed: int = 0
     """The first of them."""
     reference: str = "training"

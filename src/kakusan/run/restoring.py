@@ -237,14 +237,18 @@ class Run(editing.Run):
         )
 
     def _doubts(self, loaded: Loaded) -> Sequence[str]:
-        """Sentences on why samples of this run given y may be wrong, before any is drawn. Raises SettingsError."""
+        """Sentences on why samples of this run given y may be wrong, before any is drawn."""
+        self.require_means()
+        words = self.hardly_learned(loaded.step)
+        return [words] if words else []
+
+    def require_means(self) -> None:
+        """Raises SettingsError where the guesses of the run are no means, as those of a distilled one."""
         if self.settings.is_distilled:
             raise SettingsError(
                 f"{self.folder} was distilled, and samples given y take a model of many calls",
                 "restore with the run that it came from",
             )
-        words = self.hardly_learned(loaded.step)
-        return [words] if words else []
 
 
 def chosen_method(

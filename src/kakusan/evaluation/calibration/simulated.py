@@ -151,6 +151,7 @@ def calibrate(
     """
     options = options or CalibrationOptions()
     require_seed(options.seed)
+    run.require_means()
     dataset, numbers = _held_out(run, options.images)
     loaded = run.load(weights=options.weights, device=options.device, precision=options.precision)
     model = run.guided(loaded, None if options.guidance is None else Guidance(options.guidance), UNGUIDED)
