@@ -47,7 +47,6 @@ def jaxtyped(fn: Any = None, *, typechecker: Any) -> Any:
 
 def once_a_kind(plain: FunctionType, typechecker: Any) -> Callable[..., Any]:
     """A function that is checked where its arguments or its result have a kind that it has not been checked for."""
-    checked = CHECKED(plain, typechecker=typechecker)
     answer: list[Any] = []
 
     def answering(*_: Any, **__: Any) -> Any:
@@ -55,21 +54,32 @@ def once_a_kind(plain: FunctionType, typechecker: Any) -> Callable[..., Any]:
 
     # with the names that the annotations are written with
     twin = FunctionType(answering.__code__, plain.__globals__, plain.__name__, closure=answering.__closure__)
-    checks_answer = CHECKED(functools.wraps(plain)(twin), typechecker=typechecker)
+
+    @functools.cache
+    def checked() -> Callable[..., Any]:
+        """Made at the first call: most functions have none in a test."""
+        made: Callable[..., Any] = CHECKED(plain, typechecker=typechecker)
+        return made
+
+    @functools.cache
+    def checks_answer() -> Callable[..., Any]:
+        made: Callable[..., Any] = CHECKED(functools.wraps(plain)(twin), typechecker=typechecker)
+        return made
+
     known: dict[Any, set[Any]] = {}
 
     @functools.wraps(plain)
     def call(*arguments: Any, **named: Any) -> Any:
         asked = kind(arguments), kind(named)
         if asked not in known:
-            result = checked(*arguments, **named)
+            result = checked()(*arguments, **named)
             known.setdefault(asked, set()).add(kind(result))
             return result
         result = plain(*arguments, **named)
         answered = kind(result)
         if answered not in known[asked]:
             answer[:] = [result]
-            checks_answer(*arguments, **named)
+            checks_answer()(*arguments, **named)
             known[asked].add(answered)
         return result
 
