@@ -8,11 +8,12 @@ from typing import Any
 # Before torch is loaded, and for all children: threads that spin are paid for by the tests beside them.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
+import jaxtyping
 import numpy as np
 import pytest
+import shape_checks
 import torch
 from hypothesis import settings
-from jaxtyping import install_import_hook
 
 CHECKED = (
     "denoiser",
@@ -24,7 +25,8 @@ CHECKED = (
     "schedules",
     "variances",
 )
-HOOK = install_import_hook(
+jaxtyping.jaxtyped = shape_checks.jaxtyped  # type: ignore[assignment]  # the hook's decorators look it up there
+HOOK = jaxtyping.install_import_hook(
     [*(f"kakusan.diffusion.{name}" for name in CHECKED), "kakusan.training.losses", "kakusan.samplers"],
     "beartype.beartype",
 )

@@ -5,6 +5,7 @@ what it says, how it ends and what it leaves is for the tests to look at.
 """
 
 import hashlib
+import io
 import json
 import os
 import resource
@@ -34,7 +35,7 @@ STEPS, LONGER, STRUCK = 4, 8, 5
 """Of the run that is there, of the trainings in the table, and the step amidst which a signal comes."""
 TINY = {
     "data": {"source": "data.npz", "held_out": 4},
-    "process": {"T": 20},
+    "process": {"T": 6},
     "network": {"width": 8, "multipliers": [1, 1], "blocks": 1, "attention": [1]},
     "training": {"steps": LONGER, "batch_size": 4, "warmup": 0},
     "log": {"every": 2},
@@ -235,7 +236,9 @@ def load() -> None:
     ):
         import_module(f"kakusan.{name}")
     import_module("kakusan.interop.importing")
-    assert matplotlib.figure.Figure().add_subplot()
+    figure = matplotlib.figure.Figure()
+    figure.add_subplot().set_title("t")
+    figure.savefig(io.BytesIO())  # which loads a backend and fonts
     torch.optim.AdamW([torch.zeros(1)])
 
 

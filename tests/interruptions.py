@@ -35,7 +35,7 @@ from kakusan.training.validation import Compared
 STEPS = 12
 SETTINGS: dict[str, dict[str, Any]] = {
     "data": {"held_out": 2, "flip": True, "labels": True},
-    "network": {"width": 8, "multipliers": [1, 1], "blocks": 1, "attention": [], "dropout": 0.3},
+    "network": {"width": 8, "multipliers": [1], "blocks": 1, "attention": [], "dropout": 0.3},
     # 18 images in batches of 6 x 2: every second batch lies across two epochs
     "training": {
         "steps": STEPS,

@@ -178,7 +178,8 @@ def test_runs_of_other_samples_are_refused(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "moons"
-    assert main(["train", "two-moons", "--run", str(other), "--steps", "2", "--process.T", "20"]) == 0
+    few = ["--steps", "2", "--process.T", "20", "--samples.count", "2", "--samples.steps", "2"]
+    assert main(["train", "two-moons", "--run", str(other), *few]) == 0
     capsys.readouterr()
     assert main(["compare", str(run), str(other)]) == 2
     assert "runs of one shape and one kind of values can be compared" in capsys.readouterr().err
