@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from dataclasses import replace
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -173,13 +174,19 @@ def environment(machine: MachineSettings) -> dict[str, Any]:
     packages = ("kakusan", "torch", "numpy", "safetensors", "pillow")
     device = machine.device
     return {
-        **{name: metadata.version(name) for name in packages},
+        **{name: _version(name) for name in packages},
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor_name(),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "threads": torch.get_num_threads(),
     }
+
+
+@cache
+def _version(package: str) -> str:
+    """Looked up once: it reads the files of the package."""
+    return metadata.version(package)
 
 
 def memory_of_the_machine() -> int | None:
