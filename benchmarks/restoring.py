@@ -178,6 +178,7 @@ def show(lines: list[dict[str, Any]]) -> str:
     head = [
         "data",
         "task",
+        "x",
         "method",
         "calls",
         "s / sample",
@@ -190,6 +191,7 @@ def show(lines: list[dict[str, Any]]) -> str:
         [
             line["data"],
             line["task"],
+            str(line["images"]),
             line["method"],
             f"{line['calls']:.0f}" + (f" + {line['backward']:.0f} back" if line["backward"] else ""),
             f"{line['seconds']:.3f}",
