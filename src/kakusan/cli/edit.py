@@ -293,7 +293,7 @@ def _edited(
         found = editor.invert(images[0], command.rounds)
         trip = round_trip(images[0], found.back, units)
         return Edited(run, kind, images[0], found.back, about, found.latents, trip)
-    start, end = (editor.only(each) for each in images)
+    start, end = images
     after, before = editor.between(start, end, count, command.rounds), torch.cat([start, end])
     trip = round_trip(before, after[[0, -1]], units)
     return Edited(run, kind, before, after, {**about, "frames": count}, trip=trip)

@@ -6,15 +6,10 @@ sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), every formula holds on any path. Co
 sample, and cast last.
 """
 
-from typing import TypeAlias
-
 from kakusan.diffusion.gaussians import Gaussian
 from kakusan.diffusion.paths import Path
 from kakusan.diffusion.schedules import NoiseSchedule
 from kakusan.shapes import Coefficients, Samples, Times, moved, per_sample, scaled
-
-Pair: TypeAlias = tuple[Coefficients, Coefficients]
-"""(a, b) of a path, one of each a sample."""
 
 
 def q_step(schedule: NoiseSchedule, x_prev: Samples, t: Times) -> Gaussian:
@@ -60,7 +55,7 @@ def noise_between(path: Path, t: Times, s: Times) -> Coefficients:
     return _added(path.at(t), path.at(s))
 
 
-def _added(at_t: Pair, at_s: Pair) -> Coefficients:
+def _added(at_t: tuple[Coefficients, Coefficients], at_s: tuple[Coefficients, Coefficients]) -> Coefficients:
     """`noise_between`, by (a_t, b_t) and (a_s, b_s)."""
     (a_t, b_t), (a_s, b_s) = at_t, at_s
     return b_t.square() - (a_t / a_s * b_s).square()

@@ -211,7 +211,7 @@ class CompareOptions:
     count: int = 500
     """Samples of each way; as many as there are real images to set beside them, at the most."""
     seeds: int = 1
-    """Seeds, whose spread is the error bar of a figure, in table and charts; the picture shows the first."""
+    """Seeds: error bars are half of the 95 % interval of the mean over them; the picture shows the first."""
     seed: int = 0
     """The first of them: the same noise for each way."""
     shown: int = 8

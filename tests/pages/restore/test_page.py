@@ -207,7 +207,7 @@ def test_pictures_of_real_data_share_a_scale_that_samples_far_off_leave_alone(ha
         assert abs(picture - shown(by_title["Mean"].png)).max() <= 2
     assert block.scale == other.scale
     grids = [np.asarray(picture_of(each).convert("L")).astype(int) for each in (usual, with_one)]
-    assert all(picture.min() <= 2 and picture.max() >= 253 for picture in grids)  # that of samples.npz, too
+    assert all(picture.min() <= 2 and picture.max() >= 253 for picture in grids)
     assert np.median(abs(grids[0] - grids[1])) <= 2
     assert "black and white are 2 and 4, or beyond" in block.scale.replace("2.001", "2").replace("3.999", "4")
     assert block.scale in render(page_of(usual))
