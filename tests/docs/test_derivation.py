@@ -461,7 +461,7 @@ def sentences() -> tuple[str, ...]:
         rf"\sqrt{{\bar\alpha_{{1000}}}} \approx {shown(root)}",
         rf"\tilde\beta_2 / \beta_2 \approx {shown(at(f.beta_tilde, 2) / at(f.beta, 2))}",
         rf"\tilde\beta_{{100}} / \beta_{{100}} \approx {shown(at(f.beta_tilde, 100) / at(f.beta, 100))}",
-        rf"L_T \approx {shown(float(prior_term(SCHEDULE, one)) * BITS)}",
+        *(rf"L_T \approx {shown(float(prior_term(each, one)) * BITS)}" for each in (SCHEDULE, OTHER)),
         rf"\frac{{1}}{{d \log 2}} \sum_{{t=2}}^{{1000}} C_t \approx {shown(float(f.constant[2:].sum()))}",
         *(rf"${shown(at(f.weight, t))}$" for t in (1, 2, 1000)),
         rf"\sqrt{{\beta_1}} \cdot 127.5 = {math.sqrt(at(f.beta, 1)) * 255 / 2:.4g}",
@@ -558,6 +558,8 @@ def test_what_the_text_says_of_its_figures_in_words_is_so() -> None:
     assert (f.beta_tilde[1:] < f.beta[1:]).all()
     assert 0.39 < float(f.beta[981:].sum()) < 0.4  # "close to"
     assert (f.snr[1:].diff() < 0).all()
+    shares = [float((each.snr[1:] < 1).double().mean()) for each in (f, figures(OTHER))]
+    assert shares == pytest.approx([0.74, 0.5], abs=0.01)  # "three quarters", "half of its levels"
     assert REMEMBERED == 10  # "the last ten losses"
     assert DataSettings().condition_dropout == 0.1  # "one training sample in ten"
     assert (CALLS, NOISY_FROM, NOISE, len(SAMPLERS)) == (
