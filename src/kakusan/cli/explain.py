@@ -31,6 +31,8 @@ OURS = '<meta name="generator" content="kakusan">'
 class Explain:
     """The thirteen equations of DDPM in symbols, in numbers and by the names of their functions, and sections beyond
     them: here, and as a page with pictures and a slider over t. Both sides of each are computed anew and compared.
+    Where they differ by more than rounding it is said in red: a function is wrong, or the network answered nan. It says
+    nothing of how well a network has learned.
     """
 
     run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
