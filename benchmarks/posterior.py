@@ -70,7 +70,9 @@ COLOURS = {
     "dps": "#9aa0a8",
 }
 EXACT = "exact"
-DPI = 130
+DPI, IN_A_ROW = 130, 4
+SHARES = (1, 2, 4, 8, 16, 32)
+"""Ticks of the distance, in shares of that of exact draws."""
 
 
 def method_of(name: str, calls: int) -> Method:
@@ -305,25 +307,35 @@ def _table(lines: Sequence[Figures]) -> str:
 
 def draw(lines: Sequence[Figures], path: Path) -> None:
     """For each problem: what intervals of 90 % hold, and the distance from the posterior, against calls."""
-    names = [name for name in dict.fromkeys(line["problem"] for line in lines) if name in PROBLEMS]
-    figure = Figure(figsize=(3.4 * len(names), 5.4), layout="constrained")
-    axes = figure.subplots(2, len(names), squeeze=False, sharex=True, sharey="row")
-    for (above, below), name in zip(axes.T, names, strict=True):
+    names = [name for name in PROBLEMS if any(line["problem"] == name for line in lines)]
+    rows = -(-len(names) // IN_A_ROW)
+    figure = Figure(figsize=(3.4 * min(len(names), IN_A_ROW), 5.4 * rows), layout="constrained")
+    axes = figure.subplots(2 * rows, min(len(names), IN_A_ROW), squeeze=False, sharex=True, sharey="row")
+    for place, name in enumerate(names):
+        row, column = divmod(place, IN_A_ROW)
         of = [line for line in lines if line["problem"] == name and line["budget"]]
-        above.axhspan(88, 92, color="#8a8f98", alpha=0.25, linewidth=0)
-        _curves(above, of, lambda line: 100 * line["coverage"]["90"])
-        _curves(below, of, lambda line: line["sliced"])
-        above.set(ylim=(0, 101), xscale="log")
-        above.set_title(name, fontsize=10)
-        below.set(yscale="log", xlabel="calls for a sample", yticks=(1, 2, 4), xticks=CALLS)
-        below.set_yticklabels(["1", "2", "4"])
-        below.set_xticklabels([f"{each:,}" for each in CALLS])
-        below.axhline(1, color="#222222", linewidth=0.8)
-        below.minorticks_off()
-    axes[0, 0].set_ylabel("truths in intervals of 90 %, in %")
-    axes[1, 0].set_ylabel("sliced distance, exact draws: 1")
+        _panels(axes[2 * row, column], axes[2 * row + 1, column], name, of)
+    for empty in axes[-2:, len(names) - IN_A_ROW * (rows - 1) :].flat:
+        empty.set_axis_off()
+    for above, below in axes[:, 0].reshape(-1, 2):
+        above.set_ylabel("truths in intervals of 90 %, in %")
+        below.set_ylabel("sliced distance, exact draws: 1")
     axes[0, 0].legend(frameon=False, fontsize=7)
     figure.savefig(path, dpi=DPI, facecolor="white")
+
+
+def _panels(above: Any, below: Any, name: str, lines: Sequence[Figures]) -> None:
+    above.axhspan(88, 92, color="#8a8f98", alpha=0.25, linewidth=0)
+    _curves(above, lines, lambda line: 100 * line["coverage"]["90"])
+    _curves(below, lines, lambda line: line["sliced"])
+    above.set(ylim=(0, 101), xscale="log")
+    above.set_title(name, fontsize=10)
+    below.set(yscale="log", xlabel="calls for a sample", yticks=SHARES, xticks=CALLS)
+    below.set_yticklabels([str(share) for share in SHARES])
+    below.set_xticklabels([f"{each:,}" for each in CALLS])
+    below.tick_params(labelbottom=True)
+    below.axhline(1, color="#222222", linewidth=0.8)
+    below.minorticks_off()
 
 
 def _curves(axis: Any, lines: Sequence[Figures], figure_of: Callable[[Figures], float]) -> None:

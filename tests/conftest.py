@@ -31,6 +31,21 @@ HOOK = jaxtyping.install_import_hook(
     "beartype.beartype",
 )
 
+from kakusan.evaluation import features, tuning  # noqa: E402  # under the hook
+from kakusan.training import knowledge, validation  # noqa: E402
+
+COUNTS = (
+    (knowledge, "LOOKED_AT", 16),
+    (knowledge, "COMPARED", 64),
+    (validation, "COMPARED", 64),
+    (tuning, "REMEMBERED", 16),
+    (features, "STEPS", 50),
+)
+"""Every training ends with a report, which would ask a network of 500 held-out digits 5,000 times."""
+FULL = [(module, name, getattr(module, name)) for module, name, _ in COUNTS]
+for module, constant, few in COUNTS:
+    setattr(module, constant, few)
+
 settings.register_profile("kakusan", deadline=None)  # a busy machine is not a failure
 settings.load_profile("kakusan")
 
@@ -46,6 +61,13 @@ for name, usual in USUAL.items():
 def pytest_runtest_setup() -> None:
     """The tests are small, and run beside each other; a run of the test before may have asked for more."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def full_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports look at as many images as those of users, and features are learned as long."""
+    for module, name, value in FULL:
+        monkeypatch.setattr(module, name, value)
 
 
 @pytest.fixture(scope="session")

@@ -269,7 +269,7 @@ def test_the_cases_of_the_automatic_choice_run_the_real_command(
 
 
 def test_the_transformer_is_timed_beside_the_u_net(script: Script) -> None:
-    found = script("transformer", "speed", "--sides", "16", "--repeats", "1")["speed"]["16x16"]
+    found = script("transformer", "speed", "--sides", "8", "--repeats", "1")["speed"]["8x8"]
     assert set(found) == {"U-Net, v", "transformer, x_0"}
     assert all(each["step_ms"]["median"] > 0 for each in found.values())
     assert all(each["sample_ms"]["median"] > 0 for each in found.values())

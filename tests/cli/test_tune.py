@@ -13,6 +13,7 @@ from kakusan.cli import main
 from kakusan.errors import RunError, SettingsError
 from kakusan.evaluation.best import find_best_steps
 from kakusan.evaluation.options import TuneOptions
+from kakusan.interop import exporting
 from kakusan.run.choosing import costs_of_steps
 from kakusan.storage.times import TIMES, TimesFile
 
@@ -194,8 +195,15 @@ def test_all_commands_know_tuned_and_entropic_times(
 
 
 def test_an_export_has_the_times_or_says_that_it_cannot(
-    run: Path, tuned: tuple[float, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path,
+    tuned: tuple[float, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The table beside the network; to trace that takes long, and is tested elsewhere."""
+    monkeypatch.setattr(exporting, "onnx_model", lambda *_, **__: b"")
+    monkeypatch.setattr(exporting, "largest_difference", lambda *_, **__: 0.0)
     flags = ["--sampler", "auto", "--steps", "tuned:6"]
     assert main(["export", str(run), "--to", "onnx", *flags, str(tmp_path / "onnx")]) == 0
     table = json.loads((tmp_path / "onnx" / "sampler.json").read_text("utf-8"))

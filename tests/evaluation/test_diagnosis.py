@@ -82,6 +82,7 @@ def trained(folder: Path, network: nn.Module, images: Any = None, **changes: Any
     return kk.train(data, network=network, run=folder, settings=settings, progress=False)
 
 
+@pytest.mark.usefixtures("full_counts")
 def test_an_exact_denoiser_is_well_in_every_respect(tmp_path: Path) -> None:
     found = trained(tmp_path / "run", Exact()).diagnose(count=128, progress=False)
     assert (found.broken.answer, found.broken.health) == ("no", Health.WELL)

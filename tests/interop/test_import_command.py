@@ -293,6 +293,7 @@ def test_an_onnx_export_that_answers_otherwise_is_refused(
 ) -> None:
     from kakusan.interop import exporting
 
+    monkeypatch.setattr(exporting, "onnx_model", lambda *_, **__: b"")
     for difference in (2e-4, float("inf"), float("nan")):
         monkeypatch.setattr(
             exporting, "largest_difference", lambda *_, difference=difference, **__: difference

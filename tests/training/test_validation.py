@@ -20,6 +20,7 @@ from kakusan.training.losses import Loss, NetworkModel, Simple
 from kakusan.training.tables import LOSSES
 from kakusan.training.validation import compared, stationary
 
+pytestmark = pytest.mark.usefixtures("full_counts")
 CPU = torch.device("cpu")
 DIGITS = DATASETS["digits"].load()
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from kakusan.errors import SettingsError
 from kakusan.shapes import Coefficients, Samples, Times, scaled
@@ -57,7 +59,7 @@ class Path(ABC):
         """
         levels, places = torch.unique(half_log_snr, return_inverse=True)
         if new := [level for level in levels.tolist() if level not in self._found]:
-            self._found.update(zip(new, self._bisected(new), strict=True))
+            self._found.update(zip(new, self._times_at(new), strict=True))
         return torch.tensor([self._found[level] for level in levels.tolist()], dtype=torch.float64)[places]
 
     @cached_property
@@ -70,23 +72,28 @@ class Path(ABC):
         """log(a / b) at t = 0, ..., T."""
         return self.half_log_snr(torch.arange(self.T + 1, dtype=torch.float64))
 
-    def _bisected(self, levels: list[float]) -> list[float]:
-        """The whole time below each is looked up, and the interval above it halved, until float64 has no more."""
+    def _times_at(self, levels: list[float]) -> list[float]:
+        """The whole times around each are looked up, and what lies between is the path's own affair."""
         wanted = torch.tensor(levels, dtype=torch.float64)
         if not (wanted >= self._levels[-1]).all():
             raise ValueError(
                 f"log(a / b) is {float(self._levels[-1]):.6g} at T and no less before, not {min(levels):.6g}"
             )
-        low = torch.searchsorted(-self._levels, -wanted, right=True).sub(1).clamp(0, self.T - 1).double()
-        high = low + 1
+        low = torch.searchsorted(-self._levels, -wanted, right=True).sub(1).clamp(0, self.T - 1)
+        found = self._between(wanted, low).clamp(low, low + 1)
+        for end in (low, low + 1):
+            found = torch.where(wanted == self._levels[end], end.double(), found)
+        times: list[float] = found.tolist()
+        return times
+
+    def _between(self, half_log_snr: Coefficients, low: Int64[Tensor, " times"]) -> Times:
+        """The time from low to low + 1 at which log(a / b) is so much: by halves, until float64 has no more."""
+        first, last = low.double(), low + 1.0
         for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            is_above = self.half_log_snr(middle) >= wanted
-            low, high = torch.where(is_above, middle, low), torch.where(is_above, high, middle)
-        found: list[float] = torch.where(
-            wanted == self._levels[high.round().long()], high.round(), low
-        ).tolist()
-        return found
+            middle = (first + last) / 2
+            is_above = self.half_log_snr(middle) >= half_log_snr
+            first, last = torch.where(is_above, middle, first), torch.where(is_above, last, middle)
+        return first
 
     @property
     def preserves_variance(self) -> bool:
@@ -109,7 +116,7 @@ class Path(ABC):
         if t.device.type == "cuda":
             return t.double()
         t = t.to("cpu", torch.float64)
-        if not ((t >= 0) & (t <= self.T)).all():
+        if t.numel() and not (float(t.min()) >= 0 and float(t.max()) <= self.T):  # nan is neither
             raise ValueError(f"times lie from 0 to T = {self.T}, not at {t.tolist()}")
         return t
 
@@ -130,6 +137,9 @@ class FlowMatching(Path):
     def at(self, t: Times) -> tuple[Coefficients, Coefficients]:
         u = self.checked(t) / self.T
         return 1 - u, u
+
+    def _between(self, half_log_snr: Coefficients, low: Int64[Tensor, " times"]) -> Times:  # noqa: ARG002
+        return self.T * torch.sigmoid(-half_log_snr)
 
 
 @dataclass(frozen=True)
@@ -160,3 +170,9 @@ class EDM(Path):
         share = (t - 1).clamp(min=0) / max(self.T - 1, 1)
         sigma = (low + share * (high - low)) ** self.rho
         return torch.ones_like(t), torch.where(t < 1, t * self.sigma_min, sigma)
+
+    def _between(self, half_log_snr: Coefficients, low: Int64[Tensor, " times"]) -> Times:  # noqa: ARG002
+        sigma = torch.exp(-half_log_snr)
+        first, last = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        later = 1 + (self.T - 1) * (sigma ** (1 / self.rho) - first) / (last - first)
+        return torch.where(sigma < self.sigma_min, sigma / self.sigma_min, later)

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from kakusan.diffusion.paths import Path
@@ -79,6 +79,16 @@ class NoiseSchedule(Path):
         whole = (fraction == 0) | (fraction == 1)
         unbounded = log_snr[low].isinf() | log_snr[low + 1].isinf()
         return torch.where(whole | unbounded, straight, curved)
+
+    def _between(self, half_log_snr: Coefficients, low: Int64[Tensor, " times"]) -> Times:
+        """`alpha_bar_at` turned round: on a straight line in the log-SNR, or in alpha_bar where an end is infinite."""
+        first, last = self.log_snr[low], self.log_snr[low + 1]
+        curved = (first - 2 * half_log_snr) / (first - last)
+        signal, noise = torch.sigmoid(2 * half_log_snr), torch.sigmoid(-2 * half_log_snr)
+        at_first, at_last = self.alpha_bar[low], self.alpha_bar[low + 1]
+        of_signal, of_noise = (at_first - signal) / (at_first - at_last), noise / (1 - at_last)
+        straight = torch.where(low == 0, of_noise, of_signal)  # near the data, alpha_bar is 1 to many digits
+        return low + torch.where(first.isinf() | last.isinf(), straight, curved)
 
     def _tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """alpha_bar and log_snr on a device; a copy is made once."""

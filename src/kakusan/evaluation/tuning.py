@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kakusan.data.dataset import Progress, silent
 from kakusan.diffusion.forward import q_marginal
@@ -18,7 +20,7 @@ from kakusan.run import Loaded, Run
 from kakusan.samplers import Sampler, SeededNoise, name_of
 from kakusan.samplers.auto import BEST
 from kakusan.samplers.tuning import Endpoints, most_walks, tune
-from kakusan.shapes import Times, times_like
+from kakusan.shapes import Times
 from kakusan.storage.times import ErrorsByTime, TimesFile, TunedTimes
 from kakusan.training.prepare import Prepared
 from kakusan.training.validation import spread
@@ -112,11 +114,8 @@ def measure_errors(
     split = prepared.split
     chosen = spread(split.held_out if len(split.held_out) else split.training, options.count)
     times = even_times(loaded.model.path)
-    errors = []
-    for place, t in enumerate(times.tolist()):
-        errors.append(_error(loaded, prepared, chosen, t, options.seed))
-        says((place + 1) / len(times), f"errors at t = {t:.0f}")
-    found = ErrorsByTime(tuple(times.tolist()), tuple(errors), loaded.step, len(chosen))
+    errors = _errors(loaded, prepared, chosen, times, options.seed, says)
+    found = ErrorsByTime(tuple(times.tolist()), tuple(errors.tolist()), loaded.step, len(chosen))
     TimesFile(run.folder).keep_errors(found)
     return found
 
@@ -131,18 +130,37 @@ def even_times(path: Path) -> Times:
 
 
 @torch.no_grad()
-def _error(loaded: Loaded, prepared: Prepared, chosen: NDArray[np.int64], t: float, seed: int) -> float:
-    """Mean square error of the predictions of x_0 from x_t of these images."""
+def _errors(
+    loaded: Loaded, prepared: Prepared, chosen: NDArray[np.int64], times: Times, seed: int, says: Says
+) -> Float64[Tensor, " times"]:
+    """Mean square error of the predictions of x_0 from x_t of these images, at each of these times.
+
+    Times share batches, since few images are held out where there are few.
+    """
     model, squares = loaded.model, []
-    for rows in np.array_split(chosen, -(-len(chosen) // loaded.settings.machine.micro_batch)):
-        x_0, condition = prepared.dataset.x_0(rows).to(loaded.device), prepared.dataset.condition(rows)
-        at = times_like(t, x_0)
-        indices = torch.from_numpy(rows).to(loaded.device)
-        noise = normals(seed, Purpose.WALK, int(t * BETWEEN), indices, tuple(x_0.shape[1:]))
+    places, numbers = (each.ravel() for each in np.indices((len(times), len(chosen))))
+    for rows in np.array_split(
+        np.arange(places.size), -(-places.size // loaded.settings.machine.micro_batch)
+    ):
+        says(float(rows[0]) / places.size, f"errors at t = {times[places[rows[0]]]:.0f}")
+        images, at = chosen[numbers[rows]], times[torch.from_numpy(places[rows])]
+        x_0, condition = prepared.dataset.x_0(images).to(loaded.device), prepared.dataset.condition(images)
+        noise = torch.cat(
+            [
+                normals(
+                    seed,
+                    Purpose.WALK,
+                    int(t * BETWEEN),
+                    torch.from_numpy(images[(at == t).numpy()]).to(loaded.device),
+                    tuple(x_0.shape[1:]),
+                )
+                for t in dict.fromkeys(at.tolist())
+            ]
+        )
         x_t = q_marginal(model.path, x_0, at).reparametrize(noise)
         guess = model.predict(x_t, at, None if condition is None else condition.to(loaded.device))
         squares.append((guess.x_0 - x_0).square().flatten(1).mean(1).cpu().double())
-    return float(torch.cat(squares).mean())
+    return torch.cat(squares).view(len(times), len(chosen)).mean(1)
 
 
 def remember_errors(run: Run, prepared: Prepared, says: Says = lambda _, __: None) -> None:

@@ -33,6 +33,7 @@ PARTS = 10
 """Of 1..T: as many as a log line has."""
 LOOKED_AT = 128
 """Images, at the most, each at one t of each part."""
+BATCH = 64
 NETWORK = "network"
 WHITE, SPECTRUM, MEAN = "white noise", "mean and power spectrum", "mean image"
 TELLING = 0.05
@@ -106,15 +107,19 @@ def levels_of(
     others, power = untaught(model, dataset.x_0(some), None if condition is None else condition.mask)
     denoisers = {NETWORK: model, **others}
     edges = part_edges(model.path.T)
-    found = []
-    for number, (first, last) in enumerate(pairwise(edges)):
-        progress(number / (len(edges) - 1), "the loss at each noise level")
-        times = first + 1 + np.floor(_evenly(len(shown)) * (last - first))
-        losses = {
-            name: _losses_at(each, loss, dataset, shown, times, device) for name, each in denoisers.items()
-        }
-        found.append(_level(first + 1, last, losses, _explained(model, power, (first + 1 + last) / 2)))
-    return found
+    times = np.array(
+        [first + 1 + np.floor(_evenly(len(shown)) * (last - first)) for first, last in pairwise(edges)]
+    )
+    losses = _losses_at(denoisers, loss, dataset, shown, times, progress, device)
+    return [
+        _level(
+            first + 1,
+            last,
+            {name: each[part] for name, each in losses.items()},
+            _explained(model, power, (first + 1 + last) / 2),
+        )
+        for part, (first, last) in enumerate(pairwise(edges))
+    ]
 
 
 def untaught(
@@ -152,22 +157,40 @@ def _explained(model: NetworkModel, power: Tensor, t: float) -> float:
 
 @torch.no_grad()
 def _losses_at(
-    model: NetworkModel,
+    denoisers: dict[str, NetworkModel],
     loss: Loss,
     dataset: Dataset,
     shown: NDArray[np.int64],
     times: NDArray[np.float64],
+    progress: Callable[[float, str], None],
     device: torch.device,
-) -> Float64[Tensor, " images"]:
-    """The loss of each image at its t; the noise is that of its place and its t."""
-    found, size = [], 64
-    for start in range(0, len(shown), size):
-        part = shown[start : start + size]
-        x_0, t = dataset.x_0(part).to(device), torch.from_numpy(times[start : start + size])
-        slots = torch.arange(start, start + len(part), device=device)
-        noise = normals(SEED, Purpose.EVALUATION, int(times.min()), slots, tuple(x_0.shape[1:]))
-        found.append(loss.per_image(model, x_0, t, noise, condition_of(dataset, part, device)).cpu())
-    return torch.cat(found).double()
+) -> dict[str, Float64[Tensor, "parts images"]]:
+    """The loss of each image at its t of each part, by the same noise for all denoisers: that of its place and part.
+
+    times: (parts, images). Parts share batches, since few images are held out where there are few.
+    """
+    parts, places = (each.ravel() for each in np.indices(times.shape))
+    found: dict[str, list[Tensor]] = {name: [] for name in denoisers}
+    for rows in np.array_split(np.arange(times.size), -(-times.size // BATCH)):
+        progress(rows[0] / times.size, "the loss at each noise level")
+        images = shown[places[rows]]
+        x_0, t = dataset.x_0(images).to(device), torch.from_numpy(times.ravel()[rows])
+        noise = torch.cat(
+            [
+                normals(
+                    SEED,
+                    Purpose.EVALUATION,
+                    int(times[part].min()),
+                    torch.from_numpy(places[rows][parts[rows] == part]).to(device),
+                    tuple(x_0.shape[1:]),
+                )
+                for part in np.unique(parts[rows])
+            ]
+        )
+        condition = condition_of(dataset, images, device)
+        for name, model in denoisers.items():
+            found[name].append(loss.per_image(model, x_0, t, noise, condition).cpu())
+    return {name: torch.cat(each).double().view(times.shape) for name, each in found.items()}
 
 
 def _level(first: int, last: int, losses: dict[str, Float64[Tensor, " images"]], explained: float) -> Level:
