@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadscope
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
 # The definitions and their identities: tests that open no file of a run and start no process.
 MATHEMATICS := tests/test_architecture.py tests/test_randomness.py tests/statistics tests/diffusion tests/samplers \

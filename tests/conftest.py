@@ -58,6 +58,35 @@ for name, usual in USUAL.items():
         )  # a job in the background ignores them, and so would the children of tests
 
 
+LONG = (
+    "benchmarks/test_benchmarks.py",
+    "interop/test_diffusers_folders.py",
+    "training/test_resume.py",
+    "diffusion/test_flow.py",
+    "interop/test_import_command.py",
+    "evaluation/test_bound.py",
+    "interop/test_onnx.py",
+    "pages/explain/test_sides.py",
+    "cli/test_faults.py",
+    "training/test_coming_back.py",
+    "cli/test_conditions.py",
+    "test_goldens.py",
+    "cli/test_compare.py",
+    "cli/test_tune.py",
+    "docs/test_site.py",
+    "docs/test_extending.py",
+    "docs/test_restore.py",
+)
+"""Modules that take a minute or more, which begin first: so no process is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order of modules; that of the tests in each stays."""
+    tests = Path(__file__).parent
+    place = {tests / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(LONG)))
+
+
 def pytest_runtest_setup() -> None:
     """The tests are small, and run beside each other; a run of the test before may have asked for more."""
     torch.set_num_threads(1)
