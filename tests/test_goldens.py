@@ -9,6 +9,7 @@ from goldens import CASES, SAMPLERS, STORED, measured
 GOLDENS = json.loads(STORED.read_text())
 
 
+@pytest.mark.usefixtures("full_counts")
 @pytest.mark.parametrize("name", CASES)
 def test_losses_samples_and_bounds_are_the_committed_ones(name: str, tmp_path: Path) -> None:
     found, known = measured(name, tmp_path), GOLDENS[name]
