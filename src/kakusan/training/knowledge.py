@@ -34,6 +34,7 @@ PARTS = 10
 LOOKED_AT = 128
 """Images, at the most, each at one t of each part."""
 BATCH = 64
+"""Images at once, of all parts."""
 NETWORK = "network"
 WHITE, SPECTRUM, MEAN = "white noise", "mean and power spectrum", "mean image"
 TELLING = 0.05
