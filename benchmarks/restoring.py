@@ -9,7 +9,7 @@
 The runs: `kakusan train kanji --preset demo --minutes 4`, Fashion-MNIST for 7 minutes, `kakusan train fields.npy
 --minutes 4`. x that were held out are measured, restored, and set beside the samples (`kakusan restore RUN
 --calibrate`): of each task and method the PSNR of the mean, the fair CRPS, the coverage of 90 % intervals, calls and
-time of a sample. Measurements are the same for all methods.
+time of a sample. Measurements are the same for all methods, so that their CRPS are compared in pairs.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from measuring import leave, table
+from measuring import Figures, leave, table
 from numpy.typing import NDArray
 
 from kakusan.config.machine import set_machine
@@ -33,6 +33,7 @@ from kakusan.evaluation.options import CalibrationOptions
 from kakusan.posterior import Method
 from kakusan.run import Run
 from kakusan.run.noise import noise_named
+from kakusan.statistics.clusters import mean_of
 
 TASKS: dict[str, dict[str, tuple[str, str]]] = {
     "kanji": {"left half hidden": ("mask:hide-left", "1%"), "right half hidden": ("mask:hide-right", "1%")},
@@ -49,7 +50,9 @@ TASKS: dict[str, dict[str, tuple[str, str]]] = {
 }
 SHOWN, DRAWN, DPI = 8, 32, 130
 """Samples in a row of the picture, and those of which mean and deviation are."""
-METHODS = ("mmps", "mmps:steps=10", "diffpir", "gibbs", "dps")
+FIRST = "mmps"
+"""The method that others are compared with."""
+METHODS = (FIRST, "mmps:steps=10", "diffpir", "gibbs", "dps")
 SIDE, FIELDS, SLOPE, SKEW = 24, 4_000, 3.5, 0.6
 
 
@@ -99,6 +102,7 @@ def measured(
                 "psnr": judged.psnr.value,
                 "crps": judged.scores.fair_crps.value,
                 "crps_error": half(judged.scores.fair_crps),
+                "crps_of_each": [round(each, 6) for each in judged.scores.each],
                 "coverage": coverage.share.value,
                 "coverage_low": coverage.share.low,
                 "coverage_high": coverage.share.high,
@@ -173,6 +177,21 @@ def half(estimate: Any) -> float:
     return float(estimate.high - estimate.low) / 2
 
 
+def beside(line: Figures, lines: Sequence[Figures]) -> str:
+    """The CRPS less that of `FIRST` on the same x, in pairs, with the half width of a 95 % interval."""
+    same = ("data", "task", "images", "count", "step")
+    firsts = [of for of in lines if of["method"] == FIRST and all(of[key] == line[key] for key in same)]
+    if (
+        line["method"] == FIRST
+        or not firsts
+        or "crps_of_each" not in line
+        or "crps_of_each" not in firsts[-1]
+    ):
+        return ""
+    apart = mean_of(np.array(line["crps_of_each"]) - np.array(firsts[-1]["crps_of_each"]))
+    return f"{apart.value:+.2g} ± {half(apart):.1g}"
+
+
 def show(lines: list[dict[str, Any]]) -> str:
     """A table of tasks and methods."""
     head = [
@@ -184,6 +203,7 @@ def show(lines: list[dict[str, Any]]) -> str:
         "s / sample",
         "PSNR, dB",
         "CRPS",
+        "more than mmps",
         "90 % intervals hold",
         "misfit",
     ]
@@ -197,6 +217,7 @@ def show(lines: list[dict[str, Any]]) -> str:
             f"{line['seconds']:.3f}",
             f"{line['psnr']:.2f}",
             f"{line['crps']:.4g} ± {line['crps_error']:.1g}",
+            beside(line, lines),
             f"{100 * line['coverage']:.0f} % ({100 * line['coverage_low']:.0f} to {100 * line['coverage_high']:.0f})",
             f"{line['misfit']:.2f}",
         ]

@@ -452,7 +452,15 @@ def sentences() -> tuple[str, ...]:
     twenty_steps = float(step_variance(SCHEDULE, end[:1], end[1:]))
     even = int((f.snr < 1).nonzero()[0])
     last_capped = int((f.snr > MinSNR().gamma).nonzero()[-1])
+    constant = round(
+        1 - at(f.alpha_bar, 1000) ** (1 / 1000), 2
+    )  # the constant beta that ends as the linear schedule
+    kept = (1 - constant) ** torch.arange(1001, dtype=torch.float64)
     return (
+        rf"\beta_t = {constant:g}",
+        rf"\sqrt{{{constant:g}}} \cdot 127.5 = {math.sqrt(constant) * 255 / 2:g}",
+        rf"$t = {int((kept < 0.5).nonzero()[0])}$",
+        rf"\beta_t = {at(f.beta, 1):.4f}",
         rf"\sum_{{t=1}}^{{1000}} \beta_t = {float(f.beta.sum()):.4g}",
         rf"\beta_1 = {at(f.beta, 1):.4f}",
         rf"\beta_{{1000}} = {shown(at(f.beta, 1000))}",
@@ -560,6 +568,8 @@ def test_what_the_text_says_of_its_figures_in_words_is_so() -> None:
     assert (f.snr[1:].diff() < 0).all()
     shares = [float((each.snr[1:] < 1).double().mean()) for each in (f, figures(OTHER))]
     assert shares == pytest.approx([0.74, 0.5], abs=0.01)  # "three quarters", "half of its levels"
+    assert at(f.beta, 1000) / at(f.beta, 1) == pytest.approx(200)  # "two hundred times as large"
+    assert (1 - at(f.beta, 1)) ** 500 > 0.95  # "most of the image": sqrt(alpha_bar_1000) of a constant beta_1
     assert REMEMBERED == 10  # "the last ten losses"
     assert DataSettings().condition_dropout == 0.1  # "one training sample in ten"
     assert (CALLS, NOISY_FROM, NOISE, len(SAMPLERS)) == (

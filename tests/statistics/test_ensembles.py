@@ -137,6 +137,19 @@ def test_crps_is_the_integral_of_the_squared_difference_of_the_distributions() -
     assert found.crps.value == pytest.approx(integral, abs=1e-4)  # of the grid
 
 
+def test_crps_of_each_truth() -> None:
+    whole = clustered(5, 7, 3)
+    truth = whole.truth.copy()
+    truth[2] = np.nan
+    found = scores_of(Ensemble(whole.samples, truth))
+    assert math.isnan(found.each[2])
+    for k in (0, 1, 3, 4):
+        alone = scores_of(Ensemble(whole.samples[[k]], truth[[k]]))
+        assert found.each[k] == alone.fair_crps.value
+    assert np.nanmean(found.each) == pytest.approx(found.fair_crps.value, rel=1e-12)
+    assert found.as_json()["fair_crps_of_each"][0] == found.each[0]
+
+
 def test_spread_over_error_is_one_with_few_members_too() -> None:
     for members in (2, 4, 39):
         found = scores_of(clustered(3000, members, 5, seed=members)).spread_skill

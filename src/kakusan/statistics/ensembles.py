@@ -240,28 +240,36 @@ class Scores:
     spread_skill: Estimate
     """sqrt((M + 1) / M) spread / error: 1 where calibrated (Fortin et al. 2014; Price et al. 2025); below 1 where
     the spread is too small."""
+    each: tuple[float, ...]
+    """The fair CRPS of each truth: two ensembles of the same truths are compared by the mean of its differences,
+    whose error is far less than that of either mean; nan for a truth without a value that is known."""
 
     def as_json(self) -> dict[str, Any]:
-        return {name: estimate.as_json() for name, estimate in vars(self).items()}
+        estimates = {
+            name: found.as_json() for name, found in vars(self).items() if isinstance(found, Estimate)
+        }
+        return estimates | {"fair_crps_of_each": list(self.each)}
 
 
 def scores_of(ensemble: Ensemble) -> Scores:
     """CRPS, error and spread. A truth without a value that is known does not count."""
     M = ensemble.members
     weights = 2 * np.arange(1, M + 1) - M - 1  # sum over pairs |x_i - x_j| = 2 sum weights x_(i)
-    rows = []
+    rows, each = [], []
     for x, truth in ensemble.rows():
+        each.append(math.nan)
         if not len(truth):
             continue
         mean, apart = x.mean(0), weights @ np.sort(x, axis=0)
         off, variance = np.square(mean - truth), x.var(0, ddof=1)
         error = np.abs(x - truth).mean(0)
         crps, fair = error - apart / M**2, error - apart / (M * (M - 1))
-        rows.append([crps.mean(), fair.mean(), off.sum(), variance.sum(), len(truth)])
+        each[-1] = float(fair.mean())
+        rows.append([crps.mean(), each[-1], off.sum(), variance.sum(), len(truth)])
     table = np.array(rows).reshape(-1, 5)
     if not len(table):
         nothing = Estimate(math.nan)
-        return Scores(nothing, nothing, nothing, nothing, nothing)
+        return Scores(nothing, nothing, nothing, nothing, nothing, tuple(each))
     sums = table[:, 2:]
     return Scores(
         mean_of(table[:, 0]),
@@ -269,4 +277,5 @@ def scores_of(ensemble: Ensemble) -> Scores:
         of_sums(lambda s: math.sqrt(s[0] / s[2]), sums),
         of_sums(lambda s: math.sqrt(s[1] / s[2]), sums),
         of_sums(lambda s: math.sqrt((M + 1) / M * s[1] / s[0]) if s[0] > 0 else math.nan, sums),
+        tuple(each),
     )
