@@ -73,7 +73,7 @@ class Guiding(Method):
     def walking(self, path: Path) -> Sampler:
         """The sampler, at times that suit y: where it names none, even in log(a / b) down to the least noise there is.
 
-        A spread that is narrower than the noise at the last time is lost, since the last step goes to a mean.
+        A spread that is narrower than the noise at the last time is lost where the last step goes to a mean.
         """
         sampler = self.sampler
         if sampler.at is not None or sampler.spacing is not None or sampler.steps is None:

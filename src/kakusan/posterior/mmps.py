@@ -6,11 +6,17 @@ With y = A x_0 + noise, the mean of x_0 given x_t and y is that of linear regres
     x_0_hat + V A^T (Sigma_y + A V A^T)^-1 (y - A x_0_hat),
 
 whose system GMRES solves in a few steps; each product with V is one backward pass. Exact for Gaussian data.
+
+The last step, from the least noise that the network has seen, draws x_0 from the Gaussian of this mean, where a
+denoiser's would go to it and lose a spread as narrow as that noise. u ~ N(0, V) and e ~ N(0, Sigma_y) make the draw, by
+the same solve: x_0_hat + u + V A^T (Sigma_y + A V A^T)^-1 (y - A (x_0_hat + u) - e) (Matheron's rule; Doucet 2010).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.parametrizations import eps_from_x_0
@@ -18,11 +24,16 @@ from kakusan.diffusion.paths import Path
 from kakusan.diffusion.prediction import Prediction
 from kakusan.errors import SettingsError
 from kakusan.operators import Measured
-from kakusan.posterior.base import Guiding
+from kakusan.posterior.base import Guiding, beginning, noise_of_y, sigma_of
 from kakusan.posterior.measurement import Measurement
-from kakusan.posterior.solving import gmres, whitened
+from kakusan.posterior.solving import gmres, root, whitened
 from kakusan.samplers import DPMppSDE2M, Sampler
-from kakusan.shapes import Condition, Samples, Times, moved, per_sample, scaled
+from kakusan.samplers.base import AnyModel
+from kakusan.samplers.walk import NoiseSource, Snapshot, visited
+from kakusan.shapes import Condition, Samples, Times, moved, per_sample, scaled, times_like
+
+NARROW = 0.05
+"""b / a up to which the last step is a draw and not a mean: beyond, noise of that size would be seen in pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +59,28 @@ class MMPS(Guiding):
     def denoiser(self, of: Denoiser, measurement: Measurement) -> "MomentMatched":
         return MomentMatched(of, measurement, self.solver_steps, self.tolerance)
 
+    def trajectory(
+        self,
+        model: AnyModel,
+        measurement: Measurement,
+        noises: NoiseSource,
+        condition: Condition | None = None,
+    ) -> Iterator[Snapshot]:
+        steps, last = self.steps_of(model.path), self._last(model.path)
+        for snapshot in super().trajectory(model, measurement, noises, condition):
+            yield snapshot
+            if snapshot.t == last:
+                matched = self.denoiser(model.denoiser, measurement)
+                x = matched.drawn(snapshot.x, times_like(last, snapshot.x), noises, steps, condition)
+                x = x if model.clip is None else x.clamp(-model.clip, model.clip)
+                yield Snapshot(0, x, x)
+                return
+
+    def _last(self, path: Path) -> float | int | None:
+        """The last time above 0; None where x_0 given x_t has a spread there that pictures would show."""
+        *_, last, _ = visited(self.walking(path), path, beginning(path))
+        return last if sigma_of(path, last) <= NARROW else None
+
 
 @dataclass(frozen=True, eq=False)
 class MomentMatched(Denoiser):
@@ -63,6 +96,20 @@ class MomentMatched(Denoiser):
         object.__setattr__(self, "path", self.of.path)
 
     def predict(self, x_t: Samples, t: Times, condition: Condition | None = None) -> Prediction:
+        x_0 = self._matched(x_t, t, condition, None)
+        return Prediction(x_0, eps_from_x_0(x_0, x_t, *self.path.at(t)))
+
+    def drawn(
+        self, x_t: Samples, t: Times, noises: NoiseSource, step: int, condition: Condition | None = None
+    ) -> Samples:
+        """A draw of x_0 given x_t and y; noises: those of this step are taken."""
+        y = noise_of_y(noises, step, 1, tuple(self.measurement.y.shape[1:]))
+        return self._matched(x_t, t, condition, (noises.draw(step), y))
+
+    def _matched(
+        self, x_t: Samples, t: Times, condition: Condition | None, noise: tuple[Samples, Tensor] | None
+    ) -> Samples:
+        """The mean of x_0 given x_t and y; a draw, with noise in the shapes of x and y."""
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
             guess = self.of.predict(x, t, condition)
@@ -74,6 +121,11 @@ class MomentMatched(Denoiser):
             return scaled(b.square() / a, product)
 
         near = self.measurement.linearized(x_0)
+        residual = near.residual
+        if noise is not None:
+            u = root(covariance, noise[0].to(x_0), min(self.solver_steps, x_0[0].numel()))
+            e = near.variance.sqrt() * noise[1].to(near.variance) * self.measurement.known.to(near.variance)
+            x_0, residual = x_0 + u, residual - near.along.apply(u) - e
 
         def product(v: Measured) -> Measured:
             return near.variance * v + near.along.apply(covariance(near.along.adjoint(v)))
@@ -82,6 +134,5 @@ class MomentMatched(Denoiser):
             1 + (b / a).square()
         )  # about what the covariance is, of data of deviation 1
         deviation = (near.variance + moved(per_sample(spread, near.variance), near.variance)).sqrt()
-        v = whitened(gmres, product, near.residual, deviation, self.solver_steps, self.tolerance)
-        x_0 = x_0 + covariance(near.along.adjoint(v))
-        return Prediction(x_0, eps_from_x_0(x_0, x_t, a, b))
+        v = whitened(gmres, product, residual, deviation, self.solver_steps, self.tolerance)
+        return x_0 + covariance(near.along.adjoint(v))

@@ -78,6 +78,29 @@ def gmres(product: Callable[[Tensor], Tensor], right: Tensor, steps: int, tolera
     return found.view(right.shape).to(right)
 
 
+def root(product: Callable[[Tensor], Tensor], z: Tensor, steps: int) -> Tensor:
+    """M^(1/2) z for each row of a batch, M symmetric, from so many products: Lanczos' method, which is exact once they
+    span what M leads z to (Higham 2008, section 13.2). Of an M that is nearly symmetric, its symmetric part in their
+    span; eigenvalues below 0 count as 0.
+    """
+    size = _flat(z).norm(dim=1)
+    basis, columns = [_flat(z) / size.clamp(min=TINY)[:, None]], []
+    for k in range(steps):
+        column, rest = _split(_flat(product(basis[-1].view(z.shape).to(z))), basis)
+        length = rest.norm(dim=1)
+        length = length.masked_fill(length <= ROUNDING * column.norm(dim=1), 0)
+        columns.append(torch.cat([column, length[:, None], column.new_zeros(len(z), steps - 1 - k)], dim=1))
+        basis.append(rest * (length > 0)[:, None] / length.clamp(min=TINY)[:, None])
+    matrix = torch.stack(columns, dim=2)[:, :steps]
+    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
+    first = vectors[:, 0] * values.clamp(min=0).sqrt()
+    found = torch.einsum(
+        "nk,nkm->nm", torch.einsum("nik,nk->ni", vectors, first), torch.stack(basis[:steps], 1)
+    )
+    root_z: Tensor = (size[:, None] * found).view(z.shape).to(z)
+    return root_z
+
+
 class _Triangle:
     """The least squares of GMRES, (size, 0, ...) by columns that are added one by one, kept triangular by rotations."""
 
