@@ -18,6 +18,7 @@ from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.schedules import Cosine
 from kakusan.errors import NumbersError, SettingsError
 from kakusan.evaluation.calibration import Calibration, calibrate, judge
+from kakusan.evaluation.calibration.judged import words_of_levels
 from kakusan.evaluation.calibration.simulated import simulated
 from kakusan.evaluation.options import CalibrationOptions
 from kakusan.operators import Mask
@@ -68,6 +69,71 @@ def test_words_know_that_few_images_say_little_and_that_nothing_says_nothing() -
     assert same.words == ("there is nothing to judge: all samples and truths are equal, or missing",)
     assert math.isnan(same.psnr.value)
     json.dumps(same.as_json(), allow_nan=False)
+
+
+def two_levels(seed: int, n: int, members: int, power: float = 1.0) -> tuple[Tensor, Tensor]:
+    """100 values, 1 with uniform probabilities, whose odds have this power in the samples."""
+    generator = np.random.Generator(np.random.Philox(seed))
+    right = generator.random((n, 1, 100))
+    pushed = right**power / (right**power + (1 - right) ** power)
+    samples, truth = generator.random((n, members, 100)) < pushed, generator.random((n, 1, 100)) < right
+    return torch.from_numpy(samples).double(), torch.from_numpy(truth)[:, 0].double()
+
+
+def test_calibrated_samples_of_two_levels_get_a_yes() -> None:
+    """In 94 % or more: of 5 % shares of levels surprise, of 1 % ranks. Three errors of a rate of 150 are 6 %."""
+    judged = [judge(*two_levels(seed, 32, 19)) for seed in range(150)]
+    yes = [each.words[0].endswith(": the spread can be taken for an error bar") for each in judged]
+    assert yes == [each.holds for each in judged]
+    assert 0.88 <= np.mean(yes) <= 0.995
+
+
+@pytest.mark.parametrize("probability", [0.02, 0.1, 0.3])
+def test_coins_get_a_no_whatever_the_truth(probability: float) -> None:
+    generator = np.random.Generator(np.random.Philox(1))
+    truth = generator.random((100, 400)) < probability
+    judged = judge(generator.integers(0, 2, (100, 39, 400)), truth.astype(float))
+    assert judged.words[0].startswith("levels of the truth are not as frequent as the samples say (p = ")
+    assert judged.words[0].endswith(": do not take the spread for an error bar")
+    assert judged.words[1].startswith("the truth is at 1 in ")
+    assert "of the values where 40 to 60 % of samples are; of calibrated samples that is 5" in judged.words[1]
+    assert not judged.holds
+
+
+@pytest.mark.parametrize("power", [0.5, 2.0, 50.0])
+def test_samples_of_two_levels_that_are_too_sure_or_not_sure_enough_get_a_no(power: float) -> None:
+    judged = judge(*two_levels(2, 32, 39, power))
+    assert judged.words[0].endswith(": do not take the spread for an error bar")
+    assert not judged.holds
+
+
+def test_words_on_few_levels_know_few_images_misfits_and_uneven_ranks() -> None:
+    few = judge(*two_levels(3, 5, 19))
+    assert few.words[0].endswith(": too few images to say more")
+    fine = judge(*two_levels(3, 20, 19))
+    assert fine.words[0].endswith(": the spread can be taken for an error bar, as far as 20 images tell")
+    assert fine.verdict("but").endswith(": but")
+    assert fine.reliability is not None
+    uneven = words_of_levels(fine.reliability, 0.001)
+    assert uneven.endswith("but its ranks are uneven (p = 0.001): do not take the spread for an error bar")
+
+
+def test_the_table_and_the_record_have_shares_of_few_levels_and_no_others() -> None:
+    levels = judge(*two_levels(4, 20, 19))
+    names = [name for name, _, _ in levels.rows]
+    assert [name for name in names if name.startswith("truth at 1 where ")] == [
+        f"truth at 1 where {low} to {low + 20} % of samples are" for low in (0, 20, 40, 60, 80)
+    ]
+    assert "the same, chi-square" in names
+    record = json.loads(json.dumps(levels.as_json(), allow_nan=False))["reliability"]
+    assert record["levels"] == [0, 1]
+    assert record["p"] > 0.05
+    assert [each["members"] for each in record["bins"]] == [[k / 5, (k + 1) / 5] for k in range(5)]
+    real = judge(normals(0, 20, 19, 30), normals(1, 20, 30))
+    assert real.as_json()["reliability"] is None
+    assert not any(name.startswith("truth") for name, _, _ in real.rows)
+    three = judge(torch.randint(0, 3, (8, 9, 40)), torch.randint(0, 3, (8, 40)))
+    assert any(name.startswith("truth above a level where") for name, _, _ in three.rows)
 
 
 def test_psnr_of_a_mean_is_three_decibels_above_that_of_a_sample() -> None:

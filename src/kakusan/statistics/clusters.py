@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kakusan.statistics.gamma import chi_square_tail
 from kakusan.statistics.student import student_quantile
 
 Floats = NDArray[np.float64]
@@ -93,6 +94,19 @@ def of_sums(figure: Callable[[Floats], float], sums: Floats) -> Estimate:
         return Estimate(value)
     without = np.array([figure(total - row) for row in sums])
     return _around(value, float(np.sqrt((n - 1) * np.square(without - without.mean()).sum())), n)
+
+
+def chi_square_of(plain: float, effects: Floats) -> tuple[float, float, float]:
+    """Chi-square, degrees of freedom and tail of a sum of squares that is correlated as `effects`; nan where it is 0.
+
+    effects: the covariance of what is squared. The law of the sum is that of sum_i delta_i Z_i^2, with the eigenvalues
+    delta_i; here it is taken for a scaled chi-square of the same mean and variance (Rao & Scott 1984).
+    """
+    mean, square = float(np.trace(effects)), float(np.square(effects).sum())
+    if square == 0:
+        return math.nan, math.nan, math.nan
+    found, degrees = plain * mean / square, mean**2 / square
+    return found, degrees, float(chi_square_tail(found, degrees))
 
 
 def _around(value: float, deviation: float, n: int) -> Estimate:

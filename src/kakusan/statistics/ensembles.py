@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kakusan.errors import DataError
-from kakusan.statistics.clusters import Estimate, Share, mean_of, of_sums, share_of
-from kakusan.statistics.gamma import chi_square_tail
+from kakusan.statistics.clusters import Estimate, Share, chi_square_of, mean_of, of_sums, share_of
 
 Floats = NDArray[np.float64]
 
@@ -188,8 +187,7 @@ class Ranks:
     def _surprise(self, columns: Floats, expected: Floats) -> tuple[float, float, float]:
         """Chi-square, degrees of freedom and tail, as of the covariance of the shares between clusters.
 
-        The law of the plain chi-square is that of sum_i delta_i Z_i^2, with the eigenvalues of that covariance over
-        the multinomial one; here it is taken for a scaled chi-square of the same mean and variance.
+        That covariance is taken over the multinomial one.
         """
         n, total = int((self.totals > 0).sum()), float(self.totals.sum())
         if n < 2 or len(expected) < 2:
@@ -198,11 +196,7 @@ class Ranks:
         plain = float(np.square(away.sum(1)).sum()) / total
         apart = away - away.sum(1, keepdims=True) / total * self.totals
         effects = apart @ apart.T * (n / (n - 1) / total)
-        mean, square = float(np.trace(effects)), float(np.square(effects).sum())
-        if square == 0:
-            return math.nan, math.nan, math.nan
-        found, degrees = plain * mean / square, mean**2 / square
-        return found, degrees, float(chi_square_tail(found, degrees))
+        return chi_square_of(plain, effects)
 
 
 def ranks_of(ensemble: Ensemble, seed: int = 0, rounding: float = 0.0) -> Ranks:

@@ -17,6 +17,7 @@ from kakusan.statistics.ensembles import (
     ranks_of,
     scores_of,
 )
+from kakusan.statistics.reliability import Bin, Reliability, reliability_of
 from kakusan.statistics.similarity import psnr, ssim
 from kakusan.storage.figures import finite
 
@@ -28,6 +29,9 @@ VAGUE = 0.15
 """Width of the interval of a coverage beyond which it says nothing."""
 SURPRISE = 0.01
 """Probability below which ranks are called uneven."""
+UNRELIABLE = 0.05
+"""Probability below which shares of levels are called wrong: so often calibrated ones are."""
+CAN, CANNOT = "the spread can be taken for an error bar", "do not take the spread for an error bar"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +50,8 @@ class Judged:
     """Of the mean of the members; nan where samples have no windows of 11 pixels."""
     unit: str = "the data's units"
     """Of CRPS, error and spread."""
+    reliability: Reliability | None = None
+    """Of data of 2 to 4 levels, whose ranks are drawn by lot among so many equal values that they say little."""
 
     @property
     def coverages(self) -> tuple[Coverage, ...]:
@@ -58,6 +64,14 @@ class Judged:
         return self.ranks.histogram()
 
     @property
+    def holds(self) -> bool:
+        """Whether intervals hold as many truths as they should, or more; of few levels, whether shares are right."""
+        if self.reliability is not None:
+            return not (self.reliability.p < UNRELIABLE or self.histogram.p < SURPRISE)
+        coverage = self.ranks.coverage(TOLD)
+        return coverage.share.high >= coverage.level
+
+    @property
     def words(self) -> tuple[str, ...]:
         """The verdict first, in sentences."""
         return self.verdict(), *self.remarks
@@ -65,13 +79,18 @@ class Judged:
     def verdict(self, but: str = "") -> str:
         """Whether the spread can be taken for an error bar. but: a reason why it cannot, whatever the coverage."""
         few = f"as far as {self.truths:,} images tell" if self.truths < FEW else ""
+        if self.reliability is not None:
+            return words_of_levels(self.reliability, self.histogram.p, but, few)
         return words_of(self.ranks.coverage(TOLD), but, few)
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """Sentences beside the verdict."""
         coverage, found = self.ranks.coverage(TOLD), []
-        if coverage.holds and self.histogram.p < SURPRISE:
+        if self.reliability is not None:
+            if self.reliability.p < UNRELIABLE:
+                found.append(_worst(self.reliability))
+        elif coverage.holds and self.histogram.p < SURPRISE:
             found.append(
                 f"ranks of the truth are uneven all the same (p = {self.histogram.p:.2g}): samples lie off to one side"
                 " of it, or are too often beyond it, as their histogram shows"
@@ -95,6 +114,7 @@ class Judged:
                 f"{histogram.chi_square:.1f}, p = {histogram.p:.2g}",
                 "p above 0.05",
             ),
+            *([] if self.reliability is None else _rows_of(self.reliability)),
             ("spread / error", plain(scores.spread_skill), "1"),
             (f"CRPS, {self.unit}", plain(scores.crps), ""),
             (f"fair CRPS, {self.unit}", plain(scores.fair_crps), ""),
@@ -118,6 +138,7 @@ class Judged:
             "coverage": [coverage.as_json() for coverage in self.coverages],
             "curve": [[c.level, c.share.value] for c in self.ranks.curve()],
             "ranks": self.histogram.as_json(),
+            "reliability": None if self.reliability is None else self.reliability.as_json(),
             **self.scores.as_json(),
             "psnr": self.psnr.as_json(),
             "psnr_of_one": self.psnr_of_one.as_json(),
@@ -156,6 +177,7 @@ def judge(
         _unless_perfect(one.mean(1)),
         mean_of(ssim(mean, y, peak)),
         unit,
+        reliability_of(ensemble),
     )
 
 
@@ -171,13 +193,54 @@ def words_of(coverage: Coverage, but: str = "", few: str = "") -> str:
         return "there is nothing to judge: all samples and truths are equal, or missing"
     said = f"intervals of {in_percent(coverage.level)} hold the truth in {_percent(share)}"
     if share.high < coverage.level:
-        return f"{said}: do not take the spread for an error bar, it is too small"
+        return f"{said}: {CANNOT}, it is too small"
     if share.low > coverage.level:
         return f"{said}: {but or 'the spread is wider than the errors are, on the safe side'}"
     if share.high - share.low > VAGUE:
         return f"{said}: {but or 'too few images to say more'}"
-    can = "the spread can be taken for an error bar"
-    return f"{said}: {but or (f'{can}, {few}' if few else can)}"
+    return f"{said}: {but or _yes(few)}"
+
+
+def words_of_levels(found: Reliability, of_ranks: float, but: str = "", few: str = "") -> str:
+    """The verdict on data of few levels. of_ranks: the p of their histogram; but, few: as above."""
+    if math.isnan(found.p):
+        return "there is nothing to judge: the truth and its samples are equal wherever they are known"
+    if found.p < UNRELIABLE:
+        return f"levels of the truth are not as frequent as the samples say (p = {found.p:.2g}): {CANNOT}"
+    said = f"levels of the truth are as frequent as the samples say (p = {found.p:.2g})"
+    if of_ranks < SURPRISE:
+        return f"{said}, but its ranks are uneven (p = {of_ranks:.2g}): {CANNOT}"
+    if found.width > VAGUE:
+        return f"{said}: {but or 'too few images to say more'}"
+    return f"{said}: {but or _yes(few)}"
+
+
+def _yes(few: str) -> str:
+    return f"{CAN}, {few}" if few else CAN
+
+
+def _worst(found: Reliability) -> str:
+    """The bin that is furthest off, in a sentence."""
+    worst = found.worst
+    said = f"the truth is {_above(found)} in {_fine(worst.found)} of the values where {_range(worst)} of samples are"
+    return f"{said}; of calibrated samples that is {_fines(worst.band)}"
+
+
+def _rows_of(found: Reliability) -> list[tuple[str, str, str]]:
+    """Of the table, for data of few levels."""
+    rows = [
+        (f"truth {_above(found)} where {_range(each)} of samples are", _fine(each.found), _fines(each.band))
+        for each in found.bins
+    ]
+    return [*rows, ("the same, chi-square", f"{found.chi_square:.1f}, p = {found.p:.2g}", "p above 0.05")]
+
+
+def _above(found: Reliability) -> str:
+    return f"at {found.levels[1]:g}" if len(found.levels) == 2 else "above a level"
+
+
+def _range(each: Bin) -> str:
+    return f"{100 * each.least:.0f} to {100 * each.most:.0f} %"
 
 
 def in_percent(share: float) -> str:
@@ -188,6 +251,20 @@ def in_percent(share: float) -> str:
 def _percent(share: Estimate) -> str:
     """With its interval: 61 % (58 to 64)."""
     return f"{100 * share.value:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f})"
+
+
+def _fine(share: Estimate) -> str:
+    """With its interval, of small shares with a decimal: 0.4 % (0.2 to 0.7)."""
+    value, low, high = (_digits(100 * each) for each in (share.value, share.low, share.high))
+    return f"{value} % ({low} to {high})"
+
+
+def _fines(band: tuple[float, float]) -> str:
+    return "{} to {} %".format(*(_digits(100 * edge) for edge in band))
+
+
+def _digits(percent: float) -> str:
+    return f"{percent:.1f}" if percent < 10 else f"{percent:.0f}"
 
 
 def _percents(band: tuple[float, float]) -> str:

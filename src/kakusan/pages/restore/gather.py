@@ -15,7 +15,6 @@ from kakusan.data.rendering import pairs_grid
 from kakusan.data.space import POINTS, SIGNALS, noun_of
 from kakusan.data.units import Levels, Units
 from kakusan.evaluation.calibration import Calibration
-from kakusan.evaluation.calibration.judged import TOLD
 from kakusan.pages.report.origin import named
 from kakusan.pages.restore import charts
 from kakusan.pages.restore.maps import (
@@ -203,11 +202,10 @@ def _residuals(restored: Posterior) -> Any:
 
 def _judgement(calibration: Calibration) -> Judgement:
     judged, about = calibration.judged, calibration.about
-    coverage = judged.ranks.coverage(TOLD)
     many = noun_of(calibration.measurement.shape).many
     return Judgement(
         words=[_sentence(words) for words in calibration.words if words != calibration.misfit.words],
-        holds=coverage.share.high >= coverage.level and not calibration.misfit.words,
+        holds=judged.holds and not calibration.misfit.words,
         coverage=charts.coverage_chart(judged.ranks.curve()),
         ranks=charts.rank_chart(judged.histogram),
         rows=calibration.rows,
