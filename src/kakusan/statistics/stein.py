@@ -6,6 +6,11 @@ discrepancy is the root of the mean, over all pairs of samples, of
     u(x, y) = s(x) . s(y) k + s(x) . grad_y k + s(y) . grad_x k + trace(grad_x grad_y k),
 
 where s is the gradient of the log density. Of the samples' own law each u has mean 0 over x for every y.
+
+Of many values the distances between samples are all nearly c, so k hardly varies, and what is left is the mean of the
+scores: a shift is seen, a wrong spread is not. 39 samples of N(0, 4 I), with the score of N(0, I), have 1.6 times the
+discrepancy that is expected of exact ones in 2 dimensions, 1.09 times in 16, and 1.02 times in 64; of N(0, I / 4) they
+have 2.2, 1.9 and 1.4 times.
 """
 
 import math
@@ -30,7 +35,7 @@ class Stein:
 
     value: float
     reference: float
-    """That of as many independent samples of the very law, on average."""
+    """That of as many independent samples of the very law, on average; from the scores of these samples."""
     p: float
     """Probability of a value as large, were the samples of the law: by signs drawn for the pairs (wild bootstrap,
     Chwialkowski, Strathmann & Gretton 2016)."""
