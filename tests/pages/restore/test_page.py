@@ -15,7 +15,7 @@ from well_formed import WellFormed
 
 from kakusan.cli import main
 from kakusan.data.units import Levels, Real, Units, scale_and_mean
-from kakusan.evaluation.calibration import calibrate
+from kakusan.evaluation.calibration import calibrate, judge
 from kakusan.evaluation.options import CalibrationOptions
 from kakusan.operators import Linear, Mask
 from kakusan.pages.restore import of_calibration, page_of, picture_of, render
@@ -137,6 +137,12 @@ def test_a_calibration_has_its_verdict_charts_and_table_on_the_page(tmp_path: Pa
     assert len(numbers) == 6
     assert set(numbers) <= set(run.prepared().split.held_out.tolist())
     assert f"they have the numbers {', '.join(f'{number:,}' for number in numbers)} of the data" in html
+    generator = np.random.Generator(np.random.Philox(0))
+    coins = judge(generator.integers(0, 2, (20, 19, 50)), (generator.random((20, 50)) < 0.02).astype(float))
+    of_coins = page_of(of_calibration(run, found), replace(found, judged=coins))
+    assert of_coins.judgement is not None
+    assert not of_coins.judgement.holds
+    assert "truth at 1 where 40 to 60 % of samples are" in render(of_coins)
 
 
 def test_many_numbers_of_held_out_samples_are_cut_short_on_the_page() -> None:

@@ -104,7 +104,7 @@ class Calibration:
             (
                 "kernel Stein discrepancy / that of exact samples",
                 plain(self.stein),
-                "1, of a wrong spread too",
+                "1, of any spread",
             )
         ]
         return (
