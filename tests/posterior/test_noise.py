@@ -11,7 +11,7 @@ from torch import Tensor
 from kakusan import Cosine
 from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.errors import SettingsError
-from kakusan.operators import Clip, Linear, Mask, Operator, Quantize, gaussian_blur
+from kakusan.operators import Clip, Linear, Mask, Operator, gaussian_blur
 from kakusan.posterior import (
     MMPS,
     Gaussian,
@@ -102,13 +102,6 @@ def test_a_gaussian_takes_a_number_a_map_or_a_diagonal_covariance() -> None:
         assert (drawn_[:, 0] == 0).all()
     with pytest.raises(SettingsError, match=r"map of noise of shape \(3,\)"):
         Measurement(Mask(torch.ones(4, dtype=torch.bool)), torch.zeros(1, 1, 4), Gaussian(sigma), (1, 4))
-
-
-def test_rounding_adds_its_variance_to_gaussian_noise() -> None:
-    measurement = Measurement(Quantize(0.6), torch.zeros(1, 1, 4), 0.1, (1, 4))
-    x = torch.zeros(1, 1, 4, dtype=torch.float64)
-    assert measurement.variance(x).flatten().tolist() == pytest.approx([0.01 + 0.03] * 4)
-    assert float(measurement.log_likelihood(x)) == pytest.approx(-2 * math.log(2 * math.pi * 0.04))
 
 
 @pytest.mark.parametrize(

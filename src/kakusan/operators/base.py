@@ -50,12 +50,18 @@ class Operator(ABC):
         return None
 
     def rounding(self, shape: tuple[int, ...]) -> float | Tensor:
-        """Variance that the operator's own rounding adds to the noise of y: a number, or one for each value of y.
+        """Variance of the operator's own rounding about `unrounded`: a number, or one for each value of y.
 
         0 where it does not round. Only the last operator's counts: what rounds before another one is taken as exact.
         """
         del shape
         return 0.0
+
+    @property
+    def unrounded(self) -> "Operator":
+        """The operator without its last rounding: y = unrounded(x) + rounding error + noise. Itself where it does not
+        round; one that overrides `rounding` overrides this too."""
+        return self
 
     def derivative(self, x: Samples) -> LinearMap:
         """A'(x): how y changes with x, at each of these samples; both ways by autograd."""

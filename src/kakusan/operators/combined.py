@@ -28,6 +28,11 @@ class Composed(Operator):
     def rounding(self, shape: tuple[int, ...]) -> float | Tensor:
         return self.outer.rounding(self.inner.measured_shape(shape))
 
+    @property
+    def unrounded(self) -> Operator:
+        outer = self.outer.unrounded
+        return self if outer is self.outer else composed(outer, self.inner)
+
     def derivative(self, x: Samples) -> LinearMap:
         inner, outer = self.inner.derivative(x), self.outer.derivative(self.inner(x).detach())
         return LinearMap(lambda v: outer.apply(inner.apply(v)), lambda w: inner.adjoint(outer.adjoint(w)))
@@ -85,6 +90,12 @@ class Stacked(Operator):
         each = zip(self.parts, self._shapes(shape), strict=True)
         found = [torch.as_tensor(part.rounding(shape)).double().expand(size).flatten() for part, size in each]
         return torch.cat(found)
+
+    @property
+    def unrounded(self) -> Operator:
+        parts = [part.unrounded for part in self.parts]
+        is_same = all(one is other for one, other in zip(parts, self.parts, strict=True))
+        return self if is_same else stacked(*parts)
 
     def derivative(self, x: Samples) -> LinearMap:
         maps, sizes = [part.derivative(x) for part in self.parts], self._shapes(tuple(x.shape[1:]))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from kakusan.errors import SettingsError
 from kakusan.operators.base import LinearMap, Measured, Operator
+from kakusan.operators.identity import Identity
 from kakusan.shapes import Samples
 
 
@@ -14,8 +15,8 @@ from kakusan.shapes import Samples
 class Quantize(Operator):
     """y = the nearest multiple of `step`, of the shape of x; its derivative is taken as 1 (straight through).
 
-    The derivative of a staircase says nothing; rounding is noise of variance step^2 / 12 instead (Bennett 1948), which
-    holds where the values spread over several steps. step: in the units of what is rounded.
+    The derivative of a staircase says nothing. So y is taken for the unrounded value with noise of variance step^2 / 12
+    (Bennett 1948), which holds where the values spread over several steps. step: in the units of what is rounded.
     Raises SettingsError for one that is not above 0.
     """
 
@@ -31,6 +32,10 @@ class Quantize(Operator):
     def rounding(self, shape: tuple[int, ...]) -> float | Tensor:
         del shape
         return self.step**2 / 12
+
+    @property
+    def unrounded(self) -> Operator:
+        return Identity()
 
     def derivative(self, x: Samples) -> LinearMap:
         del x

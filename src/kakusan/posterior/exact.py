@@ -1,7 +1,8 @@
 """The exact posterior where the denoiser is an oracle: the truth that methods are measured by.
 
 Gaussians and mixtures, with linear A and Gaussian noise, in closed form: each component by linear regression, its
-weight by p(y | component). A finite set of images, with any A and any noise, by enumeration: weights p(y | x).
+weight by p(y | component). A finite set of images, with any A and any noise, by enumeration: weights p(y | x), in
+which what rounds is rounded, and no Gaussian is in its place.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from kakusan.diffusion.gaussians import double
 from kakusan.diffusion.oracles import FiniteSetOracle, GaussianOracle, LinearOracle, MixtureOracle, Normal
 from kakusan.diffusion.paths import Path
 from kakusan.errors import SettingsError
+from kakusan.operators import Linear
 from kakusan.posterior.base import Method, uniform
 from kakusan.posterior.counting import Counted
 from kakusan.posterior.measurement import Measurement
@@ -106,7 +108,9 @@ def posterior(oracle: Denoiser, measurement: Measurement, condition: Condition |
         return _of_points(oracle, measurement)
     if not isinstance(oracle, GaussianOracle | MixtureOracle | LinearOracle):
         raise no_oracle()
-    if not is_gaussian(measurement):
+    if not (
+        is_gaussian(measurement) and isinstance(measurement.operator, Linear)
+    ):  # a rounding is no Gaussian
         raise SettingsError(
             "Gaussians have an exact posterior where A is linear and the noise Gaussian, which is not so here",
             "take smc",
@@ -183,8 +187,12 @@ def _of_points(oracle: FiniteSetOracle, measurement: Measurement) -> Mixture:
             "exact values fit one image of a finite set or none",
             "say how large the noise is, such as --noise 0.01",
         )
-    nats = [measurement.log_likelihood(block) for block in torch.split(images, CHUNK)]
-    return Mixture(torch.cat(nats).softmax(0), images.flatten(1), None)
+    nats = torch.cat([measurement.log_likelihood_rounded(block) for block in torch.split(images, CHUNK)])
+    if (nats == -torch.inf).all():
+        raise SettingsError(
+            "no image of the finite set is rounded to these values", "say how large the noise is"
+        )
+    return Mixture(nats.softmax(0), images.flatten(1), None)
 
 
 def _alike(measurement: Measurement, condition: Condition | None) -> list[Tensor]:

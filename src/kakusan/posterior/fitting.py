@@ -118,7 +118,7 @@ def fitted_noise(
 
 
 def _misfit(measurement: Measurement, x: Tensor) -> tuple[float, float]:
-    """|y - A E[x|y]|^2 / n, less the variance of the operator's own rounding, and tr(A C A^T) / n.
+    """|y - A E[x|y]|^2 / n, A unrounded, less the variance of the rounding, and tr(A C A^T) / n.
 
     x: samples, (measurements, count, ...). The mean of few is off by the covariance over their number.
     """

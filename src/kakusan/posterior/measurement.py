@@ -9,7 +9,7 @@ from torch import Tensor
 from kakusan.diffusion.gaussians import double
 from kakusan.errors import SettingsError
 from kakusan.operators import Linear, LinearMap, Measured, Operator
-from kakusan.posterior.noise import Gaussian, Noise
+from kakusan.posterior.noise import Gaussian, Noise, Unknown
 from kakusan.samplers.walk import SeededNoise
 from kakusan.shapes import Samples, by_row
 
@@ -75,13 +75,20 @@ class Measurement:
 
     @cached_property
     def law(self) -> Noise:
-        """The noise, as a law of y; Gaussian noise with the variance of the operator's own rounding."""
-        law = self.noise if isinstance(self.noise, Noise) else Gaussian(self.noise)
-        return law.widened(self.operator.rounding(self.shape))
+        """y given A(x) as methods see both: Gaussian noise with the variance of the operator's own rounding."""
+        return self._said.widened(self.operator.rounding(self.shape))
+
+    @cached_property
+    def seen(self) -> Operator:
+        """A as methods see it: without its last rounding where the noise is Gaussian, since `law` has that in it.
+
+        Other noise has no room for it: then A rounds, and its derivative is that of the unrounded value.
+        """
+        return self.operator.unrounded if isinstance(self._said, Gaussian | Unknown) else self.operator
 
     @property
     def is_linear(self) -> bool:
-        return isinstance(self.operator, Linear)
+        return isinstance(self.seen, Linear)
 
     @cached_property
     def known(self) -> Tensor:
@@ -95,16 +102,16 @@ class Measurement:
         return x * self._laid(self.scale, x) + self._laid(self.mean, x)
 
     def predicted(self, x: Samples) -> Measured:
-        """A(x) of samples in the network's units, in their type."""
-        return self.operator(self.data(x))
+        """A(x), as `seen`, of samples in the network's units, in their type."""
+        return self.seen(self.data(x))
 
     def residual(self, x: Samples) -> Measured:
-        """y - A(x), 0 where nothing was measured, in the type of x; with gradients.
+        """y - A(x), A as `seen`, 0 where nothing was measured, in the type of x; with gradients.
 
         In float64, of linear operators y - A(mean) alone, so that an offset many times the scale costs no detail.
         """
-        if isinstance(self.operator, Linear):
-            away = self._rest.to(x) - self.operator(x * self._laid(self.scale, x))
+        if self.is_linear:
+            away = self._rest.to(x) - self.seen(x * self._laid(self.scale, x))
         else:
             wide = double(x)
             away = (self._filled.to(wide) - self.predicted(wide)).to(x)
@@ -120,7 +127,7 @@ class Measurement:
         """The change of A(x) with x in the network's units, where something was measured."""
         at = x if self.is_linear else double(x)
         map_, scale, known = (
-            self.operator.derivative(self.data(at)),
+            self.seen.derivative(self.data(at)),
             self._laid(self.scale, at),
             self.known.to(at),
         )
@@ -151,15 +158,34 @@ class Measurement:
         rows = torch.arange(PROBES)
         at, signs = (SeededNoise(seed, rows, self.shape).start().double() for seed in (0, 1))
         laid = self._laid(self.scale, at)
-        change = self.operator.derivative(self.data(at)).apply(signs.sign() * laid)
+        change = self.seen.derivative(self.data(at)).apply(signs.sign() * laid)
         found = change.double().square().mean(0, keepdim=True).sqrt()
         return torch.where(found > 0, found, torch.ones_like(found)).cpu()
 
     def log_likelihood(self, x: Samples) -> Tensor:
-        """log p(y | x) of each sample, in nats, float64, with gradients."""
+        """log p(y | x) of each sample under `law`, in nats, float64, with gradients."""
         wide = double(x)
         nats = self.law.log_density(self._filled.to(wide), self.predicted(wide))
         return by_row(nats * self.known.to(x)).sum(1)
+
+    def log_likelihood_rounded(self, x: Samples) -> Tensor:
+        """log p(y | x) of each sample under the noise about the rounded A(x), no Gaussian in place of the rounding.
+
+        Of rounded values without noise: 0 where y is the nearest step to A(x), -inf elsewhere. It has no slope that
+        could lead to y. Not for exact values that no rounding is in.
+        """
+        wide = double(x)
+        y, rounded = self._filled.to(wide), self.operator(self.data(wide))
+        step = (12 * torch.as_tensor(self.operator.rounding(self.shape)).to(wide)).sqrt()
+        cell = torch.zeros_like(rounded).masked_fill((y - rounded).abs() >= step / 2, -torch.inf)
+        exact = self._said.variance(y - rounded, rounded) == 0
+        nats = torch.where(exact, cell, self._said.log_density(y, rounded))
+        return by_row(nats.masked_fill(~self.known.to(x.device), 0)).sum(1)
+
+    @property
+    def _said(self) -> Noise:
+        """The noise as it was given, as a law."""
+        return self.noise if isinstance(self.noise, Noise) else Gaussian(self.noise)
 
     @cached_property
     def _filled(self) -> Tensor:
@@ -171,7 +197,7 @@ class Measurement:
         mean = torch.zeros(1, *self.shape, dtype=torch.float64) + self._laid(
             self.mean, torch.empty(0).double()
         )
-        return self._filled - self.operator(mean).to(self._filled)
+        return self._filled - self.seen(mean).to(self._filled)
 
     def _laid(self, values: float | Tensor, x: Tensor) -> Tensor:
         """A number for each channel, over samples, in the type of x."""

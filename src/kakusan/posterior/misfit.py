@@ -33,6 +33,8 @@ AT_ONCE = 256
 class Misfit:
     """Chi-square of each sample of each measurement, sum (y - A(x))^2 / variance, over what was measured with noise.
 
+    A rounding is noise too: y less the unrounded A(x), over the variance of both.
+
     The true x has a chi-square law of so many degrees of freedom, and samples of the true posterior have it too, where
     y is drawn anew with each x. Of Student's noise the variance is that of the Gaussian in its place: the mean stays
     the degrees of freedom, and the tail is shorter. Of counts it is the square of their quantile, as a number of

@@ -50,7 +50,8 @@ class Noise(ABC):
         """A measurement of A(x): with its noise."""
 
     def widened(self, variance: float | Tensor) -> "Noise":
-        """The same with the variance of rounding added, where the law has room for it, as Gaussian noise has."""
+        """The law about the unrounded A(x), with the variance of the rounding added: of Gaussian noise, which has room
+        for it. Other laws stay, and are about the rounded A(x)."""
         del variance
         return self
 
