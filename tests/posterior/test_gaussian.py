@@ -7,11 +7,22 @@ import torch
 from impulses import law
 from torch import Tensor
 
-from kakusan.diffusion.oracles import GaussianOracle
+from kakusan.diffusion.oracles import GaussianOracle, MixtureOracle
 from kakusan.diffusion.paths import EDM, FlowMatching, Path
 from kakusan.diffusion.schedules import Cosine, Linear
 from kakusan.operators.matrix import Matrix
-from kakusan.posterior import MMPS, SMC, Gaussian, Gibbs, Measurement, Method, Restoration, posterior, restore
+from kakusan.posterior import (
+    MMPS,
+    SMC,
+    Exact,
+    Gaussian,
+    Gibbs,
+    Measurement,
+    Method,
+    Restoration,
+    posterior,
+    restore,
+)
 from kakusan.samplers import DDIM, DPMpp2M, DPMppSDE2M, Sampler, UniPC
 from kakusan.statistics.fits import straight_line
 
@@ -117,7 +128,7 @@ def test_the_units_of_y_mean_nothing() -> None:
     assert isinstance(measurement.operator, Matrix)
     scaled = Matrix(measurement.operator.matrix * units.T)
     again = Measurement(scaled, measurement.y * units, Gaussian(SIGMA * units[0]), (1, D))
-    for method in (MMPS(), Gibbs(particles=2, iterations=10), SMC(particles=4, steps=10)):
+    for method in (MMPS(), Gibbs(particles=2, iterations=10), SMC(particles=4, steps=10), Exact()):
         first, second = (restore(oracle, m, method, request) for m in (measurement, again))
         assert first.allclose(second, atol=1e-3)
     vague = Measurement(
@@ -128,6 +139,32 @@ def test_the_units_of_y_mean_nothing() -> None:
     )
     first, second = (restore(oracle, m, MMPS(), request) for m in (vague, missing))
     assert first.allclose(second, atol=1e-2)
+
+
+def test_a_value_in_tiny_units_is_no_less_measured() -> None:
+    """Two values of N(0, I) to a tenth, the first in units of 1e5: each has mean y / 1.01 and variance 0.01 / 1.01."""
+    units = torch.tensor([1e5, 1.0], dtype=torch.float64)
+    oracle = GaussianOracle(Cosine(), torch.zeros(1, 2), 1.0)
+    measurement = Measurement(Matrix(units.diag()), units[None], Gaussian(0.1 * units), (1, 2))
+    found = posterior(oracle, measurement)
+    torch.testing.assert_close(found.mean, torch.full((2,), 1 / 1.01, dtype=torch.float64))
+    torch.testing.assert_close(found.covariance, 0.01 / 1.01 * torch.eye(2, dtype=torch.float64))
+
+
+def test_the_units_of_y_weigh_no_component_of_a_mixture() -> None:
+    """Also where two exact values say the same."""
+    means, spreads = torch.tensor([[[-1.0, 0.0]], [[1.0, 0.5]]]), torch.tensor([0.04, 0.3])
+    oracle = MixtureOracle(Cosine(), torch.ones(2), means, spreads)
+    A = torch.tensor([[1.0, 0], [1, 0], [0, 1]], dtype=torch.float64)
+    y, sigma = torch.tensor([[0.1, 0.1, 0.3]], dtype=torch.float64), torch.tensor([0, 0, 0.2]).double()
+    near = (y[0, 0] - means[:, 0, 0].double()).square() / spreads + spreads.log()
+    wide = spreads.double() + 0.04
+    far = (y[0, 2] - means[:, 0, 1].double()).square() / wide + wide.log()
+    for units in (torch.ones(3), torch.tensor([1.0, 1e-3, 1e6])):
+        given = Measurement(
+            Matrix(A * units.double()[:, None]), y * units.double(), Gaussian(sigma * units.double()), (1, 2)
+        )
+        torch.testing.assert_close(posterior(oracle, given).weights, (-0.5 * (near + far)).softmax(0))
 
 
 def test_the_rest_of_moment_matching_falls_with_the_square_of_the_steps() -> None:

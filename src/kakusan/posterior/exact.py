@@ -28,7 +28,7 @@ from kakusan.samplers.walk import NoiseSource, Snapshot
 from kakusan.shapes import Condition, by_row
 
 NOTHING = 1e-10
-"""Eigenvalues of the covariance of y, as a share of the largest, that rounding may have made of 0."""
+"""Eigenvalues of the covariance of y in its deviations, as a share of the largest, that rounding may have made of 0."""
 CHUNK = 1024
 """Images of a finite set that are measured at once."""
 
@@ -142,20 +142,22 @@ def _components(
 
 
 def _of_gaussians(weights: Tensor, laws: list[Normal], shift: Tensor, measurement: Measurement) -> Mixture:
-    """Linear regression of each component on y, and its weight."""
+    """Linear regression of each component on y, and its weight.
+
+    Each value of y in its deviation under all components, the same for all, so that the units of y mean nothing.
+    """
     D, shape = prod(measurement.shape), measurement.shape
     origin = torch.zeros(1, *shape, dtype=torch.float64)
     known = measurement.known[0].flatten()
     A = _matrix(measurement)[known]
     y = measurement.residual(origin).flatten()[known]
     Sigma = measurement.variance(origin).flatten()[known].diag()
+    of_laws = [(law.mean.expand(D) + shift, _covariance(law, D)) for law in laws]
+    spread = torch.stack([((A @ C) * A).sum(1) for _, C in of_laws]).amax(0) + Sigma.diagonal()
+    unit = torch.where(spread > 0, spread.sqrt(), torch.ones_like(spread))
+    A, y, Sigma = A / unit[:, None], y / unit, Sigma / unit.square()
     nats, means, roots = [], [], []
-    for law in laws:
-        mean = law.mean.expand(D) + shift
-        root = law.spectrum.expand(D).sqrt() * (
-            torch.eye(D, dtype=torch.float64) if law.axes is None else law.axes
-        )
-        C = root @ root.T
+    for mean, C in of_laws:
         spectrum, axes = torch.linalg.eigh(A @ C @ A.T + Sigma)
         there = spectrum > NOTHING * spectrum[-1]
         spectrum, axes = spectrum[there], axes[:, there]
@@ -169,6 +171,12 @@ def _of_gaussians(weights: Tensor, laws: list[Normal], shift: Tensor, measuremen
         roots.append(vectors * values.clamp(min=0).sqrt())
     shares = (weights.log() + torch.stack(nats)).softmax(0)
     return Mixture(shares, torch.stack(means), torch.stack(roots))
+
+
+def _covariance(law: Normal, D: int) -> Float64[Tensor, "D D"]:
+    axes = torch.eye(D, dtype=torch.float64) if law.axes is None else law.axes
+    root = law.spectrum.expand(D).sqrt() * axes
+    return root @ root.T
 
 
 def _matrix(measurement: Measurement) -> Float64[Tensor, "m D"]:
