@@ -103,7 +103,12 @@ class Measurement:
 
     def predicted(self, x: Samples) -> Measured:
         """A(x), as `seen`, of samples in the network's units, in their type."""
-        return self.seen(self.data(x))
+        return self._seen(self.data(x))
+
+    def _seen(self, data: Samples) -> Measured:
+        """A of samples in the units of the data; parameters of an operator's own get no gradient where x has none."""
+        y = self.seen(data)
+        return y if data.requires_grad else y.detach()
 
     def residual(self, x: Samples) -> Measured:
         """y - A(x), A as `seen`, 0 where nothing was measured, in the type of x; with gradients.
@@ -111,7 +116,7 @@ class Measurement:
         In float64, of linear operators y - A(mean) alone, so that an offset many times the scale costs no detail.
         """
         if self.is_linear:
-            away = self._rest.to(x) - self.seen(x * self._laid(self.scale, x))
+            away = self._rest.to(x) - self._seen(x * self._laid(self.scale, x))
         else:
             wide = double(x)
             away = (self._filled.to(wide) - self.predicted(wide)).to(x)
@@ -132,8 +137,8 @@ class Measurement:
             self.known.to(at),
         )
         return LinearMap(
-            lambda v: (map_.apply(v.to(at) * scale) * known).to(v),
-            lambda w: (map_.adjoint(w.to(at) * known) * scale).to(w),
+            lambda v: (map_.apply(v.to(at) * scale).detach() * known).to(v),
+            lambda w: (map_.adjoint(w.to(at) * known).detach() * scale).to(w),
         )
 
     def linearized(self, x: Samples) -> Linearized:
@@ -159,7 +164,7 @@ class Measurement:
         at, signs = (SeededNoise(seed, rows, self.shape).start().double() for seed in (0, 1))
         laid = self._laid(self.scale, at)
         change = self.seen.derivative(self.data(at)).apply(signs.sign() * laid)
-        found = change.double().square().mean(0, keepdim=True).sqrt()
+        found = change.detach().double().square().mean(0, keepdim=True).sqrt()
         return torch.where(found > 0, found, torch.ones_like(found)).cpu()
 
     def log_likelihood(self, x: Samples) -> Tensor:
@@ -175,7 +180,7 @@ class Measurement:
         could lead to y. Not for exact values that no rounding is in.
         """
         wide = double(x)
-        y, rounded = self._filled.to(wide), self.operator(self.data(wide))
+        y, rounded = self._filled.to(wide), self.operator(self.data(wide)).detach()
         step = (12 * torch.as_tensor(self.operator.rounding(self.shape)).to(wide)).sqrt()
         cell = torch.zeros_like(rounded).masked_fill((y - rounded).abs() >= step / 2, -torch.inf)
         exact = self._said.variance(y - rounded, rounded) == 0
@@ -197,7 +202,7 @@ class Measurement:
         mean = torch.zeros(1, *self.shape, dtype=torch.float64) + self._laid(
             self.mean, torch.empty(0).double()
         )
-        return self._filled - self.seen(mean).to(self._filled)
+        return self._filled - self._seen(mean).to(self._filled)
 
     def _laid(self, values: float | Tensor, x: Tensor) -> Tensor:
         """A number for each channel, over samples, in the type of x."""

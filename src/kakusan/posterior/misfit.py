@@ -205,4 +205,4 @@ def standardized(measurement: Measurement, samples: Samples, first: int = 0) -> 
 
 
 def _table(parts: list[Tensor], n: int) -> NDArray[np.float64]:
-    return torch.cat(parts).view(n, -1).double().cpu().numpy()
+    return torch.cat(parts).detach().view(n, -1).double().cpu().numpy()

@@ -221,7 +221,7 @@ def simulated(
     scale, mean = scale_and_mean(units)
     shape = tuple(x.shape[1:])
     asked = Measurement(operator, torch.zeros(1, *operator.measured_shape(shape)), noise, shape, scale, mean)
-    exact = operator(asked.data(x.double().nan_to_num(0))).numpy()
+    exact = operator(asked.data(x.double().nan_to_num(0))).detach().numpy()
     drawn = [
         noise.draw(of_one, np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64))))
         for of_one, number in zip(exact, numbers, strict=True)
