@@ -14,6 +14,7 @@ from kakusan.operators import Mask, Operator
 from kakusan.operators.matrix import Matrix
 from kakusan.posterior import MMPS, SMC, Exact, Gibbs, Measurement, Method, Restoration, posterior, restore
 from kakusan.posterior.noise import Student
+from kakusan.shapes import Condition
 from kakusan.statistics.fits import straight_line
 
 CHI_SQUARE = 10.83
@@ -101,6 +102,23 @@ def test_a_finite_set_is_enumerated_for_any_operator_and_any_noise(operator: Ope
     torch.testing.assert_close(law.weights, one_by_one.exp() / one_by_one.exp().sum())
     x = restore(FiniteSetOracle(Cosine(), images), measurement, Exact(), Restoration(count=20))
     assert all(torch.isclose(each, images.float()).all((1, 2)).any() for each in x[0])
+
+
+def test_a_posterior_is_that_of_the_first_y_and_condition() -> None:
+    images = torch.tensor([-1.0, 1.0], dtype=torch.float64).view(2, 1, 1)
+    whole = Mask(torch.ones(1, dtype=torch.bool))
+    y = torch.tensor([0.8, -0.9], dtype=torch.float64).view(2, 1, 1)
+    both = Measurement(whole, y, 0.7, (1, 1))
+    alone = Measurement(whole, y[:1], 0.7, (1, 1))
+    mixture = MixtureOracle(Cosine(), torch.ones(2), images, torch.full((2,), 0.3))
+    for oracle in (FiniteSetOracle(Cosine(), images), mixture, GaussianOracle(Cosine(), images[0], 0.5)):
+        first, expected = posterior(oracle, both), posterior(oracle, alone)
+        torch.testing.assert_close(first.weights, expected.weights, rtol=0, atol=0)
+        torch.testing.assert_close(first.mean, expected.mean, rtol=0, atol=0)
+        torch.testing.assert_close(first.covariance, expected.covariance, rtol=0, atol=0)
+    labels = Condition(label=torch.tensor([1, 0]))
+    given = posterior(mixture, both, labels).mean
+    assert given.equal(posterior(mixture, alone, Condition(label=torch.tensor([1]))).mean)
 
 
 def test_gaussians_have_no_closed_form_beyond_linear_operators_and_gaussian_noise() -> None:

@@ -101,9 +101,15 @@ def no_oracle() -> SettingsError:
 
 
 def posterior(oracle: Denoiser, measurement: Measurement, condition: Condition | None = None) -> Mixture:
-    """p(x | y) of the first y. Raises SettingsError where the denoiser is no oracle, or the noise not of its kind."""
+    """p(x | y) of the first y, given the first condition.
+
+    Raises SettingsError where the denoiser is no oracle, or the noise not of its kind.
+    """
     while isinstance(oracle, Counted):
         oracle = oracle.of
+    first = torch.zeros(1, dtype=torch.long)
+    measurement = measurement.rows(first)
+    condition = condition.rows(first) if condition is not None and len(condition) > 1 else condition
     if isinstance(oracle, FiniteSetOracle):
         return _of_points(oracle, measurement)
     if not isinstance(oracle, GaussianOracle | MixtureOracle | LinearOracle):
