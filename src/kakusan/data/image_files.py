@@ -127,6 +127,17 @@ def read_pixels(
         raise BadPictureError(_reason(error)) from error
 
 
+def read_opacity(path: Path) -> NDArray[np.uint8] | None:
+    """The alpha of a picture, upright, (height, width), 255 where it is opaque; None where it has none."""
+    with _open(path) as image:
+        image.load()
+        if not image.has_transparency_data:
+            return None
+        if _orientation(image) in TURNED:
+            ImageOps.exif_transpose(image, in_place=True)
+        return np.asarray(image.convert("RGBA"))[..., 3]
+
+
 def _open(path: Path) -> Image.Image:
     try:
         image = Image.open(path, formats=FORMATS)

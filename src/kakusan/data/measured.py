@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kakusan.config.settings import Layout
 from kakusan.data.given import array_named, arrays_in, picture
+from kakusan.data.image_files import read_opacity
 from kakusan.data.layout import CHANNELS_FIRST, SINGLE_CHANNEL
 from kakusan.data.measuring import ARRAYS
 from kakusan.data.saving import in_layout
@@ -144,12 +145,13 @@ def measured_in(
 ) -> Observed:
     """y, (n, *measured), of a picture or of a .npy or .npz file, for samples (channels, *space).
 
-    A picture's bytes are brought to the levels of the run, without rounding. Of a stack, .npz files may hold an array
-    for each part, in order. All else: see `measured_of`. Raises DataError for what does not fit.
+    A picture's bytes are brought to the levels of the run, without rounding; nan where it is transparent. Of a stack,
+    .npz files may hold an array for each part, in order. All else: see `measured_of`. Raises DataError for what does not
+    fit.
     """
     path = path.expanduser()
     if path.suffix.lower() not in ARRAYS:
-        return _of_picture(path, operator.measured_shape(shape), units, "a measurement")
+        return _opaque(path, _of_picture(path, operator.measured_shape(shape), units, "a measurement"))
     if isinstance(operator, Stacked):
         parts = arrays_in(path)
         if OBSERVED not in parts and len(parts) == len(operator.parts):
@@ -247,6 +249,16 @@ def _of_picture(path: Path, wanted: tuple[int, ...], units: Units, noun: str) ->
         )
     levels = pixels[..., :channels].astype(np.float64) * (units.levels - 1) / 255
     return torch.from_numpy(levels).movedim(-1, 0)[None]
+
+
+OPAQUE = 255
+"""Of a picture's alpha: below, it shows what lies behind it, and counts as not measured."""
+
+
+def _opaque(path: Path, y: Observed) -> Observed:
+    """y of a picture, nan where it is transparent."""
+    alpha = read_opacity(path)
+    return y if alpha is None else y.masked_fill(torch.from_numpy(alpha < OPAQUE), math.nan)
 
 
 def unmasked(array: NDArray[Any]) -> NDArray[Any]:

@@ -21,8 +21,11 @@ KEPT = 1e-3
 """Of the largest value that is measured exactly, what a sample may be off and still have kept it: float32, and more."""
 FAR = 4.0
 """Deviations of the noise by which A(x) moves within its range before it is told."""
-LARGE, STRANGE = 10.0, ", or y is not A(x): look at the operator, and at the units and axes of y"
-"""Times the noise's chi-square, above which no steps help, and what is said then."""
+STRANGE = ", or y is not A(x): look at the operator, and at the units and axes of y"
+LARGE = 10.0
+"""Times the noise's chi-square, above which single values of y may be to blame."""
+ASIDE, SURE = 0.25, 5.0
+"""Deviations of the noise by which the mean of what is left of y is off, and in its own standard errors, to tell of."""
 LOUD, FEW = 0.9, 0.05
 """Share of a misfit that a few values of y make up, and how few of them, to tell of."""
 AT_ONCE = 256
@@ -77,8 +80,7 @@ class Misfit:
             return (
                 f"{100 * self.missed:.0f} % of the samples miss what was measured, further than noise is in 1 case of"
                 f" {1 / MISSED:,.0f}: the mean chi-square by degree of freedom is {left} that of noise; more steps may"
-                " help, or the noise is larger than was said"
-                + (STRANGE if np.nanmean(self.reduced) > LARGE else "")
+                f" help, or the noise is larger than was said{STRANGE}"
             )
         if (self.p > 1 - MISSED).mean() > HALF:
             return (
@@ -156,6 +158,21 @@ def loudest(measurement: Measurement, samples: Samples) -> tuple[int, float]:
     if total <= LARGE * known or count > max(1, FEW * known):
         return 0, math.nan
     return count, float(measurement.y.flatten()[ordered.indices[0].cpu()])
+
+
+def one_sided(measurement: Measurement, samples: Samples) -> float:
+    """The mean of y - A(x) of one measurement in deviations of its noise, where it is surely none of noise; else 0.
+
+    Over the samples (n, count, ...), and over the values of y; that of the measurement where it is largest.
+    """
+    n = len(samples)
+    left = torch.cat([by_row(standardized(rows, x)) for x, rows in _in_turn(measurement, samples)])
+    each = left.view(n, samples.shape[1], -1).mean(1)
+    known = ~each.isnan()
+    means = each.nan_to_num(0).sum(1) / known.sum(1).clamp(min=1)
+    far = (means.abs() > ASIDE) & (means.abs() * known.sum(1).sqrt() > SURE)
+    largest = int(means.abs().argmax())
+    return float(means[largest]) if far[largest] else 0.0
 
 
 def moved_within(measurement: Measurement, samples: Samples, step: float) -> tuple[float, float]:

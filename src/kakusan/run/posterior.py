@@ -14,12 +14,21 @@ from kakusan.config.settings import Layout
 from kakusan.data.saving import in_layout
 from kakusan.data.units import Levels, Units, scale_and_mean
 from kakusan.errors import SettingsError
+from kakusan.operators import Fourier
 from kakusan.posterior import Measurement
-from kakusan.posterior.misfit import Misfit, loudest, misfit, moved_within
+from kakusan.posterior.misfit import Misfit, loudest, misfit, moved_within, one_sided
+from kakusan.run.truth import BesideTruth, beside
 from kakusan.shapes import Samples
 
 FEWEST = 1.5
 """Effective particles, in the mean over samples, below which a filter has hardly chosen."""
+ZEROS = 0.1
+"""Share of frequencies that are exactly 0 from which on it is told; the imaginary parts of a few always are."""
+OF_METHODS = {
+    "diffpir": "; its weight says how near to y it keeps",
+    "dps": "; it does not look at the size of the noise, and its step size says how near to y it keeps",
+}
+"""More words on a misfit, of methods that have a reason of their own for it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,7 +65,16 @@ class Posterior:
         """What was found, in sentences: the noise where it was fitted, how well the samples fit y, and the warnings."""
         fitted = self.about.get("fitted_noise")
         found = [*([fitted["words"]] if fitted else []), self.misfit_in_words, self.particles_in_words]
+        found += [self.beside_truth.words] if self.beside_truth else []
         return tuple(dict.fromkeys(words for words in (*found, *self.warnings) if words))
+
+    @cached_property
+    def beside_truth(self) -> BesideTruth | None:
+        """How near the samples are to the truth, levels as they are saved; None where it is not known."""
+        if self.truth is None:
+            return None
+        truth = in_layout(self.units.decode(self.truth.cpu()), self.layout)
+        return beside(self.decode(), truth, self.units.levels if isinstance(self.units, Levels) else None)
 
     @property
     def particles_in_words(self) -> str:
@@ -86,8 +104,44 @@ class Posterior:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences on why the samples may be wrong: what was known before they were drawn, and what they show."""
-        found = (*self.doubts, self.misfit.words, self._loudest, self._beyond_levels, self._few_particles)
+        found = (
+            *self.doubts,
+            self._misfit_of_method,
+            self._loudest,
+            self._to_one_side,
+            self._zeros,
+            self._beyond_levels,
+            self._few_particles,
+        )
         return tuple(words for words in found if words)
+
+    @property
+    def _misfit_of_method(self) -> str:
+        words = self.misfit.words
+        return words + OF_METHODS.get(str(self.about.get("method")), "") if words else ""
+
+    @cached_property
+    def _to_one_side(self) -> str:
+        """A warning where y less A(x) has a mean that is no noise's, as of y in other units."""
+        mean = one_sided(self.measurement, self.samples)
+        return (
+            f"what is left of y lies to one side, by {mean:+.2g} deviations of the noise in the mean: y may be in other"
+            " units than the data, or of another operator"
+            if mean
+            else ""
+        )
+
+    @cached_property
+    def _zeros(self) -> str:
+        """A warning where frequencies that count as measured are exactly 0, as in a file of which a part was not."""
+        y, known = self.measurement.y, self.measurement.known
+        zeros, count = int(((y == 0) & known).sum()), int(known.sum())
+        if not isinstance(self.measurement.operator, Fourier) or zeros <= ZEROS * count:
+            return ""
+        return (
+            f"{zeros:,} of {count:,} values of y that count as measured are exactly 0: the mask may have frequency 0 in"
+            " the middle, where here it is first (numpy.fft.ifftshift brings it there); nan says what was not measured"
+        )
 
     @cached_property
     def misfit_in_words(self) -> str:
@@ -137,6 +191,7 @@ class Posterior:
         return {
             **self.about,
             "misfit": {"chi_square": found.chi_square.tolist(), "degrees": found.degrees.tolist()},
+            **({"beside_truth": self.beside_truth.as_json()} if self.beside_truth else {}),
             "words": list(self.words),
             "warnings": list(self.warnings),
         }

@@ -155,7 +155,7 @@ class Run(editing.Run):
             loaded,
             guidance=guidance,
             truth=known,
-            inputs=inputs_as_json(operator, noise, observed),
+            inputs=inputs_as_json(operator, noise, observed, truth),
             watch=watching or (lambda title: self._watching(title, progress)),
         )
 
@@ -299,16 +299,17 @@ def method_as_json(method: Method) -> dict[str, Any]:
     return {"method": _name_of(method), "options": own, **walk}
 
 
-def inputs_as_json(
-    operator: AnyOperator, noise: AnyNoise, observed: Observed | None = None
-) -> dict[str, Any]:
-    """Operator and noise as they were named, without those that were not, and the hashes of their files and of y's."""
+def inputs_as_json(operator: AnyOperator, noise: AnyNoise, *given: Observed | None) -> dict[str, Any]:
+    """Operator and noise as they were named, without those that were not, and the hashes of all files that were named.
+
+    given: y and, where it is known, the truth.
+    """
     words = (
         [] if isinstance(operator, Operator) else [operator] if isinstance(operator, str) else list(operator)
     )
     law = [noise] if isinstance(noise, str) else []
-    of_y = [Path(observed)] if isinstance(observed, str | Path) else []
-    named_files = [*of_y, *files_named(words), *(Path(text) for text in law if text.endswith(".npy"))]
+    arrays = [Path(each) for each in given if isinstance(each, str | Path)]
+    named_files = [*arrays, *files_named(words), *(Path(text) for text in law if text.endswith(".npy"))]
     files = {str(path.expanduser().resolve()): sha256_of(path.expanduser()) for path in named_files}
     return {
         **({"operator": " ".join(words)} if words else {}),

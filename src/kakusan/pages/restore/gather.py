@@ -73,7 +73,7 @@ def page_of(restored: Posterior, calibration: Calibration | None = None, command
     """The content of the page, which may be shown to others: of paths it has the names."""
     noun, about = noun_of(restored.measurement.shape), restored.about
     n, count = restored.samples.shape[:2]
-    fitted = about.get("fitted_noise")
+    fitted, beside = about.get("fitted_noise"), restored.beside_truth
     facts = {
         "Run": restored.run,
         **{
@@ -84,6 +84,7 @@ def page_of(restored: Posterior, calibration: Calibration | None = None, command
         **({"Fitted": fitted["words"]} if fitted else {}),
         "Samples": f"{count:,}" + (f" of each of {n:,} {noun.many}" if n > 1 else ""),
         "Misfit": restored.misfit_in_words.removeprefix("misfit: "),
+        **({"Truth": beside.words.removeprefix("truth: ")} if beside and calibration is None else {}),
     }
     title, subtitle = RESTORED if calibration is None else CALIBRATED
     return Page(
