@@ -44,3 +44,11 @@ def test_the_table_of_trained_networks_is_that_of_the_lines(monkeypatch: pytest.
     restoring = importlib.import_module("restoring")
     lines = [json.loads(line) for line in (ROOT / "benchmarks/restoring.jsonl").read_text().splitlines()]
     assert restoring.show(lines).strip() in PAGE.read_text("utf-8")
+
+
+def test_the_tables_of_exact_posteriors_are_those_of_the_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    posterior = importlib.import_module("posterior")
+    lines = [json.loads(line) for line in (ROOT / "benchmarks/posterior.jsonl").read_text().splitlines()]
+    _, between, _ = re.split("<!-- /?posterior -->", PAGE.read_text("utf-8"))
+    assert between.strip() == posterior.shown(lines)
