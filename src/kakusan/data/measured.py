@@ -146,8 +146,8 @@ def measured_in(
     """y, (n, *measured), of a picture or of a .npy or .npz file, for samples (channels, *space).
 
     A picture's bytes are brought to the levels of the run, without rounding; nan where it is transparent. Of a stack,
-    .npz files may hold an array for each part, in order. All else: see `measured_of`. Raises DataError for what does not
-    fit.
+    .npz files may hold an array for each part, in order. All else: see `measured_of`. Raises DataError for what does
+    not fit.
     """
     path = path.expanduser()
     if path.suffix.lower() not in ARRAYS:

@@ -42,6 +42,10 @@ class Method(ABC):
         """Rows of the network's batch that one sample takes: its particles."""
         return 1
 
+    def doubts(self, measurement: Measurement, path: Path) -> tuple[str, ...]:  # noqa: ARG002
+        """Sentences on why samples may be wrong, before any is drawn."""
+        return ()
+
     @abstractmethod
     def steps_of(self, path: Path) -> int:
         """Snapshots that follow the first one of a trajectory, without that of a last choice among particles."""

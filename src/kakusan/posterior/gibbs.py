@@ -9,6 +9,10 @@ eta falls from wide to narrow. z has the law p(z) N(y; A z, Sigma_y + eta^2 A A^
 iterations that it takes to move grow with 1 / eta^2. So where eta is small enough, the noise of y that the likelihood
 step sees is Sigma_y - eta^2 A A^T, and the law of z is the posterior itself, whatever eta.
 
+Where the noise of y is small, eta goes on down to such an eta. A network knows the prior down to the least noise of its
+path, sigma_1. So there the prior is that of z + sigma_1 noise, and at the end z moves along its score by half of
+sigma_1^2, as by the probability flow. Where the noise of y is below sigma_1 / 2, eta ends there, and the sample is x.
+
 A chain alone keeps the mode in which it was when eta became too small to leave it. So several are annealed together
 (Neal 2001, Del Moral et al. 2006): as eta falls to eta', each is weighted with the ratio of its laws, in which p(z)
 cancels, N(y; A z, Sigma_y + eta'^2 A A^T) / N(y; A z, Sigma_y + eta^2 A A^T), and they are resampled by these weights.
@@ -26,7 +30,15 @@ from kakusan.errors import SettingsError
 from kakusan.posterior.base import Method, Weighed, falling_roots, repeated, smallest_sigma, time_of, uniform
 from kakusan.posterior.measurement import Measurement
 from kakusan.posterior.particles import ParticleNoise, Weights
-from kakusan.posterior.proximal import checked_walk, drawn, drawn_split, is_gaussian, log_tied, stiffness
+from kakusan.posterior.proximal import (
+    checked_walk,
+    drawn,
+    drawn_split,
+    is_gaussian,
+    log_tied,
+    stiffness,
+    usual_stiffness,
+)
 from kakusan.samplers.base import AnyModel
 from kakusan.samplers.walk import NoiseSource, Snapshot
 from kakusan.shapes import Condition, Samples, scaled, times_like
@@ -40,6 +52,8 @@ TINY = 1e-12
 """Of a stiffness: against a division by 0, where y says nothing."""
 SPLIT = 0.5
 """Largest share of the noise of y that the coupling may take over."""
+ADDED = 0.1
+"""Share of the variance of the noise of y that it may add, where it can take over none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +62,9 @@ class Gibbs(Method):
 
     iterations: of both steps, while eta falls from `widest` to `narrowest` over the first `falling` of them.
     prior_steps: calls of the network in each. particles: chains of each sample, where A is linear and the noise
-    Gaussian; else there is one. narrowest: None: where the coupling takes over half of the noise of y, from `LEAST` to
-    `MOST`. walk_steps: of Langevin's walk, where A is not linear or the noise not Gaussian.
+    Gaussian; else there is one. narrowest: None: where the coupling takes over half of the noise of y, at most `MOST`;
+    or adds a tenth to it, where there is one chain. walk_steps: of Langevin's walk, where A is not linear or the noise
+    not Gaussian.
     Deviations are in the network's units, in which data are about 1.
     """
 
@@ -80,13 +95,48 @@ class Gibbs(Method):
     def steps_of(self, path: Path) -> int:  # noqa: ARG002
         return self.iterations
 
-    def couplings(self, path: Path, split: float) -> list[float]:
-        """eta of each iteration, falling geometrically. split: the largest that the noise of y can take over."""
-        wanted = min(max(LEAST, split), MOST) if self.narrowest is None else self.narrowest
+    def doubts(self, measurement: Measurement, path: Path) -> tuple[str, ...]:
+        """A warning where the samples are wider than the posterior by more than `LEAST`, or than the noise of y."""
+        bound = self._bound(measurement)
+        if self.narrowest is not None:
+            added = self.couplings(path, bound)[-1]
+            is_wide = added > bound * (1 + 1e-9)
+        else:
+            added = smallest_sigma(path)
+            is_wide = self._is_narrow(bound) and added > LEAST
+        if not is_wide:
+            return ()
+        return (
+            f"the coupling of gibbs adds a deviation of {added:.3g}, in the network's units, to the noise of y: the"
+            " spread may be too wide; "
+            + (
+                "--narrowest is above what this noise allows"
+                if self.narrowest is not None
+                else "that is the least noise of the path, and more times (T) have a smaller one"
+            ),
+        )
+
+    def couplings(self, path: Path, bound: float) -> list[float]:
+        """eta of each iteration, falling geometrically. bound: the largest that suits the noise of y."""
+        wanted = min(max(LEAST, bound), MOST) if self.narrowest is None else self.narrowest
         low = max(min(wanted, self.widest), smallest_sigma(path))
+        if self._is_narrow(bound):
+            low = min(low, max(bound, smallest_sigma(path) / 2))
         falling = max(round(self.iterations * self.falling) - 1, 1)
         shares = [min(1.0, k / falling) for k in range(self.iterations)] if self.iterations > 1 else [1.0]
         return [self.widest * (low / self.widest) ** share for share in shares]
+
+    def _is_narrow(self, bound: float) -> bool:
+        """Whether eta is to go below `LEAST`."""
+        return self.narrowest is None and bound < LEAST
+
+    @staticmethod
+    def _bound(measurement: Measurement) -> float:
+        """The largest eta of which the noise of y can take over all, or if it can none, that adds little to it."""
+        stiff = max(stiffness(measurement), TINY)
+        if is_gaussian(measurement):
+            return float((SPLIT / stiff) ** 0.5)
+        return float(min((ADDED / max(usual_stiffness(measurement), TINY)) ** 0.5, LEAST))
 
     @torch.no_grad()
     def trajectory(
@@ -102,9 +152,11 @@ class Gibbs(Method):
         z = many.start()
         weights = Weights(torch.zeros(n, K, dtype=torch.float64))
         yield Snapshot(model.path.T, z[::K])
-        split = (SPLIT / max(stiffness(measurement), TINY)) ** 0.5
-        before = None
-        for iteration, eta in enumerate(self.couplings(model.path, split)):
+        bound = self._bound(measurement)
+        split = bound if is_gaussian(measurement) else 0.0
+        prior = _Prior(model, given, smallest_sigma(model.path) if self._is_narrow(bound) else 0.0)
+        before, eta, within = None, self.widest, False
+        for iteration, eta in enumerate(self.couplings(model.path, bound)):
             within = eta <= split * (1 + 1e-9)
             more = 0.0 if within else eta
             if before not in (None, more) and K > 1:
@@ -115,32 +167,48 @@ class Gibbs(Method):
                 if within
                 else drawn(z, eta, each, many, 3 * iteration, self.walk_steps)
             )
-            z, before = self._prior_step(model, x, eta, many.draw(3 * iteration + 1), given), more
+            z, sharp = self._prior_step(prior, x, eta, many.draw(3 * iteration + 1))
+            before = more
             yield Snapshot(0, z[::K], z[::K])
+        if prior.blur:
+            z = sharp
+        if prior.blur and eta > bound * (1 + 1e-9):
+            z = drawn(z, eta, each, many, 3 * self.iterations + 1, self.walk_steps)
         last = weights.one(uniform(many.draw(3 * self.iterations)[::K])).to(z.device)
         yield Weighed(0, z[last], z[last], effective=weights.smallest if K > 1 else None)
 
-    def _prior_step(
-        self, model: AnyModel, x: Samples, eta: float, noise: Samples, condition: Condition | None
-    ) -> Samples:
-        """z given x, in `prior_steps` calls.
+    def _prior_step(self, prior: "_Prior", x: Samples, eta: float, noise: Samples) -> tuple[Samples, Samples]:
+        """z given x, in `prior_steps` calls; and the same without the blur of the prior.
 
         z + tau noise, seen together with x, is z with less noise; its flow goes from a far tau to 0 (DPnP).
         The solver is of second order in log tau, as DPM-Solver++ (Lu et al. 2022b).
         """
-
-        def guess(at: Samples, sigma: float) -> Samples:
-            t = times_like(time_of(model.path, sigma), at)
-            return model.predict(scaled(model.path.at(t)[0], at), t, condition).x_0
-
         taus = falling_roots(FARTHEST * eta, NEAREST * eta, self.prior_steps - 1)
-        z, past = guess(x, eta) + taus[0] * noise, None
+        z, past, shift = prior.mean(x, eta) + taus[0] * noise, None, torch.zeros_like(x)
         for k, (tau, after) in enumerate(pairwise([*taus, 0.0])):
             both = tau**2 + eta**2
-            mean = guess((tau**2 * x + eta**2 * z) / both, tau * eta / both**0.5)
+            at, sigma = (tau**2 * x + eta**2 * z) / both, tau * eta / both**0.5
+            mean = prior.mean(at, sigma)
+            shift = prior.blur**2 / 2 * (mean - at) / sigma**2
             towards = mean
             if past is not None and after:
                 share = math.log(tau / after) / math.log(taus[k - 1] / tau)
                 towards = mean + share / 2 * (mean - past)
             z, past = after / tau * z + (1 - after / tau) * towards, mean
-        return z
+        return z, z + shift
+
+
+@dataclass(frozen=True, eq=False)
+class _Prior:
+    """p(z), of z with so much noise on it: a network is never asked about less than this blur."""
+
+    model: AnyModel
+    condition: Condition | None
+    blur: float
+
+    def mean(self, at: Samples, sigma: float) -> Samples:
+        """E[z | at], at = z + sigma noise: along the score of both noises, as far as sigma's share."""
+        wide = math.hypot(sigma, self.blur)
+        t = times_like(time_of(self.model.path, wide), at)
+        x_0 = self.model.predict(scaled(self.model.path.at(t)[0], at), t, self.condition).x_0
+        return at + (sigma / wide) ** 2 * (x_0 - at) if self.blur else x_0

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from kakusan.diffusion.gaussians import double
 from kakusan.errors import SettingsError
-from kakusan.operators import Measured
+from kakusan.operators import LinearMap, Measured
 from kakusan.posterior.base import noise_of_y, uniform
-from kakusan.posterior.measurement import Linearized, Measurement
+from kakusan.posterior.measurement import PROBES, Linearized, Measurement
 from kakusan.posterior.noise import Gaussian
 from kakusan.posterior.solving import conjugate_gradients, whitened
 from kakusan.samplers.walk import NoiseSource, SeededNoise
@@ -101,6 +101,21 @@ def stiffness(measurement: Measurement) -> float:
     return float("inf") if exact else float(_curvature(x, whole, x))
 
 
+def usual_stiffness(measurement: Measurement) -> float:
+    """The largest eigenvalue of A'^T Sigma^-1 A' at random points, in the median, of the nearest Gaussian noise; or inf.
+
+    It is no function of y, so that a sample does not depend on those beside it.
+    """
+    rows = torch.arange(PROBES)
+    at, direction = (SeededNoise(seed, rows, measurement.shape).start().double() for seed in (0, 1))
+    predicted = measurement.predicted(at)
+    variance = measurement.law.variance(torch.zeros_like(predicted), predicted)
+    if (variance <= 0).any():
+        return float("inf")
+    whole = replace(measurement, y=measurement.y[:1].nan_to_num(0))
+    return float(_largest(whole.derivative(at), variance, direction).median())
+
+
 def _moved(x: Samples, misfit: Measured, rho: float, measurement: Measurement, at: Samples) -> Samples:
     """x + rho^2 A^T S^-1 misfit, with the derivative and the noise at a point."""
     near = measurement.linearized(at)
@@ -155,8 +170,11 @@ def _step_nats(to: Samples, of: Samples, slope: Samples, h: Tensor) -> Tensor:
 
 def _curvature(x: Samples, measurement: Measurement, direction: Samples) -> Tensor:
     """The largest curvature of the misfit at x, for each sample, from a few powers of A'^T Sigma^-1 A'."""
-    along, variance = measurement.derivative(x), measurement.variance(x)
-    found = direction.new_zeros(len(x))
+    return _largest(measurement.derivative(x), measurement.variance(x), direction)
+
+
+def _largest(along: LinearMap, variance: Measured, direction: Samples) -> Tensor:
+    found = direction.new_zeros(len(direction))
     for _ in range(POWER_STEPS):
         direction = direction / _laid(direction.flatten(1).norm(dim=1).clamp(min=1e-30), direction)
         direction = along.adjoint(along.apply(direction) / variance)

@@ -195,6 +195,7 @@ class Run(editing.Run):
             about["fitted_noise"] = {"sigma": found.sigma, "error": found.error, "words": found.words}
             if not found.is_settled:
                 doubts.append(found.words)
+        doubts += method.doubts(measurement, model.path)
         with watch(f"{request.count:,} sample{'s' * (request.count > 1)} given what was measured") as show:
             done = restored(model, measurement, method, request, show)
         if bad := int((~done.samples.isfinite()).flatten(2).any(2).sum()):
