@@ -226,9 +226,8 @@ def test_gibbs_keeps_a_neighbour_of_a_value_with_little_noise(sigma: float) -> N
 
 @pytest.mark.parametrize("sigma", [0.005, 0.02])
 def test_one_chain_of_gibbs_follows_a_small_noise_that_is_not_gaussian(sigma: float) -> None:
-    """Student's t that is nearly Gaussian: the coupling adds a tenth of the variance, which 1,000 samples know to 4.5 %.
-
-    A coupling that stays at 0.03 has 3 to 37 times the variance."""
+    """Student's t that is nearly Gaussian: the coupling adds a tenth of the variance, known to 4.5 % by 1,000
+    samples. A coupling that stays at 0.03 has 3 to 37 times the variance."""
     oracle = GaussianOracle(EDM(), torch.zeros(1, 1), 1.0)
     y, A = torch.full((1, 1), 0.5, dtype=torch.float64), Matrix(torch.eye(1))
     measurement = Measurement(A, y, Student(sigma, 1e6), (1, 1))

@@ -102,7 +102,7 @@ def stiffness(measurement: Measurement) -> float:
 
 
 def usual_stiffness(measurement: Measurement) -> float:
-    """The largest eigenvalue of A'^T Sigma^-1 A' at random points, in the median, of the nearest Gaussian noise; or inf.
+    """The largest eigenvalue of A'^T Sigma^-1 A' at random points, in the median, of the nearest Gaussian noise.
 
     It is no function of y, so that a sample does not depend on those beside it.
     """

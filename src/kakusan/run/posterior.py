@@ -29,6 +29,9 @@ OF_METHODS = {
     "dps": "; it does not look at the size of the noise, and its step size says how near to y it keeps",
 }
 """More words on a misfit, of methods that have a reason of their own for it."""
+OF_CHAINS = 0.25
+"""Share of the chains of split Gibbs below which modes have doubtful shares: mixtures whose intervals of 90 %
+hold have 0.38 and 0.40, one of 800 dimensions whose hold 55 % has 0.2 (docs/restore.md)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,8 +97,15 @@ class Posterior:
 
     @property
     def _few_particles(self) -> str:
-        if self.effective is None or self.effective >= FEWEST or self.about["options"]["particles"] == 1:
+        if self.effective is None or (particles := self.about["options"]["particles"]) == 1:
             return ""
+        if self.effective >= FEWEST:
+            if self.about["method"] != "gibbs" or self.effective >= OF_CHAINS * particles:
+                return ""
+            return (
+                f"less than a quarter of the {particles} chains were effective: modes far apart may have wrong shares,"
+                " and the spread may be too narrow; take more particles or iterations"
+            )
         return (
             "the weights of the particles rest on hardly more than one at some step, and the spread may be wrong: take"
             " more steps or particles"

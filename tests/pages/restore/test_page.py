@@ -98,6 +98,23 @@ def test_strings_are_escaped_and_samples_that_miss_y_are_told() -> None:
     assert "Truth" not in html
 
 
+@pytest.mark.parametrize(
+    ("method", "effective", "words"),
+    [
+        ("gibbs", 5.3, ""),
+        ("gibbs", 2.8, "a quarter of the 16 chains"),
+        ("gibbs", 1.2, "hardly more than one"),
+        ("smc", 2.8, ""),
+    ],
+)
+def test_few_effective_chains_are_told(method: str, effective: float, words: str) -> None:
+    about = {"method": method, "options": {"particles": 16}, "effective_particles": [[effective]]}
+    found = restored((1, 12), REAL, Sum(), about=about)
+    of_chains = [each for each in found.warnings if "effective" in each or "weights" in each]
+    assert len(of_chains) == bool(words)
+    assert not words or words in of_chains[0]
+
+
 def test_exact_measurements_and_missing_values_have_a_page() -> None:
     found = restored((1, 12, 12), REAL, Mask(torch.ones(12, 12, dtype=torch.bool)))
     y = found.measurement.y.clone()
