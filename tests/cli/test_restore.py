@@ -19,7 +19,7 @@ from torch.testing import assert_close
 import kakusan as kk
 from kakusan.cli import main
 from kakusan.operators import Mask, function
-from kakusan.posterior import MMPS, SMC, Gaussian, Restoration, restored
+from kakusan.posterior import MMPS, SMC, Gaussian, Gibbs, Restoration, restored
 from kakusan.samplers import UniPC
 
 FEW = ["--steps", "3", "--count", "3"]
@@ -202,12 +202,11 @@ def test_a_record_has_the_hashes_of_y_and_of_the_files_that_are_named(
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_a_coupling_above_the_noise_of_y_is_warned_of(run: Path, y: Any) -> None:
-    asked = {"iterations": 2, "prior_steps": 2, "particles": 2, "count": 1, "progress": False}
-    found = kk.Run.open(run).restore(y, "identity", 1.0, "gibbs", narrowest=1.0, **asked)
-    assert any("coupling of gibbs adds a deviation of 1," in words for words in found.warnings)
-    found = kk.Run.open(run).restore(y, "identity", 1.0, "gibbs", narrowest=0.001, **asked)
-    assert not any("coupling" in words for words in found.warnings)
+@pytest.mark.parametrize(("noise", "is_told"), [(1.0, True), (500.0, False)])
+def test_a_coupling_above_the_noise_of_y_is_warned_of(run: Path, y: Any, noise: float, is_told: bool) -> None:
+    method = Gibbs(iterations=2, prior_steps=2, particles=2, narrowest=1.0)
+    found = kk.Run.open(run).restore(y, "identity", noise, method, count=1, progress=False)
+    assert any("coupling of gibbs adds a deviation of 1," in words for words in found.warnings) == is_told
 
 
 def test_several_measurements_are_restored_each(run: Path, y: Any) -> None:
