@@ -18,7 +18,7 @@ from torch.testing import assert_close
 
 import kakusan as kk
 from kakusan.cli import main
-from kakusan.operators import Mask, function
+from kakusan.operators import Fourier, Mask, function
 from kakusan.posterior import MMPS, SMC, Gaussian, Gibbs, Restoration, restored
 from kakusan.samplers import UniPC
 
@@ -520,3 +520,40 @@ def test_operators_and_options_of_ones_own_are_told_how_they_are_given(run: Path
             found.quantile(share)  # type: ignore[arg-type]
     with pytest.raises(kk.SettingsError, match="no option particels"):
         opened.restore(y, "identity", 1.0, "smc", particels=3)
+
+
+def test_the_truth_is_compared_and_its_file_is_named(run: Path, y: Any, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.nan_to_num(y).astype(np.uint8))
+    opened = kk.Run.open(run)
+    found = opened.restore(y, "identity", 1.0, count=4, steps=2, truth=tmp_path / "x.npy")
+    record = found.as_json()
+    assert set(record["files"]) == {str((tmp_path / "x.npy").resolve())}
+    assert found.beside_truth is not None
+    off = found.decode().astype(float).mean(1)[0] - np.nan_to_num(y)
+    assert record["beside_truth"]["error"] == pytest.approx(np.sqrt(np.square(off).mean()))
+    assert record["beside_truth"]["level"] == pytest.approx(0.6)
+    assert found.beside_truth.words in found.words
+    assert opened.restore(y, "identity", 1.0, count=1, steps=2).beside_truth is None
+
+
+def test_frequencies_of_0_and_y_to_one_side_are_warned_of(run: Path, y: Any) -> None:
+    opened, x = kk.Run.open(run), np.nan_to_num(y)[..., 0]
+    kspace = np.fft.fft2(x, norm="ortho")
+    kept = np.zeros((8, 8))
+    kept[:, :3] = 1
+    operator = Fourier(torch.from_numpy(kept) > 0)
+    told = "frequency 0 in the middle"
+    for given, is_told in ((kspace, False), (kspace * np.fft.fftshift(kept), True)):
+        found = opened.restore(given, operator, 1.0, count=1, steps=2)
+        assert any(told in words for words in found.warnings) == is_told
+    far = opened.restore(y + 3000, "identity", 3000.0, count=1, steps=2)
+    assert any("to one side" in words for words in far.warnings)
+
+
+def test_what_is_transparent_was_not_measured(run: Path, y: Any, tmp_path: Path) -> None:
+    picture = np.zeros((8, 8, 4), np.uint8)
+    picture[..., :3] = np.nan_to_num(y)
+    picture[:, 4:, 3] = 255
+    Image.fromarray(picture, "RGBA").save(tmp_path / "y.png")
+    found = kk.Run.open(run).measurement(tmp_path / "y.png", "identity", 1.0)
+    assert torch.equal(found.known[0, 0], torch.arange(8).expand(8, 8) >= 4)

@@ -11,7 +11,7 @@ from kakusan.diffusion.oracles import GaussianOracle
 from kakusan.diffusion.schedules import Cosine
 from kakusan.operators import Mask, function
 from kakusan.posterior import Measurement
-from kakusan.posterior.misfit import LARGE, STRANGE, loudest, misfit, moved_within, standardized
+from kakusan.posterior.misfit import LARGE, STRANGE, loudest, misfit, moved_within, one_sided, standardized
 from kakusan.posterior.noise import Gaussian, Noise, Poisson, Student
 from kakusan.posterior.score import posterior_score
 from kakusan.statistics.stein import stein_discrepancy
@@ -203,3 +203,14 @@ def test_exact_samples_are_at_the_reference_and_narrow_ones_are_seen() -> None:
         ratio[width] = sum(f.value**2 for f in found) / sum(f.reference**2 for f in found)
     assert ratio[1.0] == pytest.approx(1, abs=0.2)
     assert ratio[0.3] > 1.5
+
+
+def test_y_that_lies_to_one_side_of_all_samples() -> None:
+    """64 values with noise of 0.3: their mean has an error of 1/8; the one of two y that is 0.5 too high is told."""
+    exact = normals(3, 2, 1, 8, 8)
+    y = exact + SIGMA * normals(4, 2, 1, 8, 8)
+    of = Mask(torch.ones(8, 8, dtype=torch.bool))
+    assert one_sided(Measurement(of, y, SIGMA, (1, 8, 8)), exact[:, None]) == 0
+    y[1] -= 0.5
+    found = one_sided(Measurement(of, y, SIGMA, (1, 8, 8)), exact[:, None].expand(-1, 3, -1, -1, -1))
+    assert found == pytest.approx(-0.5 / SIGMA, abs=3 / 8)

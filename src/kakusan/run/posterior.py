@@ -132,8 +132,9 @@ class Posterior:
 
     @cached_property
     def _to_one_side(self) -> str:
-        """A warning where y less A(x) has a mean that is no noise's, as of y in other units."""
-        mean = one_sided(self.measurement, self.samples)
+        """A warning where y less A(x) is as large as noise, but its mean is not that of noise, as of y in other units
+        whose noise was fitted."""
+        mean = 0.0 if self.misfit.words else one_sided(self.measurement, self.samples)
         return (
             f"what is left of y lies to one side, by {mean:+.2g} deviations of the noise in the mean: y may be in other"
             " units than the data, or of another operator"
