@@ -1,6 +1,7 @@
 """Samples of x given y beside the exact posterior: every method, calls of the denoiser against calibration.
 
-    python benchmarks/posterior.py measure > posterior.jsonl
+    python benchmarks/posterior.py measure > posterior.jsonl                 three problems, 10 to 100 calls: minutes
+    python benchmarks/posterior.py measure --all > posterior.jsonl           all problems, up to 1,000 calls: hours
     python benchmarks/posterior.py measure --problems levy-laplace --methods smc,gibbs --calls 100,1000
     python benchmarks/posterior.py show posterior.jsonl
     python benchmarks/posterior.py draw posterior.jsonl docs/posterior.png
@@ -192,6 +193,10 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
 }
 
 
+SHORT = ("mixture-8", "mixture-80", "finite-set")
+"""Problems that are measured in minutes."""
+
+
 def tried(method: Method, problem: Problem, denoiser: Denoiser | None = None) -> Figures:
     """A method, with the exact denoiser or another of the same data, beside the exact posterior."""
     begun = time.perf_counter()
@@ -353,10 +358,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     commands = parser.add_subparsers(dest="command", required=True)
     measure = commands.add_parser("measure")
-    measure.add_argument("--problems", default=",".join(PROBLEMS))
+    measure.add_argument("--all", action="store_true", help="all problems, and calls up to 1,000")
+    measure.add_argument("--problems")
     measure.add_argument("--methods", default=",".join(METHODS))
     measure.add_argument("--truths", type=int, help="of each problem, in place of its own number")
-    measure.add_argument("--calls", default=",".join(map(str, CALLS)))
+    measure.add_argument("--calls")
     for name in ("show", "draw"):
         command = commands.add_parser(name)
         command.add_argument("file", type=Path)
@@ -364,8 +370,13 @@ def main(arguments: Sequence[str]) -> int:
             command.add_argument("picture", type=Path)
     given = parser.parse_args(arguments)
     if given.command == "measure":
-        budgets = [int(each) for each in given.calls.split(",")]
-        for line in measured(given.problems.split(","), given.methods.split(","), budgets, given.truths):
+        problems = given.problems.split(",") if given.problems else list(PROBLEMS) if given.all else SHORT
+        budgets = (
+            [int(each) for each in given.calls.split(",")]
+            if given.calls
+            else CALLS[: None if given.all else -1]
+        )
+        for line in measured(problems, given.methods.split(","), budgets, given.truths):
             print(json.dumps(line), flush=True)
         return 0
     lines = [json.loads(line) for line in given.file.read_text("utf-8").splitlines()]
