@@ -557,3 +557,6 @@ def test_what_is_transparent_was_not_measured(run: Path, y: Any, tmp_path: Path)
     Image.fromarray(picture, "RGBA").save(tmp_path / "y.png")
     found = kk.Run.open(run).measurement(tmp_path / "y.png", "identity", 1.0)
     assert torch.equal(found.known[0, 0], torch.arange(8).expand(8, 8) >= 4)
+    of_16_bits = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000)
+    of_16_bits.save(tmp_path / "wide.png", transparency=0)  # a value that is transparent, not an alpha
+    assert kk.Run.open(run).measurement(tmp_path / "wide.png", "identity", 1.0).known.all()

@@ -7,11 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kakusan.statistics.ensembles import Ensemble, ranks_of
+from kakusan.statistics.reliability import MOST_LEVELS
 
 LEVEL = 0.9
 """Of the intervals that are to hold the truth."""
-FEW_LEVELS = 4
-"""Of the data, up to which intervals between samples hold a truth whatever they say, since most values are equal."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,14 @@ class BesideTruth:
 def beside(samples: NDArray[Any], truth: NDArray[Any], levels: int | None) -> BesideTruth:
     """Of samples (n, count, ...) and truth (n, ...), in the units of the data; levels: how many there are of these.
 
-    nan of the truth does not count.
+    nan of the truth does not count. Of up to 4 levels there are no intervals: so many values are equal that these would
+    hold a truth whatever they say.
     """
     x, y = samples.astype(np.float64), truth.astype(np.float64)
     error = float(np.sqrt(np.nanmean(np.square(x.mean(1) - y))))
     single = x.shape[1] < 2
     spread = np.nan if single else float(np.sqrt(np.nanmean(x.var(1, ddof=1))))
-    if single or (levels is not None and levels <= FEW_LEVELS):
+    if single or (levels is not None and levels <= MOST_LEVELS):
         return BesideTruth(error, spread, np.nan, np.nan)
     coverage = ranks_of(Ensemble(x, y)).coverage(LEVEL)
     return BesideTruth(error, spread, coverage.level, coverage.share.value)
