@@ -1,5 +1,6 @@
 """`kakusan edit --mask`, and guidance, on a run without classes: each mistake is one error with its flag and file."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from tiny import TINY
 
 from kakusan.cli import main
+from kakusan.storage.durable import sha256_of
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--from", "one.npy", "--mask", "white.png"], ["white.png is all white", "--mask"]),
         (["--from", "one.npy", "--mask", "black.png"], ["black.png is all black", "--mask"]),
         (["--from", "one.npy", "--mask", "absent.png"], ["absent.png", "no such file", "--mask"]),
+        (["--from", "one.npy", "--mask", "left"], ["left", "no such file", "hide-left", "--mask"]),
+        (["--from", "one.npy", "--mask", "random:2"], ["a share of hidden values", "random:2"]),
         (["--from", "three.npy", "--mask", "half.npy"], ["one image is filled in, not 3 images"]),
         (["--from", "one.npy", "--mask", "half.npy", "--label", "1"], ["has learned no classes"]),
         (
@@ -63,6 +67,18 @@ def test_mistakes_about_masks_name_flag_and_file(
     assert error.count("error: ") == 1
     for word in says:
         assert word in error
+
+
+@pytest.mark.usefixtures("files")
+def test_a_mask_is_a_word_too_and_the_record_has_noise_and_hashes(run: Path) -> None:
+    line = [str(run), "--from", "one.npy", "--mask", "hide-left", "--steps", "2", "--count", "3"]
+    assert main(["edit", *line, "--out", "filled.npz"]) == 0
+    images = np.load("filled.npz")["images"]
+    record = json.loads(Path("filled.npz.json").read_text("utf-8"))
+    assert (images[:, :, 4:] == 0).all()
+    assert images[:, :, :4].any()
+    assert (record["operator"], record["noise"]) == ("mask:hide-left", 1.0)
+    assert record["files"] == {str(Path("one.npy").resolve()): sha256_of(Path("one.npy"))}
 
 
 @pytest.mark.usefixtures("files")

@@ -43,9 +43,10 @@ class Edit:
     """Folder of the run."""
     source: Annotated[str | None, tyro.conf.arg(name="from")] = None
     """An image, a folder of images, or an array (.npy, .npz) of one sample or several."""
-    mask: Path | None = None
-    """What of the image is kept, as a picture (white is kept, black and grey are made anew) or an array of booleans:
-    the rest is filled in, as by `kakusan restore`, which also takes other measurements."""
+    mask: str | None = None
+    """What of the image is kept: a picture (white is kept, black and grey are made anew), an array of booleans, or
+    hide-left, hide-right, hide-top, hide-bottom, hide-center or random:SHARE, of what is not. The rest is filled in, as
+    by `kakusan restore`, which also takes other measurements."""
     to: str | None = None
     """One more image or array: go from the first to this one, through their noise (spherical interpolation)."""
     seeds: tuple[int, int] | None = None
@@ -311,7 +312,8 @@ def _completed(
     """The image with what the mask hides made anew, and how that was done. with_sampler: one is named."""
     from kakusan.errors import DataError
     from kakusan.pages.edit.gather import Edited
-    from kakusan.run.restoring import method_as_json
+    from kakusan.run.editing import noise_of_pixel
+    from kakusan.run.restoring import inputs_as_json, method_as_json
     from kakusan.run.sampling import sampler_as_json
 
     assert command.mask is not None
@@ -326,6 +328,9 @@ def _completed(
     after = editor.completions(image, command.mask, _count(command, "completions", images), method)
     walked = sampler_as_json(editor.sampler)  # of other edits: here the method has a sampler of its own
     asked = {key: value for key, value in _about(command, editor).items() if key not in walked}
-    about = {**asked, **method_as_json(method), "mask": str(command.mask)}
+    files = [each for each in (command.source, command.mask) if each and Path(each).expanduser().is_file()]
+    noise = noise_of_pixel(run.data.units)
+    inputs = inputs_as_json(f"mask:{command.mask}", noise, *files)
+    about = {**asked, **method_as_json(method), "mask": command.mask, **inputs, "noise": noise}
     before = image.masked_fill(~kept, float("nan"))
     return Edited(run, "completions", before, after, {**about, "steps": method.steps_of(editor.model.path)})

@@ -15,13 +15,14 @@ from kakusan.config.settings import Layout
 from kakusan.data.asking import mask_of_one
 from kakusan.data.conditions import PairForm
 from kakusan.data.given import EDITED, array_images, array_in, images_asked, picture_of_mask
+from kakusan.data.measuring import HIDING, MASKS, operator_named
 from kakusan.data.missing import in_percent
 from kakusan.data.record import DataRecord
 from kakusan.data.space import noun_of
 from kakusan.data.units import Levels, Units, scale_and_mean
 from kakusan.diffusion.denoiser import Denoiser
 from kakusan.diffusion.model import Model
-from kakusan.errors import SettingsError
+from kakusan.errors import DataError, SettingsError
 from kakusan.operators import Mask
 from kakusan.posterior import MMPS, Measurement, Method, Restoration, restore
 from kakusan.run import sampling
@@ -95,6 +96,23 @@ class Run(sampling.Run):
         Raises DataError for what cannot be read, or is of another kind than the run has learned.
         """
         return read_images(images, self.data, self.settings.data.layout, say)
+
+
+def noise_of_pixel(units: Units) -> float:
+    """1/255 of the range of the data, in their units: of real values, of that which pictures show."""
+    if isinstance(units, Levels):
+        return (units.levels - 1) / 255
+    return 2 * units.shown * min(units.scale) / 255
+
+
+def _mask_in_words(words: str, shape: tuple[int, ...]) -> Tensor | None:
+    """Booleans (channels, *space) of hide-left or random:0.9, as operators have them; None where they name a file."""
+    kind = words.partition(":")[0]
+    if kind != "random" and kind not in HIDING:
+        return None
+    found = operator_named(f"mask:{words}", shape)
+    assert isinstance(found, Mask)
+    return found.known.expand(shape)
 
 
 def read_images(
@@ -225,10 +243,15 @@ class Editor:
     def read_mask(self, mask: AnyMask) -> Tensor:
         """Booleans (channels, *space), True where an image is kept: of an array, or of a picture where it is white.
 
-        A picture is scaled and cropped as the image that it belongs to; what is partly black is not kept.
+        A picture is scaled and cropped as the image that it belongs to; what is partly black is not kept. Or a word
+        for a mask, as operators have it: hide-left, random:0.9.
         Raises DataError for other values and shapes, for several masks, and where all is kept, or nothing.
         """
         shape, where = self.data.shape, f"the mask {mask}" if isinstance(mask, str | Path) else "the mask"
+        if isinstance(mask, str | Path) and (known := _mask_in_words(str(mask), shape)) is not None:
+            return known
+        if isinstance(mask, str | Path) and not Path(mask).expanduser().exists():
+            raise DataError(f"{mask} cannot be read as a mask: no such file", MASKS)
         if isinstance(mask, str | Path) and Path(mask).suffix.lower() not in (".npy", ".npz"):
             white = picture_of_mask(Path(mask).expanduser(), shape)
             return torch.from_numpy(white).expand(shape)
@@ -246,13 +269,9 @@ class Editor:
         unless given. See `Run.restore` for other measurements, and for the spread.
         """
         x, kept = self.masked(self.read(image)), self.read_mask(mask)
-        (scale, mean), units = scale_and_mean(self.data.units), self.data.units
-        pixel = (
-            (units.levels - 1) / 255
-            if isinstance(units, Levels)
-            else 2 * units.shown * min(units.scale) / 255
-        )
-        whole = Measurement(Mask(kept), torch.zeros(1, *x.shape[1:]), pixel, self.data.shape, scale, mean)
+        scale, mean = scale_and_mean(self.data.units)
+        noise = noise_of_pixel(self.data.units)
+        whole = Measurement(Mask(kept), torch.zeros(1, *x.shape[1:]), noise, self.data.shape, scale, mean)
         measurement = replace(whole, y=whole.data(x.double()))
         request = Restoration(
             count=count,
