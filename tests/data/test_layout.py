@@ -123,7 +123,7 @@ def test_a_shape_without_a_short_axis_is_volumes_and_the_note_shows_the_other_re
         ((9, 5, 40), "signal", (5, 40)),
         ((9, 8), "signal", (1, 8)),
         ((9, 2), "signal", (1, 2)),
-        ((9, 3), "points", (3,)),
+        ((9, 2), "points", (2,)),
         ((9, 3, 64), "image", (1, 3, 64)),
         ((9, 1, 1, 256), "image", (1, 1, 256)),
         ((9, 3, 8, 8), "volume", (1, 3, 8, 8)),
@@ -142,6 +142,9 @@ def test_a_kind_that_does_not_fit_is_refused_with_those_that_do(tmp_path: Path) 
     with pytest.raises(DataError, match="cannot be read as volume") as caught:
         opened(tmp_path, floats(9, 8, 8), kind="volume")
     assert any("--data.kind image --data.layout single-channel" in line for line in caught.value.advice)
+    with pytest.raises(DataError, match=r"has shape \(9, 16\), which cannot be read as points") as caught:
+        opened(tmp_path, floats(9, 16), kind="points")
+    assert any("--data.kind signal" in line for line in caught.value.advice)
     with pytest.raises(SettingsError, match="digits holds images, not signals"):
         open_data("digits", DataSettings(kind="signal"))
 

@@ -122,6 +122,8 @@ def _asked(
     readings: list[Reading], shape: tuple[int, ...], name: str, options: DataSettings
 ) -> list[Reading]:
     """The readings of the kind and the layout that are asked for. Raises DataError where there is none."""
+    if options.kind == "points":  # which lie in the plane: rows of other lengths are signals
+        readings = [reading for reading in readings if reading.kind != "points" or reading.shape == (2,)]
     found = [
         reading
         for reading in readings
