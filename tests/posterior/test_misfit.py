@@ -214,3 +214,16 @@ def test_y_that_lies_to_one_side_of_all_samples() -> None:
     y[1] -= 0.5
     found = one_sided(Measurement(of, y, SIGMA, (1, 8, 8)), exact[:, None].expand(-1, 3, -1, -1, -1))
     assert found == pytest.approx(-0.5 / SIGMA, abs=3 / 8)
+
+
+def test_a_warning_names_the_measurements_that_samples_miss() -> None:
+    measurement, x = measured(12)
+    samples = x[:, None].repeat(1, 3, 1, 1, 1)
+    samples[[2, 7]] += 5
+    assert misfit(measurement, samples).words.endswith(
+        "; of the 12 measurements, counted from 0, it is 2: 2, 7"
+    )
+    samples[:] = x[:, None] + 5
+    assert "counted from 0" not in misfit(measurement, samples).words
+    samples[0] = x[0]
+    assert misfit(measurement, samples).words.endswith("it is 11: 1, 2, 3, 4, 5, 6, 7, 8 and others")

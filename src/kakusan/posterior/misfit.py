@@ -30,6 +30,8 @@ LOUD, FEW = 0.9, 0.05
 """Share of a misfit that a few values of y make up, and how few of them, to tell of."""
 AT_ONCE = 256
 """Samples whose measurements are predicted together."""
+NAMED = 8
+"""Measurements that a warning names by their numbers, at the most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,7 @@ class Misfit:
             return (
                 f"{100 * self.missed:.0f} % of the samples miss what was measured, further than noise is in 1 case of"
                 f" {1 / MISSED:,.0f}: the mean chi-square by degree of freedom is {left} that of noise; more steps may"
-                f" help, or the noise is larger than was said{STRANGE}"
+                f" help, or the noise is larger than was said{STRANGE}{self._missing}"
             )
         if (self.p > 1 - MISSED).mean() > HALF:
             return (
@@ -88,6 +90,16 @@ class Misfit:
                 f" {left} that of noise; more steps may help, or the noise is smaller than was said"
             )
         return ""
+
+    @property
+    def _missing(self) -> str:
+        """The numbers of the measurements that samples miss, where it is some of several."""
+        shares = (self.p < MISSED).mean(1)
+        numbers = [str(k) for k in (shares > MANY).nonzero()[0]]
+        if not numbers or len(numbers) == len(shares):
+            return ""
+        named = ", ".join(numbers[:NAMED]) + (" and others" if len(numbers) > NAMED else "")
+        return f"; of the {len(shares):,} measurements, counted from 0, it is {len(numbers):,}: {named}"
 
     @property
     def line(self) -> str:
