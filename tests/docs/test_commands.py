@@ -34,6 +34,7 @@ PAGES = (
     "docs/restore.md",
     "docs/compression.md",
     "docs/index.md",
+    "docs/answers.md",
     "docs/questions.md",
     "docs/quickstart.md",
     "benchmarks/README.md",
