@@ -268,7 +268,9 @@ def test_the_cases_of_the_automatic_choice_run_the_real_command(
     assert table.splitlines()[-1].startswith("| few  | kakusan |")
 
 
-def test_the_transformer_is_timed_beside_the_u_net(script: Script) -> None:
+def test_the_transformer_is_timed_beside_the_u_net(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("transformer")
+    monkeypatch.setattr(module, "CALLS", 2)
     found = script("transformer", "speed", "--sides", "8", "--repeats", "1")["speed"]["8x8"]
     assert set(found) == {"U-Net, v", "transformer, x_0"}
     assert all(each["step_ms"]["median"] > 0 for each in found.values())
