@@ -560,3 +560,13 @@ def test_what_is_transparent_was_not_measured(run: Path, y: Any, tmp_path: Path)
     of_16_bits = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000)
     of_16_bits.save(tmp_path / "wide.png", transparency=0)  # a value that is transparent, not an alpha
     assert kk.Run.open(run).measurement(tmp_path / "wide.png", "identity", 1.0).known.all()
+
+
+def test_noise_that_is_named_as_a_share_is_told_in_the_units_of_y(
+    run: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Levels of this run are 0 to 255."""
+    words = ["--observed", str(file), "--operator", "identity", "--noise", "2%", "--out", str(tmp_path / "o")]
+    assert main(["restore", str(run), *words, *FEW, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["words"]
+    assert "noise of 2% is a deviation of 5.1, in the units of y" in told

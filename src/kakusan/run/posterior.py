@@ -17,6 +17,7 @@ from kakusan.errors import SettingsError
 from kakusan.operators import Fourier
 from kakusan.posterior import Measurement
 from kakusan.posterior.misfit import Misfit, loudest, misfit, moved_within, one_sided
+from kakusan.posterior.noise import Gaussian
 from kakusan.run.truth import BesideTruth, beside
 from kakusan.shapes import Samples
 
@@ -67,9 +68,20 @@ class Posterior:
     def words(self) -> tuple[str, ...]:
         """What was found, in sentences: the noise where it was fitted, how well the samples fit y, and the warnings."""
         fitted = self.about.get("fitted_noise")
-        found = [*([fitted["words"]] if fitted else []), self.misfit_in_words, self.particles_in_words]
+        found = [fitted["words"] if fitted else self._share_in_words]
+        found += [self.misfit_in_words, self.particles_in_words]
         found += [self.beside_truth.words] if self.beside_truth else []
         return tuple(dict.fromkeys(words for words in (*found, *self.warnings) if words))
+
+    @property
+    def _share_in_words(self) -> str:
+        """The deviation of a noise that was named as a share, in the units of y; else nothing."""
+        named, law = str(self.about.get("noise")), self.measurement.law
+        if not named.endswith("%") or not isinstance(law, Gaussian):
+            return ""
+        return (
+            f"noise of {named} is a deviation of {float(torch.as_tensor(law.sigma)):.4g}, in the units of y"
+        )
 
     @cached_property
     def beside_truth(self) -> BesideTruth | None:
