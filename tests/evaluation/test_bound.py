@@ -1,10 +1,10 @@
 """What `kakusan evaluate` measures, on real small runs."""
 
+import contextlib
 import csv
+import io
 import json
-import subprocess
-import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -298,11 +298,21 @@ def test_bad_questions_get_one_clear_error(run: Run) -> None:
     assert "is not a run" in kakusan("evaluate", "nowhere", code=4).stderr
 
 
-def kakusan(*arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-W", "error", "-m", "kakusan", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    return done
+@dataclass(frozen=True)
+class Done:
+    """What a command wrote."""
+
+    stdout: str
+    stderr: str
+
+
+def kakusan(*arguments: str, code: int = 0) -> Done:
+    """A command in this process, which saves a start of Python; warnings are errors here too."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        returned = main(list(arguments))
+    assert returned == code, err.getvalue()
+    return Done(out.getvalue(), err.getvalue())
 
 
 def made(
