@@ -82,6 +82,18 @@ def test_a_mask_is_a_word_too_and_the_record_has_noise_and_hashes(run: Path) -> 
 
 
 @pytest.mark.usefixtures("files")
+def test_the_page_has_the_names_of_files_and_no_paths(run: Path) -> None:
+    here = Path.cwd()
+    files = ["--from", str(here / "one.npy"), "--mask", str(here / "half.npy")]
+    assert main(["edit", str(run), *files, "--steps", "2", "--count", "1", "--out", str(here / "f.npz")]) == 0
+    page = Path("f.html").read_text("utf-8")
+    assert str(here) not in page
+    assert str(run.parent) not in page
+    assert f"half.npy (SHA-256 {sha256_of(Path('half.npy'))})" in page
+    assert json.loads(Path("f.npz.json").read_text("utf-8"))["operator"] == f"mask:{here / 'half.npy'}"
+
+
+@pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("given", [["--observed", "one.npy"], ["--calibrate", "--images", "2"]])
 def test_guidance_of_a_restoration_names_no_flag_that_it_lacks(
     run: Path, given: list[str], capsys: pytest.CaptureFixture[str]

@@ -85,7 +85,7 @@ class DataSettings(Section):
     """Treatment of missing values (NaN) in arrays of real numbers: refuse them, or mask: learn from the values that are
     there, with the mask as an input of the network."""
     labels: bool = False
-    """Learn the classes too: subfolders, or the labels in an array file."""
+    """Learn the classes too: subfolders, or the labels that a data file holds."""
     condition_dropout: Annotated[float, Range(0, 1)] = 0.1
     """With classes, vectors or pairs: probability of dropping them from a sample in training, so that the network also
     models samples without a condition (classifier-free guidance)."""

@@ -131,9 +131,10 @@ def read_opacity(path: Path) -> NDArray[np.uint8] | None:
     """The alpha of a picture, upright, (height, width), 255 where it is opaque; None where it has none."""
     with _open(path) as image:
         image.load()
-        if (
-            image.mode.startswith("I") or not image.has_transparency_data
-        ):  # of 16 bits, a colour may be transparent
+        of_16_bits = image.mode.startswith(
+            "I"
+        )  # of which one value may be transparent, and there is no alpha
+        if of_16_bits or not image.has_transparency_data:
             return None
         if _orientation(image) in TURNED:
             ImageOps.exif_transpose(image, in_place=True)

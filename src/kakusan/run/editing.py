@@ -105,14 +105,18 @@ def noise_of_pixel(units: Units) -> float:
     return 2 * units.shown * min(units.scale) / 255
 
 
-def _mask_in_words(words: str, shape: tuple[int, ...]) -> Tensor | None:
-    """Booleans (channels, *space) of hide-left or random:0.9, as operators have them; None where they name a file."""
-    kind = words.partition(":")[0]
-    if kind != "random" and kind not in HIDING:
-        return None
-    found = operator_named(f"mask:{words}", shape)
-    assert isinstance(found, Mask)
-    return found.known.expand(shape)
+def _mask_named(name: str, shape: tuple[int, ...], layout: Layout) -> Tensor:
+    """Booleans (channels, *space) of a word, hide-left or random:0.9, as operators have them, or of a file."""
+    kind, path = name.partition(":")[0], Path(name).expanduser()
+    if kind == "random" or kind in HIDING:
+        found = operator_named(f"mask:{name}", shape)
+        assert isinstance(found, Mask)
+        return found.known.expand(shape)
+    if not path.exists():
+        raise DataError(f"{name} cannot be read as a mask: no such file", MASKS)
+    if path.suffix.lower() in (".npy", ".npz"):
+        return mask_of_one(array_in(path, "mask"), shape, layout, f"the mask {name}")
+    return torch.from_numpy(picture_of_mask(path, shape)).expand(shape)
 
 
 def read_images(
@@ -247,17 +251,9 @@ class Editor:
         for a mask, as operators have it: hide-left, random:0.9.
         Raises DataError for other values and shapes, for several masks, and where all is kept, or nothing.
         """
-        shape, where = self.data.shape, f"the mask {mask}" if isinstance(mask, str | Path) else "the mask"
-        if isinstance(mask, str | Path) and (known := _mask_in_words(str(mask), shape)) is not None:
-            return known
-        if isinstance(mask, str | Path) and not Path(mask).expanduser().exists():
-            raise DataError(f"{mask} cannot be read as a mask: no such file", MASKS)
-        if isinstance(mask, str | Path) and Path(mask).suffix.lower() not in (".npy", ".npz"):
-            white = picture_of_mask(Path(mask).expanduser(), shape)
-            return torch.from_numpy(white).expand(shape)
         if isinstance(mask, str | Path):
-            mask = array_in(Path(mask).expanduser(), "mask")
-        return mask_of_one(np.asarray(mask), shape, self.layout, where)
+            return _mask_named(str(mask), self.data.shape, self.layout)
+        return mask_of_one(np.asarray(mask), self.data.shape, self.layout, "the mask")
 
     def completions(
         self, image: AnyImages, mask: AnyMask, count: int = 16, method: Method | None = None

@@ -17,7 +17,7 @@ from kakusan.data.saving import Output, free_output
 from kakusan.data.space import POINTS, noun_of
 from kakusan.errors import SettingsError
 from kakusan.pages.edit.page import Edit, Picture, render
-from kakusan.pages.report.origin import named
+from kakusan.pages.report.origin import named_words, shown
 from kakusan.run import Run
 from kakusan.run.editing import RoundTrip
 from kakusan.samplers import Latents
@@ -164,7 +164,7 @@ def _write(path: Path, content: bytes) -> None:
 def page_of(edited: Edited, command: Sequence[str], film: tuple[str, bytes] | None = None) -> Edit:
     """The content of the page, which may be shown to others: of paths it has the names. film: its ending and bytes."""
     noun, about = noun_of(edited.run.data.shape), edited.about
-    facts = {"Run": edited.run.data.name, noun.many.capitalize(): f"{len(edited.after):,}"}
+    facts = {"Run": edited.run.folder.name, noun.many.capitalize(): f"{len(edited.after):,}"}
     if "t" in about:
         facts["Strength"] = (
             f"{about['strength']:g}: from t = {about['t']:g}, {about['repeated']} of {about['steps']} steps"
@@ -178,8 +178,8 @@ def page_of(edited: Edited, command: Sequence[str], film: tuple[str, bytes] | No
         pictures=list(_pictures(edited)),
         facts=facts,
         film=film,
-        settings={key: named(value) if isinstance(value, str) else value for key, value in about.items()},
-        command=shlex.join(map(named, command)),
+        settings={key: shown(key, value) for key, value in about.items()},
+        command=shlex.join(map(named_words, command)),
         footer=f"kakusan {metadata.version('kakusan')}",
     )
 

@@ -72,6 +72,19 @@ def named(source: str) -> str:
     return Path(source).name if Path(source).is_absolute() else source
 
 
+def named_words(text: str) -> str:
+    """Words of an operator, of a noise or of a command, of absolute paths in them the last part: mask:known.png."""
+    words = [named(text)] if Path(text).is_absolute() else text.split(" ")
+    return " ".join(":".join(map(named, word.split(":"))) for word in words)
+
+
+def shown(key: str, value: Any) -> Any:
+    """A setting as a page has it: of files the names, and hashes."""
+    if key == "files":
+        return ", ".join(f"{named(path)} (SHA-256 {digest})" for path, digest in value.items())
+    return named_words(value) if isinstance(value, str) else value
+
+
 PATH_WORDS = {
     "flow": "flow matching (a = 1 - t/T, b = t/T)",
     "edm": "EDM path (a = 1, b = sigma)",

@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from kakusan.data.rendering import pairs_grid
 from kakusan.data.space import POINTS, SIGNALS, noun_of
 from kakusan.data.units import Levels, Units
 from kakusan.evaluation.calibration import Calibration
-from kakusan.pages.report.origin import named
+from kakusan.pages.report.origin import named_words, shown
 from kakusan.pages.restore import charts
 from kakusan.pages.restore.maps import (
     SAMPLES,
@@ -77,7 +76,7 @@ def page_of(restored: Posterior, calibration: Calibration | None = None, command
     facts = {
         "Run": restored.run,
         **{
-            name.capitalize(): _named_words(str(about[name]))
+            name.capitalize(): named_words(str(about[name]))
             for name in ("operator", "noise", "method")
             if name in about
         },
@@ -97,8 +96,8 @@ def page_of(restored: Posterior, calibration: Calibration | None = None, command
         more=f"The first {MOST} of {n:,} are shown." if n > MOST else "",
         residuals=charts.residual_chart(_residuals(restored)),
         judgement=None if calibration is None else _judgement(calibration),
-        settings={key: _shown(key, value) for key, value in about.items()},
-        command=shlex.join(map(_named_words, command)),
+        settings={key: shown(key, value) for key, value in about.items()},
+        command=shlex.join(map(named_words, command)),
         footer=f"kakusan {metadata.version('kakusan')}",
     )
 
@@ -236,19 +235,6 @@ def _reading(restored: Posterior) -> str:
     if isinstance(restored.units, Levels):
         words += " Mean, deviation and quantiles are of samples before they are rounded to levels."
     return words
-
-
-def _named_words(text: str) -> str:
-    """Words of an operator, of a noise or of a command, of absolute paths in them the last part: mask:known.png."""
-    words = [named(text)] if Path(text).is_absolute() else text.split(" ")
-    return " ".join(":".join(map(named, word.split(":"))) for word in words)
-
-
-def _shown(key: str, value: Any) -> Any:
-    """A setting as the page has it: of files the names, and hashes."""
-    if key == "files":
-        return ", ".join(f"{named(path)} (SHA-256 {digest})" for path, digest in value.items())
-    return _named_words(value) if isinstance(value, str) else value
 
 
 def _sentence(words: str) -> str:
