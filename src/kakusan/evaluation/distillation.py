@@ -72,7 +72,7 @@ def _compared(run: Run) -> Iterator[tuple[str, Run, Sampler]]:
         parent = type(run).open(Path(run.files.data["weights_from"]["run"]))
         sampler = parent.sampler()
         yield f"{parent.folder.name}, {name_of(sampler)}, {steps_of(sampler)} calls", parent, sampler
-    except (KeyError, RunError):
+    except (KeyError, RunError):  # its parent has gone, and is not compared
         pass
     for calls in (1, 2):
         yield f"{run.folder.name}, {calls} call{'s' * (calls > 1)}", run, Consistency(steps=calls)

@@ -103,7 +103,7 @@ def _verdict(source: Path, code: int, said: IO[bytes]) -> ModelError:
         try:
             problem, *advice = map(str, json.loads(last))
             return ModelError(problem, *advice)
-        except ValueError:
+        except ValueError:  # no words of ours: they are told as they are, below
             pass
     how = f"by signal {-code}, as where a limit is met" if code < 0 else f"with exit code {code}"
     said_last = (last[:200],) if last else ()
